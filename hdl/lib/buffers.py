@@ -1,0 +1,76 @@
+"""The buffers seam: what a virtio device type sees of its virtqueues.
+
+A device takes the next *chain* of a queue on a *take* port, gets its *segments* in order, does what it likes with
+them through DMA ports of its own, and gives the chain back as *used*.
+"""
+
+from amaranth import unsigned
+from amaranth.lib import data, enum, stream
+from amaranth.lib.wiring import In, Out, Signature
+
+__all__ = ["TakeOp", "Take", "Segment", "Used", "QueueSetup", "BufferPort"]
+
+
+class TakeOp(enum.Enum, shape=2):
+    """TAKE: hand out the next chain. COMMIT: every chain taken so far of this queue is kept. REWIND: forget the takes
+    since the last COMMIT, the same chains come again."""
+    TAKE   = 0
+    COMMIT = 1
+    REWIND = 2
+
+
+class Take(data.Struct):
+    op:    TakeOp
+    queue: unsigned(16)
+
+
+class Segment(data.Struct):
+    """One descriptor's buffer. ``write``: device-writable. ``last`` ends the chain, exactly once.
+
+    ``error`` is valid with ``last``: the chain is malformed or could not be read; the queue has stopped, the device
+    drops what it has of the chain and does not give it back. ``len`` (bytes) is untrusted and may be 0.
+    """
+    queue: unsigned(16)
+    id:    unsigned(16)
+    addr:  unsigned(64)
+    len:   unsigned(32)
+    write: unsigned(1)
+    last:  unsigned(1)
+    error: unsigned(1)
+
+
+class Used(data.Struct):
+    """Give chain ``id`` back with ``len`` bytes written.
+
+    ``more``: further chains of the same packet follow and become visible together with this one (MRG_RXBUF).
+    ``flush``: the device has nothing else in hand, publish without waiting for company.
+    """
+    queue: unsigned(16)
+    id:    unsigned(16)
+    len:   unsigned(32)
+    more:  unsigned(1)
+    flush: unsigned(1)
+
+
+class QueueSetup(data.Struct):
+    """One queue as configured by the driver at the moment it wrote queue_enable = 1."""
+    queue:        unsigned(16)
+    size:         unsigned(16)
+    queue_desc:   unsigned(64)
+    queue_driver: unsigned(64)
+    queue_device: unsigned(64)
+
+
+def BufferPort(num_queues):
+    """Buffers seam, seen from the device.
+
+    ``available``: bit per queue, high while a TAKE of that queue would be answered; a TAKE is offered only then.
+    ``take``: acts in order. ``segment``: chains in the order of the TAKEs; the device accepts them without depending on
+    anything but itself. ``used``: in any order.
+    """
+    return Signature({
+        "available": In(num_queues),
+        "take":      Out(stream.Signature(Take)),
+        "segment":   In(stream.Signature(Segment)),
+        "used":      Out(stream.Signature(Used)),
+    })

@@ -1,0 +1,66 @@
+"""The DMA seam: what a room that needs host memory speaks, and nothing of PCIe.
+
+A *read port* carries requests out and beats back, in the order of the requests. A *write port* carries requests
+and their data, and a pulse for each write that has left. Beats hold bytes packed from lane 0: byte ``k`` of a
+beat is bits ``8k+7:8k``.
+"""
+
+from amaranth import unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out, Signature
+
+__all__ = ["DMA_LEN_WIDTH", "ReadReq", "WriteReq", "read_beat", "write_beat", "ReadPort", "WritePort"]
+
+DMA_LEN_WIDTH = 16
+
+
+class ReadReq(data.Struct):
+    """Read ``len`` bytes (1 to 65535) at byte address ``addr``, any alignment."""
+    addr: unsigned(64)
+    len:  unsigned(DMA_LEN_WIDTH)
+
+
+class WriteReq(data.Struct):
+    """Write ``len`` bytes (1 to 65535) at byte address ``addr``, any alignment."""
+    addr: unsigned(64)
+    len:  unsigned(DMA_LEN_WIDTH)
+
+
+def read_beat(width):
+    """Beat of an answer: ``count`` valid bytes (0 to ``width // 8``) from lane 0; any beat may be partial.
+
+    ``last`` ends the request, exactly once. ``error`` is valid with ``last``: some part of the request failed, fewer
+    bytes than asked for may have come, and none of them may be used.
+    """
+    return data.StructLayout({"data": width, "count": range(width // 8 + 1), "last": 1, "error": 1})
+
+
+def write_beat(width):
+    """Beat of a write: full (``width // 8`` bytes) but for the last, which holds what remains of ``len``."""
+    return data.StructLayout({"data": width, "last": 1})
+
+
+def ReadPort(width):
+    """Read port, seen from the client.
+
+    The client takes every beat without depending on anything but itself: it asks for no more than it has room for.
+    """
+    return Signature({
+        "req":  Out(stream.Signature(ReadReq)),
+        "beat": In(stream.Signature(read_beat(width))),
+    })
+
+
+def WritePort(width):
+    """Write port, seen from the client.
+
+    Once a request is accepted the client delivers all its beats without waiting for anything. Writes of all clients
+    leave the function in the order in which their requests were accepted. ``done`` is high for one cycle for each
+    request of this client, in order, when its last TLP has left: a read whose request is offered after that
+    is not seen by the host before the write.
+    """
+    return Signature({
+        "req":  Out(stream.Signature(WriteReq)),
+        "data": Out(stream.Signature(write_beat(width))),
+        "done": In(1),
+    })

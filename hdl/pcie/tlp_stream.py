@@ -1,0 +1,15 @@
+"""The TLP seam: raw Transaction Layer Packets on a stream.
+
+Header DWs then data, without gaps, as on the wire: byte ``k`` of the TLP is byte ``k mod (width / 8)`` of beat
+``k // (width / 8)``, in bits ``8k+7:8k``. So a header DW, which PCIe draws with byte 0 at the left, is byte-swapped
+as a number, and a data DW is not. No prefix, no digest, no framing.
+"""
+
+from amaranth.lib import data
+
+__all__ = ["tlp_beat"]
+
+
+def tlp_beat(width):
+    """``dws``: valid DWs from lane 0; ``width // 32`` but on the last beat. ``valid`` may pause within a TLP."""
+    return data.StructLayout({"data": width, "dws": range(width // 32 + 1), "last": 1})

@@ -1,0 +1,28 @@
+"""Where the structures of the function lie in BAR 0, and the numbers its configuration space shows."""
+
+BAR_INDEX = 0
+BAR_SIZE = 0x8000            # bytes; 32-bit, not prefetchable: reading ISR has a side effect
+
+COMMON_OFFSET  = 0x0000
+ISR_OFFSET     = 0x1000
+DEVICE_OFFSET  = 0x2000
+NOTIFY_OFFSET  = 0x3000
+MSIX_TABLE_OFFSET = 0x4000
+MSIX_PBA_OFFSET   = 0x5000
+COUNTERS_OFFSET   = 0x6000
+
+NOTIFY_MULTIPLIER = 4        # bytes between two queues' notification addresses
+COUNTERS_MAGIC = 0x43494e52  # "RNIC"
+
+REG_ADDR_WIDTH = 15          # byte address inside BAR 0
+
+COUNTERS = (                 # in the order of the registers: 64 bits each, from COUNTERS_OFFSET + 16
+    "tx_frames", "tx_dropped",                  # net: given to the MAC; taken from the driver and not sendable
+    "rx_frames", "rx_dropped_no_buffer",        # net: delivered; no buffers in time
+    "rx_dropped_down",                          # net: driver not ready
+    "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow", "mac_rx_pause", "mac_tx_frames",
+    "kicks", "notifications",                   # available buffer notifications in; used buffer notifications out
+    "queue_errors",                             # a queue stopped: malformed ring or failed read
+    "dma_read_tlps", "dma_write_tlps", "dma_read_errors", "dma_timeouts",
+    "cpl_unexpected", "requests_unsupported", "tlps_malformed",
+)
