@@ -1,0 +1,291 @@
+"""Split virtqueue: follow the available ring.
+
+Ref: VIRTIO 1.4, 2.7.6 "The Virtqueue Available Ring", 2.7.10 "Available Buffer Notification Suppression".
+"""
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.buffers import QueueSetup
+from ..lib.dma import ReadPort, WritePort
+from ..lib.queue import Queue
+from .elements import Elements
+from .store import Room
+from .table import QueueTable
+
+__all__ = ["RingEntry", "AvailFetch"]
+
+#: Bytes before the entries: flags and idx.
+RING = 4
+
+
+class RingEntry(data.Struct):
+    """One entry of an available ring. ``last`` ends the read it came with, ``error`` is valid with it."""
+    queue: unsigned(16)
+    head:  unsigned(16)
+    last:  unsigned(1)
+    error: unsigned(1)
+
+
+class AvailFetch(wiring.Component):
+    """Read idx of queues that need it and then the new ring entries, as many in one read as there is room for.
+
+    One small state machine serves all queues, a few cycles for each read; up to 8 reads of each kind are
+    outstanding. A queue that has gone empty is told so in avail_event (with EVENT_IDX) and then looked at once more,
+    because the driver may have added a buffer before it saw that.
+
+    Parameters
+    ----------
+    width, num_queues : int
+    max_batch : int
+        Entries a read, at most.
+
+    Members
+    -------
+    setup_valid, setup : see :class:`QueueTable`
+    kick_valid : In(1), kick_queue : In(16)
+        Strobe: the driver sent an available buffer notification.
+    event_idx : In(1)
+        EVENT_IDX was negotiated.
+    stopped : In(num_queues)
+        Bit per queue: leave it alone.
+    index, ring : Out(ReadPort), event : Out(WritePort)
+    o_room : Out(stream(Room)), grant : In, freed_valid : In, freed_queue : In
+        See :class:`HeadStore`.
+    o : Out(stream(RingEntry))
+        Entries, in ring order for each queue.
+    fail_valid : Out(1), fail_queue : Out(16)
+        Strobe: idx jumped by more than Queue Size, or could not be read.
+    busy : Out(1)
+        Some queue is waiting for its turn.
+    """
+    def __init__(self, *, width, num_queues, max_batch):
+        self.width = width
+        self.num_queues = num_queues
+        self.max_batch = max_batch
+        super().__init__({
+            "setup_valid": In(1),
+            "setup":       In(QueueSetup),
+            "kick_valid":  In(1),
+            "kick_queue":  In(16),
+            "event_idx":   In(1),
+            "stopped":     In(num_queues),
+            "index":       Out(ReadPort(width)),
+            "ring":        Out(ReadPort(width)),
+            "event":       Out(WritePort(width)),
+            "o_room":      Out(stream.Signature(Room)),
+            "grant":       In(16),
+            "freed_valid": In(1),
+            "freed_queue": In(16),
+            "o":           Out(stream.Signature(RingEntry)),
+            "fail_valid":  Out(1),
+            "fail_queue":  Out(16),
+            "busy":        Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        queues = max(2, self.num_queues)
+        queue_shape = range(queues)
+
+        m.submodules.table = table = QueueTable(
+            num_queues=self.num_queues, fields=("size", "queue_driver", "queue_device"))
+        # seen: idx as last read. next: first entry not asked for.
+        row_layout = data.StructLayout({"seen": 16, "next": 16})
+        m.submodules.rows = rows = memory.Memory(shape=row_layout, depth=queues, init=[])
+        row_w, row_r = rows.write_port(), rows.read_port()
+
+        m.submodules.polled = polled = Queue(queue_shape, 8)
+        m.submodules.armed_q = armed_q = Queue(queue_shape, 8)
+        m.submodules.index_words = index_words = Elements(width=self.width, shape=32)
+        connect(m, flipped(self.index.beat), index_words.i)
+
+        # Requests for attention, a bit per queue.
+        to_poll  = Signal(self.num_queues)
+        to_fetch = Signal(self.num_queues)
+        armed    = Signal(self.num_queues)  # avail_event says what we last saw
+        polling  = Signal(self.num_queues)  # a read of idx is under way
+
+        fetchable, pollable = Signal(self.num_queues), Signal(self.num_queues)
+        m.d.comb += [
+            fetchable.eq(to_fetch & ~self.stopped),
+            pollable.eq(to_poll & ~self.stopped & ~polling),
+            self.busy.eq(fetchable.any() | (to_poll & ~self.stopped).any()),
+        ]
+
+        queue = Signal(queue_shape)
+        turn  = Signal(queue_shape)
+        choice, choice_fetch = Signal(queue_shape), Signal()
+        wanting = Signal(self.num_queues)
+        m.d.comb += wanting.eq(fetchable | pollable)
+        for k in reversed(range(self.num_queues)):
+            with m.If(wanting[k]):
+                m.d.comb += choice.eq(k)
+        for k in reversed(range(self.num_queues)):
+            with m.If(wanting[k] & (k > turn)):
+                m.d.comb += choice.eq(k)
+        m.d.comb += choice_fetch.eq(fetchable.bit_select(choice, 1))
+
+        size, row = table.row.size, row_r.data
+        mask = Signal(16)
+        m.d.comb += [
+            table.queue.eq(queue),
+            row_r.addr.eq(queue),
+            row_w.addr.eq(queue),
+            row_w.data.eq(row),
+            mask.eq(size - 1),
+            self.fail_queue.eq(queue),
+        ]
+
+        idx, idx_error = Signal(16), Signal()
+        new     = Signal(16)
+        want    = Signal(16)
+        granted = Signal(16)
+        m.d.comb += new.eq(row.seen - row.next)
+
+        m.submodules.asked = asked = Queue(queue_shape, 8)
+
+        with m.FSM(name="state"):
+            with m.State("IDLE"):
+                with m.If(index_words.o.valid & polled.o.valid):
+                    m.d.comb += [index_words.o.ready.eq(1), polled.o.ready.eq(1)]
+                    m.d.sync += [
+                        queue.eq(polled.o.p),
+                        idx.eq(index_words.o.p.data[16:]),  # low half: avail.flags, judged where it matters
+                        idx_error.eq(index_words.o.p.error),
+                    ]
+                    m.next = "LOOK-UP INDEX"
+                with m.Elif(wanting.any() & polled.i.ready & asked.i.ready):
+                    m.d.sync += [queue.eq(choice), turn.eq(choice)]
+                    with m.If(choice_fetch):
+                        m.next = "LOOK-UP RING"
+                    with m.Else():
+                        m.next = "LOOK-UP POLL"
+
+            with m.State("LOOK-UP INDEX"):
+                m.d.comb += [table.queue.eq(queue), row_r.addr.eq(queue)]
+                m.next = "INDEX"
+            with m.State("INDEX"):
+                m.d.sync += polling.bit_select(queue, 1).eq(0)
+                m.next = "IDLE"
+                with m.If(idx_error | ((idx - row.next)[:16] > size)):
+                    m.d.comb += self.fail_valid.eq(1)
+                with m.Elif(idx != row.next):
+                    m.d.comb += [row_w.en.eq(1), row_w.data.seen.eq(idx)]
+                    m.d.sync += [
+                        to_fetch.bit_select(queue, 1).eq(1),
+                        armed.bit_select(queue, 1).eq(0),
+                    ]
+                with m.Elif(self.event_idx & ~armed.bit_select(queue, 1)):
+                    m.next = "ARM"
+
+            with m.State("ARM"):
+                # 2.7.10: avail_event is the index after which the driver has to notify. The poll that follows waits
+                # for this write to have left, so that driver and device cannot miss each other.
+                m.d.comb += [
+                    self.event.req.valid.eq(armed_q.i.ready),
+                    armed_q.i.valid.eq(self.event.req.ready),
+                ]
+                with m.If(armed_q.i.ready & self.event.req.ready):
+                    m.d.sync += armed.bit_select(queue, 1).eq(1)
+                    m.next = "ARM DATA"
+            with m.State("ARM DATA"):
+                m.d.comb += self.event.data.valid.eq(1)
+                with m.If(self.event.data.ready):
+                    m.next = "IDLE"
+
+            with m.State("LOOK-UP POLL"):
+                m.next = "POLL"
+            with m.State("POLL"):
+                m.d.comb += self.index.req.valid.eq(1)
+                with m.If(self.index.req.ready):
+                    m.d.comb += polled.i.valid.eq(1)
+                    m.d.sync += [
+                        to_poll.bit_select(queue, 1).eq(0),
+                        polling.bit_select(queue, 1).eq(1),
+                    ]
+                    m.next = "IDLE"
+
+            with m.State("LOOK-UP RING"):
+                m.next = "RING"
+            with m.State("RING"):
+                # As many as are new, up to the end of the ring and to the largest read.
+                to_end = Signal(16)
+                m.d.comb += to_end.eq(size - (row.next & mask))
+                with m.If((new <= to_end) & (new <= self.max_batch)):
+                    m.d.sync += want.eq(new)
+                with m.Elif(to_end <= self.max_batch):
+                    m.d.sync += want.eq(to_end)
+                with m.Else():
+                    m.d.sync += want.eq(self.max_batch)
+                with m.If(new == 0):
+                    m.d.sync += [
+                        to_fetch.bit_select(queue, 1).eq(0),
+                        to_poll.bit_select(queue, 1).eq(1),
+                    ]
+                    m.next = "IDLE"
+                with m.Else():
+                    m.next = "ROOM"
+            with m.State("ROOM"):
+                m.d.comb += self.o_room.valid.eq(1)
+                m.d.sync += granted.eq(self.grant)
+                with m.If(self.o_room.ready):
+                    with m.If(self.grant == 0):
+                        m.d.sync += to_fetch.bit_select(queue, 1).eq(0)  # tried again when places become free
+                        m.next = "IDLE"
+                    with m.Else():
+                        m.next = "READ RING"
+            with m.State("READ RING"):
+                m.d.comb += self.ring.req.valid.eq(1)
+                with m.If(self.ring.req.ready):
+                    m.d.comb += [
+                        asked.i.valid.eq(1),
+                        row_w.en.eq(1),
+                        row_w.data.next.eq(row.next + granted),
+                    ]
+                    m.next = "IDLE"
+
+        m.d.comb += [
+            self.index.req.p.addr.eq(table.row.queue_driver),
+            self.index.req.p.len.eq(RING),
+            polled.i.p.eq(queue),
+            self.o_room.p.queue.eq(queue),
+            self.o_room.p.want.eq(want),
+            self.ring.req.p.addr.eq(table.row.queue_driver + RING + ((row.next & mask) << 1)),
+            self.ring.req.p.len.eq(granted << 1),
+            asked.i.p.eq(queue),
+            armed_q.i.p.eq(queue),
+            # avail_event follows the used ring's elements (2.7.8).
+            self.event.req.p.addr.eq(table.row.queue_device + RING + (size << 3)),
+            self.event.req.p.len.eq(2),
+            self.event.data.p.data.eq(row.seen),
+            self.event.data.p.last.eq(1),
+            armed_q.o.ready.eq(self.event.done),
+        ]
+
+        # A nudge wins over a state that clears the same bit in the same cycle.
+        with m.If(self.event.done):
+            m.d.sync += to_poll.bit_select(armed_q.o.p, 1).eq(1)
+        with m.If(self.kick_valid):
+            m.d.sync += to_poll.bit_select(self.kick_queue[:len(queue)], 1).eq(1)
+        with m.If(self.freed_valid):
+            m.d.sync += to_fetch.bit_select(self.freed_queue[:len(queue)], 1).eq(1)
+        with m.If(self.setup_valid):
+            m.d.comb += [row_w.en.eq(1), row_w.addr.eq(self.setup.queue), row_w.data.eq(0)]
+
+        m.d.comb += [table.setup_valid.eq(self.setup_valid), table.setup.eq(self.setup)]
+
+        # Answers: entries with their queue; the order of the requests says whose they are.
+        m.submodules.entries = entries = Elements(width=self.width, shape=16)
+        connect(m, flipped(self.ring.beat), entries.i)
+        m.d.comb += [
+            self.o.valid.eq(entries.o.valid & asked.o.valid),
+            entries.o.ready.eq(self.o.ready & asked.o.valid),
+            self.o.p.queue.eq(asked.o.p),
+            self.o.p.head.eq(entries.o.p.data),
+            self.o.p.last.eq(entries.o.p.last),
+            self.o.p.error.eq(entries.o.p.error),
+            asked.o.ready.eq(self.o.valid & self.o.ready & self.o.p.last),
+        ]
+        return m

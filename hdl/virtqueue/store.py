@@ -1,0 +1,191 @@
+"""Prefetched chain heads of every queue: one memory, one set of pointers a queue.
+
+The store is the one place that knows how many descriptors a queue has ready, so it hands out room to the fetch
+stage and chains to the devices, one operation at a time.
+"""
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..lib.buffers import Take, TakeOp
+
+__all__ = ["Head", "Room", "Push", "HeadStore"]
+
+
+class Head(data.Struct):
+    """First descriptor of a chain, as read from the descriptor table; everything but ``id`` is untrusted."""
+    id:    unsigned(16)
+    addr:  unsigned(64)
+    len:   unsigned(32)
+    flags: unsigned(3)
+    next:  unsigned(16)
+
+
+class Room(data.Struct):
+    """Ask for ``want`` places (1 to the prefetch depth) of ``queue``."""
+    queue: unsigned(16)
+    want:  unsigned(16)
+
+
+class Push(data.Struct):
+    queue: unsigned(16)
+    head:  Head
+
+
+class TakenHead(data.Struct):
+    queue: unsigned(16)
+    head:  Head
+
+
+class HeadStore(wiring.Component):
+    """Keep up to ``depth`` heads a queue. Every operation takes two cycles; they are served in turn.
+
+    Parameters
+    ----------
+    num_queues, ports : int
+    depth : int
+        Heads a queue, a power of two of at least 2.
+    batch : int
+        A request for room that cannot be met in full is met in part only from this many places on, so that a
+        nearly full queue is not refilled one descriptor a read.
+
+    Members
+    -------
+    i_room : In(stream(Room)), grant : Out
+        ``grant`` is valid in the cycle of the transfer: places now reserved, 0 to ``want``.
+    i_push : In(stream(Push))
+        Fill the next reserved place.
+    i_take, o_head : array of ports
+        See :class:`ringnic.hdl.lib.buffers.TakeOp`.
+    available : Out(num_queues)
+        Bit per queue: a TAKE has something to take.
+    freed_valid : Out(1), freed_queue : Out(16)
+        Strobe: places of that queue became free.
+    """
+    def __init__(self, *, num_queues, ports, depth, batch):
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"Prefetch depth must be a power of 2 of at least 2, not {depth!r}")
+        self.num_queues = num_queues
+        self.ports = ports
+        self.depth = depth
+        self.batch = batch
+        super().__init__({
+            "i_room":      In(stream.Signature(Room)),
+            "grant":       Out(16),
+            "i_push":      In(stream.Signature(Push)),
+            "i_take":      In(stream.Signature(Take)).array(ports),
+            "o_head":      Out(stream.Signature(TakenHead)).array(ports),
+            "available":   Out(num_queues),
+            "freed_valid": Out(1),
+            "freed_queue": Out(16),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        depth_bits = (self.depth - 1).bit_length()
+        count = depth_bits + 1
+        row_layout = data.StructLayout({"reserved": count, "pushed": count, "taken": count, "committed": count})
+        queues = max(2, self.num_queues)
+
+        m.submodules.rows = rows = memory.Memory(shape=row_layout, depth=queues, init=[])
+        row_w, row_r = rows.write_port(), rows.read_port()
+        m.submodules.heads = heads = memory.Memory(shape=Head, depth=queues * self.depth, init=[])
+        head_w, head_r = heads.write_port(), heads.read_port()
+
+        # One requester is chosen, its queue's row is read, and in the next cycle the row is written back.
+        n = 2 + self.ports
+        requests, taking = Signal(n), Signal(n)
+        queue = Signal(range(queues))
+        chosen = Signal(range(n))
+        at_row = Signal()
+        m.d.comb += requests.eq(Cat(
+            self.i_room.valid, self.i_push.valid,
+            # A TAKE needs a free place at the walker; the reply of the port before it has left by then.
+            *[take.valid & (head.ready | ~head.valid) for take, head in zip(self.i_take, self.o_head)]))
+        turn = Signal(range(n))
+        pick = Signal(range(n))
+        for k in reversed(range(n)):
+            with m.If(requests[k]):
+                m.d.comb += pick.eq(k)
+        for k in reversed(range(n)):
+            with m.If(requests[k] & (k > turn)):
+                m.d.comb += pick.eq(k)
+        all_queues = Array([self.i_room.p.queue, self.i_push.p.queue, *[take.p.queue for take in self.i_take]])
+        m.d.comb += [
+            queue.eq(Mux(at_row, all_queues[chosen], all_queues[pick])),
+            row_r.addr.eq(queue),
+            row_w.addr.eq(queue),
+            row_w.data.eq(row_r.data),
+        ]
+        m.d.sync += at_row.eq(requests.any() & ~at_row)
+        with m.If(~at_row):
+            m.d.sync += chosen.eq(pick)
+        with m.Else():
+            m.d.sync += turn.eq(chosen)
+
+        row = row_r.data
+        used = Signal(count)
+        free = Signal(count)
+        m.d.comb += [
+            used.eq(row.reserved - row.committed),
+            free.eq(self.depth - used),
+            head_w.addr.eq(Cat(row.pushed[:depth_bits], queue)),
+            head_w.data.eq(self.i_push.p.head),
+            head_r.addr.eq(Cat(row.taken[:depth_bits], queue)),
+            self.freed_queue.eq(queue),
+        ]
+        for head in self.o_head:
+            with m.If(head.ready):
+                m.d.sync += head.valid.eq(0)
+
+        with m.If(at_row):
+            m.d.comb += row_w.en.eq(1)
+            with m.Switch(chosen):
+                with m.Case(0):
+                    with m.If(free >= self.i_room.p.want):
+                        m.d.comb += self.grant.eq(self.i_room.p.want)
+                    with m.Elif(free >= self.batch):
+                        m.d.comb += self.grant.eq(free)
+                    m.d.comb += [
+                        self.i_room.ready.eq(1),
+                        row_w.data.reserved.eq(row.reserved + self.grant),
+                    ]
+                with m.Case(1):
+                    m.d.comb += [
+                        self.i_push.ready.eq(1),
+                        head_w.en.eq(1),
+                        row_w.data.pushed.eq(row.pushed + 1),
+                    ]
+                    m.d.sync += self.available.bit_select(queue, 1).eq(1)
+                for k, (take, head) in enumerate(zip(self.i_take, self.o_head)):
+                    with m.Case(2 + k):
+                        m.d.comb += take.ready.eq(1)
+                        with m.Switch(take.p.op):
+                            with m.Case(TakeOp.TAKE):
+                                m.d.comb += row_w.data.taken.eq(row.taken + 1)
+                                m.d.sync += [
+                                    self.available.bit_select(queue, 1).eq((row.taken + 1)[:count] != row.pushed),
+                                    head.valid.eq(1),
+                                    head.p.queue.eq(queue),
+                                ]
+                            with m.Case(TakeOp.COMMIT):
+                                m.d.comb += [
+                                    row_w.data.committed.eq(row.taken),
+                                    self.freed_valid.eq(row.committed != row.taken),
+                                ]
+                            with m.Case(TakeOp.REWIND):
+                                m.d.comb += row_w.data.taken.eq(row.committed)
+                                m.d.sync += self.available.bit_select(queue, 1).eq(row.committed != row.pushed)
+
+        # The head memory answers in the cycle in which o_head becomes valid; hold it if the walker waits.
+        fresh = Signal(self.ports)
+        for k, head in enumerate(self.o_head):
+            held = Signal(Head, name=f"held_{k}")
+            m.d.sync += fresh[k].eq(at_row & (chosen == 2 + k))
+            with m.If(fresh[k]):
+                m.d.comb += head.p.head.eq(head_r.data)
+                m.d.sync += held.eq(head_r.data)
+            with m.Else():
+                m.d.comb += head.p.head.eq(held)
+        return m

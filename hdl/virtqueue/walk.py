@@ -1,0 +1,245 @@
+"""Split virtqueue: follow descriptor chains and indirect tables.
+
+Ref: VIRTIO 1.4, 2.7.5 "The Virtqueue Descriptor Table", 2.7.5.3 "Indirect Descriptors".
+"""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.buffers import QueueSetup, Segment
+from ..lib.dma import ReadPort
+from ..lib.queue import Queue
+from ..spec.virtio import VIRTQ_DESC_SIZE, VirtqDesc, VirtqDescF
+from .elements import Elements, element
+from .store import TakenHead
+from .table import QueueTable
+
+__all__ = ["Walk"]
+
+
+class Walk(wiring.Component):
+    """Turn heads into segments, in order.
+
+    A chain of one descriptor costs nothing but its two cycles. An indirect table is read ahead, in one read, while
+    earlier chains are still being given out, and gives a segment a cycle as long as its entries follow one another as
+    drivers write them. Everything else (chains in the descriptor table, tables in another order or longer than
+    ``max_ahead``) is followed one dependent read at a time. Beats are always taken: a table is asked for only when
+    there is room for all of it.
+
+    Parameters
+    ----------
+    width, num_queues : int
+    max_ahead : int
+        Entries of an indirect table read ahead, at most.
+
+    Members
+    -------
+    i : In(stream(TakenHead)), o : Out(stream(Segment))
+    table, single : Out(ReadPort)
+        Reads of whole tables, and of single descriptors.
+    indirect : In(1)
+        INDIRECT_DESC was negotiated.
+    setup_valid, setup : see :class:`QueueTable`
+    fail_valid : Out(1), fail_queue : Out(16)
+        Strobe, with the segment that carries ``error``: index past the table, chain longer than Queue Size, nested,
+        empty or odd indirect table, NEXT beside INDIRECT, INDIRECT not negotiated, or a failed read.
+    busy : Out(1)
+    """
+    def __init__(self, *, width, num_queues, max_ahead=32):
+        self.width = width
+        self.num_queues = num_queues
+        self.max_ahead = max_ahead
+        super().__init__({
+            "setup_valid": In(1),
+            "setup":       In(QueueSetup),
+            "indirect":    In(1),
+            "i":           In(stream.Signature(TakenHead)),
+            "table":       Out(ReadPort(width)),
+            "single":      Out(ReadPort(width)),
+            "o":           Out(stream.Signature(Segment)),
+            "fail_valid":  Out(1),
+            "fail_queue":  Out(16),
+            "busy":        Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        room = 2 * self.max_ahead
+        ahead_shape = range(self.max_ahead + 1)
+
+        # Heads in order, each with the number of table entries that were asked for ahead of it (0: none).
+        m.submodules.order = order = Queue(data.StructLayout({"head": TakenHead, "ahead": ahead_shape}), 16)
+        m.submodules.words = words = Elements(width=self.width, shape=VirtqDesc)
+        m.submodules.ahead = ahead = Queue(element(VirtqDesc), room)
+        connect(m, flipped(self.table.beat), words.i)
+        connect(m, words.o, ahead.i)
+
+        # Ask. A table that breaks a rule is not asked for; the answering side comes to the same verdict.
+        head = self.i.p.head
+        entries = Signal(28)
+        asks = Signal()
+        count = Signal(ahead_shape)
+        reserved = Signal(range(room + 1))
+        asked, dropped = Signal(), Signal()
+        m.d.comb += [
+            entries.eq(head.len >> 4),
+            asks.eq(self.indirect & (head.flags[2] & ~head.flags[0]) & (entries != 0) & (head.len[:4] == 0)),
+            count.eq(Mux(entries > self.max_ahead, self.max_ahead, entries)),
+            order.i.p.head.eq(self.i.p),
+            order.i.p.ahead.eq(Mux(asks, count, 0)),
+            self.table.req.p.addr.eq(head.addr),
+            self.table.req.p.len.eq(count * VIRTQ_DESC_SIZE),
+        ]
+        with m.If(asks):
+            m.d.comb += [
+                self.table.req.valid.eq(self.i.valid & order.i.ready & (reserved + count <= room)),
+                asked.eq(self.table.req.valid & self.table.req.ready),
+                order.i.valid.eq(asked),
+                self.i.ready.eq(asked),
+            ]
+        with m.Else():
+            m.d.comb += [
+                order.i.valid.eq(self.i.valid),
+                self.i.ready.eq(order.i.ready),
+            ]
+
+        # Answer.
+        m.submodules.queues = queues = QueueTable(num_queues=self.num_queues, fields=("size", "queue_desc"))
+        m.submodules.one = one = Elements(width=self.width, shape=VirtqDesc)
+        connect(m, flipped(self.single.beat), one.i)
+        now = order.o.p.head
+        ahead_left = Signal(ahead_shape)
+        in_table = Signal()                    # following an indirect table
+        in_order = Signal()                    # and so far the entry read ahead was always the next one
+        base     = Signal(64)                  # of the table that is followed
+        limit    = Signal(28)                  # its entries
+        index    = Signal(16)                  # entry that is next
+        length   = Signal(17)                  # descriptors seen in this chain that hold or held a buffer
+        desc     = Signal(VirtqDesc)           # the one to judge
+        failed   = Signal()                    # it could not be read
+        has_next, has_table = Signal(), Signal()
+        m.d.comb += [
+            queues.setup_valid.eq(self.setup_valid),
+            queues.setup.eq(self.setup),
+            queues.queue.eq(now.queue),
+            has_next.eq((desc.flags & VirtqDescF.NEXT) != 0),
+            has_table.eq((desc.flags & VirtqDescF.INDIRECT) != 0),
+            self.o.p.queue.eq(now.queue),
+            self.o.p.id.eq(now.head.id),
+            self.o.p.addr.eq(desc.addr),
+            self.o.p.len.eq(desc.len),
+            self.o.p.write.eq((desc.flags & VirtqDescF.WRITE) != 0),
+            self.fail_queue.eq(now.queue),
+            self.busy.eq(order.o.valid | self.i.valid),
+        ]
+
+        with m.FSM(name="state"):
+            with m.State("HEAD"):
+                m.d.sync += [
+                    desc.addr.eq(now.head.addr),
+                    desc.len.eq(now.head.len),
+                    desc.flags.eq(now.head.flags),
+                    desc.next.eq(now.head.next),
+                    ahead_left.eq(order.o.p.ahead),
+                    in_table.eq(0),
+                    length.eq(1),
+                    failed.eq(0),
+                ]
+                with m.If(order.o.valid):
+                    m.next = "JUDGE"
+            with m.State("JUDGE"):
+                # A loop is a chain that is longer than the queue (2.7.5.2).
+                with m.If(failed | (length > queues.row.size) | (has_table & (has_next | in_table | ~self.indirect))):
+                    m.next = "FAIL"
+                with m.Elif(has_table):
+                    m.d.sync += [
+                        base.eq(desc.addr),
+                        limit.eq(desc.len >> 4),
+                        index.eq(0),
+                        in_table.eq(1),
+                        in_order.eq(1),
+                    ]
+                    with m.If((desc.len[:4] != 0) | (desc.len == 0)):
+                        m.next = "FAIL"
+                    with m.Elif(ahead_left != 0):
+                        m.next = "AHEAD"
+                    with m.Else():
+                        m.next = "ASK"
+                with m.Else():
+                    m.d.comb += [
+                        self.o.valid.eq(1),
+                        self.o.p.last.eq(~has_next),
+                    ]
+                    with m.If(self.o.ready):
+                        m.d.sync += [length.eq(length + 1), index.eq(desc.next)]
+                        with m.If(~has_next):
+                            m.next = "FLUSH"
+                            with m.If(ahead_left == 0):
+                                m.d.comb += order.o.ready.eq(1)
+                                m.next = "HEAD"
+                        with m.Elif(in_table & in_order & (ahead_left != 0) & (desc.next == index)):
+                            m.next = "AHEAD"
+                        with m.Else():
+                            m.d.sync += [
+                                in_order.eq(0),
+                                base.eq(Mux(in_table, base, queues.row.queue_desc)),
+                                limit.eq(Mux(in_table, limit, queues.row.size)),
+                            ]
+                            m.next = "ASK"
+            with m.State("AHEAD"):
+                # ``index`` names the entry after the one taken here, so that NEXT is compared with it above.
+                with m.If(ahead.o.valid):
+                    m.d.comb += [ahead.o.ready.eq(1), dropped.eq(1)]
+                    m.d.sync += [
+                        desc.eq(ahead.o.p.data),
+                        failed.eq(ahead.o.p.error),
+                        ahead_left.eq(ahead_left - 1),
+                        index.eq(index + 1),
+                    ]
+                    with m.If(ahead.o.p.last):
+                        m.d.sync += ahead_left.eq(0)
+                    m.next = "JUDGE"
+            with m.State("ASK"):
+                m.d.comb += self.single.req.valid.eq(index < limit)
+                with m.If(index >= limit):
+                    m.next = "FAIL"
+                with m.Elif(self.single.req.ready):
+                    m.d.sync += index.eq(index + 1)
+                    m.next = "ANSWER"
+            with m.State("ANSWER"):
+                m.d.comb += one.o.ready.eq(1)
+                m.d.sync += [
+                    desc.eq(one.o.p.data),
+                    failed.eq(one.o.p.error),
+                ]
+                with m.If(one.o.valid & one.o.p.last):
+                    m.next = "JUDGE"
+            with m.State("FAIL"):
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    self.o.p.last.eq(1),
+                    self.o.p.error.eq(1),
+                ]
+                with m.If(self.o.ready):
+                    m.d.comb += self.fail_valid.eq(1)
+                    m.next = "FLUSH"
+            with m.State("FLUSH"):
+                # Entries read ahead that the chain did not use.
+                with m.If(ahead_left == 0):
+                    m.d.comb += order.o.ready.eq(1)
+                    m.next = "HEAD"
+                with m.Elif(ahead.o.valid):
+                    m.d.comb += [ahead.o.ready.eq(1), dropped.eq(1)]
+                    m.d.sync += ahead_left.eq(Mux(ahead.o.p.last, 0, ahead_left - 1))
+        m.d.comb += [
+            self.single.req.p.addr.eq(base + (index << 4)),
+            self.single.req.p.len.eq(VIRTQ_DESC_SIZE),
+        ]
+
+        # A read that fails early returns fewer entries than were reserved: the account is settled with its last.
+        give_back = Signal(range(room + 1))
+        with m.If(dropped):
+            m.d.comb += give_back.eq(Mux(ahead.o.p.last, ahead_left, 1))
+        m.d.sync += reserved.eq(reserved + Mux(asked, count, 0) - give_back)
+        return m
