@@ -1,0 +1,247 @@
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from ringnic.hdl.pcie.target import Target
+
+BAR = 0xfe008000
+
+
+def tlp_mem(write, addr, length, fbe, lbe, *, data=b"", tag=1, rid=0x0100, tc=0, attr=0, dw4=False, type=0, ep=0):
+    dw0 = ((2 * write + dw4) << 29 | type << 24 | tc << 20 | (attr >> 2) << 18 | ep << 14 | (attr & 3) << 12
+           | (length & 0x3ff))
+    dws = [dw0, rid << 16 | tag << 8 | lbe << 4 | fbe] + ([addr >> 32] if dw4 else []) + [addr & 0xffffffff]
+    return b"".join(d.to_bytes(4, "big") for d in dws) + data
+
+
+def tlp_cfg(write, reg, fbe=0xf, *, data=b"", tag=1, rid=0x0100, target=0x0508, type=4):
+    dws = [(2 * write) << 29 | type << 24 | 1, rid << 16 | tag << 8 | fbe, target << 16 | reg]
+    return b"".join(d.to_bytes(4, "big") for d in dws) + data
+
+
+class Bench:
+    """Target on two dictionaries of DWs, with what it answered and what it accessed."""
+    def __init__(self, width, *, seed=None, hold=False):
+        self.dut, self.width, self.rng = Target(width=width), width, random.Random(seed) if seed is not None else None
+        self.mem, self.cfg, self.log, self.out = {}, {}, [], []
+        self.unsupported = self.malformed = 0
+
+    def idle(self):
+        return self.rng is not None and self.rng.random() < 0.4
+
+    async def feed(self, ctx, tlps):
+        port, step = self.dut.i, self.width // 8
+        for tlp in tlps:
+            for at in range(0, len(tlp), step):
+                while self.idle():
+                    await ctx.tick()
+                piece = tlp[at:at + step]
+                ctx.set(port.payload, {"data": int.from_bytes(piece.ljust(step, b"\xa5"), "little"),
+                                       "dws": len(piece) // 4, "last": at + step >= len(tlp)})
+                ctx.set(port.valid, 1)
+                await ctx.tick().until(port.ready)
+                ctx.set(port.valid, 0)
+
+    async def serve(self, ctx, port, name, store):
+        while True:
+            while self.idle():
+                await ctx.tick()
+            ctx.set(port.req.ready, 1)
+            _, _, valid, req = await ctx.tick().sample(port.req.valid, port.req.payload)
+            ctx.set(port.req.ready, 0)
+            if not valid:
+                continue
+            self.log.append((name, req.addr, req.write, req.be, req.data if req.write else None))
+            if req.write:
+                old = store.get(req.addr, 0)
+                mask = sum(0xff << 8 * k for k in range(4) if req.be >> k & 1)
+                store[req.addr] = old & ~mask | req.data & mask
+            else:
+                while self.idle():
+                    await ctx.tick()
+                ctx.set(port.resp.payload, store.get(req.addr, 0))
+                ctx.set(port.resp.valid, 1)
+                await ctx.tick().until(port.resp.ready)
+                ctx.set(port.resp.valid, 0)
+
+    async def collect(self, ctx):
+        port, tlp = self.dut.o, b""
+        while True:
+            ctx.set(port.ready, not self.idle())
+            _, _, valid, ready, beat, ev = await ctx.tick().sample(port.valid, port.ready, port.payload,
+                                                                   self.dut.events)
+            self.unsupported += ev.requests_unsupported
+            self.malformed += ev.tlps_malformed
+            if valid and ready:
+                assert beat.last or beat.dws == self.width // 32
+                tlp += int(beat.data).to_bytes(self.width // 8, "little")[:4 * beat.dws]
+                if beat.last:
+                    self.out.append(tlp)
+                    tlp = b""
+
+    def run(self, tlps, *, memory_enable=1, bar0=BAR):
+        dut, sim = self.dut, Simulator(self.dut)
+        sim.add_clock(1e-8)
+
+        async def main(ctx):
+            ctx.set(dut.memory_enable, memory_enable)
+            ctx.set(dut.bar0, bar0)
+            await self.feed(ctx, tlps)
+            for _ in range(100_000):
+                await ctx.tick()
+                if not ctx.get(dut.busy):
+                    break
+            else:
+                raise AssertionError("hangs")
+            await ctx.tick().repeat(3)
+
+        async def regs(ctx):
+            await self.serve(ctx, dut.regs, "reg", self.mem)
+
+        async def cfg(ctx):
+            await self.serve(ctx, dut.cfg, "cfg", self.cfg)
+        sim.add_testbench(main)
+        for process in (regs, cfg, self.collect):
+            sim.add_testbench(process, background=True)
+        sim.run()
+        return self.out
+
+
+def cpl(tlp):
+    d = [int.from_bytes(tlp[n:n + 4], "big") for n in (0, 4, 8)]
+    length = d[0] & 0x3ff
+    assert len(tlp) == 12 + 4 * length
+    return dict(kind=d[0] >> 24, tc=d[0] >> 20 & 7, attr=d[0] >> 12 & 3 | d[0] >> 16 & 4, cid=d[1] >> 16,
+                status=d[1] >> 13 & 7, bc=d[1] & 0xfff or 4096, rid=d[2] >> 16, tag=d[2] >> 8 & 255,
+                la=d[2] & 0x7f, data=tlp[12:])
+
+
+@pytest.fixture(params=[32, 64, 128, 256])
+def width(request):
+    return request.param
+
+
+def test_write_then_read(width):
+    b = Bench(width)
+    out = b.run([tlp_mem(1, BAR + 0x10, 1, 0xf, 0, data=b"abcd"), tlp_mem(1, BAR + 0x14, 1, 0b0110, 0, data=b"efgh"),
+                 tlp_mem(0, BAR + 0x10, 2, 0xf, 0xf, tag=9, rid=0x20, tc=5, attr=6),
+                 tlp_mem(0, BAR + 0x14, 1, 2, 0, dw4=True, tag=10)])
+    assert [cpl(t) for t in out] == [
+        dict(kind=0x4a, tc=5, attr=6, cid=0, status=0, bc=8, rid=0x20, tag=9, la=0x10, data=b"abcd\0fg\0"),
+        dict(kind=0x4a, tc=0, attr=0, cid=0, status=0, bc=1, rid=0x100, tag=10, la=0x15, data=b"\0fg\0")]
+    assert b.unsupported == b.malformed == 0
+
+
+def test_config(width):
+    b = Bench(width)
+    b.cfg[0] = 0x10411af4
+    out = b.run([tlp_cfg(0, 0), tlp_cfg(1, 0x10, 0b1100, data=b"wxyz", tag=4, target=0x1218), tlp_cfg(0, 0xffc)])
+    assert [(cpl(t)["kind"], cpl(t)["cid"], cpl(t)["tag"], cpl(t)["bc"], cpl(t)["data"]) for t in out] == [
+        (0x4a, 0, 1, 4, bytes.fromhex("f41a4110")), (0x0a, 0x1218, 4, 4, b""), (0x4a, 0x1218, 1, 4, bytes(4))]
+    assert b.log[1] == ("cfg", 0x10, 1, 0b1100, int.from_bytes(b"wxyz", "little"))
+
+
+def test_refused(width):
+    b = Bench(width)
+    refused = [
+        tlp_mem(0, BAR - 4, 1, 0xf, 0), tlp_mem(0, BAR + 0x8000, 1, 0xf, 0), tlp_mem(0, BAR + 0x7ffc, 2, 0xf, 0xf),
+        tlp_mem(0, BAR | 1 << 32, 1, 0xf, 0, dw4=True),
+        tlp_mem(0, BAR, 1, 0xf, 0, type=1),                       # locked
+        tlp_mem(0, BAR, 1, 0xf, 0, type=2), tlp_mem(1, BAR, 1, 0xf, 0, type=2, data=bytes(4)),  # I/O
+        tlp_mem(1, BAR, 2, 0, 0, type=0xc, data=bytes(8)),        # FetchAdd
+        tlp_cfg(0, 0, type=5), tlp_cfg(1, 0, type=5, data=bytes(4)), tlp_cfg(0, 0, target=0x0509),
+    ]
+    posted = [tlp_mem(1, BAR - 4, 1, 0xf, 0, data=bytes(4)), tlp_mem(1, BAR, 1, 0xf, 0, data=bytes(4), ep=1)]
+    out = [cpl(t) for t in b.run(posted + refused)]
+    assert [c["status"] for c in out] == [1] * len(refused)
+    assert [c["kind"] for c in out] == [0x0a] * 4 + [0x0b] + [0x0a] * 6
+    assert b.unsupported == len(refused) + 2 and b.malformed == 0 and b.log == []
+
+
+def test_memory_disabled():
+    b = Bench(64)
+    out = b.run([tlp_mem(1, BAR, 1, 0xf, 0, data=bytes(4)), tlp_mem(0, BAR + 5, 1, 0b0110, 0)], memory_enable=0)
+    assert [(cpl(t)["status"], cpl(t)["bc"], cpl(t)["la"]) for t in out] == [(1, 2, 5)] and b.log == []
+
+
+def test_messages_and_malformed(width):
+    b = Bench(width)
+    message = bytes.fromhex("34000000 01000050 00000000 00000000".replace(" ", ""))
+    power = bytes.fromhex("74000001 01000050 00000000 00000000 00000019".replace(" ", ""))
+    assert b.run([message, power]) == [] and b.malformed == 0
+    b = Bench(width)
+    good = tlp_mem(0, BAR, 1, 0xf, 0)
+    bad = [good[:8], good[:4], good + bytes(4), tlp_mem(1, BAR, 1, 0xf, 0), tlp_mem(1, BAR, 1, 0, 0, data=bytes(8)),
+           tlp_mem(1, BAR, 2, 0, 0, data=bytes(4)), b"\x80" + good[1:], b"\x1f" + good[1:], tlp_cfg(0, 0)[:3] + b"\2"
+           + tlp_cfg(0, 0)[4:]]
+    assert len(b.run(bad + [good])) == 1 and b.malformed == len(bad) and b.unsupported == 0
+
+
+def test_hold():
+    dut = Target(width=64)
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+
+    async def main(ctx):
+        ctx.set(dut.hold, 1)
+        ctx.set(dut.i.payload, {"data": 0, "dws": 2, "last": 0})
+        ctx.set(dut.i.valid, 1)
+        for _ in range(20):
+            await ctx.tick()
+            assert not ctx.get(dut.i.ready) and not ctx.get(dut.busy)
+        ctx.set(dut.hold, 0)
+        await ctx.tick().repeat(2)
+        assert ctx.get(dut.busy)
+    sim.add_testbench(main)
+    sim.run()
+
+
+def expect_read(mem, addr, length, fbe, lbe):
+    """Completions to a legal read, from the bytes wanted (2.2.9)."""
+    enabled = [bool((fbe if n == 0 else lbe if n == length - 1 else 15) >> k & 1) for n in range(length)
+               for k in range(4)]
+    start = enabled.index(True) if any(enabled) else 0
+    stop = len(enabled) - enabled[::-1].index(True) if any(enabled) else 1
+    base, found, at = addr & ~3, [], start
+    while at < stop:
+        end = min(((base + at) // 64 + 1) * 64 - base, stop)
+        dws = range(at // 4, -(-end // 4))
+        found.append((stop - at, (base + at) & 0x7f, [
+            mem.get(base - BAR + 4 * n, 0) if any(enabled[4 * n:4 * n + 4]) else 0 for n in dws]))
+        at = end
+    return found
+
+
+@pytest.mark.parametrize("width, seed", [(64, None), (64, 1), (128, 2), (32, 3)])
+def test_random_reads(width, seed):
+    rng = random.Random(100 + (seed or 0))
+    b = Bench(width, seed=seed)
+    b.mem = {a: rng.getrandbits(32) for a in range(0, 0x8000, 4)}
+    tlps, expected = [], []
+    cases = [(BAR + 4 * rng.randrange(64), 1, fbe, 0) for fbe in range(16)]
+    cases += [(BAR + 4 * rng.randrange(64), rng.randint(2, 40), f, t) for f in (1, 2, 4, 8, 15) for t in (1, 3, 7, 8)]
+    cases += [(BAR, 256, 0xf, 0xf)] if seed is None else []
+    for addr, length, fbe, lbe in cases:
+        tlps.append(tlp_mem(0, addr, length, fbe, lbe, tag=len(tlps), dw4=rng.random() < 0.3))
+        expected += [(len(tlps) - 1, *e) for e in expect_read(b.mem, addr, length, fbe, lbe)]
+    out = [cpl(t) for t in b.run(tlps)]
+    assert [(c["tag"], c["bc"], c["la"], [int.from_bytes(c["data"][k:k + 4], "little") for k in
+             range(0, len(c["data"]), 4)]) for c in out] == expected
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_writes(seed):
+    rng, b, model, tlps = random.Random(seed), Bench(64, seed=seed), {}, []
+    for _ in range(30):
+        length, word = rng.randint(1, 20), rng.randrange(40)
+        fbe, lbe = rng.randint(1, 15), rng.randint(1, 15) if length > 1 else 0
+        data = rng.randbytes(4 * length)
+        for n in range(length):
+            be = fbe if n == 0 else lbe if n == length - 1 else 15
+            for k in range(4):
+                if be >> k & 1:
+                    model[4 * (word + n) + k] = data[4 * n + k]
+        tlps.append(tlp_mem(1, BAR + 4 * word, length, fbe, lbe, data=data, dw4=rng.random() < 0.5))
+    b.run(tlps)
+    assert all(b.mem[a & ~3] >> 8 * (a & 3) & 255 == v for a, v in model.items())
