@@ -1,0 +1,276 @@
+"""Configuration space of the function: Type 0 header, capabilities, and the virtio window into BAR 0.
+
+Ref: PCI Express Base 5.0, 7.5.1 "PCI-Compatible Configuration Registers", 7.5.2 "PCI Power Management Capability
+Structure", 7.5.3 "PCI Express Capability Structure", 7.7.2 "MSI-X Capability and Table Structure"; VIRTIO 1.4,
+4.1.2 "PCI Device Discovery", 4.1.4 "Virtio Structure PCI Capabilities".
+"""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..lib.reg import RegPort
+from ..spec.bar import (BAR_INDEX, BAR_SIZE, COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, MSIX_PBA_OFFSET,
+                        MSIX_TABLE_OFFSET, NOTIFY_MULTIPLIER, NOTIFY_OFFSET, REG_ADDR_WIDTH)
+from ..spec.pcie import CapId, Cfg, Command, ConfigStatus, Exp, MsixCap, Pm, VirtioCap
+from ..spec.virtio import VIRTIO_PCI_VENDOR_ID, CfgType, Common
+
+__all__ = ["ConfigSpace", "capabilities"]
+
+PAGE = 0x1000
+PM_CAP, EXP_CAP, MSIX_CAP = 0x40, 0x60, 0x9c
+MAX_READ_REQUEST = 5  # coded; 4096 bytes
+
+# cfg_type, offset and length in BAR 0, length of the capability.
+VIRTIO_STRUCTURES = (
+    (CfgType.COMMON, COMMON_OFFSET, Common.SIZE, 16),
+    (CfgType.NOTIFY, NOTIFY_OFFSET, PAGE, 20),
+    (CfgType.ISR, ISR_OFFSET, 4, 16),
+    (CfgType.DEVICE, DEVICE_OFFSET, PAGE, 16),
+    (CfgType.PCI, 0, 0, 20),
+)
+
+
+def capabilities():
+    """The capability list in its order: ``(offset, CapId, size, CfgType or None)``. It fills 0x100 bytes to the last."""
+    at, found = MSIX_CAP + MsixCap.SIZE, []
+    for cfg_type, _, _, size in VIRTIO_STRUCTURES:
+        found.append((at, CapId.VENDOR, size, cfg_type))
+        at += size
+    assert at <= 0x100
+    return [(PM_CAP, CapId.PM, Pm.SIZE, None), (EXP_CAP, CapId.EXP, Exp.SIZE, None),
+            (MSIX_CAP, CapId.MSIX, MsixCap.SIZE, None), *found]
+
+
+class ConfigSpace(wiring.Component):
+    """Answer configuration accesses, one at a time; keep what the host configured.
+
+    A read is answered in the cycle after its request, one of ``pci_cfg_data`` when the BAR access is done. Writes of
+    ``pci_cfg_data`` are accepted at once and carried out before the next access is accepted.
+
+    Parameters
+    ----------
+    device_id, subsystem_id, revision_id, class_code : int
+        Identity; vendor and subsystem vendor are virtio's.
+    msix_vectors : int
+        1 to 2048.
+    max_payload : int
+        Largest Max_Payload_Size, coded: 0 for 128 bytes to 5 for 4096.
+    link_speed, link_width : int
+        1 for 2.5 GT/s, 2 for 5 GT/s...; lanes. Shown only.
+
+    Members
+    -------
+    cfg : In(RegPort(12))
+        Accesses of the host; nothing is implemented from 0x100 on.
+    regs : Out(RegPort(REG_ADDR_WIDTH))
+        BAR accesses through the pci_cfg window (4.1.4.9 "PCI configuration access capability").
+    reset : In(1)
+        Everything back to its default, in one cycle. No access may be under way.
+    interrupt : In(1)
+        Status.Interrupt: INTx is pending, masked or not.
+    transactions_pending : In(1)
+        For Device Status.
+    bar0 : Out(32), memory_enable : Out(1), bus_master : Out(1), intx_disable : Out(1)
+        The latter three as effective: nothing but configuration is alive in D3hot.
+    mps, mrrs : Out(3)
+        Coded as in Device Control and within what is supported.
+    ext_tag, msix_enable, msix_function_mask : Out(1)
+        As configured.
+    power_state : Out(2)
+        0 for D0, 3 for D3hot.
+    flr : Out(1)
+        Function Level Reset was requested; high until ``reset``. No access is accepted meanwhile.
+    """
+    def __init__(self, *, device_id=0x1041, subsystem_id=None, revision_id=1, class_code=0x020000, msix_vectors=1,
+                 max_payload=1, link_speed=1, link_width=1):
+        if not 1 <= msix_vectors <= 2048:
+            raise ValueError(f"Number of MSI-X vectors must be from 1 to 2048, not {msix_vectors!r}")
+        if not 0 <= max_payload <= 5:
+            raise ValueError(f"Maximum payload must be coded from 0 to 5, not {max_payload!r}")
+        if revision_id < 1:
+            raise ValueError(f"Revision must be at least 1, not {revision_id!r}")  # 4.1.2.1
+        self.device_id    = device_id
+        self.subsystem_id = device_id if subsystem_id is None else subsystem_id
+        self.revision_id  = revision_id
+        self.class_code   = class_code
+        self.msix_vectors = msix_vectors
+        self.max_payload  = max_payload
+        self.link_speed   = link_speed
+        self.link_width   = link_width
+        super().__init__({
+            "cfg":   In(RegPort(12)),
+            "regs":  Out(RegPort(REG_ADDR_WIDTH)),
+            "reset": In(1),
+            "interrupt": In(1),
+            "transactions_pending": In(1),
+            "bar0": Out(32),
+            "memory_enable": Out(1),
+            "bus_master": Out(1),
+            "intx_disable": Out(1),
+            "mps":  Out(3),
+            "mrrs": Out(3),
+            "ext_tag": Out(1),
+            "msix_enable": Out(1),
+            "msix_function_mask": Out(1),
+            "power_state": Out(2),
+            "flr": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        caps = capabilities()
+        pci_cfg = caps[-1][0]
+        speeds = ((1 << self.link_speed) - 1) << 1
+
+        # What is constant, as bytes.
+        rom = bytearray(0x100)
+
+        def put(at, size, value):
+            rom[at:at + size] = value.to_bytes(size, "little")
+        for at, size, value in [
+                (Cfg.VENDOR_ID, 2, VIRTIO_PCI_VENDOR_ID), (Cfg.DEVICE_ID, 2, self.device_id),
+                (Cfg.STATUS, 2, 1 << ConfigStatus.CAP_LIST), (Cfg.REVISION_ID, 1, self.revision_id),
+                (Cfg.CLASS_CODE, 3, self.class_code), (Cfg.SUBSYSTEM_VENDOR_ID, 2, VIRTIO_PCI_VENDOR_ID),
+                (Cfg.SUBSYSTEM_ID, 2, self.subsystem_id), (Cfg.CAP_POINTER, 1, caps[0][0]),
+                (Cfg.INTERRUPT_PIN, 1, 1),
+                (PM_CAP + Pm.PMC, 2, 3),             # version 1.2, no PME, no D1, no D2
+                (PM_CAP + Pm.PMCSR, 2, 1 << 3),      # No_Soft_Reset: state is kept from D3hot to D0
+                (EXP_CAP + Exp.FLAGS, 2, 2),         # version 2, PCI Express Endpoint
+                # extended tags, Role-Based Error Reporting, Function Level Reset
+                (EXP_CAP + Exp.DEV_CAP, 4, self.max_payload | 1 << 5 | 1 << 15 | 1 << 28),
+                (EXP_CAP + Exp.LNK_CAP, 4, self.link_speed | self.link_width << 4 | 1 << 22),  # no ASPM, and says so
+                (EXP_CAP + Exp.LNK_STA, 2, self.link_speed | self.link_width << 4 | 1 << 12),  # slot clock
+                (EXP_CAP + Exp.LNK_CAP2, 4, speeds), (EXP_CAP + Exp.LNK_CTL2, 2, self.link_speed),
+                (MSIX_CAP + MsixCap.CONTROL, 2, self.msix_vectors - 1),
+                (MSIX_CAP + MsixCap.TABLE, 4, MSIX_TABLE_OFFSET | BAR_INDEX),
+                (MSIX_CAP + MsixCap.PBA, 4, MSIX_PBA_OFFSET | BAR_INDEX)]:
+            put(at, size, value)
+        for (at, cap_id, size, cfg_type), (following, *_) in zip(caps, [*caps[1:], (0,)]):
+            put(at, 1, int(cap_id))
+            put(at + 1, 1, following)
+            if cfg_type is not None:
+                _, offset, length, _ = VIRTIO_STRUCTURES[int(cfg_type) - 1]
+                put(at + VirtioCap.CAP_LEN, 1, size)
+                put(at + VirtioCap.CFG_TYPE, 1, int(cfg_type))
+                put(at + VirtioCap.BAR, 1, BAR_INDEX)
+                put(at + VirtioCap.OFFSET, 4, offset)
+                put(at + VirtioCap.LENGTH, 4, length)
+                if cfg_type == CfgType.NOTIFY:
+                    put(at + VirtioCap.MULTIPLIER, 4, NOTIFY_MULTIPLIER)
+
+        # What can be written: the bits of each register, in place.
+        req   = self.cfg.req.payload
+        write = self.cfg.req.valid & self.cfg.req.ready & req.write
+        written = {}
+
+        def register(at, mask, init=0):
+            value = Signal(32, name=f"reg_{at:02x}", init=init)
+            enable = Cat(b.replicate(8) for b in req.be)
+            with m.If(write & (req.addr == at)):
+                m.d.sync += value.eq((value & ~(enable & mask)) | (req.data & enable & mask))
+            written[at] = value
+            return value
+        command = register(Cfg.COMMAND, sum(1 << n for n in (
+            Command.MEMORY_ENABLE, Command.BUS_MASTER, Command.PARITY, Command.SERR, Command.INTX_DISABLE)))
+        register(Cfg.CACHE_LINE_SIZE, 0xff)
+        bar0 = register(Cfg.BAR0, 0x1_0000_0000 - BAR_SIZE)
+        register(Cfg.INTERRUPT_LINE, 0xff)
+        dev_ctl = register(EXP_CAP + Exp.DEV_CTL, 0x79ff, init=0x2810)
+        register(EXP_CAP + Exp.LNK_CTL, 0x00cb)
+        msix = register(MSIX_CAP, 0b11 << 30)
+        window_bar    = register(pci_cfg + VirtioCap.BAR, 0xff, init=BAR_INDEX)
+        window_offset = register(pci_cfg + VirtioCap.OFFSET, 0xffff_ffff)
+        window_length = register(pci_cfg + VirtioCap.LENGTH, 0xffff_ffff)
+        window_data   = pci_cfg + VirtioCap.PCI_CFG_DATA
+
+        power_state = Signal(2)
+        with m.If(write & (req.addr == PM_CAP + Pm.PMCSR) & req.be[0]):
+            with m.If(req.data[0] == req.data[1]):  # 7.5.2.2: states not supported are not entered
+                m.d.sync += power_state.eq(req.data[:2])
+        with m.If(write & (req.addr == EXP_CAP + Exp.DEV_CTL) & req.be[1] & req.data[15]):
+            m.d.sync += self.flr.eq(1)  # 7.5.3.4: reads 0 always
+
+        live = {
+            Cfg.COMMAND: self.interrupt << (16 + ConfigStatus.INTERRUPT),
+            PM_CAP + Pm.PMCSR: power_state,
+            EXP_CAP + Exp.DEV_CTL: self.transactions_pending << 21,
+        }
+        read = Signal(32)
+        with m.Switch(req.addr[2:]):
+            for at in range(0, 0x100, 4):
+                constant = int.from_bytes(rom[at:at + 4], "little")
+                if constant or at in written or at in live:
+                    with m.Case(at // 4):
+                        m.d.comb += read.eq(constant | written.get(at, 0) | live.get(at, 0))
+
+        def clamp(value, most):
+            return Mux(value > most, most, value)
+        d0 = power_state == 0
+        m.d.comb += [
+            self.bar0.eq(bar0),
+            self.memory_enable.eq(command[Command.MEMORY_ENABLE] & d0),
+            self.bus_master.eq(command[Command.BUS_MASTER] & d0),
+            self.intx_disable.eq(command[Command.INTX_DISABLE] | ~d0),
+            self.mps.eq(clamp(dev_ctl[5:8], self.max_payload)),
+            self.mrrs.eq(clamp(dev_ctl[12:15], MAX_READ_REQUEST)),
+            self.ext_tag.eq(dev_ctl[8]),
+            self.msix_enable.eq(msix[31]),
+            self.msix_function_mask.eq(msix[30]),
+            self.power_state.eq(power_state),
+        ]
+
+        # The window: the first cap.length bytes of pci_cfg_data are the bytes at cap.offset. 4.1.4.9.1: the driver
+        # keeps it aligned and inside the BAR; otherwise there is no access.
+        lane   = window_offset[:2]
+        usable = Signal()
+        be     = Signal(4)
+        with m.Switch(window_length):
+            for size in (1, 2, 4):
+                with m.Case(size):
+                    m.d.comb += [
+                        be.eq(((1 << size) - 1) << lane),
+                        usable.eq((window_bar[:8] == BAR_INDEX) & (window_offset[REG_ADDR_WIDTH:] == 0)
+                                  & ((lane & (size - 1)) == 0)),
+                    ]
+        is_window = req.addr == window_data
+        wanted = Signal(32)      # bytes written last, or those to answer
+        answer = Signal(32)
+        m.d.comb += [
+            self.regs.req.payload.addr.eq(Cat(C(0, 2), window_offset[2:REG_ADDR_WIDTH])),
+            self.regs.req.payload.be.eq(be),
+            self.regs.req.payload.data.eq((wanted << (lane << 3))[:32]),
+            self.cfg.resp.payload.eq(answer),
+        ]
+        is_write = Signal()
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.cfg.req.ready.eq(~self.flr)
+                with m.If(self.cfg.req.valid & ~self.flr):
+                    m.d.sync += [is_write.eq(req.write), answer.eq(Mux(is_window, 0, read))]
+                    with m.If(req.write & is_window):
+                        for n in range(4):
+                            with m.If(req.be[n]):
+                                m.d.sync += wanted.word_select(n, 8).eq(req.data.word_select(n, 8))
+                    with m.If(is_window & usable & (req.be != 0)):
+                        m.next = "WINDOW"
+                    with m.Elif(~req.write):
+                        m.next = "ANSWER"
+            with m.State("WINDOW"):
+                m.d.comb += [self.regs.req.valid.eq(1), self.regs.req.payload.write.eq(is_write)]
+                with m.If(self.regs.req.ready):
+                    with m.If(is_write):
+                        m.next = "IDLE"
+                    with m.Else():
+                        m.next = "WINDOW_ANSWER"
+            with m.State("WINDOW_ANSWER"):
+                m.d.comb += self.regs.resp.ready.eq(1)
+                with m.If(self.regs.resp.valid):
+                    mask = Cat(b.replicate(8) for b in be)
+                    m.d.sync += answer.eq((self.regs.resp.payload & mask) >> (lane << 3))
+                    m.next = "ANSWER"
+            with m.State("ANSWER"):
+                m.d.comb += self.cfg.resp.valid.eq(1)
+                with m.If(self.cfg.resp.ready):
+                    m.next = "IDLE"
+        return ResetInserter(self.reset)(m)

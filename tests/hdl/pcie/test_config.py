@@ -1,0 +1,153 @@
+import pytest
+from amaranth.sim import Simulator
+
+from ringnic.hdl.pcie.config import ConfigSpace, capabilities
+from ringnic.hdl.spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET
+from ringnic.hdl.spec.pcie import CapId
+
+
+def run(body, **parameters):
+    dut = ConfigSpace(**parameters)
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    log, bar = [], {}
+
+    async def read(ctx, at, be=0xf):
+        ctx.set(dut.cfg.req.payload, {"addr": at, "write": 0, "be": be, "data": 0})
+        ctx.set(dut.cfg.req.valid, 1)
+        await ctx.tick().until(dut.cfg.req.ready)
+        ctx.set(dut.cfg.req.valid, 0)
+        ctx.set(dut.cfg.resp.ready, 1)
+        value, = await ctx.tick().sample(dut.cfg.resp.payload).until(dut.cfg.resp.valid)
+        ctx.set(dut.cfg.resp.ready, 0)
+        return value
+
+    async def write(ctx, at, value, be=0xf):
+        ctx.set(dut.cfg.req.payload, {"addr": at, "write": 1, "be": be, "data": value})
+        ctx.set(dut.cfg.req.valid, 1)
+        await ctx.tick().until(dut.cfg.req.ready)
+        ctx.set(dut.cfg.req.valid, 0)
+
+    async def serve(ctx):
+        ctx.set(dut.regs.req.ready, 1)
+        while True:
+            _, _, valid, req = await ctx.tick().sample(dut.regs.req.valid, dut.regs.req.payload)
+            if not valid:
+                continue
+            log.append((req.addr, req.write, req.be, req.data if req.write else None))
+            if not req.write:
+                ctx.set(dut.regs.resp.payload, bar.get(req.addr, 0x44332211))
+                ctx.set(dut.regs.resp.valid, 1)
+                await ctx.tick().until(dut.regs.resp.ready)
+                ctx.set(dut.regs.resp.valid, 0)
+
+    async def main(ctx):
+        await body(ctx, dut, read, write, log)
+    sim.add_testbench(main)
+    sim.add_testbench(serve, background=True)
+    sim.run()
+    return log
+
+
+def test_constructor():
+    with pytest.raises(ValueError, match="^Number of MSI-X vectors must be from 1 to 2048, not 0$"):
+        ConfigSpace(msix_vectors=0)
+    with pytest.raises(ValueError, match="^Maximum payload must be coded from 0 to 5, not 6$"):
+        ConfigSpace(max_payload=6)
+    with pytest.raises(ValueError, match="^Revision must be at least 1, not 0$"):
+        ConfigSpace(revision_id=0)
+
+
+def test_identity_and_list():
+    async def body(ctx, dut, read, write, log):
+        space = b"".join([(await read(ctx, at)).to_bytes(4, "little") for at in range(0, 0x108, 4)])
+        assert space[:4] == bytes.fromhex("f41a4110") and space[8:12] == bytes.fromhex("01000002")
+        assert space[0x2c:0x30] == bytes.fromhex("f41a4110") and space[0x3d] == 1 and space[6] == 0x10
+        at, found = space[0x34], []
+        while at:
+            found.append((at, space[at]))
+            at = space[at + 1]
+        assert found == [(a, i) for a, i, *_ in capabilities()]
+        virtio = [(space[a + 3], space[a + 2], space[a + 4], int.from_bytes(space[a + 8:a + 12], "little"),
+                   int.from_bytes(space[a + 12:a + 16], "little")) for a, i in found if i == CapId.VENDOR]
+        assert virtio == [(1, 16, 0, 0, 0x3c), (2, 20, 0, 0x3000, 0x1000), (3, 16, 0, 0x1000, 4),
+                          (4, 16, 0, 0x2000, 0x1000), (5, 20, 0, 0, 0)]
+        assert space[0xb8 + 16] == 4 and space[0x100:] == bytes(8)
+        assert space[0x9e:0xa8] == bytes([32, 0]) + MSIX_TABLE_OFFSET.to_bytes(4, "little") + \
+            MSIX_PBA_OFFSET.to_bytes(4, "little")
+    assert run(body, msix_vectors=33) == []
+
+
+def test_command_bar_and_power():
+    async def body(ctx, dut, read, write, log):
+        await write(ctx, 4, 0xffffffff)
+        assert await read(ctx, 4) == 0x00100546
+        await write(ctx, 0x10, 0xffffffff)
+        assert await read(ctx, 0x10) == 0xffff8000
+        await write(ctx, 0x10, 0xfe123456, be=0xc)
+        assert ctx.get(dut.bar0) == 0xfe128000
+        assert ctx.get(dut.memory_enable) and ctx.get(dut.bus_master) and ctx.get(dut.intx_disable)
+        await write(ctx, 0x44, 1)
+        assert await read(ctx, 0x44) == 8
+        await write(ctx, 0x44, 3)
+        assert await read(ctx, 0x44) == 11 and ctx.get(dut.power_state) == 3
+        assert not ctx.get(dut.memory_enable) and not ctx.get(dut.bus_master)
+        await write(ctx, 0x44, 0)
+        assert ctx.get(dut.memory_enable)
+        ctx.set(dut.interrupt, 1)
+        assert await read(ctx, 4) == 0x00180546
+    run(body)
+
+
+def test_device_control_and_flr():
+    async def body(ctx, dut, read, write, log):
+        assert await read(ctx, 0x68) == 0x2810 and (ctx.get(dut.mps), ctx.get(dut.mrrs)) == (0, 2)
+        await write(ctx, 0x68, 0x7fff)
+        assert await read(ctx, 0x68) == 0x79ff
+        assert (ctx.get(dut.mps), ctx.get(dut.mrrs), ctx.get(dut.ext_tag)) == (1, 5, 1)
+        ctx.set(dut.transactions_pending, 1)
+        assert await read(ctx, 0x68) == 0x2079ff
+        await write(ctx, 0x9c, 0xc0000000)
+        await write(ctx, 0x10, 0x12348000)
+        assert ctx.get(dut.msix_enable) and ctx.get(dut.msix_function_mask)
+        await write(ctx, 0x68, 0xa810)
+        assert ctx.get(dut.flr)
+        ctx.set(dut.cfg.req.valid, 1)
+        for _ in range(5):
+            await ctx.tick()
+            assert not ctx.get(dut.cfg.req.ready)
+        ctx.set(dut.cfg.req.valid, 0)
+        ctx.set(dut.reset, 1)
+        await ctx.tick()
+        ctx.set(dut.reset, 0)
+        ctx.set(dut.transactions_pending, 0)
+        assert not ctx.get(dut.flr)
+        assert [await read(ctx, at) for at in (0x68, 0x9c, 0x10)] == [0x2810, 0x0000a811, 0]
+    run(body)
+
+
+@pytest.mark.parametrize("offset, length, be, value, data", [
+    (0x0000, 4, 0xf, 0x44332211, 0xddccbbaa), (0x2001, 1, 0x2, 0x22, 0xccbbaa00), (0x2003, 1, 0x8, 0x44, 0xaa000000),
+    (0x3002, 2, 0xc, 0x4433, 0xbbaa0000), (0x1000, 1, 0x1, 0x11, 0xddccbbaa)])
+def test_window(offset, length, be, value, data):
+    async def body(ctx, dut, read, write, log):
+        await write(ctx, 0xf4, offset)
+        await write(ctx, 0xf8, length)
+        assert await read(ctx, 0xfc) == value
+        await write(ctx, 0xfc, 0xddccbbaa)
+        assert await read(ctx, 0xf4) == offset
+        at = offset & ~3
+        assert log == [(at, 0, be, None), (at, 1, be, data)]
+    run(body)
+
+
+@pytest.mark.parametrize("bar, offset, length", [(1, 0, 4), (0, 2, 4), (0, 1, 2), (0, 0, 0), (0, 0, 3), (0, 0x8000, 4),
+                                                 (0, 0, 8), (0, 1 << 31, 1), (0, 0, 1 << 16 | 1)])
+def test_window_unusable(bar, offset, length):
+    async def body(ctx, dut, read, write, log):
+        await write(ctx, 0xf0, bar)
+        await write(ctx, 0xf4, offset)
+        await write(ctx, 0xf8, length)
+        await write(ctx, 0xfc, 0xddccbbaa)
+        assert await read(ctx, 0xfc) == 0
+    assert run(body) == []
