@@ -220,10 +220,7 @@ class AvailFetch(wiring.Component):
                 with m.Else():
                     m.d.sync += want.eq(self.max_batch)
                 with m.If(new == 0):
-                    m.d.sync += [
-                        to_fetch.bit_select(queue, 1).eq(0),
-                        to_poll.bit_select(queue, 1).eq(1),
-                    ]
+                    m.d.sync += to_fetch.bit_select(queue, 1).eq(0)
                     m.next = "IDLE"
                 with m.Else():
                     m.next = "ROOM"
@@ -244,6 +241,12 @@ class AvailFetch(wiring.Component):
                         row_w.en.eq(1),
                         row_w.data.next.eq(row.next + granted),
                     ]
+                    with m.If(granted == new):
+                        # All that was known is on its way: look for more before the driver has to say so.
+                        m.d.sync += [
+                            to_fetch.bit_select(queue, 1).eq(0),
+                            to_poll.bit_select(queue, 1).eq(1),
+                        ]
                     m.next = "IDLE"
 
         m.d.comb += [

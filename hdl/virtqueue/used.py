@@ -201,7 +201,6 @@ class UsedWriter(wiring.Component):
                     m.next = "FILL"
             # A beat is filled with elements, or an element takes two beats; one cycle a memory read.
             with m.State("FILL"):
-                m.d.sync += slot.eq(slot + 1)
                 m.next = "ELEMENT"
             with m.State("ELEMENT"):
                 self._element(m, lanes, stage_r.data, slot, left, beat, part)
@@ -248,7 +247,7 @@ class UsedWriter(wiring.Component):
             with m.If(out.ready):
                 m.d.sync += part.eq(~part)
                 with m.If(part[0]):
-                    m.d.sync += left.eq(left - 1)
+                    m.d.sync += [left.eq(left - 1), slot.eq(slot + 1)]
                     m.next = "FILL"
                     with m.If(left == 1):
                         m.next = "LOOK-UP FLUSH"
@@ -271,6 +270,7 @@ class UsedWriter(wiring.Component):
                     beat.eq(Mux(full, 0, whole)),
                     part.eq(Mux(full, 0, part + 1)),
                     left.eq(left - 1),
+                    slot.eq(slot + 1),
                 ]
                 m.next = "FILL"
                 with m.If(left == 1):

@@ -1,0 +1,456 @@
+"""The ring engine against a host memory with latency, a driver of a few lines and a device that echoes lengths."""
+
+import random
+import struct
+
+import pytest
+from amaranth.sim import Simulator
+
+from ringnic.hdl.lib.buffers import TakeOp
+from ringnic.hdl.virtqueue.engine import Engine
+from ringnic.hdl.virtqueue.store import HeadStore
+
+DESC, DRIVER, DEVICE, TABLES = 0x1_0000, 0x2_0000, 0x3_0000, 0x10_0000
+NEXT, WRITE, INDIRECT = 1, 2, 4
+
+
+class Host:
+    """Sparse memory behind the DMA ports; reads outside ``ranges`` fail."""
+    def __init__(self, width, latency, rng):
+        self.width, self.latency, self.rng = width, latency, rng
+        self.bytes = bytearray(0x20_0000)
+        self.reads, self.writes = [], []
+
+    def put(self, addr, fmt, *values):
+        struct.pack_into("<" + fmt, self.bytes, addr, *values)
+
+    def get(self, addr, fmt):
+        return struct.unpack_from("<" + fmt, self.bytes, addr)[0]
+
+    async def serve_reads(self, ctx, port):
+        lanes, queue = self.width // 8, []
+        ctx.set(port.req.ready, 1)
+        beats, now = [], 0
+        while True:
+            if beats:
+                ctx.set(port.beat.valid, 1)
+                ctx.set(port.beat.p, beats[0])
+            else:
+                ctx.set(port.beat.valid, 0)
+            _, _, taken, addr, length, ready = await ctx.tick().sample(
+                port.req.valid & port.req.ready, port.req.p.addr, port.req.p.len, port.beat.ready)
+            now += 1
+            if beats and ready:
+                beats.pop(0)
+            if taken:
+                self.reads.append((addr, length))
+                queue.append((now + self.latency + self.rng.randrange(8), addr, length))
+            if queue and not beats and queue[0][0] <= now:
+                _, addr, length = queue.pop(0)
+                if addr + length > len(self.bytes):
+                    beats.append({"data": 0, "count": 0, "last": 1, "error": 1})
+                    continue
+                end = addr + length
+                while addr < end:
+                    step = min(lanes - addr % lanes, end - addr)
+                    beats.append({"data": int.from_bytes(self.bytes[addr:addr + step], "little"), "count": step,
+                                  "last": addr + step == end, "error": 0})
+                    addr += step
+
+    async def serve_writes(self, ctx, port):
+        lanes = self.width // 8
+        request, data, pause = None, b"", 0
+        while True:
+            ctx.set(port.req.ready, request is None and not pause)
+            ctx.set(port.data.ready, request is not None and not pause)
+            ctx.set(port.done, pause == 1)
+            _, _, asks, addr, length, gives, beat = await ctx.tick().sample(
+                port.req.valid, port.req.p.addr, port.req.p.len, port.data.valid, port.data.p)
+            if pause:
+                pause -= 1
+            elif request is None:
+                if asks:
+                    request, data = (addr, length), b""
+            elif gives:
+                data += beat.data.to_bytes(lanes, "little")
+                if beat.last:
+                    addr, length = request
+                    assert len(data) - lanes < length <= len(data)
+                    self.bytes[addr:addr + length] = data[:length]
+                    self.writes.append(request)
+                    request, pause = None, self.rng.randint(1, 6)
+
+
+class Bench:
+    def __init__(self, *, width=64, queues=2, size=16, latency=30, seed=0, event_idx=0, indirect=1, prefetch=8):
+        self.rng = random.Random(seed)
+        self.dut = Engine(width=width, num_queues=queues, ports=1, prefetch=prefetch, batch=8)
+        self.host = Host(width, latency, self.rng)
+        self.queues, self.size = queues, size
+        self.event_idx, self.indirect = event_idx, indirect
+        self.chains, self.notified, self.errors = [], [], 0
+        self.avail = [0] * queues
+        self.sim = Simulator(self.dut)
+        self.sim.add_clock(8e-9)
+        for port in self.dut.reads:
+            self.background(self.host.serve_reads, port)
+        for port in self.dut.writes:
+            self.background(self.host.serve_writes, port)
+        self.sim.add_testbench(self.watch, background=True)
+
+    def background(self, function, port):
+        async def run(ctx):
+            await function(ctx, port)
+        self.sim.add_testbench(run, background=True)
+
+    def at(self, base, queue):
+        return base + 0x4000 * queue
+
+    async def watch(self, ctx):
+        ctx.set(self.dut.notify.ready, 1)
+        async for _, _, valid, queue, error in ctx.tick().sample(
+                self.dut.notify.valid, self.dut.notify.p, self.dut.error):
+            if valid:
+                self.notified.append(queue)
+            self.errors += error
+
+    async def setup(self, ctx):
+        ctx.set(self.dut.event_idx, self.event_idx)
+        ctx.set(self.dut.indirect, self.indirect)
+        for queue in range(self.queues):
+            ctx.set(self.dut.setup, {"queue": queue, "size": self.size, "queue_desc": self.at(DESC, queue),
+                                     "queue_driver": self.at(DRIVER, queue), "queue_device": self.at(DEVICE, queue)})
+            ctx.set(self.dut.setup_valid, 1)
+            await ctx.tick()
+        ctx.set(self.dut.setup_valid, 0)
+        await ctx.tick().repeat(3)
+        ctx.set(self.dut.enable, 1)
+
+    def desc(self, queue, index, addr, length, flags=0, following=0, table=None):
+        self.host.put((self.at(DESC, queue) if table is None else table) + 16 * index, "QIHH",
+                      addr, length, flags, following)
+
+    def offer(self, queue, head):
+        ring = self.at(DRIVER, queue)
+        self.host.put(ring + 4 + 2 * (self.avail[queue] % self.size), "H", head)
+        self.avail[queue] = (self.avail[queue] + 1) & 0xffff
+        self.host.put(ring + 2, "H", self.avail[queue])
+
+    async def kick(self, ctx, queue):
+        ctx.set(self.dut.kick_queue, queue)
+        ctx.set(self.dut.kick_valid, 1)
+        await ctx.tick()
+        ctx.set(self.dut.kick_valid, 0)
+
+    async def take(self, ctx, queue, op=TakeOp.TAKE):
+        ctx.set(self.dut.buffers[0].take.p, {"op": op, "queue": queue})
+        ctx.set(self.dut.buffers[0].take.valid, 1)
+        await ctx.tick().until(self.dut.buffers[0].take.ready)
+        ctx.set(self.dut.buffers[0].take.valid, 0)
+
+    async def chain(self, ctx):
+        segments = []
+        while not segments or not segments[-1].last:
+            ctx.set(self.dut.buffers[0].segment.ready, 1)
+            segment, = await ctx.tick().sample(
+                self.dut.buffers[0].segment.p).until(self.dut.buffers[0].segment.valid)
+            segments.append(segment)
+            ctx.set(self.dut.buffers[0].segment.ready, 0)
+        return segments
+
+    async def give_back(self, ctx, queue, ident, length, more=0, flush=0):
+        ctx.set(self.dut.buffers[0].used.p, {"queue": queue, "id": ident, "len": length, "more": more, "flush": flush})
+        ctx.set(self.dut.buffers[0].used.valid, 1)
+        await ctx.tick().until(self.dut.buffers[0].used.ready)
+        ctx.set(self.dut.buffers[0].used.valid, 0)
+
+    async def available(self, ctx, queue, limit=2000):
+        for _ in range(limit):
+            if ctx.get(self.dut.buffers[0].available) >> queue & 1:
+                return
+            await ctx.tick()
+        raise AssertionError(f"no chain of queue {queue} came in {limit} cycles")
+
+    async def quiet(self, ctx, limit=4000):
+        """Wait until the engine has not been busy for longer than any read takes."""
+        still = 0
+        for _ in range(limit):
+            await ctx.tick()
+            still = 0 if ctx.get(self.dut.busy) else still + 1
+            if still > self.host.latency + 40:
+                return
+        raise AssertionError(f"still busy after {limit} cycles")
+
+    def run(self, testbench):
+        async def whole(ctx):
+            await self.setup(ctx)
+            await testbench(ctx)
+        self.sim.add_testbench(whole)
+        self.sim.run()
+
+    def used(self, queue):
+        ring = self.at(DEVICE, queue)
+        count = self.host.get(ring + 2, "H")
+        return [struct.unpack_from("<II", self.host.bytes, ring + 4 + 8 * (k % self.size)) for k in range(count)]
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("event_idx", [0, 1])
+def test_lone_chain(width, event_idx):
+    bench = Bench(width=width, event_idx=event_idx)
+
+    async def testbench(ctx):
+        bench.desc(1, 3, 0x1234_5678_9abc, 77, WRITE)
+        bench.offer(1, 3)
+        await bench.kick(ctx, 1)
+        await bench.available(ctx, 1)
+        await bench.take(ctx, 1)
+        [segment] = await bench.chain(ctx)
+        assert (segment.queue, segment.id, segment.addr, segment.len) == (1, 3, 0x1234_5678_9abc, 77)
+        assert segment.write and not segment.error
+        await bench.take(ctx, 1, TakeOp.COMMIT)
+        await bench.give_back(ctx, 1, 3, 55, flush=1)
+        await bench.quiet(ctx)
+        assert bench.used(1) == [(3, 55)]
+        assert bench.notified == [1]
+        assert not bench.errors
+        if event_idx:
+            assert bench.host.get(bench.at(DEVICE, 1) + 4 + 8 * bench.size, "H") == 1
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("width", [64, 128])
+@pytest.mark.parametrize("seed", range(3))
+def test_random_traffic(width, seed):
+    """Chains of every form on two queues, several times round the ring; each comes out once, whole and in order."""
+    bench = Bench(width=width, seed=seed, event_idx=seed & 1)
+    rng, total = random.Random(seed), 120
+    expected = {0: [], 1: []}
+    returned = {0: [], 1: []}
+    free = {0: list(range(bench.size)), 1: list(range(bench.size))}
+    slots = {0: {}, 1: {}}
+    seen = {0: 0, 1: 0}
+    made = {0: 0, 1: 0}
+
+    def reap(queue):
+        entries = bench.host.get(bench.at(DEVICE, queue) + 2, "H")
+        while seen[queue] != entries:
+            ident, length = struct.unpack_from(
+                "<II", bench.host.bytes, bench.at(DEVICE, queue) + 4 + 8 * (seen[queue] % bench.size))
+            free[queue] += slots[queue].pop(ident)
+            returned[queue].append((ident, length))
+            seen[queue] += 1
+
+    def make(queue):
+        kind = rng.choice(["plain", "plain", "chain", "table", "table shuffled", "chain+table"])
+        count = {"plain": 1}.get(kind, rng.randint(1, 4))
+        if len(free[queue]) < count + 1:
+            return False
+        buffers = [(rng.getrandbits(48), rng.choice([0, 1, 77, 1500]), rng.choice([0, WRITE])) for _ in range(count)]
+        places, table_slots = [], []
+        inline = {"plain": 1, "chain": count, "chain+table": 1}.get(kind, 0)
+        for _ in range(inline):
+            places.append(free[queue].pop(rng.randrange(len(free[queue]))))
+        tail = count - inline
+        if tail > 0 or inline == 0:
+            table = free[queue].pop(0)
+            base = TABLES + 0x8000 * queue + 0x200 * table
+            order = list(range(tail))
+            if kind == "table shuffled":
+                order[1:] = rng.sample(order[1:], tail - 1)
+            table_slots.append(table)
+            for k, place in enumerate(order):
+                addr, length, flags = buffers[inline + k]
+                more = k + 1 < tail
+                bench.desc(queue, place, addr, length, flags | (NEXT if more else 0), order[k + 1] if more else 99, base)
+            bench.desc(queue, table, base, 16 * tail, INDIRECT | rng.choice([0, WRITE]), 7)
+        following = places[1:] + table_slots
+        for k, place in enumerate(places):
+            addr, length, flags = buffers[k]
+            more = k < len(following)
+            bench.desc(queue, place, addr, length, flags | (NEXT if more else 0), following[k] if more else 3)
+        every = places + table_slots
+        slots[queue][every[0]] = every
+        expected[queue].append((every[0], buffers))
+        bench.offer(queue, every[0])
+        made[queue] += 1
+        return True
+
+    async def testbench(ctx):
+        done = {0: 0, 1: 0}
+        idle = 0
+        while sum(done.values()) < 2 * total:
+            for queue in (0, 1):
+                reap(queue)
+                if made[queue] < total and rng.random() < 0.5 and make(queue):
+                    await bench.kick(ctx, queue)
+            ready = [queue for queue in (0, 1) if ctx.get(bench.dut.buffers[0].available) >> queue & 1]
+            if not ready:
+                idle += 1
+                assert idle < 3000, f"stuck after {done}"
+                await ctx.tick()
+                continue
+            idle = 0
+            queue = rng.choice(ready)
+            if rng.random() < 0.2:
+                await bench.take(ctx, queue)
+                await bench.chain(ctx)
+                await bench.take(ctx, queue, TakeOp.REWIND)
+            await bench.take(ctx, queue)
+            segments = await bench.chain(ctx)
+            await bench.take(ctx, queue, TakeOp.COMMIT)
+            ident, buffers = expected[queue][done[queue]]
+            assert [(s.addr, s.len, WRITE * s.write) for s in segments] == buffers
+            assert all((s.id, s.queue, s.error) == (ident, queue, 0) for s in segments)
+            done[queue] += 1
+            await bench.give_back(ctx, queue, ident, done[queue], flush=rng.random() < 0.5)
+        await bench.quiet(ctx)
+        for queue in (0, 1):
+            reap(queue)
+            assert returned[queue] == [(ident, k + 1) for k, (ident, _) in enumerate(expected[queue])]
+        assert not bench.errors
+    bench.run(testbench)
+
+
+def test_packet_over_several_chains_appears_at_once():
+    bench = Bench()
+
+    async def testbench(ctx):
+        for k in range(12):
+            bench.desc(0, k, 0x1000 * k, 64, WRITE)
+            bench.offer(0, k)
+        await bench.kick(ctx, 0)
+        for k in range(12):
+            await bench.available(ctx, 0)
+            await bench.take(ctx, 0)
+            await bench.chain(ctx)
+            await bench.take(ctx, 0, TakeOp.COMMIT)
+        for k in range(11):
+            await bench.give_back(ctx, 0, k, 64, more=1)
+        await ctx.tick().repeat(1200)
+        assert bench.used(0) == []  # 5.1.9.4.1: all buffers of a packet become visible together
+        await bench.give_back(ctx, 0, 11, 5, flush=1)
+        await bench.quiet(ctx)
+        assert bench.used(0) == [(k, 64) for k in range(11)] + [(11, 5)]
+    bench.run(testbench)
+
+
+def test_entry_without_flush_is_published_in_bounded_time():
+    bench = Bench()
+
+    async def testbench(ctx):
+        bench.desc(0, 0, 0x1000, 64)
+        bench.offer(0, 0)
+        await bench.kick(ctx, 0)
+        await bench.available(ctx, 0)
+        await bench.take(ctx, 0)
+        await bench.chain(ctx)
+        await bench.give_back(ctx, 0, 0, 0)
+        await ctx.tick().repeat(700)
+        assert bench.used(0) == [(0, 0)]
+    bench.run(testbench)
+
+
+def test_avail_flags_suppress_notification():
+    bench = Bench()
+
+    async def testbench(ctx):
+        bench.host.put(bench.at(DRIVER, 0), "H", 1)
+        bench.desc(0, 0, 0x1000, 64)
+        bench.offer(0, 0)
+        await bench.kick(ctx, 0)
+        await bench.available(ctx, 0)
+        await bench.take(ctx, 0)
+        await bench.chain(ctx)
+        await bench.give_back(ctx, 0, 0, 0, flush=1)
+        await bench.quiet(ctx)
+        assert bench.used(0) == [(0, 0)] and bench.notified == []
+    bench.run(testbench)
+
+
+def _malformed(bench, case):
+    """Lay out a chain on queue 0 that breaks one rule."""
+    if case == "head past the queue":
+        bench.offer(0, 16)
+        return
+    if case == "index jump":
+        bench.offer(0, 0)
+        bench.host.put(bench.at(DRIVER, 0) + 2, "H", 300)
+        return
+    if case == "loop":
+        bench.desc(0, 0, 0x1000, 8, NEXT, 1)
+        bench.desc(0, 1, 0x1000, 8, NEXT, 0)
+    elif case == "next past the queue":
+        bench.desc(0, 0, 0x1000, 8, NEXT, 16)
+    elif case == "nested table":
+        bench.desc(0, 0, TABLES, 16, INDIRECT)
+        bench.desc(0, 0, TABLES, 16, INDIRECT, table=TABLES)
+    elif case == "odd table":
+        bench.desc(0, 0, TABLES, 24, INDIRECT)
+    elif case == "empty table":
+        bench.desc(0, 0, TABLES, 0, INDIRECT)
+    elif case == "table with next":
+        bench.desc(0, 0, TABLES, 16, INDIRECT | NEXT, 1)
+    elif case == "next past the table":
+        bench.desc(0, 0, TABLES, 32, INDIRECT)
+        bench.desc(0, 0, 0x1000, 8, NEXT, 2, table=TABLES)
+    elif case == "table that cannot be read":
+        bench.desc(0, 0, 1 << 50, 64, INDIRECT)
+    bench.offer(0, 0)
+
+
+@pytest.mark.parametrize("case", [
+    "head past the queue", "index jump", "loop", "next past the queue", "nested table", "odd table", "empty table",
+    "table with next", "next past the table", "table that cannot be read"])
+def test_malformed_stops_its_queue_only(case):
+    bench = Bench()
+
+    async def testbench(ctx):
+        _malformed(bench, case)
+        await bench.kick(ctx, 0)
+        if case not in ("head past the queue", "index jump"):
+            await bench.available(ctx, 0)
+            await bench.take(ctx, 0)
+            segments = await bench.chain(ctx)
+            assert segments[-1].error and len(segments) <= bench.size + 1
+        await bench.quiet(ctx)
+        assert bench.errors == 1
+        reads = len(bench.host.reads)
+        bench.desc(0, 5, 0x1000, 8)
+        bench.offer(0, 5)
+        await bench.kick(ctx, 0)
+        await ctx.tick().repeat(200)
+        assert len(bench.host.reads) == reads  # stopped: not looked at again
+        bench.desc(1, 2, 0x2000, 9)
+        bench.offer(1, 2)
+        await bench.kick(ctx, 1)
+        await bench.available(ctx, 1)
+        await bench.take(ctx, 1)
+        [segment] = await bench.chain(ctx)
+        assert (segment.addr, segment.len) == (0x2000, 9)
+    bench.run(testbench)
+
+
+def test_full_ring_is_read_in_batches():
+    """A ring full of neighbours costs a few reads, not one an entry."""
+    bench = Bench(size=64, prefetch=64)
+
+    async def testbench(ctx):
+        for k in range(64):
+            bench.desc(0, k, 0x1000 * k, 64)
+            bench.offer(0, k)
+        await bench.kick(ctx, 0)
+        for k in range(64):
+            await bench.available(ctx, 0)
+            await bench.take(ctx, 0)
+            [segment] = await bench.chain(ctx)
+            assert segment.addr == 0x1000 * k
+            await bench.take(ctx, 0, TakeOp.COMMIT)
+        assert len(bench.host.reads) <= 3 + 8 + 16
+    bench.run(testbench)
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+def test_prefetch_depth_must_be_a_power_of_two():
+    with pytest.raises(ValueError, match="^Prefetch depth must be a power of 2 of at least 2, not 12$"):
+        HeadStore(num_queues=1, ports=1, depth=12, batch=4)
