@@ -1,0 +1,162 @@
+"""What a guest run needs from outside: a QEMU with ``vfio-user-pci``, stock kernels, busybox and ethtool."""
+
+from dataclasses import dataclass
+from pathlib import Path
+import re
+import shutil
+import subprocess
+
+from .cache import cache_dir, entry
+from .debian import Archive, AssetError
+
+__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "find_kernel", "find_qemu", "find_tools"]
+
+QEMU_MIN = (10, 1)  # the first release with the device vfio-user-pci
+# Kernel series, and the suites whose stock cloud kernel it is.
+KERNELS = {"6.1": ("bookworm",), "6.12": ("trixie",)}
+_LIBS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")  # after and before Debian merged /lib into /usr
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """``argv``: how to start it; ``version``: as it says itself."""
+    argv: tuple
+    version: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """``image``: a bzImage; ``modules``: its ``lib/modules/RELEASE`` folder; ``release``: as ``uname -r`` says."""
+    image: Path
+    modules: Path
+    release: str
+
+
+@dataclass(frozen=True)
+class Tools:
+    """``busybox``: one static executable; ``files``: path in the guest to file here, for ethtool and its libraries."""
+    busybox: Path
+    files: dict
+
+
+def _version(argv):
+    try:
+        text = subprocess.run([*argv, "--version"], capture_output=True, text=True, check=True,
+                              stdin=subprocess.DEVNULL).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    match = re.search(r"version (\d+)\.(\d+)\S*", text)
+    return match and ((int(match[1]), int(match[2])), match[0].removeprefix("version "))
+
+
+def _libraries(root, program):
+    """Return the shared libraries below ``root`` that ``program`` loads, by the word of root's own loader."""
+    folders = [root / lib for lib in _LIBS if (root / lib).is_dir()]
+    loader = next(path for path in (folder / "ld-linux-x86-64.so.2" for folder in folders) if path.exists())
+    text = subprocess.run([loader, "--library-path", ":".join(map(str, folders)), "--list", program], text=True,
+                          capture_output=True, check=True).stdout
+    return [Path(path) for path in re.findall(rf"({re.escape(str(root))}/\S+)", text)] + [loader]
+
+
+def _fetch_qemu(folder, say):
+    say("Fetching QEMU from Debian backports (about 40 MB)")
+    archive = Archive(cache_dir() / "apt-qemu", ("trixie", "trixie-backports"))
+    archive.update()
+    root = folder / "all"
+    archive.unpack_closure("qemu-system-x86", root)
+    program = "usr/bin/qemu-system-x86_64"
+    keep = [root / program, *_libraries(root, root / program)]
+    keep += [path for share in ("usr/share/qemu", "usr/share/seabios") for path in (root / share).rglob("*")
+             if path.name in ("bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin", "pvh.bin")]
+    for path in keep:
+        target = folder / ("firmware" if path.suffix == ".bin" else "lib" if ".so" in path.name else "") / path.name
+        target.parent.mkdir(exist_ok=True)
+        if not target.exists():
+            shutil.copy2(path, target)  # follows the link: one file each, by the name that the loader looks for
+    shutil.rmtree(root)
+    shutil.rmtree(cache_dir() / "apt-qemu")
+
+
+def find_qemu(path=None, say=print):
+    """Return a QEMU that has ``vfio-user-pci``: the one at ``path``, else the machine's if new enough, else Debian's.
+
+    Debian's is fetched into the cache and run through its own loader and C library, so that any Debian will do.
+    """
+    if path is not None:
+        found = _version((str(path),))
+        if found is None:
+            raise AssetError(f"{path} does not run as a QEMU")
+        if found[0] < QEMU_MIN:
+            raise AssetError(f"{path} is QEMU {found[1]}; vfio-user-pci needs {QEMU_MIN[0]}.{QEMU_MIN[1]} or later")
+        return Qemu((str(path),), found[1])
+    system = shutil.which("qemu-system-x86_64")
+    found = system and _version((system,))
+    if found and found[0] >= QEMU_MIN:
+        return Qemu((system,), found[1])
+    root = entry("qemu", lambda folder: _fetch_qemu(folder, say))
+    argv = (str(root / "lib/ld-linux-x86-64.so.2"), "--library-path", str(root / "lib"),
+            str(root / "qemu-system-x86_64"), "-L", str(root / "firmware"))
+    found = _version(argv)
+    if found is None or found[0] < QEMU_MIN:
+        raise AssetError(f"the QEMU fetched from Debian does not run or is too old; remove {root} to fetch it again")
+    return Qemu(argv, found[1])
+
+
+def _fetch_kernel(series, folder, say):
+    say(f"Fetching Debian's stock {series} cloud kernel (about 30 MB)")
+    state = cache_dir() / f"apt-kernel-{series}"
+    archive = Archive(state, KERNELS[series])
+    archive.update()
+    archive.unpack(archive.depends("linux-image-cloud-amd64", rf"linux-image-{re.escape(series)}\..*"), folder)
+    shutil.rmtree(state)
+
+
+def find_kernel(which="6.1", say=print):
+    """Return a kernel: a series in :data:`KERNELS`, or the path of a bzImage with ``lib/modules`` near it.
+
+    For a path, modules are looked for in ``../lib/modules/RELEASE`` (an unpacked package) and in ``/lib/modules``.
+    """
+    if which in KERNELS:
+        root = entry(f"kernel-{which}", lambda folder: _fetch_kernel(which, folder, say))
+        image = next((root / "boot").glob("vmlinuz-*"))
+    else:
+        image = Path(which)
+        if not image.is_file():
+            raise AssetError(f"no kernel {which!r}: give one of {', '.join(KERNELS)}, or the path of a bzImage")
+    release = _release(image)
+    for prefix in (image.resolve().parent.parent, Path("/")):
+        for lib in ("lib/modules", "usr/lib/modules"):
+            if (prefix / lib / release).is_dir():
+                return Kernel(image, prefix / lib / release, release)
+    raise AssetError(f"no modules of {release} near {image}")
+
+
+def _release(image):
+    # Documentation/arch/x86/boot.rst: kernel_version at 0x20E points, less 0x200, to "RELEASE (builder) #n ...".
+    with open(image, "rb") as file:
+        head = file.read(0x10000)
+    offset = int.from_bytes(head[0x20E:0x210], "little") + 0x200
+    if head[0x202:0x206] != b"HdrS":
+        raise AssetError(f"{image} is not a bzImage")
+    return head[offset:offset + 200].split(b"\0")[0].decode().split()[0]
+
+
+def _fetch_tools(folder, say):
+    say("Fetching busybox and ethtool")
+    state = cache_dir() / "apt-tools"
+    archive = Archive(state, ("bookworm",))
+    archive.update()
+    archive.unpack("busybox-static", folder / "busybox")
+    archive.unpack_closure("ethtool", folder / "ethtool")
+    shutil.rmtree(state)
+
+
+def find_tools(say=print):
+    """Return the programs that the guest's initramfs is made of."""
+    root = entry("tools", lambda folder: _fetch_tools(folder, say))
+    busybox = root / "busybox/bin/busybox"
+    ethtool = root / "ethtool"
+    files = {"/usr/sbin/ethtool": next(p for p in (ethtool / "usr/sbin/ethtool", ethtool / "sbin/ethtool") if p.exists())}
+    for path in _libraries(ethtool, files["/usr/sbin/ethtool"]):
+        files[f"/lib64/{path.name}" if path.name.startswith("ld-") else f"/lib/x86_64-linux-gnu/{path.name}"] = path
+    return Tools(busybox, files)

@@ -1,0 +1,35 @@
+#!/bin/sh
+# The guest's first and only process: loads the stock drivers, then does what the host says over the serial console.
+#
+# Protocol, one line each: the guest says "@@ ready"; the host sends "NUMBER COMMAND"; the guest runs COMMAND, whose
+# output goes to the console as it comes, and says "@@ NUMBER STATUS". Kernel parameter ringnic.shell: a person instead.
+
+/bin/busybox mkdir -p /bin /sbin /usr/bin /usr/sbin
+/bin/busybox --install -s
+export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/ TERM=vt100
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs tmpfs /tmp
+ip link set lo up
+
+for module in /modules/*.ko; do
+	[ -e "$module" ] && insmod "$module"
+done
+
+if grep -qw ringnic.shell /proc/cmdline; then
+	ip link set eth0 up && udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n
+	echo "This guest's eth0 is RingNIC. Leave with: exit (or Ctrl-A X)"
+	setsid cttyhack sh
+	poweroff -f
+fi
+
+exec </dev/ttyS0 >/dev/ttyS0 2>&1
+stty -echo -icanon -opost
+echo
+echo "@@ ready"
+while read -r number command; do
+	eval "$command"
+	printf '\n@@ %s %s\n' "$number" "$?"
+done
+poweroff -f

@@ -1,0 +1,139 @@
+"""Start a guest on a stock QEMU and talk to it over its serial console."""
+
+from contextlib import contextmanager
+import json
+import re
+import selectors
+import subprocess
+import tempfile
+import time
+
+from .process import child
+
+__all__ = ["Guest", "GuestError", "command_line", "run_shell", "start_guest", "vfio_user_device"]
+
+
+class GuestError(Exception):
+    """The guest did not do what was asked; the message says what, with the end of its console."""
+
+
+def vfio_user_device(socket_path):
+    """Return the QEMU options that attach the PCI device served at ``socket_path``."""
+    return ["-device", json.dumps({
+        "driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(socket_path)},
+        # The device is simulated: an answer may take longer than the 5 s after which QEMU gives up for good.
+        "x-msg-timeout": 600_000,
+        # Wait for each register write: otherwise the guest queues writes faster than the model takes them.
+        "x-no-posted-writes": True,
+    })]
+
+
+def command_line(qemu, kernel, initramfs, device, *, accel="tcg", shell=False, memory_mb=256, append=""):
+    """Return QEMU's argument list for a guest with one device and its serial console on standard input and output."""
+    console = "mon:stdio" if shell else "chardev:console"
+    return [
+        *qemu.argv, "-accel", accel, "-m", f"{memory_mb}M", "-nodefaults", "-display", "none", "-nic", "none",
+        "-no-reboot",
+        # Memory in a shared file: the device reads and writes it directly.
+        "-object", f"memory-backend-memfd,id=memory,size={memory_mb}M,share=on", "-machine", "q35,memory-backend=memory",
+        "-kernel", str(kernel.image), "-initrd", str(initramfs),
+        "-append", f"console=ttyS0 quiet panic=-1{' ringnic.shell' if shell else ''} {append}".strip(),
+        *([] if shell else ["-chardev", "stdio,id=console,signal=off"]), "-serial", console, *device,
+    ]
+
+
+class Guest:
+    """A running guest that takes shell commands.
+
+    Parameters
+    ----------
+    process : subprocess.Popen
+        QEMU, with pipes for standard input and output.
+    errors : file
+        What QEMU writes its standard error to; read when it ends early.
+    """
+    def __init__(self, process, errors):
+        self._process = process
+        self._errors = errors
+        self._pending = b""
+        self._number = 0
+        self._console = []
+
+    @property
+    def console(self):
+        """All console lines so far."""
+        return list(self._console)
+
+    def _fail(self, what):
+        self._errors.seek(0)
+        tail = "\n".join([*self._errors.read().splitlines()[-10:], *self._console[-15:]])
+        raise GuestError(f"{what}\n{tail}".rstrip())
+
+    def _lines(self, deadline, what):
+        selector = selectors.DefaultSelector()
+        with selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while True:
+                if not selector.select(max(0, deadline - time.monotonic())):
+                    self._fail(f"{what}: no answer in time")
+                chunk = self._process.stdout.read1(65536)
+                if not chunk:
+                    self._fail(f"{what}: QEMU ended with status {self._process.wait()}")
+                *lines, self._pending = (self._pending + chunk).split(b"\n")
+                for line in lines:
+                    text = line.rstrip(b"\r").decode(errors="replace")
+                    self._console.append(text)
+                    yield text
+
+    def wait_ready(self, timeout=300):
+        """Wait until the guest has booted, its drivers are loaded, and it takes commands."""
+        for line in self._lines(time.monotonic() + timeout, "Boot"):
+            if line.endswith("@@ ready"):
+                return
+            if "Kernel panic" in line:
+                self._fail("The guest's kernel panicked")
+
+    def run(self, command, *, timeout=300, on_line=None, check=True):
+        """Run a shell command line in the guest and return its output lines.
+
+        ``on_line`` is called with each line as it comes. A non-zero exit status raises :class:`GuestError`; with
+        ``check=False`` the result is ``(status, lines)`` instead.
+        """
+        self._number += 1
+        self._process.stdin.write(f"{self._number} {command}\n".encode())
+        self._process.stdin.flush()
+        output = []
+        for line in self._lines(time.monotonic() + timeout, f"`{command}`"):
+            done = re.fullmatch(rf"@@ {self._number} (\d+)", line)
+            if done:
+                break
+            if line:
+                output.append(line)
+                if on_line is not None:
+                    on_line(line)
+        status = int(done[1])
+        if not check:
+            return status, output
+        if status:
+            self._fail(f"`{command}` failed in the guest with status {status}")
+        return output
+
+
+@contextmanager
+def start_guest(qemu, kernel, initramfs, device, **options):
+    """Yield a :class:`Guest` that has been started but not waited for; it ends with the block.
+
+    ``device`` are QEMU options, ``options`` those of :func:`command_line` and ``pass_fds``.
+    """
+    fds = options.pop("pass_fds", ())
+    with tempfile.TemporaryFile("w+") as errors:
+        argv = command_line(qemu, kernel, initramfs, device, **options)
+        with child(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, pass_fds=fds,
+                   start_new_session=True) as process:
+            yield Guest(process, errors)
+
+
+def run_shell(qemu, kernel, initramfs, device, **options):
+    """Give the terminal to a guest until it ends; return QEMU's exit status."""
+    with child(command_line(qemu, kernel, initramfs, device, shell=True, **options)) as process:
+        return process.wait()
