@@ -1,0 +1,282 @@
+"""The PCI Express function: everything between raw TLPs and the seams of the core.
+
+Ref: PCI Express Base 5.0, 2.1.1 "Address Spaces, Transaction Types, and Usage", 6.6.2 "Function Level Reset (FLR)".
+"""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.dma import ReadPort, WritePort
+from ..lib.queue import Queue
+from ..lib.reg import RegPort
+from ..lib.regbus import RegArbiter, RegDecoder
+from ..spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
+from ..spec.pcie import TlpType
+from .config import ConfigSpace
+from .dma import Dma
+from .msix import IRQ_VECTOR_WIDTH, Intx, Msix
+from .target import Target
+from .tlp_stream import tlp_beat
+
+__all__ = ["TlpDemux", "TlpArbiter", "RegGuard", "Endpoint"]
+
+
+class TlpDemux(wiring.Component):
+    """Part completions from everything else, in the cycle they come.
+
+    Members
+    -------
+    i, o_cpl, o_request
+        TLP streams.
+    """
+    def __init__(self, *, width):
+        super().__init__({
+            "i":         In(stream.Signature(tlp_beat(width))),
+            "o_cpl":     Out(stream.Signature(tlp_beat(width))),
+            "o_request": Out(stream.Signature(tlp_beat(width))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        inside, held, is_cpl = Signal(), Signal(), Signal()
+        tlp_type, fmt = self.i.payload.data[:5], self.i.payload.data[5:8]
+        m.d.comb += [
+            is_cpl.eq(Mux(inside, held, (tlp_type[1:] == TlpType.CPL.value >> 1) & ~fmt[0] & ~fmt[2])),
+            self.o_cpl.payload.eq(self.i.payload),
+            self.o_request.payload.eq(self.i.payload),
+            self.o_cpl.valid.eq(self.i.valid & is_cpl),
+            self.o_request.valid.eq(self.i.valid & ~is_cpl),
+            self.i.ready.eq(Mux(is_cpl, self.o_cpl.ready, self.o_request.ready)),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [inside.eq(~self.i.payload.last), held.eq(is_cpl)]
+        return m
+
+
+class TlpArbiter(wiring.Component):
+    """Interleave whole TLPs of ``n`` streams, in turn, without a cycle in between.
+
+    Members
+    -------
+    i : In(stream).array(n), o : Out(stream)
+        TLP streams.
+    """
+    def __init__(self, *, width, n):
+        super().__init__({
+            "i": In(stream.Signature(tlp_beat(width))).array(n),
+            "o": Out(stream.Signature(tlp_beat(width))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        n = len(self.i)
+        grant, choice, locked = Signal(range(n)), Signal(range(n)), Signal()
+        m.d.comb += choice.eq(grant)
+        with m.If(~locked):
+            with m.Switch(grant):
+                for last in range(n):
+                    with m.Case(last):
+                        # Later assignments win: the stream right after the last one served is the last of them.
+                        for step in reversed(range(n)):
+                            with m.If(self.i[(last + 1 + step) % n].valid):
+                                m.d.comb += choice.eq((last + 1 + step) % n)
+        with m.Switch(choice):
+            for index, port in enumerate(self.i):
+                with m.Case(index):
+                    m.d.comb += [
+                        self.o.valid.eq(port.valid), self.o.payload.eq(port.payload), port.ready.eq(self.o.ready),
+                    ]
+        m.d.sync += grant.eq(choice)
+        with m.If(self.o.valid):
+            m.d.sync += locked.eq(~(self.o.ready & self.o.payload.last))
+        return m
+
+
+class RegGuard(wiring.Component):
+    """Answer a read with all ones if its target has not, ``cycles`` after accepting it; drop what it says later.
+
+    Members
+    -------
+    i : In(RegPort(addr_width)), o : Out(RegPort(addr_width))
+        No cycle is added.
+    """
+    def __init__(self, *, addr_width, cycles):
+        self.cycles = cycles
+        super().__init__({"i": In(RegPort(addr_width)), "o": Out(RegPort(addr_width))})
+
+    def elaborate(self, platform):
+        m = Module()
+        reading, left = Signal(), Signal(range(self.cycles + 1))
+        expired = reading & (left == 0)
+        m.d.comb += [
+            self.o.req.payload.eq(self.i.req.payload),
+            self.o.req.valid.eq(self.i.req.valid & ~reading),
+            self.i.req.ready.eq(self.o.req.ready & ~reading),
+            self.i.resp.payload.eq(Mux(expired, -1, self.o.resp.payload)),
+            self.i.resp.valid.eq(reading & (self.o.resp.valid | expired)),
+            self.o.resp.ready.eq(self.i.resp.ready | ~reading),
+        ]
+        with m.If(reading):
+            with m.If(~expired):
+                m.d.sync += left.eq(left - 1)
+            with m.If(self.i.resp.valid & self.i.resp.ready):
+                m.d.sync += reading.eq(0)
+        with m.Elif(self.i.req.valid & self.i.req.ready & ~self.i.req.payload.write):
+            m.d.sync += [reading.eq(1), left.eq(self.cycles)]
+        return m
+
+
+class Endpoint(wiring.Component):
+    """Be one PCIe function: configuration, BAR 0, DMA for several clients, interrupts.
+
+    A reset of what lies behind is a drain: raise ``stop``, wait for ``stopped``, pulse ``reset``, lower ``stop``.
+
+    Parameters
+    ----------
+    width : int
+        Bits per beat.
+    read_clients, write_clients : int
+        Number of DMA ports of each kind.
+    msix_vectors : int
+        1 to 256.
+    device_id, class_code, max_payload, link_speed, link_width
+        As of :class:`ConfigSpace`.
+    tags, timeout_cycles
+        As of :class:`Dma`; ``None`` leaves it to the latter.
+    request_beats : int
+        Beats of requests that wait while the target is at work, so that completions can pass.
+    answer_cycles : int
+        Time that a register read may take once accepted.
+
+    Members
+    -------
+    tlp_rx : In(stream.Signature(tlp_beat(width))), tlp_tx : Out(...)
+        Link side.
+    regs : Out(RegPort(REG_ADDR_WIDTH))
+        BAR 0 but for the MSI-X pages, from memory requests and from the pci_cfg window.
+    reads : In(ReadPort(width)).array(read_clients), writes : In(WritePort(width)).array(write_clients)
+        DMA clients.
+    irq : In(stream.Signature(11))
+        MSI-X vector to notify; always taken. Its message leaves after every write accepted before.
+    intx : In(1)
+        Level of the INTx interrupt, used while ``msix_enabled`` is low.
+    msix_enabled : Out(1)
+    flr : Out(1)
+        Function Level Reset requested; high until ``reset``. The target takes no request meanwhile.
+    stop : In(1), stopped : Out(1)
+        Of the DMA.
+    reset : In(1)
+        One cycle. DMA and interrupt state is forgotten; with ``flr``, configuration too.
+    busy : Out(1)
+        A request or DMA is under way.
+    events
+        Of DMA and target, see COUNTERS.
+    """
+    def __init__(self, *, width, read_clients, write_clients, msix_vectors, device_id=0x1041, class_code=0x020000,
+                 max_payload=1, link_speed=1, link_width=1, tags=None, timeout_cycles=None, request_beats=128,
+                 answer_cycles=4095):
+        self.width = width
+        self.request_beats = request_beats
+        self.answer_cycles = answer_cycles
+        dma_options = {"tags": tags, "timeout_cycles": timeout_cycles}
+        self.dma = Dma(width=width, read_clients=read_clients, write_clients=write_clients + 1,
+                       **{name: value for name, value in dma_options.items() if value is not None})
+        self.config = ConfigSpace(device_id=device_id, class_code=class_code, msix_vectors=msix_vectors,
+                                  max_payload=max_payload, link_speed=link_speed, link_width=link_width)
+        self.msix   = Msix(vectors=msix_vectors, width=width)
+        self.target = Target(width=width)
+        self._event_sources = {name: unit for unit in (self.dma, self.target)
+                               for name, _ in unit.events.shape()}
+        super().__init__({
+            "tlp_rx": In(stream.Signature(tlp_beat(width))),
+            "tlp_tx": Out(stream.Signature(tlp_beat(width))),
+            "regs":   Out(RegPort(REG_ADDR_WIDTH)),
+            "reads":  In(ReadPort(width)).array(read_clients),
+            "writes": In(WritePort(width)).array(write_clients),
+            "irq":    In(stream.Signature(unsigned(IRQ_VECTOR_WIDTH))),
+            "intx":   In(1),
+            "msix_enabled": Out(1),
+            "flr":     Out(1),
+            "stop":    In(1),
+            "stopped": Out(1),
+            "reset":   In(1),
+            "busy":    Out(1),
+            "events":  Out(data.StructLayout({name: 1 for name in self._event_sources})),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.dma    = dma    = self.dma
+        m.submodules.config = config = self.config
+        m.submodules.msix   = msix   = self.msix
+        m.submodules.target = target = self.target
+        m.submodules.intx   = intx   = Intx(width=self.width)
+
+        # TLPs
+        m.submodules.demux    = demux    = TlpDemux(width=self.width)
+        m.submodules.requests = requests = Queue(tlp_beat(self.width), self.request_beats)
+        m.submodules.arbiter  = arbiter  = TlpArbiter(width=self.width, n=3)
+        connect(m, flipped(self.tlp_rx), demux.i)
+        connect(m, demux.o_cpl, dma.cpl)
+        connect(m, demux.o_request, requests.i)
+        connect(m, requests.o, target.i)
+        connect(m, target.o, arbiter.i[0])
+        connect(m, intx.o, arbiter.i[1])
+        connect(m, dma.tlp, arbiter.i[2])
+        connect(m, arbiter.o, flipped(self.tlp_tx))
+
+        # Registers
+        m.submodules.reg_arbiter = reg_arbiter = RegArbiter(REG_ADDR_WIDTH, 2)
+        msix_pages = [MSIX_TABLE_OFFSET >> 12, MSIX_PBA_OFFSET >> 12]
+        m.submodules.reg_decoder = reg_decoder = RegDecoder(
+            REG_ADDR_WIDTH, {page: int(page in msix_pages) for page in range(1 << (REG_ADDR_WIDTH - 12))})
+        m.submodules.reg_guard = reg_guard = RegGuard(addr_width=REG_ADDR_WIDTH, cycles=self.answer_cycles)
+        connect(m, target.cfg, config.cfg)
+        connect(m, target.regs, reg_arbiter.i[0])
+        connect(m, config.regs, reg_arbiter.i[1])
+        connect(m, reg_arbiter.o, reg_decoder.i)
+        connect(m, reg_decoder.o[0], reg_guard.i)
+        connect(m, reg_decoder.o[1], msix.regs)
+        connect(m, reg_guard.o, flipped(self.regs))
+
+        # DMA clients; the last write client is MSI-X
+        for outer, inner in zip(self.reads, dma.reads):
+            connect(m, flipped(outer), inner)
+        for outer, inner in zip(self.writes, dma.writes):
+            connect(m, flipped(outer), inner)
+        connect(m, msix.write, dma.writes[len(self.writes)])
+        connect(m, flipped(self.irq), msix.irq)
+
+        m.d.comb += [
+            dma.requester_id.eq(target.completer_id),
+            dma.bus_master.eq(config.bus_master),
+            dma.mps.eq(config.mps),
+            dma.mrrs.eq(config.mrrs),
+            dma.ext_tag.eq(config.ext_tag),
+            dma.stop.eq(self.stop),
+            dma.reset.eq(self.reset),
+            self.stopped.eq(dma.stopped),
+
+            config.reset.eq(self.reset & config.flr),
+            config.interrupt.eq(self.intx & ~config.msix_enable),
+            config.transactions_pending.eq(dma.busy),
+            self.flr.eq(config.flr),
+
+            target.hold.eq(config.flr),
+            target.memory_enable.eq(config.memory_enable),
+            target.bar0.eq(config.bar0),
+
+            msix.enable.eq(config.msix_enable),
+            msix.function_mask.eq(config.msix_function_mask),
+            msix.reset.eq(self.reset),
+            msix.clear.eq(config.flr),
+            self.msix_enabled.eq(config.msix_enable),
+
+            # 6.1.3: no INTx while MSI-X is on
+            intx.level.eq(config.interrupt & ~config.intx_disable),
+            intx.requester_id.eq(target.completer_id),
+            self.busy.eq(dma.busy | target.busy),
+        ]
+        m.d.comb += [self.events[name].eq(unit.events[name]) for name, unit in self._event_sources.items()]
+        return m

@@ -1,0 +1,315 @@
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpArbiter, TlpDemux
+
+BAR = 0xfe008000
+RID = 0x0208
+
+
+def header(*dws):
+    return b"".join(d.to_bytes(4, "big") for d in dws)
+
+
+def cfg_read(reg, tag=0):
+    return header(4 << 24 | 1, tag << 8 | 15, RID << 16 | reg)
+
+
+def cfg_write(reg, value, be=15):
+    return header(0x44 << 24 | 1, be, RID << 16 | reg) + value.to_bytes(4, "little")
+
+
+def mem_read(addr, tag=0):
+    return header(1, tag << 8 | 15, addr)
+
+
+def mem_write(addr, value):
+    return header(0x40 << 24 | 1, 15, addr) + value.to_bytes(4, "little")
+
+
+def beats(tlp, width):
+    step = width // 8
+    for at in range(0, len(tlp), step):
+        piece = tlp[at:at + step]
+        yield {"data": int.from_bytes(piece, "little"), "dws": len(piece) // 4, "last": at + step >= len(tlp)}
+
+
+async def put(ctx, port, tlp, width):
+    for beat in beats(tlp, width):
+        ctx.set(port.payload, beat)
+        ctx.set(port.valid, 1)
+        await ctx.tick().until(port.ready)
+        ctx.set(port.valid, 0)
+
+
+async def take(ctx, port, width, found, idle=lambda: False):
+    tlp = b""
+    while True:
+        ctx.set(port.ready, not idle())
+        _, _, valid, ready, beat = await ctx.tick().sample(port.valid, port.ready, port.payload)
+        if valid and ready:
+            tlp += int(beat.data).to_bytes(width // 8, "little")[:4 * beat.dws]
+            if beat.last:
+                found.append(tlp)
+                tlp = b""
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_demux(width):
+    dut, rng = TlpDemux(width=width), random.Random(1)
+    tlps = [rng.choice([header(0x4a000001, 0, 0) + b"abcd", header(0x0a000000, 0, 0), cfg_read(0), mem_write(0, 5),
+                        header(0x34000000, 0x20, 0, 0)]) for _ in range(40)]
+    cpls, requests = [], []
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+
+    async def main(ctx):
+        for tlp in tlps:
+            await put(ctx, dut.i, tlp, width)
+
+    async def cpl(ctx):
+        await take(ctx, dut.o_cpl, width, cpls, lambda: rng.random() < 0.3)
+
+    async def request(ctx):
+        await take(ctx, dut.o_request, width, requests, lambda: rng.random() < 0.3)
+    sim.add_testbench(main)
+    sim.add_testbench(cpl, background=True)
+    sim.add_testbench(request, background=True)
+    sim.run()
+    assert cpls == [t for t in tlps if t[0] in (0x4a, 0x0a)]
+    assert requests == [t for t in tlps if t[0] not in (0x4a, 0x0a)]
+
+
+def test_arbiter():
+    dut, rng, out = TlpArbiter(width=64, n=3), random.Random(2), []
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sent = [[bytes([n, k]) * 2 * rng.randint(1, 9) for k in range(30)] for n in range(3)]
+
+    def feeder(n):
+        async def feed(ctx):
+            for tlp in sent[n]:
+                await put(ctx, dut.i[n], tlp, 64)
+        return feed
+
+    async def collect(ctx):
+        await take(ctx, dut.o, 64, out, lambda: rng.random() < 0.3)
+    for n in range(3):
+        sim.add_testbench(feeder(n))
+    sim.add_testbench(collect, background=True)
+    sim.run()
+    assert [[t for t in out if t[0] == n] for n in range(3)] == sent
+    assert all({t[0] for t in out[k:k + 3]} == {0, 1, 2} for k in range(60))
+
+
+def test_guard():
+    dut = RegGuard(addr_width=15, cycles=10)
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+
+    async def main(ctx):
+        ctx.set(dut.o.req.ready, 1)
+        ctx.set(dut.i.resp.ready, 1)
+        ctx.set(dut.i.req.valid, 1)
+        await ctx.tick()
+        ctx.set(dut.i.req.valid, 0)
+        cycles = 0
+        while not ctx.get(dut.i.resp.valid):
+            await ctx.tick()
+            cycles += 1
+        assert cycles == 10 and ctx.get(dut.i.resp.payload) == 0xffffffff
+        await ctx.tick()
+        assert not ctx.get(dut.i.resp.valid) and ctx.get(dut.o.resp.ready)
+        ctx.set(dut.o.resp.valid, 1)
+        await ctx.tick()
+        assert not ctx.get(dut.i.resp.valid)
+    sim.add_testbench(main)
+    sim.run()
+
+
+class Bench:
+    def __init__(self, width):
+        self.width, self.out, self.regs, self.events = width, [], {}, {}
+        self.dut = Endpoint(width=width, read_clients=2, write_clients=2, msix_vectors=3)
+
+    async def send(self, ctx, *tlps):
+        for tlp in tlps:
+            await put(ctx, self.dut.tlp_rx, tlp, self.width)
+
+    async def expect(self, ctx, n=1, limit=500):
+        for _ in range(limit):
+            if len(self.out) >= n:
+                break
+            await ctx.tick()
+        assert len(self.out) == n, [t.hex() for t in self.out]
+        found, self.out[:] = self.out[:], []
+        return found
+
+    async def setup(self, ctx):
+        await self.send(ctx, cfg_write(0x10, BAR), cfg_write(0x04, 0x6, be=3))
+        assert [t[0] for t in await self.expect(ctx, 2)] == [0x0a, 0x0a]
+
+    async def msix_on(self, ctx):
+        await self.send(ctx, cfg_write(0x9c, 1 << 31, be=8),
+                        *(mem_write(BAR + 0x4000 + 4 * k, v) for k, v in enumerate([0xfee01000, 0, 0x41, 0])))
+        await self.expect(ctx)
+        await ctx.tick().repeat(60)
+
+    async def serve(self, ctx):
+        regs = self.dut.regs
+        while True:
+            ctx.set(regs.req.ready, 1)
+            _, _, valid, req, events = await ctx.tick().sample(regs.req.valid, regs.req.payload, self.dut.events)
+            if valid and req.write:
+                self.regs[req.addr] = req.data
+            elif valid:
+                ctx.set(regs.req.ready, 0)
+                ctx.set(regs.resp.payload, self.regs.get(req.addr, 0))
+                ctx.set(regs.resp.valid, 1)
+                ready = 0
+                while not ready:
+                    _, _, ready = await ctx.tick().sample(regs.resp.ready)
+                ctx.set(regs.resp.valid, 0)
+
+    async def collect(self, ctx):
+        await take(ctx, self.dut.tlp_tx, self.width, self.out)
+
+    async def count(self, ctx):
+        while True:
+            _, _, events = await ctx.tick().sample(self.dut.events)
+            for name, _ in self.dut.events.shape():
+                self.events[name] = self.events.get(name, 0) + events[name]
+
+    def run(self, body):
+        sim = Simulator(self.dut)
+        sim.add_clock(1e-8)
+
+        async def main(ctx):
+            await self.setup(ctx)
+            await body(ctx)
+        sim.add_testbench(main)
+        for process in (self.serve, self.collect, self.count):
+            sim.add_testbench(process, background=True)
+        sim.run()
+
+
+@pytest.fixture(params=[64, 128])
+def bench(request):
+    return Bench(request.param)
+
+
+def test_registers(bench):
+    async def body(ctx):
+        await bench.send(ctx, mem_write(BAR + 0x14, 0x1234), mem_read(BAR + 0x14), mem_read(BAR + 0x400c),
+                         cfg_write(0xf4, 0x14), cfg_write(0xf8, 2), cfg_read(0xfc), mem_read(BAR - 4))
+        out = await bench.expect(ctx, 6)
+        assert [t[12:] for t in out] == [b"\x34\x12\0\0", b"\1\0\0\0", b"", b"", b"\x34\x12\0\0", b""]
+        assert all(t[4:6] == RID.to_bytes(2, "big") for t in out)
+        await ctx.tick().repeat(2)
+        assert bench.events["requests_unsupported"] == 1
+    bench.run(body)
+
+
+def test_msix_after_dma_write(bench):
+    async def body(ctx):
+        await bench.msix_on(ctx)
+        assert ctx.get(bench.dut.msix_enabled)
+        port = bench.dut.writes[1]
+        ctx.set(port.req.payload, {"addr": 0x1000, "len": 4})
+        ctx.set(port.req.valid, 1)
+        await ctx.tick().until(port.req.ready)
+        ctx.set(port.req.valid, 0)
+        ctx.set(bench.dut.irq.payload, 0)
+        ctx.set(bench.dut.irq.valid, 1)
+        await ctx.tick().until(bench.dut.irq.ready)
+        ctx.set(bench.dut.irq.valid, 0)
+        await ctx.tick().repeat(30)
+        ctx.set(port.data.payload, {"data": 0x64636261, "last": 1})
+        ctx.set(port.data.valid, 1)
+        await ctx.tick().until(port.data.ready)
+        ctx.set(port.data.valid, 0)
+        first, second = await bench.expect(ctx, 2)
+        assert first[8:] == header(0x1000) + b"abcd"
+        assert second == header(0x40000001, RID << 16 | int.from_bytes(second[6:7], "big") << 8 | 15, 0xfee01000) \
+            + b"\x41\0\0\0"
+    bench.run(body)
+
+
+def test_dma_read(bench):
+    async def body(ctx):
+        port = bench.dut.reads[1]
+        ctx.set(port.req.payload, {"addr": 0x1_0000_2000, "len": 4})
+        ctx.set(port.req.valid, 1)
+        await ctx.tick().until(port.req.ready)
+        ctx.set(port.req.valid, 0)
+        (tlp,) = await bench.expect(ctx)
+        assert tlp[:4] == header(0x20000001) and tlp[8:] == header(1, 0x2000)
+        await bench.send(ctx, header(0x4a000001, 4, RID << 16 | tlp[6] << 8) + b"wxyz")
+        ctx.set(port.beat.ready, 1)
+        got, last = b"", 0
+        while not last:
+            beat, = await ctx.tick().sample(port.beat.payload).until(port.beat.valid)
+            got += int(beat.data).to_bytes(bench.width // 8, "little")[:beat.count]
+            last = beat.last
+            assert not beat.error
+        assert got == b"wxyz"
+    bench.run(body)
+
+
+def test_intx(bench):
+    async def body(ctx):
+        ctx.set(bench.dut.intx, 1)
+        (tlp,) = await bench.expect(ctx)
+        assert tlp == header(0x34000000, RID << 16 | 0x20, 0, 0)
+        await bench.send(ctx, cfg_read(4))
+        assert int.from_bytes((await bench.expect(ctx))[0][12:], "little") >> 19 & 1
+        await bench.send(ctx, cfg_write(4, 0x406, be=3))
+        assert sorted(t[0] for t in await bench.expect(ctx, 2)) == [0x0a, 0x34]
+        await bench.send(ctx, cfg_write(4, 0x6, be=3))
+        assert sorted(t[0] for t in await bench.expect(ctx, 2)) == [0x0a, 0x34]
+        await bench.send(ctx, cfg_write(0x9c, 1 << 31, be=8))
+        assert sorted(t[0] for t in await bench.expect(ctx, 2)) == [0x0a, 0x34]
+    bench.run(body)
+
+
+def test_flr(bench):
+    async def body(ctx):
+        await bench.msix_on(ctx)
+        await bench.send(ctx, cfg_write(0x68, 0x8000, be=2))
+        await bench.expect(ctx)
+        assert ctx.get(bench.dut.flr)
+        await bench.send(ctx, cfg_read(0x10), cfg_read(0x9c))
+        ctx.set(bench.dut.stop, 1)
+        await ctx.tick().repeat(30)
+        assert ctx.get(bench.dut.stopped) and bench.out == []
+        ctx.set(bench.dut.reset, 1)
+        await ctx.tick()
+        ctx.set(bench.dut.reset, 0)
+        ctx.set(bench.dut.stop, 0)
+        assert [int.from_bytes(t[12:], "little") for t in await bench.expect(ctx, 2)] == [0, 0x0002a811]
+        assert not ctx.get(bench.dut.flr) and not ctx.get(bench.dut.msix_enabled)
+    bench.run(body)
+
+
+def test_reset_keeps_configuration(bench):
+    async def body(ctx):
+        await bench.msix_on(ctx)
+        ctx.set(bench.dut.reset, 1)
+        await ctx.tick()
+        ctx.set(bench.dut.reset, 0)
+        await bench.send(ctx, cfg_read(0x10), mem_read(BAR + 0x400c))
+        assert [t[12:] for t in await bench.expect(ctx, 2)] == [BAR.to_bytes(4, "little"), bytes(4)]
+    bench.run(body)
+
+
+def test_completions_pass_waiting_requests(bench):
+    """The target waits for a register; a completion behind many requests still comes through."""
+    async def body(ctx):
+        await bench.send(ctx, cfg_write(0x68, 0x8000, be=2))
+        await bench.expect(ctx)
+        await bench.send(ctx, *[mem_write(BAR, 0)] * 20, header(0x0a002000, 0x2000, RID << 16))
+        await ctx.tick().repeat(5)
+        assert bench.events["cpl_unexpected"] == 1
+    bench.run(body)
