@@ -1,0 +1,80 @@
+"""What a link can carry at best: bytes of Transaction Layer Packets that one packet costs a virtio-net device.
+
+Every TLP costs its header, its payload and 8 bytes of framing, sequence number and LCRC (PCI Express Base, 3.6.2
+"LCRC, Sequence Number, and Retry Management (TLP Transmitter)"; 4.2.2 for 128b/130b, where the sum is the same).
+A link gives its raw rate less what DLLPs and ordered sets take. The device modelled here wastes nothing that batching
+can save: it reads ring entries and descriptors 256 bytes at a time and returns 64 packets at once.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+__all__ = ["LINKS", "Cost", "link_bytes_per_second", "packet_cost", "limit_mpps"]
+
+FRAMING = 8
+REQUEST_HEADER = 16          # 64-bit address
+COMPLETION_HEADER = 12
+DLLP_SHARE = 0.06            # of the raw rate: acknowledgements, credit updates, skip ordered sets
+NET_HEADER = 12
+BATCH = 64                   # packets a kick, an interrupt, an index write
+FETCH = 256                  # bytes a read of ring entries or descriptors
+
+#: name: (GT/s, lanes, share of the symbols that is data)
+LINKS = {"gen1x1": (2.5, 1, 0.8), "gen2x4": (5.0, 4, 0.8)}
+
+
+@dataclass
+class Cost:
+    """Bytes on the link for one packet, towards the host (``up``) and towards the device (``down``)."""
+    up: float = 0.0
+    down: float = 0.0
+
+    def read(self, size, share, *, mrrs=512, mps=256):
+        """A device read of ``size`` bytes that serves ``share`` packets."""
+        requests, completions = ceil(size / mrrs), ceil(size / mps)
+        self.up += requests * (REQUEST_HEADER + FRAMING) / share
+        self.down += (4 * ceil(size / 4) + completions * (COMPLETION_HEADER + FRAMING)) / share
+
+    def write(self, size, share, *, mps=256):
+        """A device write of ``size`` bytes that serves ``share`` packets."""
+        self.up += (ceil(size / mps) * (REQUEST_HEADER + FRAMING) + 4 * ceil(size / 4)) / share
+
+    def mmio(self, share):
+        """A register write by the host."""
+        self.down += (REQUEST_HEADER + FRAMING + 4) / share
+
+    def __add__(self, other):
+        return Cost(self.up + other.up, self.down + other.down)
+
+
+def link_bytes_per_second(link):
+    """Bytes of TLPs with framing that ``link`` (a key of :data:`LINKS`) carries each way."""
+    gigatransfers, lanes, coding = LINKS[link]
+    return gigatransfers * 1e9 * lanes * coding / 8 * (1 - DLLP_SHARE)
+
+
+def packet_cost(direction, frame_bytes):
+    """Cost of one packet over a split ring; ``frame_bytes`` is without FCS, ``direction`` "tx", "rx" or "both"."""
+    if direction == "both":
+        return packet_cost("tx", frame_bytes) + packet_cost("rx", frame_bytes)
+    cost = Cost()
+    cost.mmio(BATCH)                                   # available buffer notification
+    cost.read(4, BATCH)                                # avail.idx
+    cost.read(2 * BATCH, BATCH)                        # ring entries
+    cost.read(FETCH, FETCH // 16)                      # descriptors
+    cost.write(8 * BATCH, BATCH)                       # used entries
+    cost.write(2, BATCH)                               # used.idx
+    cost.write(2, BATCH)                               # avail_event
+    cost.read(2, BATCH)                                # used_event
+    cost.write(4, BATCH)                               # MSI-X
+    if direction == "tx":
+        cost.read(NET_HEADER + frame_bytes, 1)
+    else:
+        cost.write(NET_HEADER + frame_bytes, 1)
+    return cost
+
+
+def limit_mpps(link, direction, frame_bytes):
+    """Packets per microsecond (each way, for "both") that ``link`` allows."""
+    cost = packet_cost(direction, frame_bytes)
+    return link_bytes_per_second(link) / max(cost.up, cost.down) / 1e6
