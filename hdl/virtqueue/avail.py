@@ -4,13 +4,14 @@ Ref: VIRTIO 1.4, 2.7.6 "The Virtqueue Available Ring", 2.7.10 "Available Buffer 
 """
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import QueueSetup
 from ..lib.dma import ReadPort, WritePort
 from ..lib.queue import Queue
 from .elements import Elements
+from .rows import QueueRows
 from .store import Room
 from .table import QueueTable
 
@@ -93,8 +94,7 @@ class AvailFetch(wiring.Component):
             num_queues=self.num_queues, fields=("size", "queue_driver", "queue_device"))
         # seen: idx as last read. next: first entry not asked for.
         row_layout = data.StructLayout({"seen": 16, "next": 16})
-        m.submodules.rows = rows = memory.Memory(shape=row_layout, depth=queues, init=[])
-        row_w, row_r = rows.write_port(), rows.read_port()
+        m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
 
         m.submodules.polled = polled = Queue(queue_shape, 8)
         m.submodules.armed_q = armed_q = Queue(queue_shape, 8)
@@ -127,13 +127,14 @@ class AvailFetch(wiring.Component):
                 m.d.comb += choice.eq(k)
         m.d.comb += choice_fetch.eq(fetchable.bit_select(choice, 1))
 
-        size, row = table.row.size, row_r.data
+        size, row = table.row.size, rows.row
         mask = Signal(16)
         m.d.comb += [
             table.queue.eq(queue),
-            row_r.addr.eq(queue),
-            row_w.addr.eq(queue),
-            row_w.data.eq(row),
+            rows.setup_valid.eq(self.setup_valid),
+            rows.setup_queue.eq(self.setup.queue),
+            rows.queue.eq(queue),
+            rows.new.eq(row),
             mask.eq(size - 1),
             self.fail_queue.eq(queue),
         ]
@@ -164,7 +165,6 @@ class AvailFetch(wiring.Component):
                         m.next = "LOOK-UP POLL"
 
             with m.State("LOOK-UP INDEX"):
-                m.d.comb += [table.queue.eq(queue), row_r.addr.eq(queue)]
                 m.next = "INDEX"
             with m.State("INDEX"):
                 m.d.sync += polling.bit_select(queue, 1).eq(0)
@@ -172,7 +172,7 @@ class AvailFetch(wiring.Component):
                 with m.If(idx_error | ((idx - row.next)[:16] > size)):
                     m.d.comb += self.fail_valid.eq(1)
                 with m.Elif(idx != row.next):
-                    m.d.comb += [row_w.en.eq(1), row_w.data.seen.eq(idx)]
+                    m.d.comb += [rows.write.eq(1), rows.new.seen.eq(idx)]
                     m.d.sync += [
                         to_fetch.bit_select(queue, 1).eq(1),
                         armed.bit_select(queue, 1).eq(0),
@@ -238,8 +238,8 @@ class AvailFetch(wiring.Component):
                 with m.If(self.ring.req.ready):
                     m.d.comb += [
                         asked.i.valid.eq(1),
-                        row_w.en.eq(1),
-                        row_w.data.next.eq(row.next + granted),
+                        rows.write.eq(1),
+                        rows.new.next.eq(row.next + granted),
                     ]
                     with m.If(granted == new):
                         # All that was known is on its way: look for more before the driver has to say so.
@@ -274,8 +274,6 @@ class AvailFetch(wiring.Component):
             m.d.sync += to_poll.bit_select(self.kick_queue[:len(queue)], 1).eq(1)
         with m.If(self.freed_valid):
             m.d.sync += to_fetch.bit_select(self.freed_queue[:len(queue)], 1).eq(1)
-        with m.If(self.setup_valid):
-            m.d.comb += [row_w.en.eq(1), row_w.addr.eq(self.setup.queue), row_w.data.eq(0)]
 
         m.d.comb += [table.setup_valid.eq(self.setup_valid), table.setup.eq(self.setup)]
 

@@ -106,7 +106,7 @@ class Engine(wiring.Component):
             setup.queue_driver[:1].eq(0),
             setup.queue_device[:2].eq(0),
         ]
-        for stage in (avail, desc, used, suppress, *walks):
+        for stage in (avail, desc, store, used, suppress, *walks):
             m.d.comb += [stage.setup_valid.eq(setup_valid), stage.setup.eq(setup)]
         for stage in (avail, suppress):
             m.d.comb += stage.event_idx.eq(self.event_idx)

@@ -8,7 +8,8 @@ from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.buffers import Take, TakeOp
+from ..lib.buffers import QueueSetup, Take, TakeOp
+from .rows import QueueRows
 
 __all__ = ["Head", "Room", "Push", "HeadStore"]
 
@@ -52,6 +53,7 @@ class HeadStore(wiring.Component):
 
     Members
     -------
+    setup_valid, setup : see :class:`QueueRows`
     i_room : In(stream(Room)), grant : Out
         ``grant`` is valid in the cycle of the transfer: places now reserved, 0 to ``want``.
     i_push : In(stream(Push))
@@ -71,6 +73,8 @@ class HeadStore(wiring.Component):
         self.depth = depth
         self.batch = batch
         super().__init__({
+            "setup_valid": In(1),
+            "setup":       In(QueueSetup),
             "i_room":      In(stream.Signature(Room)),
             "grant":       Out(16),
             "i_push":      In(stream.Signature(Push)),
@@ -88,8 +92,7 @@ class HeadStore(wiring.Component):
         row_layout = data.StructLayout({"reserved": count, "pushed": count, "taken": count, "committed": count})
         queues = max(2, self.num_queues)
 
-        m.submodules.rows = rows = memory.Memory(shape=row_layout, depth=queues, init=[])
-        row_w, row_r = rows.write_port(), rows.read_port()
+        m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
         m.submodules.heads = heads = memory.Memory(shape=Head, depth=queues * self.depth, init=[])
         head_w, head_r = heads.write_port(), heads.read_port()
 
@@ -114,9 +117,10 @@ class HeadStore(wiring.Component):
         all_queues = Array([self.i_room.p.queue, self.i_push.p.queue, *[take.p.queue for take in self.i_take]])
         m.d.comb += [
             queue.eq(Mux(at_row, all_queues[chosen], all_queues[pick])),
-            row_r.addr.eq(queue),
-            row_w.addr.eq(queue),
-            row_w.data.eq(row_r.data),
+            rows.setup_valid.eq(self.setup_valid),
+            rows.setup_queue.eq(self.setup.queue),
+            rows.queue.eq(queue),
+            rows.new.eq(rows.row),
         ]
         m.d.sync += at_row.eq(requests.any() & ~at_row)
         with m.If(~at_row):
@@ -124,7 +128,7 @@ class HeadStore(wiring.Component):
         with m.Else():
             m.d.sync += turn.eq(chosen)
 
-        row = row_r.data
+        row = rows.row
         used = Signal(count)
         free = Signal(count)
         m.d.comb += [
@@ -140,7 +144,7 @@ class HeadStore(wiring.Component):
                 m.d.sync += head.valid.eq(0)
 
         with m.If(at_row):
-            m.d.comb += row_w.en.eq(1)
+            m.d.comb += rows.write.eq(1)
             with m.Switch(chosen):
                 with m.Case(0):
                     with m.If(free >= self.i_room.p.want):
@@ -149,13 +153,13 @@ class HeadStore(wiring.Component):
                         m.d.comb += self.grant.eq(free)
                     m.d.comb += [
                         self.i_room.ready.eq(1),
-                        row_w.data.reserved.eq(row.reserved + self.grant),
+                        rows.new.reserved.eq(row.reserved + self.grant),
                     ]
                 with m.Case(1):
                     m.d.comb += [
                         self.i_push.ready.eq(1),
                         head_w.en.eq(1),
-                        row_w.data.pushed.eq(row.pushed + 1),
+                        rows.new.pushed.eq(row.pushed + 1),
                     ]
                     m.d.sync += self.available.bit_select(queue, 1).eq(1)
                 for k, (take, head) in enumerate(zip(self.i_take, self.o_head)):
@@ -163,7 +167,7 @@ class HeadStore(wiring.Component):
                         m.d.comb += take.ready.eq(1)
                         with m.Switch(take.p.op):
                             with m.Case(TakeOp.TAKE):
-                                m.d.comb += row_w.data.taken.eq(row.taken + 1)
+                                m.d.comb += rows.new.taken.eq(row.taken + 1)
                                 m.d.sync += [
                                     self.available.bit_select(queue, 1).eq((row.taken + 1)[:count] != row.pushed),
                                     head.valid.eq(1),
@@ -171,11 +175,11 @@ class HeadStore(wiring.Component):
                                 ]
                             with m.Case(TakeOp.COMMIT):
                                 m.d.comb += [
-                                    row_w.data.committed.eq(row.taken),
+                                    rows.new.committed.eq(row.taken),
                                     self.freed_valid.eq(row.committed != row.taken),
                                 ]
                             with m.Case(TakeOp.REWIND):
-                                m.d.comb += row_w.data.taken.eq(row.committed)
+                                m.d.comb += rows.new.taken.eq(row.committed)
                                 m.d.sync += self.available.bit_select(queue, 1).eq(row.committed != row.pushed)
 
         # The head memory answers in the cycle in which o_head becomes valid; hold it if the walker waits.

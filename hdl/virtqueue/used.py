@@ -11,6 +11,7 @@ from ..lib.buffers import QueueSetup, Used
 from ..lib.dma import WritePort
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_USED_ELEM_SIZE, VirtqUsedElem
+from .rows import QueueRows
 from .suppress import Published
 from .table import QueueTable
 
@@ -68,8 +69,7 @@ class UsedWriter(wiring.Component):
         # All are ring indices, modulo 2**16. staged: next entry to collect. complete: end of the last whole packet.
         # written: entries up to here are in the ring. published: used.idx as the host has it.
         row_layout = data.StructLayout({"staged": 16, "complete": 16, "written": 16, "published": 16})
-        m.submodules.rows = rows = memory.Memory(shape=row_layout, depth=queues, init=[])
-        row_w, row_r = rows.write_port(), rows.read_port()
+        m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
         m.submodules.staging = staging = memory.Memory(shape=VirtqUsedElem, depth=queues * self.batch, init=[])
         stage_w, stage_r = staging.write_port(), staging.read_port()
 
@@ -108,16 +108,17 @@ class UsedWriter(wiring.Component):
             with m.If(to_flush[k]):
                 m.d.comb += flush_choice.eq(k)
 
-        row = row_r.data
+        row = rows.row
         waiting_entries, to_end, count = Signal(16), Signal(16), Signal(range(self.batch + 1))
         ring_index, mask = Signal(16), Signal(16)
         m.d.comb += [
             table.setup_valid.eq(self.setup_valid),
             table.setup.eq(self.setup),
             table.queue.eq(queue),
-            row_r.addr.eq(queue),
-            row_w.addr.eq(queue),
-            row_w.data.eq(row),
+            rows.setup_valid.eq(self.setup_valid),
+            rows.setup_queue.eq(self.setup.queue),
+            rows.queue.eq(queue),
+            rows.new.eq(row),
             stage_w.addr.eq(Cat(row.staged[:slot_bits], queue)),
             stage_w.data.id.eq(used.id),
             stage_w.data.len.eq(used.len),
@@ -159,12 +160,12 @@ class UsedWriter(wiring.Component):
             with m.State("STAGE"):
                 m.d.comb += [
                     stage_w.en.eq(1),
-                    row_w.en.eq(1),
-                    row_w.data.staged.eq(row.staged + 1),
+                    rows.write.eq(1),
+                    rows.new.staged.eq(row.staged + 1),
                 ]
                 m.d.sync += dirty.bit_select(queue, 1).eq(1)
                 with m.If(~used.more):
-                    m.d.comb += row_w.data.complete.eq(row.staged + 1)
+                    m.d.comb += rows.new.complete.eq(row.staged + 1)
                 with m.If((waiting_entries == self.batch - 1) | (used.flush & ~used.more)):
                     m.d.sync += to_flush.bit_select(queue, 1).eq(1)
                 m.next = "IDLE"
@@ -195,8 +196,8 @@ class UsedWriter(wiring.Component):
                 m.d.sync += [left.eq(count), part.eq(0)]
                 with m.If(request.ready & pending.i.ready):
                     m.d.comb += [
-                        row_w.en.eq(1),
-                        row_w.data.written.eq(row.written + count),
+                        rows.write.eq(1),
+                        rows.new.written.eq(row.written + count),
                     ]
                     m.next = "FILL"
             # A beat is filled with elements, or an element takes two beats; one cycle a memory read.
@@ -213,8 +214,8 @@ class UsedWriter(wiring.Component):
                 ]
                 with m.If(request.ready & pending.i.ready & (in_done < 8)):
                     m.d.comb += [
-                        row_w.en.eq(1),
-                        row_w.data.published.eq(row.complete),
+                        rows.write.eq(1),
+                        rows.new.published.eq(row.complete),
                     ]
                     m.d.sync += beat.eq(row.complete)
                     m.next = "INDEX DATA"
@@ -232,8 +233,6 @@ class UsedWriter(wiring.Component):
             for k in range(self.num_queues):
                 with m.If(dirty[k] & aged[k]):
                     m.d.sync += to_flush[k].eq(1)
-        with m.If(self.setup_valid):
-            m.d.comb += [row_w.en.eq(1), row_w.addr.eq(self.setup.queue), row_w.data.eq(0)]
         return m
 
     def _element(self, m, lanes, elem, slot, left, beat, part):

@@ -1,0 +1,62 @@
+"""State of each queue, in a memory that a reset cannot reach and a set-up can."""
+
+from amaranth import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["QueueRows"]
+
+
+class QueueRows(wiring.Component):
+    """One row of ``shape`` a queue: read in one cycle, changed in a later one; all zero when its queue is set up.
+
+    Zero comes from a bit per queue that set-up raises and the first write lowers, so a set-up never competes with the
+    stage that owns the rows.
+
+    Parameters
+    ----------
+    num_queues : int
+    shape : layout
+
+    Members
+    -------
+    setup_valid : In(1), setup_queue : In(16)
+        Strobe: forget what is known of this queue.
+    queue : In, row : Out(shape)
+        ``row`` shows, in the next cycle, the row that ``queue`` names in this one. The caller holds ``queue``
+        from the look-up to the write.
+    write : In(1), new : In(shape)
+        Store ``new`` as the row of ``queue``.
+    """
+    def __init__(self, *, num_queues, shape):
+        self.num_queues = num_queues
+        self.shape = shape
+        super().__init__({
+            "setup_valid": In(1),
+            "setup_queue": In(16),
+            "queue":       In(range(max(2, num_queues))),
+            "row":         Out(shape),
+            "write":       In(1),
+            "new":         In(shape),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.rows = rows = memory.Memory(shape=self.shape, depth=max(2, self.num_queues), init=[])
+        write, read = rows.write_port(), rows.read_port()
+        fresh = Signal(self.num_queues)
+        blank = Signal()
+        m.d.comb += [
+            read.addr.eq(self.queue),
+            write.addr.eq(self.queue),
+            write.en.eq(self.write),
+            write.data.eq(self.new),
+        ]
+        m.d.sync += blank.eq(fresh.bit_select(self.queue, 1) & ~self.write)
+        with m.If(~blank):
+            m.d.comb += self.row.eq(read.data)
+        with m.If(self.write):
+            m.d.sync += fresh.bit_select(self.queue, 1).eq(0)
+        with m.If(self.setup_valid):
+            m.d.sync += fresh.bit_select(self.setup_queue[:len(self.queue)], 1).eq(1)
+        return m
