@@ -1,0 +1,121 @@
+"""Event counters that a person can read over the BAR."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from ..spec.bar import COUNTERS_MAGIC, REG_ADDR_WIDTH
+from .reg import RegPort
+
+__all__ = ["Counters"]
+
+HEADER_DWS = 4
+PHASES = 4  # cycles the scanner spends on one counter
+
+
+class Counters(wiring.Component):
+    """Count one-cycle strobes, 64 bits each, none lost.
+
+    Events gather in a few bits per counter; a scanner carries them into a memory, one counter after the other, so a
+    value lags by at most ``4 * len(names)`` cycles. A read takes up to 6 cycles, and after a reset waits for the first
+    round of the scanner, which clears the memory. The halves of a value are read one by one: a reader that cares
+    reads high, low and high again.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Counters in the order of their registers.
+    build_id : int
+        32 bits to be read back.
+
+    Members
+    -------
+    events : In(data.StructLayout({name: 1}))
+        High for one cycle per event.
+    regs : In(RegPort(REG_ADDR_WIDTH))
+        The offset in the page counts, the page does not. DWs: magic, number of counters, build id, 0, then low and
+        high of each counter; 0 beyond. Writes vanish.
+    """
+    def __init__(self, names, *, build_id=0):
+        self.names = tuple(names)
+        self.build_id = build_id
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ValueError(f"Counters need distinct names, at least one, not {names!r}")
+        if HEADER_DWS + 2 * len(self.names) > 1024:
+            raise ValueError(f"Counters must fit one 4 KiB page, and {len(self.names)} do not")
+        if build_id not in range(1 << 32):
+            raise ValueError(f"Build id must have 32 bits, not {build_id!r}")
+        super().__init__({
+            "events": In(data.StructLayout({name: 1 for name in self.names})),
+            "regs":   In(RegPort(REG_ADDR_WIDTH)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        count = len(self.names)
+        depth = HEADER_DWS + 2 * count
+        m.submodules.memory = memory = Memory(
+            shape=32, depth=depth, init=[COUNTERS_MAGIC, count, self.build_id, 0])
+        read, write = memory.read_port(), memory.write_port()
+
+        index = Signal(range(count))
+        pending = Array(Signal(range(PHASES * count + 1), name=f"pending_{name}") for name in self.names)
+        carried = Signal.like(pending[0])
+        total = Signal(33)
+        carry = Signal()
+        clearing = Signal(init=1)         # a reset does not reach into the memory: the first round starts from 0
+        for k, name in enumerate(self.names):
+            m.d.sync += pending[k].eq(pending[k] + self.events[name])
+
+        req, resp = self.regs.req, self.regs.resp
+        reading = Signal()
+        answered = Signal()
+        serving = Signal()
+        word = Signal(10)
+        m.d.comb += req.ready.eq(~reading)
+        with m.If(req.valid & req.ready):
+            m.d.sync += [reading.eq(~req.payload.write), word.eq(req.payload.addr[2:12])]
+        m.d.comb += resp.valid.eq(answered)
+        with m.If(resp.valid & resp.ready):
+            m.d.sync += [reading.eq(0), answered.eq(0)]
+
+        with m.FSM():
+            with m.State("LOW"):
+                m.d.comb += read.addr.eq(HEADER_DWS + (index << 1))
+                m.d.sync += carried.eq(pending[index])
+                # What is carried leaves, what happens in this very cycle stays.
+                for k, name in enumerate(self.names):
+                    with m.If(index == k):
+                        m.d.sync += pending[k].eq(self.events[name])
+                m.next = "ADD-LOW"
+            with m.State("ADD-LOW"):
+                m.d.comb += [
+                    total.eq(Mux(clearing, 0, read.data) + carried),
+                    write.addr.eq(HEADER_DWS + (index << 1)),
+                    write.data.eq(total),
+                    write.en.eq(1),
+                    read.addr.eq(HEADER_DWS + (index << 1) + 1),
+                ]
+                m.d.sync += carry.eq(total[32])
+                m.next = "ADD-HIGH"
+            with m.State("ADD-HIGH"):
+                m.d.comb += [
+                    write.addr.eq(HEADER_DWS + (index << 1) + 1),
+                    write.data.eq(Mux(clearing, 0, read.data + carry)),
+                    write.en.eq(1),
+                    read.addr.eq(word),
+                ]
+                m.d.sync += serving.eq(reading & ~answered & ~clearing)
+                m.next = "SERVE"
+            with m.State("SERVE"):
+                with m.If(serving):
+                    m.d.sync += [
+                        answered.eq(1),
+                        resp.payload.eq(Mux(word < depth, read.data, 0)),
+                    ]
+                m.d.sync += index.eq(index + 1)
+                with m.If(index == count - 1):
+                    m.d.sync += [index.eq(0), clearing.eq(0)]
+                m.next = "LOW"
+        return m

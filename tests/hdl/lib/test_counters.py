@@ -1,0 +1,96 @@
+import random
+
+import pytest
+from amaranth.hdl import ResetInserter, Signal
+from amaranth.sim import Simulator
+
+from ringnic.hdl.lib.counters import Counters
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"^Counters need distinct names, at least one, not \[\]$"):
+        Counters([])
+    with pytest.raises(ValueError, match=r"^Counters need distinct names, at least one, not \['a', 'a'\]$"):
+        Counters(["a", "a"])
+    with pytest.raises(ValueError, match="^Counters must fit one 4 KiB page, and 511 do not$"):
+        Counters([f"c{k}" for k in range(511)])
+    with pytest.raises(ValueError, match="^Build id must have 32 bits, not -1$"):
+        Counters(["a"], build_id=-1)
+
+
+async def read(ctx, port, addr):
+    ctx.set(port.req.payload, {"addr": addr, "write": 0, "be": 0xf, "data": 0})
+    ctx.set(port.req.valid, 1)
+    await ctx.tick().until(port.req.ready)
+    ctx.set(port.req.valid, 0)
+    ctx.set(port.resp.ready, 1)
+    value, = await ctx.tick().sample(port.resp.payload).until(port.resp.valid)
+    ctx.set(port.resp.ready, 0)
+    return value
+
+
+async def write(ctx, port, addr, value):
+    ctx.set(port.req.payload, {"addr": addr, "write": 1, "be": 0xf, "data": value})
+    ctx.set(port.req.valid, 1)
+    await ctx.tick().until(port.req.ready)
+    ctx.set(port.req.valid, 0)
+
+
+def simulate(dut, bench):
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+
+    async def watchdog(ctx):
+        for _ in range(50000):
+            await ctx.tick()
+        raise TimeoutError
+    sim.add_testbench(watchdog, background=True)
+    sim.run()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 21])
+def test_counts_every_strobe(count):
+    names = [f"c{k}" for k in range(count)]
+    dut = Counters(names, build_id=0xdeadbeef)
+    base = 0x6000
+
+    async def bench(ctx):
+        rng = random.Random(count)
+        assert [await read(ctx, dut.regs, base + 4 * k) for k in range(4)] == [0x43494e52, count, 0xdeadbeef, 0]
+        total = [0] * count
+        for cycle in range(1500):
+            # Counter 0 has an event in every cycle, the others at their own rates.
+            strobes = [k == 0 or rng.random() < 1 / k for k in range(count)]
+            total = [a + b for a, b in zip(total, strobes)]
+            ctx.set(dut.events, {name: int(strobe) for name, strobe in zip(names, strobes)})
+            await ctx.tick()
+        ctx.set(dut.events, {name: 0 for name in names})
+        for _ in range(4 * count + 4):
+            await ctx.tick()
+        await write(ctx, dut.regs, base + 16, 0x12345678)
+        for k in range(count):
+            assert await read(ctx, dut.regs, base + 16 + 8 * k) == total[k]
+            assert await read(ctx, dut.regs, base + 20 + 8 * k) == 0
+        assert await read(ctx, dut.regs, base + 16 + 8 * count) == 0
+        assert await read(ctx, dut.regs, base + 0xffc) == 0
+
+    simulate(dut, bench)
+
+
+def test_domain_reset_clears():
+    reset = Signal()
+    dut = Counters(["a", "b"])
+
+    async def bench(ctx):
+        ctx.set(dut.events, {"a": 1, "b": 1})
+        for _ in range(100):
+            await ctx.tick()
+        ctx.set(dut.events, {"a": 0, "b": 0})
+        assert await read(ctx, dut.regs, 0x6010) > 80
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        assert [await read(ctx, dut.regs, 0x6010 + 4 * k) for k in range(4)] == [0, 0, 0, 0]
+
+    simulate(ResetInserter(reset)(dut), bench)
