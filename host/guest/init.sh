@@ -29,7 +29,7 @@ stty -echo -icanon -opost
 echo
 echo "@@ ready"
 while read -r number command; do
-	eval "$command"
+	eval "$command" </dev/null
 	printf '\n@@ %s %s\n' "$number" "$?"
 done
 poweroff -f

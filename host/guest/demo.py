@@ -1,0 +1,181 @@
+"""The demo: a stock Linux guest uses the card, and every claim about it is checked while one watches."""
+
+from contextlib import contextmanager
+from random import Random
+import re
+import time
+
+from rich.markup import escape
+
+from .qemu import GuestError
+from .report import mbit_s
+from .transfer import Transfer, serve
+
+__all__ = ["PINGS", "Steps", "guest_steps"]
+
+PINGS = 100
+_DEVICE = "/sys/class/net/eth0"
+
+
+class Steps:
+    """Steps shown live: a spinner for the one at work, a line for each that is done."""
+    def __init__(self, console):
+        self._console = console
+
+    @contextmanager
+    def __call__(self, title):
+        """Show a step; the block may call what it gets with a text on how far it is; the last one stays."""
+        detail = ""
+        with self._console.status(escape(title)) as status:
+            def update(text):
+                nonlocal detail
+                detail = text
+                status.update(f"{escape(title)}  [dim]{escape(text)}[/]")
+            try:
+                yield update
+            except BaseException:
+                self._console.print(f"[red]✗[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False)
+                raise
+        self._console.print(f"[green]✓[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False)
+
+
+def _expect(condition, what):
+    if not condition:
+        raise GuestError(what)
+
+
+def _driver(guest, report, update):
+    """Which driver has the card, and what the card says it is."""
+    lines = guest.run(
+        f"d=$(readlink -f {_DEVICE}/device/..) && cat $d/vendor $d/device && readlink $d/driver && "
+        f"readlink {_DEVICE}/device/driver && cat $d/current_link_speed $d/current_link_width 2>/dev/null; uname -r")
+    _expect(len(lines) >= 5, "No network interface appeared in the guest")
+    vendor, device, bus_driver, driver, *link, report.kernel = lines
+    report.pci_id = f"{int(vendor, 16):04x}:{int(device, 16):04x}"
+    report.driver = driver.rpartition("/")[2]
+    if len(link) == 2:
+        report.link = f"{link[0]} x{link[1]}"
+    update(f"{report.driver} ({bus_driver.rpartition('/')[2]}) on {report.pci_id}, Linux {report.kernel}")
+    _expect(report.pci_id == "1af4:1041", f"The card is {report.pci_id}, not a virtio-net device 1af4:1041")
+    _expect(report.driver == "virtio_net", f"The card's driver is {report.driver}, not virtio_net")
+
+
+def _link_up(guest, update):
+    mac, carrier = guest.run(f"ip link set eth0 up && cat {_DEVICE}/address && for i in $(seq 100); do "
+                             f"grep -q 1 {_DEVICE}/carrier && break; sleep 0.1; done; cat {_DEVICE}/carrier")
+    update(f"MAC address {mac}")
+    _expect(carrier == "1", "The card shows no link")
+
+
+def _ping(guest, report, peer, update):
+    guest.run(f"ping -q -c 5 -A -W 10 {peer}", check=False)  # ARP, caches and the translated code warm up
+
+    def on_line(line):
+        if match := re.search(r"seq=\d+ .*time=([\d.]+) ms", line):
+            report.ping_rtt_ms.append(float(match[1]))
+            update(f"{len(report.ping_rtt_ms)} of {PINGS}, {float(match[1]):.2f} ms")
+    report.ping_sent = PINGS
+    guest.run(f"ping -c {PINGS} -A -W 10 {peer}", on_line=on_line, check=False)
+    update(f"{PINGS} sent, {report.ping_lost} lost" +
+           (f", median {report.ping_rtt_ms_median:.2f} ms" if report.ping_rtt_ms else ""))
+    _expect(report.ping_lost == 0, f"{report.ping_lost} of {PINGS} pings were lost")
+
+
+def _timed(guest, command, timeout):
+    """Run a command in the guest; return the seconds it took by the guest's clock."""
+    lines = guest.run(f"read -r begin rest </proc/uptime && {command} && read -r end rest </proc/uptime && "
+                      f"echo times $begin $end", timeout=timeout)
+    begin, end = next(line.split()[1:] for line in lines if line.startswith("times "))
+    return float(end) - float(begin)
+
+
+@contextmanager
+def _progress(update, size, count):
+    """Keep showing ``count()`` of ``size`` bytes while the block runs."""
+    import threading
+    over = threading.Event()
+    start = time.monotonic()
+
+    def show():
+        while not over.wait(0.2):
+            update(f"{count() / 2**20:.1f} of {size / 2**20:g} MiB, "
+                   f"{mbit_s(count(), time.monotonic() - start):.1f} Mbit/s")
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _agree(host, guest, what):
+    # One clock runs in both, but the guest's also times the start of a program and the set-up of the connection.
+    _expect(abs(host - guest) <= 0.5 + 0.2 * host,
+            f"{what}: {host:.2f} s by the host's clock, but {guest:.2f} s by the guest's")
+
+
+def guest_steps(guest, report, steps, *, peer, listen, lease=None, seed=0, size=4 << 20, timeout=300):
+    """Take a booting guest through all steps, filling ``report``.
+
+    Parameters
+    ----------
+    guest : Guest
+        Just started.
+    report : Report
+        Filled as far as the run gets.
+    steps : Steps
+        Where to show them.
+    peer : str
+        Address that the guest pings and connects to; connections arrive at the host's address ``listen``.
+    lease : str or None
+        Address and mask length for the guest, else it asks by DHCP.
+    seed : int
+        Of the file's content.
+    size : int
+        Bytes to transfer each way.
+
+    Raises
+    ------
+    GuestError
+        A step failed or a check did not hold.
+    """
+    with steps("Boot a stock Linux guest") as update:
+        start = time.monotonic()
+        guest.wait_ready(timeout)
+        update(f"{time.monotonic() - start:.1f} s")
+    with steps("Its own virtio driver takes the card") as update:
+        _driver(guest, report, update)
+    with steps("Link up") as update:
+        _link_up(guest, update)
+    with steps("Address by DHCP" if lease is None else "Address") as update:
+        guest.run("udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 10" if lease is None else
+                  f"ip addr add {lease} dev eth0")
+        report.address = next(iter(guest.run("ip -4 addr show dev eth0 | awk '/inet/ {print $2}'")), None)
+        update(report.address or "none")
+        _expect(report.address, "The guest has no address")
+    with steps(f"Ping {peer}") as update:
+        _ping(guest, report, peer, update)
+    transfer = Transfer(Random(seed).randbytes(size))
+    report.transfer_bytes = size
+    with serve(transfer, listen):
+        with steps("TCP to the guest") as update:
+            with _progress(update, size, lambda: transfer.sent):
+                seconds = _timed(guest, f"wget -q -O /tmp/file http://{peer}:{transfer.port}/file", timeout)
+                _expect(transfer.get_done.wait(10), "The guest left before it had the whole file")
+            report.tcp_rx_seconds = transfer.get_seconds
+            update(f"{size / 2**20:g} MiB, {report.tcp_rx_mbit_s:.1f} Mbit/s")
+            _agree(transfer.get_seconds, seconds, "Transfer to the guest")
+        with steps("TCP from the guest") as update:
+            with _progress(update, size, lambda: transfer.received):
+                head = rf"PUT /file HTTP/1.0\r\nContent-Length: {size}\r\n\r\n"
+                seconds = _timed(guest, f"{{ printf '{head}'; cat /tmp/file; }} | nc {peer} {transfer.port}", timeout)
+            _expect(transfer.put_seconds is not None, "The file did not come back")
+            report.tcp_tx_seconds = transfer.put_seconds
+            update(f"{size / 2**20:g} MiB, {report.tcp_tx_mbit_s:.1f} Mbit/s")
+            _agree(transfer.put_seconds, seconds, "Transfer from the guest")
+    with steps("SHA-256 at all ends") as update:
+        report.sha256 = {"host": transfer.digest, "guest": guest.run("sha256sum /tmp/file")[0].split()[0],
+                         "returned": transfer.received_digest}
+        update(report.sha256["guest"][:16] + "…")
+        _expect(report.sha256_ok, f"The file changed on the way: {report.sha256}")
