@@ -1,0 +1,116 @@
+"""The DMA of the function: read and write ports on one side, TLPs on the other."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.arbiter import Arbiter
+from ..lib.dma import ReadPort, WritePort
+from .dma_read import Reader
+from .dma_write import Writer
+from .tlp_stream import tlp_beat
+
+__all__ = ["Dma"]
+
+_EVENTS = ("dma_read_tlps", "dma_write_tlps", "dma_read_errors", "dma_timeouts", "cpl_unexpected", "tlps_malformed")
+
+
+class Dma(wiring.Component):
+    """Carry out clients' reads and writes of host memory.
+
+    Writes leave in the order of acceptance. Reads and writes are merged TLP by TLP; ``done`` of a write is given once the
+    merged stream has taken all of it, so a read offered from then on follows it.
+
+    Parameters
+    ----------
+    width : int
+        Datapath, bits.
+    read_clients, write_clients : int
+        Number of ports.
+    tags, slot_bytes, timeout_cycles : int
+        As for :class:`Reader`.
+
+    Members
+    -------
+    reads : In(ReadPort(width)).array(read_clients)
+    writes : In(WritePort(width)).array(write_clients)
+    cpl : In(stream.Signature(tlp_beat(width)))
+        Completions received; never made to wait.
+    tlp : Out(stream.Signature(tlp_beat(width)))
+        Memory Read and Memory Write requests.
+    requester_id : In(16)
+    bus_master : In(1)
+        While low no TLP is begun; requests wait.
+    mps, mrrs : In(3)
+        As in Device Control: 128 << n bytes.
+    ext_tag : In(1)
+        Tags above 31 may be used.
+    stop : In(1)
+        Accept no request, finish accepted writes (discard them if not ``bus_master``), issue no read more, await
+        what is outstanding. To be held until ``reset``.
+    stopped : Out(1)
+        With ``stop``: nothing is in flight. Tags that have timed out do not count, and are remembered over ``reset``.
+    busy : Out(1)
+        A read is outstanding or a write not finished.
+    reset : In(1)
+        One cycle, with ``stopped``: what is known of clients is forgotten.
+    events : Out
+        One-cycle strobes for the counters. ``dma_read_errors`` counts requests that failed.
+    """
+    def __init__(self, *, width, read_clients, write_clients, tags=32, slot_bytes=512, timeout_cycles=1 << 20):
+        self.width  = width
+        self.reader = Reader(width=width, clients=read_clients, tags=tags, slot_bytes=slot_bytes,
+                             timeout_cycles=timeout_cycles)
+        self.writer = Writer(width=width, clients=write_clients)
+        super().__init__({
+            "reads":        In(ReadPort(width)).array(read_clients),
+            "writes":       In(WritePort(width)).array(write_clients),
+            "cpl":          In(stream.Signature(tlp_beat(width))),
+            "tlp":          Out(stream.Signature(tlp_beat(width))),
+            "requester_id": In(16),
+            "bus_master":   In(1),
+            "mps":          In(3),
+            "mrrs":         In(3),
+            "ext_tag":      In(1),
+            "stop":         In(1),
+            "stopped":      Out(1),
+            "busy":         Out(1),
+            "reset":        In(1),
+            "events":       Out(data.StructLayout({name: 1 for name in _EVENTS})),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.reader  = reader  = self.reader
+        m.submodules.writer  = writer  = self.writer
+        m.submodules.arbiter = arbiter = Arbiter(tlp_beat(self.width), 2)
+
+        for inner, outer in zip(reader.reads, self.reads):
+            connect(m, inner, flipped(outer))
+        for inner, outer in zip(writer.writes, self.writes):
+            connect(m, inner, flipped(outer))
+        connect(m, flipped(self.cpl), reader.cpl)
+        connect(m, writer.tlp, arbiter.i[0])
+        connect(m, reader.tlp, arbiter.i[1])
+        connect(m, arbiter.o, flipped(self.tlp))
+        for part in reader, writer:
+            m.d.comb += [
+                part.requester_id.eq(self.requester_id),
+                part.bus_master.eq(self.bus_master),
+                part.stop.eq(self.stop),
+            ]
+        m.d.comb += [
+            reader.mrrs.eq(self.mrrs),
+            reader.ext_tag.eq(self.ext_tag),
+            reader.reset.eq(self.reset),
+            writer.mps.eq(self.mps),
+            self.busy.eq(reader.busy | writer.busy),
+            self.stopped.eq(self.stop & ~self.busy),
+            self.events.dma_read_tlps.eq(reader.sent),
+            self.events.dma_write_tlps.eq(writer.sent),
+            self.events.dma_read_errors.eq(reader.error),
+            self.events.dma_timeouts.eq(reader.timeout),
+            self.events.cpl_unexpected.eq(reader.unexpected),
+            self.events.tlps_malformed.eq(reader.malformed),
+        ]
+        return m

@@ -1,0 +1,355 @@
+"""Write requests to Memory Write TLPs.
+
+Ref: PCI Express Base 5.0, 2.2.5 "First/Last DW Byte Enables Rules", 2.2.7 "Memory, I/O, and Configuration Request
+Rules".
+"""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..lib.arbiter import round_robin
+from ..lib.dma import DMA_LEN_WIDTH, WritePort, write_beat
+from ..lib.queue import Queue
+from .header import mem_header
+from .tlp_stream import tlp_beat
+
+__all__ = ["byte_enables", "cut_length", "Writer"]
+
+
+def byte_enables(offset, length):
+    """``(length_dw, first_be, last_be)`` of a request of ``length`` bytes that begins at byte ``offset`` of a DW."""
+    end  = offset + length
+    dws  = (end + 3)[2:]
+    # Bytes of the last DW, from where it ends: 1, 3, 7 or f.
+    tail = Cat(C(1, 1), end[:2] != 1, (end[:2] == 0) | (end[:2] == 3), end[:2] == 0)
+    head = (C(0xf, 4) << offset)[:4]
+    one  = dws == 1
+    return dws, Mux(one, head & tail, head), Mux(one, 0, tail)
+
+
+def cut_length(addr, length, mask):
+    """Bytes from ``addr`` up to the next multiple of ``mask + 1``, at most ``length``; ``mask`` is ``2**n - 1``."""
+    room = ((~addr[:len(mask)]) & mask) + 1
+    return Mux(length > room, room, length)
+
+
+class _Align(wiring.Component):
+    """Bytes of one request after another to DWs, as they lie in host memory.
+
+    ``i_job`` names client, offset in the first DW and length; ``o`` has ``dws`` valid DWs from lane 0, full but for the
+    last beat of a request. No cycle is lost within a request, one between two.
+    """
+    def __init__(self, width, clients):
+        self.width   = width
+        self.clients = clients
+        self.job     = data.StructLayout({"client": range(clients), "offset": 2, "len": DMA_LEN_WIDTH})
+        super().__init__({
+            "i_job":  In(stream.Signature(self.job)),
+            "i_data": In(stream.Signature(write_beat(width))).array(clients),
+            "o":      Out(stream.Signature(tlp_beat(width))),
+            "busy":   Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self.width // 32
+        size  = self.width // 8
+
+        active = Signal()
+        client = Signal(range(self.clients))
+        offset = Signal(2)
+        left   = Signal(DMA_LEN_WIDTH + 1)   # bytes of DWs still to make, offset included
+        unread = Signal(DMA_LEN_WIDTH)       # beats of the client still to come
+        carry  = Signal(24)
+
+        beat   = Signal(self.width)
+        offer  = Signal()
+        free   = Signal()
+        take   = Signal()
+        want   = Signal()
+        m.d.comb += [
+            self.busy.eq(active | self.o.valid),
+            free.eq(~self.o.valid | self.o.ready),
+            want.eq(unread.any()),
+            take.eq(active & free & (offer | ~want)),
+            self.i_job.ready.eq(~active),
+        ]
+        with m.Switch(client):
+            for k, port in enumerate(self.i_data):
+                with m.Case(k):
+                    m.d.comb += [
+                        beat.eq(port.payload.data),
+                        offer.eq(port.valid),
+                        port.ready.eq(active & free & want),
+                    ]
+
+        shifted = Signal(self.width + 24)
+        with m.Switch(offset):
+            for k in range(4):
+                with m.Case(k):
+                    kept = carry[24 - 8 * k:] if k else C(0, 0)
+                    m.d.comb += shifted.eq(Cat(kept, beat))
+                    with m.If(take):
+                        # What is beyond this beat's lanes begins the next beat.
+                        if k:
+                            m.d.sync += carry[24 - 8 * k:].eq(beat[self.width - 8 * k:])
+
+        end = left <= size
+        with m.If(free):
+            m.d.sync += self.o.valid.eq(take)
+        with m.If(take):
+            m.d.sync += [
+                self.o.payload.data.eq(shifted[:self.width]),
+                self.o.payload.dws.eq(Mux(end, (left + 3)[2:], lanes)),
+                self.o.payload.last.eq(end),
+                left.eq(left - size),
+                unread.eq(unread - want),
+            ]
+            with m.If(end):
+                m.d.sync += active.eq(0)
+        with m.If(self.i_job.valid & self.i_job.ready):
+            job = self.i_job.payload
+            m.d.sync += [
+                active.eq(1),
+                client.eq(job.client),
+                offset.eq(job.offset),
+                left.eq(job.len + job.offset),
+                unread.eq((job.len + (size - 1)) >> (size.bit_length() - 1)),
+            ]
+        return m
+
+
+class Writer(wiring.Component):
+    """Carry out write requests, in the order in which they were accepted.
+
+    A request is cut at multiples of Max_Payload_Size, which cuts it at 4 KB boundaries too; TLPs follow each other
+    without a pause while clients keep their data coming.
+
+    Parameters
+    ----------
+    width : int
+        Datapath, bits: 32, 64, 128, ..., else :exc:`ValueError`.
+    clients : int
+        Number of write ports, at least 1, else :exc:`ValueError`.
+
+    Members
+    -------
+    writes : In(WritePort(width)).array(clients)
+    tlp : Out(stream.Signature(tlp_beat(width)))
+    requester_id : In(16)
+    mps : In(3)
+        Max_Payload_Size as in Device Control: 128 << n bytes.
+    bus_master : In(1)
+        While low no TLP is begun: accepted writes wait, or are discarded if ``stop``.
+    stop : In(1)
+        Accept no request.
+    busy : Out(1)
+        An accepted write is not finished.
+    sent : Out(1)
+        One-cycle strobe: a TLP has left.
+    """
+    def __init__(self, *, width, clients):
+        if width < 32 or width & (width - 1):
+            raise ValueError(f"Width must be 32 times a power of 2, not {width!r}")
+        if clients < 1:
+            raise ValueError(f"Writer needs at least one client, not {clients!r}")
+        self.width   = width
+        self.clients = clients
+        super().__init__({
+            "writes":       In(WritePort(width)).array(clients),
+            "tlp":          Out(stream.Signature(tlp_beat(width))),
+            "requester_id": In(16),
+            "mps":          In(3),
+            "bus_master":   In(1),
+            "stop":         In(1),
+            "busy":         Out(1),
+            "sent":         Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self.width // 32
+
+        # A request is accepted into both branches at once: its bytes, and its headers.
+        m.submodules.align = align = _Align(self.width, self.clients)
+        cut_job = data.StructLayout({"client": range(self.clients), "addr": 64, "len": DMA_LEN_WIDTH})
+        m.submodules.jobs = jobs = Queue(shape=cut_job, depth=4)
+
+        last_client = Signal(range(self.clients))
+        pick    = Signal(range(self.clients))
+        offered = Cat(port.req.valid for port in self.writes)
+        round_robin(m, offered, last_client, pick)
+        accept = Signal()
+        m.d.comb += accept.eq(offered.any() & ~self.stop & align.i_job.ready & jobs.i.ready)
+        m.d.comb += [align.i_job.valid.eq(accept), jobs.i.valid.eq(accept)]
+        with m.If(accept):
+            m.d.sync += last_client.eq(pick)
+        with m.Switch(pick):
+            for k, port in enumerate(self.writes):
+                with m.Case(k):
+                    req = port.req.payload
+                    m.d.comb += [
+                        port.req.ready.eq(accept),
+                        align.i_job.payload.client.eq(k),
+                        align.i_job.payload.offset.eq(req.addr[:2]),
+                        align.i_job.payload.len.eq(req.len),
+                        jobs.i.payload.client.eq(k),
+                        jobs.i.payload.addr.eq(req.addr),
+                        jobs.i.payload.len.eq(req.len),
+                    ]
+        for k, port in enumerate(self.writes):
+            m.d.comb += [
+                align.i_data[k].payload.eq(port.data.payload),
+                align.i_data[k].valid.eq(port.data.valid),
+                port.data.ready.eq(align.i_data[k].ready),
+            ]
+
+        # Cut: one TLP's length (CUT), then its header (HEAD), while the sender is at work on the one before.
+        addr   = Signal(64)
+        rest   = Signal(DMA_LEN_WIDTH)
+        client = Signal(range(self.clients))
+        length = Signal(13)
+        mask   = Signal(12)
+        m.d.sync += mask.eq((C(0x7f, 7) << self.mps) | ((1 << self.mps) - 1))
+
+        head = Signal(data.StructLayout({
+            "raw": 128, "dw4": 1, "dws": 11, "last": 1, "client": range(self.clients)}))
+        head_valid = Signal()
+        head_take  = Signal()
+        with m.If(head_take):
+            m.d.sync += head_valid.eq(0)
+
+        busy_cut = Signal()
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += jobs.o.ready.eq(1)
+                m.d.sync += [
+                    addr.eq(jobs.o.payload.addr),
+                    rest.eq(jobs.o.payload.len),
+                    client.eq(jobs.o.payload.client),
+                ]
+                with m.If(jobs.o.valid):
+                    m.next = "CUT"
+            with m.State("CUT"):
+                m.d.comb += busy_cut.eq(1)
+                m.d.sync += length.eq(cut_length(addr, rest, mask))
+                m.next = "HEAD"
+            with m.State("HEAD"):
+                m.d.comb += busy_cut.eq(1)
+                with m.If(~head_valid | head_take):
+                    dws, first_be, last_be = byte_enables(addr[:2], length)
+                    raw, dw4 = mem_header(write=1, addr=addr, length=dws, first_be=first_be, last_be=last_be,
+                                          requester_id=self.requester_id, tag=0)
+                    m.d.sync += [
+                        head.raw.eq(raw),
+                        head.dw4.eq(dw4),
+                        head.dws.eq(dws),
+                        head.last.eq(rest == length),
+                        head.client.eq(client),
+                        head_valid.eq(1),
+                        addr.eq(addr + length),
+                        rest.eq(rest - length),
+                    ]
+                    with m.If(rest == length):
+                        m.next = "IDLE"
+                    with m.Else():
+                        m.next = "CUT"
+
+        # DWs of payload in hand: those popped leave from lane 0, those pushed go on top. What may be pushed does not
+        # depend on what is popped in the same cycle, so ``ready`` of the link does not reach the clients.
+        depth = 3 * lanes
+        held  = Signal(32 * depth)
+        count = Signal(range(depth + 1))
+        pop   = Signal(range(lanes + 1))
+        push  = Signal()
+        kept  = Signal(range(depth + 1))
+        moved = Signal(32 * depth)
+        m.d.comb += [
+            align.o.ready.eq(count <= 2 * lanes),
+            push.eq(align.o.valid & align.o.ready),
+            kept.eq(count - pop),
+        ]
+        with m.Switch(pop):
+            for k in range(lanes + 1):
+                with m.Case(k):
+                    m.d.comb += moved.eq(held[32 * k:])
+        m.d.sync += held.eq(moved)
+        m.d.sync += count.eq(kept + Mux(push, align.o.payload.dws, 0))
+        with m.If(push):
+            with m.Switch(kept):
+                for k in range(2 * lanes + 1):
+                    with m.Case(k):
+                        m.d.sync += held[32 * k:32 * (k + lanes)].eq(align.o.payload.data)
+
+        # Send: header DWs, then payload, without a gap.
+        sending = Signal()
+        discard = Signal()
+        raw     = Signal(128)
+        head_dw = Signal(range(5))   # header DWs still to send
+        left    = Signal(11)         # payload DWs still to send
+        closing = Signal()
+        owner   = Signal(range(self.clients))
+        head_n  = Signal(range(lanes + 1))
+        data_n  = Signal(range(lanes + 1))
+        end     = Signal()
+        free    = Signal()
+        step    = Signal()
+        room    = Signal(range(lanes + 1))
+        m.d.comb += [
+            head_n.eq(Mux(head_dw > lanes, lanes, head_dw)),
+            room.eq(lanes - head_n),
+            end.eq(left <= room),
+            data_n.eq(Mux(end, left, room)),
+            free.eq(~self.tlp.valid | self.tlp.ready),
+            step.eq(sending & Mux(discard, ~self.tlp.valid, free) & (count >= data_n)),
+            pop.eq(Mux(step, data_n, 0)),
+        ]
+        beat = Signal(self.width)
+        with m.Switch(head_n):
+            for k in range(min(lanes, 4) + 1):
+                with m.Case(k):
+                    m.d.comb += beat.eq(Cat(raw[:32 * k], held))
+
+        out_done   = Signal()
+        out_client = Signal(range(self.clients))
+        with m.If(self.tlp.ready):
+            m.d.sync += self.tlp.valid.eq(0)
+        with m.If(step):
+            m.d.sync += [
+                raw.eq(raw >> self.width),
+                head_dw.eq(head_dw - head_n),
+                left.eq(left - data_n),
+            ]
+            with m.If(end):
+                m.d.sync += sending.eq(0)
+            with m.If(~discard):
+                m.d.sync += [
+                    self.tlp.valid.eq(1),
+                    self.tlp.payload.data.eq(beat),
+                    self.tlp.payload.dws.eq(head_n + data_n),
+                    self.tlp.payload.last.eq(end),
+                    out_done.eq(end & closing),
+                    out_client.eq(owner),
+                ]
+
+        with m.If(head_valid & (~sending | (step & end)) & (self.bus_master | self.stop)):
+            m.d.comb += head_take.eq(1)
+            m.d.sync += [
+                sending.eq(1),
+                discard.eq(~self.bus_master),
+                raw.eq(head.raw),
+                head_dw.eq(3 + head.dw4),
+                left.eq(head.dws),
+                closing.eq(head.last),
+                owner.eq(head.client),
+            ]
+
+        left_tlp = self.tlp.valid & self.tlp.ready & self.tlp.payload.last
+        m.d.comb += self.sent.eq(left_tlp)
+        gone = left_tlp & out_done
+        lost = step & end & closing & discard
+        for k, port in enumerate(self.writes):
+            m.d.comb += port.done.eq((gone & (out_client == k)) | (lost & (owner == k)))
+        m.d.comb += self.busy.eq(align.busy | jobs.level.any() | busy_cut | head_valid | sending | self.tlp.valid)
+        return m
