@@ -103,7 +103,7 @@ class RingNIC(wiring.Component):
         m.submodules.engine = restart(engine)
         m.submodules.transport = transport = Transport(
             device_features=sum(1 << bit for bit in (*COMMON_FEATURES, *device.FEATURES)),
-            num_queues=num_queues, max_queue_size=self.max_queue_size, msix_vectors=vectors,
+            feature_prerequisites={}, num_queues=num_queues, max_queue_size=self.max_queue_size, msix_vectors=vectors,
             config_bytes=len(device.config) // 8)
         m.submodules.endpoint = endpoint = Endpoint(
             width=self.width, read_clients=len(engine.reads) + 1, write_clients=len(engine.writes) + 1,

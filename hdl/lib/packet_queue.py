@@ -1,0 +1,118 @@
+"""Store whole packets, then forward them."""
+
+from amaranth import *
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .frame import frame_beat
+from .queue import Queue
+
+__all__ = ["PacketQueue"]
+
+
+class PacketQueue(wiring.Component):
+    """Hold packets until they are complete; then they leave without pause. Damaged ones never do.
+
+    A packet can leave three cycles after its last beat came. One beat a cycle in and out.
+
+    Parameters
+    ----------
+    width : int
+        Bits per beat.
+    depth : int
+        Beats, a power of two, else :exc:`ValueError`.
+    max_packets : int
+    drop_on_full : bool
+        Take every beat at once and lose a packet that finds no room, whole; else wait for room. Then the sender
+        must know that its packet fits.
+
+    Members
+    -------
+    i : In(stream(frame_beat(width)))
+        Packed: only the last beat is partial.
+    o : Out(stream(frame_beat(width)))
+    o_len : Out(stream(16))
+        Length of each packet in bytes, there no later than its first beat.
+    free : Out
+        Beats of room.
+    lost : Out(1)
+        Strobe: a packet found no room.
+    """
+    def __init__(self, *, width, depth, max_packets, drop_on_full):
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"Packet queue depth must be a power of 2 of at least 2 beats, not {depth!r}")
+        self.width = width
+        self.depth = depth
+        self.max_packets = max_packets
+        self.drop_on_full = drop_on_full
+        super().__init__({
+            "i":     In(stream.Signature(frame_beat(width))),
+            "o":     Out(stream.Signature(frame_beat(width))),
+            "o_len": Out(stream.Signature(16)),
+            "free":  Out(range(depth + 1)),
+            "lost":  Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self.width // 8
+        pointer = range(2 * self.depth)
+        m.submodules.beats = beats = memory.Memory(shape=self.width, depth=self.depth, init=[])
+        write, read = beats.write_port(), beats.read_port()
+        m.submodules.told   = told   = Queue(16, self.max_packets)
+        m.submodules.stored = stored = Queue(16, self.max_packets)
+        connect(m, told.o, flipped(self.o_len))
+
+        # In
+        head, begin, tail = Signal(pointer), Signal(pointer), Signal(pointer)  # next free, start of packet, next out
+        length, room, spoilt, keep = Signal(16), Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.free.eq(self.depth - (head - tail)[:len(head)]),
+            room.eq(self.free != 0),
+            write.addr.eq(head),
+            write.data.eq(self.i.p.data),
+            self.i.ready.eq(1 if self.drop_on_full else (room & told.i.ready & stored.i.ready)),
+            told.i.p.eq(length + self.i.p.count),
+            stored.i.p.eq(length + self.i.p.count),
+            keep.eq(room & ~spoilt & told.i.ready & stored.i.ready),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            with m.If(room & ~spoilt):
+                m.d.comb += write.en.eq(1)
+                m.d.sync += [head.eq(head + 1), length.eq(length + self.i.p.count)]
+            with m.Else():
+                m.d.sync += spoilt.eq(1)
+            with m.If(self.i.p.last):
+                m.d.sync += [length.eq(0), spoilt.eq(0), begin.eq(head + 1)]
+                with m.If(keep & ~self.i.p.error):
+                    m.d.comb += [told.i.valid.eq(1), stored.i.valid.eq(1)]
+                with m.Else():
+                    m.d.sync += [head.eq(begin), begin.eq(begin)]
+                    m.d.comb += self.lost.eq(~self.i.p.error)
+
+        # Out: a few beats are read ahead of the consumer.
+        m.submodules.ahead = ahead = Queue(frame_beat(self.width), 4)
+        connect(m, ahead.o, flipped(self.o))
+        left, reading = Signal(16), Signal()   # bytes of the packet not yet read
+        came, came_count, came_last = Signal(), Signal(range(lanes + 1)), Signal()
+        now = Signal(16)
+        m.d.comb += [
+            now.eq(Mux(reading, left, stored.o.p)),
+            read.addr.eq(tail),
+            ahead.i.valid.eq(came),
+            ahead.i.p.data.eq(read.data),
+            ahead.i.p.count.eq(came_count),
+            ahead.i.p.last.eq(came_last),
+        ]
+        m.d.sync += came.eq(0)
+        with m.If((reading | stored.o.valid) & (ahead.level + came < 4)):
+            m.d.sync += [
+                came.eq(1),
+                came_count.eq(Mux(now > lanes, lanes, now)),
+                came_last.eq(now <= lanes),
+                left.eq(now - lanes),
+                reading.eq(now > lanes),
+                tail.eq(tail + 1),
+            ]
+            m.d.comb += stored.o.ready.eq(~reading)
+        return m

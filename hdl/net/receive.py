@@ -1,0 +1,291 @@
+"""virtio-net receive: frames to chains of buffers.
+
+Ref: VIRTIO 1.4, 5.1.9.3 "Setting Up Receive Buffers", 5.1.9.4 "Processing of Incoming Packets".
+"""
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.buffers import BufferPort, TakeOp
+from ..lib.dma import WritePort
+from ..lib.frame import frame_beat
+from ..lib.pack import Cutter, Packer
+from ..lib.packet_queue import PacketQueue
+from ..lib.queue import Queue
+from ..spec.net import VIRTIO_NET_HDR_SIZE, VirtioNetHdr
+
+__all__ = ["Receive"]
+
+
+class Receive(wiring.Component):
+    """Deliver frames into receive buffers.
+
+    While one frame is written, buffers for the next are found. A frame for which there are no buffers waits as long as
+    less than half of the frame memory is filled, so that a driver may be late; then it is dropped, so that a queue that
+    nobody serves does not stop the others.
+
+    Parameters
+    ----------
+    width, num_queues : int
+    queues : sequence of int
+        Which queues are receive queues, the one to use first.
+    depth : int
+        Beats of frame memory, a power of two.
+    max_segments : int
+        Buffers that one frame may be spread over, a power of two.
+
+    Members
+    -------
+    i : In(stream(frame_beat(width)))
+        Always taken; damaged frames vanish.
+    buffers : Out(BufferPort(num_queues)), write : Out(WritePort(width))
+    enable : In(1)
+        The driver is ready; until then frames are dropped.
+    mrg_rxbuf : In(1)
+        MRG_RXBUF was negotiated: a frame may take several chains.
+    busy : Out(1)
+    events : Out
+    """
+    def __init__(self, *, width, num_queues, queues, depth=4096, max_segments=64):
+        self.width = width
+        self.num_queues = num_queues
+        self.queues = tuple(queues)
+        self.depth = depth
+        self.max_segments = max_segments
+        super().__init__({
+            "i":         In(stream.Signature(frame_beat(width))),
+            "buffers":   Out(BufferPort(num_queues)),
+            "write":     Out(WritePort(width)),
+            "enable":    In(1),
+            "mrg_rxbuf": In(1),
+            "busy":      Out(1),
+            "events":    Out(data.StructLayout({name: 1 for name in (
+                "rx_frames", "rx_dropped_no_buffer", "rx_dropped_down")})),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.frames = frames = PacketQueue(
+            width=self.width, depth=self.depth, max_packets=256, drop_on_full=True)
+        connect(m, flipped(self.i), frames.i)
+
+        # Segments of the frame being provided for, and of the one being written.
+        segment_layout = data.StructLayout({"id": 16, "addr": 64, "len": 16, "last": 1})
+        m.submodules.segments = segments = memory.Memory(
+            shape=segment_layout, depth=2 * self.max_segments, init=[])
+        seg_w, seg_r = segments.write_port(), segments.read_port()
+        place = range(2 * self.max_segments)
+        # ``drop``: the frame is discarded and no buffer is used. ``chains``: num_buffers.
+        job_layout = data.StructLayout({"len": 16, "drop": 1, "first": place, "chains": 16, "queue": 16})
+        m.submodules.jobs = jobs = Queue(job_layout, 2)
+        self._provide(m, frames, jobs, seg_w)
+        self._deliver(m, frames, jobs, seg_r)
+        return m
+
+    def _provide(self, m, frames, jobs, seg_w):
+        """Find buffers for frame after frame."""
+        take, segment = self.buffers.take, self.buffers.segment
+        queue = self.queues[0]                 # steering goes here
+        available = self.buffers.available[queue]
+        need, capacity = Signal(17), Signal(17)
+        first, tail = Signal(range(2 * self.max_segments)), Signal(range(2 * self.max_segments))
+        # Frames in jobs hold at most ``max_segments`` each, and there is a single one while another is provided for.
+        count, chains = Signal(range(self.max_segments + 1)), Signal(16)
+        length = Signal(33)
+        late, full = Signal(), Signal()
+        m.d.comb += [
+            need.eq(frames.o_len.p + VIRTIO_NET_HDR_SIZE),
+            late.eq(frames.free < self.depth // 2),
+            full.eq(count == self.max_segments),
+            take.p.queue.eq(queue),
+            length.eq(Mux(segment.p.write, segment.p.len, 0)),
+            seg_w.addr.eq(tail),
+            seg_w.data.id.eq(segment.p.id),
+            seg_w.data.addr.eq(segment.p.addr),
+            seg_w.data.len.eq(Mux(length > 0xffff, 0xffff, length)),
+            seg_w.data.last.eq(segment.p.last),
+            jobs.i.p.len.eq(frames.o_len.p),
+            jobs.i.p.first.eq(first),
+            jobs.i.p.chains.eq(chains),
+            jobs.i.p.queue.eq(queue),
+        ]
+        with m.FSM(name="provide"):
+            with m.State("FRAME"):
+                m.d.sync += [capacity.eq(0), count.eq(0), chains.eq(0), tail.eq(first)]
+                with m.If(frames.o_len.valid & ~self.enable):
+                    m.d.comb += self.events.rx_dropped_down.eq(jobs.i.ready)
+                    self._finish(m, frames, jobs, drop=True)
+                # One job at most waits, so the segments of two frames are all there are.
+                with m.Elif(frames.o_len.valid & ~jobs.o.valid):
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                with m.If(~self.enable):
+                    m.next = "GIVE UP"
+                with m.Elif(available):
+                    m.next = "TAKE"
+                with m.Elif(late):
+                    m.next = "GIVE UP"
+            with m.State("TAKE"):
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.TAKE)]
+                with m.If(take.ready):
+                    m.d.sync += chains.eq(chains + 1)
+                    m.next = "SEGMENTS"
+            with m.State("SEGMENTS"):
+                m.d.comb += segment.ready.eq(1)
+                with m.If(segment.valid):
+                    # A buffer of no use is kept only as the end of its chain.
+                    with m.If(((length != 0) | segment.p.last) & ~full):
+                        m.d.comb += seg_w.en.eq(1)
+                        m.d.sync += [tail.eq(tail + 1), count.eq(count + 1)]
+                        with m.If(capacity + length >= need):
+                            m.d.sync += capacity.eq(need)
+                        with m.Else():
+                            m.d.sync += capacity.eq(capacity + length)
+                    with m.If(segment.p.last):
+                        m.next = "ENOUGH"
+                        with m.If(segment.p.error | full):
+                            m.next = "GIVE UP"
+            with m.State("ENOUGH"):
+                with m.If(capacity == need):
+                    m.next = "COMMIT"
+                with m.Elif(self.mrg_rxbuf & ~full):
+                    m.next = "WAIT"
+                with m.Else():
+                    m.next = "GIVE UP"  # 5.1.9.4.1: without MRG_RXBUF a packet has one buffer
+            with m.State("COMMIT"):
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT)]
+                with m.If(take.ready):
+                    m.next = "HAND OVER"
+            with m.State("HAND OVER"):
+                m.d.comb += self.events.rx_frames.eq(jobs.i.ready)
+                with m.If(jobs.i.ready):
+                    m.d.sync += first.eq(tail)
+                self._finish(m, frames, jobs, drop=False)
+            with m.State("GIVE UP"):
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.REWIND)]
+                with m.If(take.ready):
+                    m.next = "DROP"
+            with m.State("DROP"):
+                m.d.comb += self.events.rx_dropped_no_buffer.eq(jobs.i.ready)
+                self._finish(m, frames, jobs, drop=True)
+
+    def _finish(self, m, frames, jobs, *, drop):
+        m.d.comb += [
+            jobs.i.valid.eq(1),
+            jobs.i.p.drop.eq(drop),
+            frames.o_len.ready.eq(jobs.i.ready),
+        ]
+        with m.If(jobs.i.ready):
+            m.next = "FRAME"
+
+    def _deliver(self, m, frames, jobs, seg_r):
+        """Write header and frame into the segments of each job, give the chains back."""
+        lanes = self.width // 8
+        used, job = self.buffers.used, jobs.o.p
+        m.submodules.packer = packer = Packer(width=self.width)
+        m.submodules.cutter = cutter = Cutter(width=self.width)
+        connect(m, packer.o, cutter.i)
+
+        # Bytes: the header, then the frame; or the frame into nothing.
+        sending = Signal(range(3))                         # 0: nothing, 1: header, 2: frame
+        dropping = Signal()
+        header = Signal(VirtioNetHdr)
+        at = Signal(range(VIRTIO_NET_HDR_SIZE + lanes))    # bytes of the header that have gone
+        fits = Signal(range(lanes + 1))
+        m.d.comb += [
+            header.num_buffers.eq(job.chains),
+            fits.eq(Mux(VIRTIO_NET_HDR_SIZE - at > lanes, lanes, VIRTIO_NET_HDR_SIZE - at)),
+        ]
+        with m.If(sending == 1):
+            m.d.comb += [
+                packer.i.valid.eq(1),
+                packer.i.p.data.eq(Value.cast(header) >> (at << 3)),
+                packer.i.p.count.eq(fits),
+            ]
+            with m.If(packer.i.ready):
+                m.d.sync += at.eq(at + fits)
+                with m.If(at + fits == VIRTIO_NET_HDR_SIZE):
+                    m.d.sync += sending.eq(2)
+        with m.Elif(sending == 2):
+            m.d.comb += [
+                packer.i.valid.eq(frames.o.valid & ~dropping),
+                packer.i.p.eq(frames.o.p),
+                frames.o.ready.eq(packer.i.ready | dropping),
+            ]
+            with m.If(frames.o.valid & frames.o.ready & frames.o.p.last):
+                m.d.sync += sending.eq(0)
+
+        # Pieces: one write a segment.
+        left, length = Signal(17), Signal(17)
+        written = Signal(32)                               # into the chain so far
+        place = Signal.like(seg_r.addr)
+        chains = Signal(16)
+        segment = seg_r.data
+        last_chain = Signal()
+        request, payload = self.write.req, self.write.data
+        m.d.comb += [
+            seg_r.addr.eq(place),
+            length.eq(Mux(left > segment.len, segment.len, left)),
+            request.p.addr.eq(segment.addr),
+            request.p.len.eq(length),
+            cutter.i_cut.p.len.eq(length),
+            payload.p.data.eq(cutter.o.p.data),
+            payload.p.last.eq(cutter.o.p.last),
+            payload.valid.eq(cutter.o.valid),
+            cutter.o.ready.eq(payload.ready),
+            last_chain.eq(chains == 1),
+            used.p.queue.eq(job.queue),
+            used.p.id.eq(segment.id),
+            used.p.len.eq(written),
+            used.p.more.eq(~last_chain),
+            # Nothing else in hand: no frame waits behind this one.
+            used.p.flush.eq(last_chain & ~frames.o_len.valid),
+            self.busy.eq(jobs.o.valid | frames.o_len.valid | (frames.free != self.depth)),
+        ]
+        with m.FSM(name="deliver"):
+            with m.State("JOB"):
+                m.d.sync += [
+                    left.eq(job.len + VIRTIO_NET_HDR_SIZE),
+                    place.eq(job.first),
+                    chains.eq(job.chains),
+                    written.eq(0),
+                    at.eq(0),
+                    dropping.eq(job.drop),
+                ]
+                with m.If(jobs.o.valid):
+                    m.d.sync += sending.eq(Mux(job.drop, 2, 1))
+                    m.next = "LOOK-UP"
+                    with m.If(job.drop):
+                        m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(sending == 0):
+                    m.d.comb += jobs.o.ready.eq(1)
+                    m.next = "JOB"
+            with m.State("LOOK-UP"):
+                m.next = "SEGMENT"
+            with m.State("SEGMENT"):
+                with m.If(length == 0):
+                    m.next = "DONE"
+                with m.Else():
+                    m.d.comb += [
+                        request.valid.eq(cutter.i_cut.ready),
+                        cutter.i_cut.valid.eq(request.ready),
+                    ]
+                    with m.If(request.ready & cutter.i_cut.ready):
+                        m.d.sync += [left.eq(left - length), written.eq(written + length)]
+                        m.next = "DATA"
+            with m.State("DATA"):
+                with m.If(payload.valid & payload.ready & payload.p.last):
+                    m.next = "DONE"
+            with m.State("DONE"):
+                # The payload is on its way; now the chain may be called used.
+                m.d.comb += used.valid.eq(segment.last)
+                with m.If(used.ready | ~segment.last):
+                    m.d.sync += place.eq(place + 1)
+                    m.next = "LOOK-UP"
+                    with m.If(segment.last):
+                        m.d.sync += [written.eq(0), chains.eq(chains - 1)]
+                        with m.If(last_chain):
+                            m.d.comb += jobs.o.ready.eq(1)
+                            m.next = "JOB"

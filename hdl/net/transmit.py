@@ -1,0 +1,189 @@
+"""virtio-net transmit: chains of buffers to frames.
+
+Ref: VIRTIO 1.4, 5.1.9.2 "Packet Transmission".
+"""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.buffers import BufferPort, TakeOp
+from ..lib.dma import ReadPort
+from ..lib.frame import frame_beat
+from ..lib.pack import Packer
+from ..lib.packet_queue import PacketQueue
+from ..lib.queue import Queue
+from ..spec.ethernet import HEADER_BYTES
+from ..spec.net import VIRTIO_NET_HDR_SIZE
+
+__all__ = ["Transmit"]
+
+
+class Transmit(wiring.Component):
+    """Read the frames that transmit queues hold and send them, fair between queues, in order within one.
+
+    Chains are taken, and their buffers read, as long as there is room for the answers, so host latency is hidden. A
+    chain goes back, with length 0, as soon as its data has come. One that is no frame (shorter than its headers,
+    longer than ``max_frame``, with a device-writable buffer, not readable, or while the link is down) is given back as
+    well and counted as dropped.
+
+    Parameters
+    ----------
+    width, num_queues : int
+    queues : sequence of int
+        Which queues are transmit queues.
+    max_frame : int
+        Longest frame, in bytes without FCS.
+    depth : int
+        Beats of frame memory; room for a longest frame twice.
+    max_chains : int
+        Chains in hand, at most.
+
+    Members
+    -------
+    buffers : Out(BufferPort(num_queues)), read : Out(ReadPort(width))
+    o : Out(stream(frame_beat(width)))
+        Frames without FCS; one that has begun comes without pause.
+    link_up : In(1)
+    busy : Out(1)
+    events : Out
+    """
+    def __init__(self, *, width, num_queues, queues, max_frame, depth=2048, max_chains=32):
+        self.width = width
+        self.num_queues = num_queues
+        self.queues = tuple(queues)
+        self.max_frame = max_frame
+        self.depth = depth
+        self.max_chains = max_chains
+        super().__init__({
+            "buffers": Out(BufferPort(num_queues)),
+            "read":    Out(ReadPort(width)),
+            "o":       Out(stream.Signature(frame_beat(width))),
+            "link_up": In(1),
+            "busy":    Out(1),
+            "events":  Out(data.StructLayout({"tx_frames": 1, "tx_dropped": 1})),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self.width // 8
+        lane_bits = (lanes - 1).bit_length()
+        take, segment, used = self.buffers.take, self.buffers.segment, self.buffers.used
+
+        # Take chains, queue after queue.
+        in_hand = Signal(range(self.max_chains + 1))
+        ready, queue, turn = Signal(len(self.queues)), Signal(16), Signal(range(max(2, len(self.queues))))
+        choice = Signal.like(turn)
+        m.d.comb += ready.eq(Cat(self.buffers.available[queue_index] for queue_index in self.queues))
+        for k in reversed(range(len(self.queues))):
+            with m.If(ready[k]):
+                m.d.comb += choice.eq(k)
+        for k in reversed(range(len(self.queues))):
+            with m.If(ready[k] & (k > turn)):
+                m.d.comb += choice.eq(k)
+        taken = Signal()
+        with m.FSM(name="take"):
+            with m.State("CHOOSE"):
+                m.d.sync += [queue.eq(Array(self.queues)[choice]), turn.eq(choice)]
+                with m.If(ready.any() & (in_hand != self.max_chains)):
+                    m.next = "TAKE"
+            with m.State("TAKE"):
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.TAKE)]
+                with m.If(take.ready):
+                    m.d.comb += taken.eq(1)
+                    m.next = "COMMIT"
+            with m.State("COMMIT"):
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT)]
+                with m.If(take.ready):
+                    m.next = "CHOOSE"
+        m.d.comb += take.p.queue.eq(queue)
+
+        # Ask for what the segments hold. ``order`` has an entry for each read and for each end of a chain.
+        order_layout = data.StructLayout({
+            "queue": 16, "id": 16, "has_read": 1, "beats": range(self.depth + 1), "last": 1, "drop": 1, "lost": 1})
+        m.submodules.order = order = Queue(order_layout, 64)
+        m.submodules.frames = frames = PacketQueue(
+            width=self.width, depth=self.depth, max_packets=64, drop_on_full=False)
+        longest = VIRTIO_NET_HDR_SIZE + self.max_frame
+        total, drop = Signal(range(longest + 1)), Signal()
+        sum_, bad, reads, asks = Signal(33), Signal(), Signal(), Signal()
+        beats, reserved, released = Signal(range(self.depth + 1)), Signal(range(self.depth + 1)), Signal()
+        fits = Signal()
+        entry = order.i.p
+        m.d.comb += [
+            sum_.eq(total + segment.p.len),
+            bad.eq(drop | segment.p.write | (sum_ > longest) | ~self.link_up),
+            reads.eq(~bad & (segment.p.len != 0) & ~segment.p.error),
+            beats.eq((segment.p.len >> lane_bits) + 2),
+            fits.eq(reserved + beats <= frames.free),
+            entry.queue.eq(segment.p.queue),
+            entry.id.eq(segment.p.id),
+            entry.has_read.eq(reads),
+            entry.beats.eq(beats),
+            entry.last.eq(segment.p.last),
+            entry.drop.eq(segment.p.last & (bad | (sum_ < VIRTIO_NET_HDR_SIZE + HEADER_BYTES))),
+            entry.lost.eq(segment.p.error),
+            self.read.req.p.addr.eq(segment.p.addr),
+            self.read.req.p.len.eq(segment.p.len),
+        ]
+        with m.If(reads):
+            m.d.comb += [
+                self.read.req.valid.eq(segment.valid & order.i.ready & fits),
+                asks.eq(self.read.req.valid & self.read.req.ready),
+                order.i.valid.eq(asks),
+                segment.ready.eq(asks),
+            ]
+        with m.Else():
+            m.d.comb += [
+                order.i.valid.eq(segment.valid & segment.p.last),
+                segment.ready.eq(order.i.ready | ~segment.p.last),
+            ]
+        with m.If(segment.valid & segment.ready):
+            m.d.sync += [total.eq(sum_), drop.eq(bad)]
+            with m.If(segment.p.last):
+                m.d.sync += [total.eq(0), drop.eq(0)]
+
+        # Put the answers together, less the virtio_net_hdr, which may be cut anywhere.
+        m.submodules.packer = packer = Packer(width=self.width)
+        connect(m, packer.o, frames.i)
+        connect(m, frames.o, flipped(self.o))
+        m.d.comb += frames.o_len.ready.eq(1)
+        beat, now = self.read.beat, order.o.p
+        header = Signal(range(VIRTIO_NET_HDR_SIZE + 1), init=VIRTIO_NET_HDR_SIZE)  # bytes of it still to come
+        cut = Signal(range(VIRTIO_NET_HDR_SIZE + 1))
+        failed, ends, spoilt = Signal(), Signal(), Signal()
+        m.submodules.back = back = Queue(data.StructLayout({"queue": 16, "id": 16}), 4)
+        m.d.comb += [
+            cut.eq(Mux(header < beat.p.count, header, beat.p.count)),
+            spoilt.eq(now.drop | now.lost | failed | (now.has_read & beat.p.error)),
+            packer.i.p.data.eq(beat.p.data >> (cut << 3)),
+            packer.i.p.count.eq(Mux(now.has_read, beat.p.count - cut, 0)),
+            packer.i.p.last.eq(now.last & (~now.has_read | beat.p.last)),
+            packer.i.p.error.eq(spoilt),
+            packer.i.valid.eq(order.o.valid & (beat.valid | ~now.has_read) & back.i.ready),
+            beat.ready.eq(order.o.valid & now.has_read & packer.i.ready & back.i.ready),
+            ends.eq(packer.i.valid & packer.i.ready & packer.i.p.last),
+            released.eq(beat.valid & beat.ready & beat.p.last),
+            order.o.ready.eq(ends | released),
+            back.i.valid.eq(ends & ~now.lost),
+            back.i.p.queue.eq(now.queue),
+            back.i.p.id.eq(now.id),
+            self.events.tx_frames.eq(ends & ~spoilt),
+            self.events.tx_dropped.eq(ends & spoilt),
+        ]
+        with m.If(beat.valid & beat.ready):
+            m.d.sync += [header.eq(header - cut), failed.eq(failed | (beat.p.last & beat.p.error))]
+        with m.If(ends):
+            m.d.sync += [header.eq(VIRTIO_NET_HDR_SIZE), failed.eq(0)]
+        m.d.sync += reserved.eq(reserved + Mux(asks, beats, 0) - Mux(released, now.beats, 0))
+
+        m.d.comb += [
+            used.valid.eq(back.o.valid),
+            used.p.queue.eq(back.o.p.queue),
+            used.p.id.eq(back.o.p.id),
+            used.p.flush.eq((in_hand == 1) & ~ready.any()),
+            back.o.ready.eq(used.ready),
+            self.busy.eq((in_hand != 0) | ready.any() | frames.o.valid | (frames.free != self.depth)),
+        ]
+        m.d.sync += in_hand.eq(in_hand + taken - (used.valid & used.ready) - (ends & now.lost))
+        return m
