@@ -585,7 +585,7 @@ class Reader(wiring.Component):
         m.d.comb += [
             s_write.addr.eq(newest[last_client]),
             s_write.data.eq(next_tag),
-            s_write.en.eq(issue),
+            s_write.en.eq(issue & listed.bit_select(last_client, 1)),   # else that tag is another list's by now
             s_read.addr.eq(first[drain.pop_client]),
         ]
         for k in range(self.clients):
