@@ -9,8 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arbiter import round_robin
-from ..lib.dma import DMA_LEN_WIDTH, WritePort, write_beat
-from ..lib.queue import Queue
+from ..lib.dma import DMA_LEN_WIDTH, WritePort, WriteReq, write_beat
 from .header import mem_header
 from .tlp_stream import tlp_beat
 
@@ -173,30 +172,29 @@ class Writer(wiring.Component):
 
         # A request is accepted into both branches at once: its bytes, and its headers.
         m.submodules.align = align = _Align(self.width, self.clients)
-        cut_job = data.StructLayout({"client": range(self.clients), "addr": 64, "len": DMA_LEN_WIDTH})
-        m.submodules.jobs = jobs = Queue(shape=cut_job, depth=4)
 
         last_client = Signal(range(self.clients))
         pick    = Signal(range(self.clients))
         offered = Cat(port.req.valid for port in self.writes)
         round_robin(m, offered, last_client, pick)
         accept = Signal()
-        m.d.comb += accept.eq(offered.any() & ~self.stop & align.i_job.ready & jobs.i.ready)
-        m.d.comb += [align.i_job.valid.eq(accept), jobs.i.valid.eq(accept)]
+        cut_idle = Signal()
+        request  = Signal(WriteReq)
+        m.d.comb += [
+            accept.eq(offered.any() & ~self.stop & align.i_job.ready & cut_idle),
+            align.i_job.valid.eq(accept),
+            align.i_job.payload.client.eq(pick),
+            align.i_job.payload.offset.eq(request.addr[:2]),
+            align.i_job.payload.len.eq(request.len),
+        ]
         with m.If(accept):
             m.d.sync += last_client.eq(pick)
         with m.Switch(pick):
             for k, port in enumerate(self.writes):
                 with m.Case(k):
-                    req = port.req.payload
                     m.d.comb += [
+                        request.eq(port.req.payload),
                         port.req.ready.eq(accept),
-                        align.i_job.payload.client.eq(k),
-                        align.i_job.payload.offset.eq(req.addr[:2]),
-                        align.i_job.payload.len.eq(req.len),
-                        jobs.i.payload.client.eq(k),
-                        jobs.i.payload.addr.eq(req.addr),
-                        jobs.i.payload.len.eq(req.len),
                     ]
         for k, port in enumerate(self.writes):
             m.d.comb += [
@@ -220,23 +218,20 @@ class Writer(wiring.Component):
         with m.If(head_take):
             m.d.sync += head_valid.eq(0)
 
-        busy_cut = Signal()
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += jobs.o.ready.eq(1)
+                m.d.comb += cut_idle.eq(1)
                 m.d.sync += [
-                    addr.eq(jobs.o.payload.addr),
-                    rest.eq(jobs.o.payload.len),
-                    client.eq(jobs.o.payload.client),
+                    addr.eq(request.addr),
+                    rest.eq(request.len),
+                    client.eq(pick),
                 ]
-                with m.If(jobs.o.valid):
+                with m.If(accept):
                     m.next = "CUT"
             with m.State("CUT"):
-                m.d.comb += busy_cut.eq(1)
                 m.d.sync += length.eq(cut_length(addr, rest, mask))
                 m.next = "HEAD"
             with m.State("HEAD"):
-                m.d.comb += busy_cut.eq(1)
                 with m.If(~head_valid | head_take):
                     dws, first_be, last_be = byte_enables(addr[:2], length)
                     raw, dw4 = mem_header(write=1, addr=addr, length=dws, first_be=first_be, last_be=last_be,
@@ -351,5 +346,5 @@ class Writer(wiring.Component):
         lost = step & end & closing & discard
         for k, port in enumerate(self.writes):
             m.d.comb += port.done.eq((gone & (out_client == k)) | (lost & (owner == k)))
-        m.d.comb += self.busy.eq(align.busy | jobs.level.any() | busy_cut | head_valid | sending | self.tlp.valid)
+        m.d.comb += self.busy.eq(align.busy | ~cut_idle | head_valid | sending | self.tlp.valid)
         return m

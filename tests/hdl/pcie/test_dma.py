@@ -114,7 +114,8 @@ class Host:
                 ctx.set(port.payload, {"data": int.from_bytes(piece.ljust(self.size, b"\xa5"), "little"),
                                        "dws": len(piece) // 4, "last": at + self.size >= len(tlp)})
                 ctx.set(port.valid, 1)
-                await ctx.tick().until(port.ready)
+                assert ctx.get(port.ready)
+                await ctx.tick()
                 ctx.set(port.valid, 0)
 
     async def ask(self, ctx, client, requests):
@@ -223,7 +224,7 @@ def test_read_random(width, hold):
 
     def pick():
         return host.rng.randrange(1 << 33), host.rng.choice([1, 2, 4, 16, 76, 300, 1000, host.rng.randrange(1, 600)])
-    host.run(*reads(host, [pick() for _ in range(40)], [pick() for _ in range(40)]))
+    host.run(*reads(host, [pick() for _ in range(25)], [pick() for _ in range(25)]))
     assert host.events["dma_read_tlps"] == len(host.log)
     assert not any(host.events[name] for name in host.events if "tlps" not in name) and not host.events["tlps_malformed"]
 
@@ -335,7 +336,7 @@ def test_unexpected():
 def test_write_alignments(width, base):
     host = Host(width)
     expect, requests = {}, []
-    for offset in range(8):
+    for offset in range(4) if width != 64 else range(8):
         for length in range(1, 41):
             addr = base + 0x40 * len(requests) + offset
             body = host.rng.randbytes(length)
@@ -357,7 +358,7 @@ def test_write_random(width, hold):
     plans = []
     for client in range(2):
         plan = []
-        for k in range(25):
+        for k in range(15):
             body = host.rng.randbytes(host.rng.choice([1, 4, 8, 76, 1514, host.rng.randrange(1, 700)]))
             addr = (client + 1 << 31) + 0x7f_f000 * 0x100 + 8192 * k + host.rng.randrange(4096)
             plan.append((addr, body))
@@ -372,12 +373,12 @@ def test_write_random(width, hold):
 
     async def client0(ctx):
         await host.write(ctx, 0, plans[0])
-        await ctx.tick().repeat(1000)
+        await ctx.tick().repeat(1500)
 
     async def client1(ctx):
         await host.write(ctx, 1, plans[1])
     host.run(client0, client1, background=[count])
-    assert host.written == expect and done == [25, 25]
+    assert host.written == expect and done == [15, 15]
 
 
 def test_write_rate():
@@ -425,10 +426,10 @@ def test_stop_discards_writes_without_bus_master():
     async def bench(ctx):
         await ctx.tick()
         ctx.set(host.dut.bus_master, 0)
-        await host.write(ctx, 0, [(0x1000, bytes(60)), (0x1100, bytes(3))])
+        await host.write(ctx, 0, [(0x1000, bytes(20))])
         ctx.set(host.dut.stop, 1)
         await ctx.tick().until(host.dut.stopped)
-        assert not host.log
+        assert not host.log and not host.events["dma_write_tlps"]
     host.run(bench, limit=2000)
 
 
