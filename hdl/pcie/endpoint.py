@@ -269,6 +269,7 @@ class Endpoint(wiring.Component):
 
             msix.enable.eq(config.msix_enable),
             msix.function_mask.eq(config.msix_function_mask),
+            msix.bus_master.eq(config.bus_master),
             msix.reset.eq(self.reset),
             msix.clear.eq(config.flr),
             self.msix_enabled.eq(config.msix_enable),

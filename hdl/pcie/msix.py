@@ -43,6 +43,8 @@ class Msix(wiring.Component):
     write : Out(WritePort(width))
     enable, function_mask : In(1)
         Of the MSI-X capability.
+    bus_master : In(1)
+        While low, interrupts stay pending.
     reset : In(1)
         Forget what is pending or about to be sent; the DMA is idle, or forgets too.
     clear : In(1)
@@ -59,6 +61,7 @@ class Msix(wiring.Component):
             "write": Out(WritePort(width)),
             "enable": In(1),
             "function_mask": In(1),
+            "bus_master": In(1),
             "reset": In(1),
             "clear": In(1),
         })
@@ -72,7 +75,8 @@ class Msix(wiring.Component):
         chosen  = Signal(range(n))
 
         m.submodules.table = table = Memory(shape=32, depth=4 * n, init=[])
-        table_w, table_r = table.write_port(granularity=8), table.read_port()
+        table_w = table.write_port(granularity=8)
+        read_r, send_r = table.read_port(), table.read_port()
 
         # Register side. Of an entry's last DW only the mask bit exists.
         req = self.regs.req.payload
@@ -94,7 +98,7 @@ class Msix(wiring.Component):
 
         from_table, fixed = Signal(), Signal(32)
         pending_words = Cat(pending, C(0, -n % 32))
-        m.d.comb += self.regs.resp.payload.eq(Mux(from_table, table_r.data, fixed))
+        m.d.comb += self.regs.resp.payload.eq(Mux(from_table, read_r.data, fixed))
 
         # Pending bits: those set by an interrupt, less the one taken to be sent.
         arrived, taken = Signal(n), Signal(n)
@@ -107,7 +111,7 @@ class Msix(wiring.Component):
             m.d.sync += pending.eq((pending & ~taken) | arrived)
 
         m.d.comb += [
-            wanting.eq(Mux(self.function_mask, 0, pending & ~masked & ~served)),
+            wanting.eq(Mux(self.bus_master & ~self.function_mask, pending & ~masked & ~served, 0)),
             picked.eq(wanting & -wanting),
         ]
 
@@ -120,11 +124,12 @@ class Msix(wiring.Component):
         ]
         part = Signal(2)
 
-        with m.FSM():
+        # Two machines: a message that waits for the DMA (which waits for Bus Master) must not hold the host's accesses.
+        with m.FSM(name="access"):
             with m.State("IDLE"):
                 m.d.comb += [
                     self.regs.req.ready.eq(1), accept.eq(self.regs.req.valid),
-                    table_r.addr.eq(req.addr[2:PAGE_BITS]),
+                    read_r.addr.eq(req.addr[2:PAGE_BITS]),
                 ]
                 with m.If(accept):
                     m.d.sync += [
@@ -135,7 +140,14 @@ class Msix(wiring.Component):
                     ]
                     with m.If(~req.write):
                         m.next = "ANSWER"
-                with m.Elif(wanting.any() & ~self.reset):
+            with m.State("ANSWER"):
+                m.d.comb += [self.regs.resp.valid.eq(1), read_r.en.eq(0)]
+                with m.If(self.regs.resp.ready):
+                    m.next = "IDLE"
+
+        with m.FSM(name="send"):
+            with m.State("IDLE"):
+                with m.If(wanting.any() & ~self.reset):
                     for index in range(n):
                         with m.If(picked[index]):
                             m.d.sync += chosen.eq(index)
@@ -144,20 +156,16 @@ class Msix(wiring.Component):
                     m.next = "FETCH"
                 with m.Else():
                     m.d.sync += served.eq(0)
-            with m.State("ANSWER"):
-                m.d.comb += [self.regs.resp.valid.eq(1), table_r.en.eq(0)]
-                with m.If(self.regs.resp.ready):
-                    m.next = "IDLE"
             with m.State("FETCH"):
-                m.d.comb += table_r.addr.eq(Cat(part, chosen))
+                m.d.comb += send_r.addr.eq(Cat(part, chosen))
                 m.d.sync += part.eq(part + 1)
                 with m.Switch(part):
                     with m.Case(1):
-                        m.d.sync += address[:32].eq(table_r.data & 0xffff_fffc)
+                        m.d.sync += address[:32].eq(send_r.data & 0xffff_fffc)
                     with m.Case(2):
-                        m.d.sync += address[32:].eq(table_r.data)
+                        m.d.sync += address[32:].eq(send_r.data)
                     with m.Case(3):
-                        m.d.sync += message.eq(table_r.data)
+                        m.d.sync += message.eq(send_r.data)
                         m.next = "REQUEST"
                 with m.If(self.reset):
                     m.next = "IDLE"

@@ -60,6 +60,7 @@ class Bench:
 
         async def main(ctx):
             ctx.set(self.dut.enable, 1)
+            ctx.set(self.dut.bus_master, 1)
             await body(ctx)
         sim.add_testbench(main)
         sim.add_testbench(self.serve, background=True)
@@ -133,6 +134,29 @@ def test_busy_vector_leaves_room_for_others():
         for _ in range(30):
             await b.irq(ctx, 0)
         assert {message(1), message(2)} <= set(b.sent[:4])
+    b.run(body)
+
+
+def test_stalled_message_holds_no_access():
+    """Else the host could not reach Bus Master to end the stall."""
+    b = Bench(3)
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        b.stall = True
+        await ctx.tick()
+        await b.irq(ctx, 0)
+        await ctx.tick().repeat(10)
+        assert ctx.get(b.dut.write.req.valid) and await b.read(ctx, TABLE + 8) == 0x4000
+        await b.write(ctx, TABLE + 12, 1)
+        ctx.set(b.dut.bus_master, 0)
+        await b.irq(ctx, 1)
+        b.stall = False
+        await ctx.tick().repeat(20)
+        assert b.sent == [message(0)] and await b.read(ctx, PBA) == 2
+        ctx.set(b.dut.bus_master, 1)
+        await ctx.tick().repeat(20)
+        assert b.sent == [message(0), message(1)]
     b.run(body)
 
 
