@@ -1,0 +1,175 @@
+"""The Verilated card under the golden driver, with an eye on every byte of DMA."""
+
+from bisect import bisect_right
+from contextlib import closing
+
+import pytest
+
+from ringnic.hdl.spec.virtio import Status
+from ringnic.host.driver import VirtioNet
+from ringnic.sim.bus import MSI_ADDRESS, EngineBus
+
+LIMIT = 400_000  # cycles; whatever takes longer hangs
+
+
+class Rig:
+    """A card, its driver, and the wire.
+
+    Attributes
+    ----------
+    bus : EngineBus
+    net : VirtioNet
+        As of the last :meth:`open`.
+    arenas : dict
+        Buffers of a test by their iova, each with the ranges ``(iova, length)`` that descriptors named.
+    """
+    def __init__(self, engine):
+        self.engine = engine
+        self.bus = EngineBus(engine)
+        self.memory = []   # buffers since the last reset, by rising iova: an iova is not used twice
+        self.arenas = {}
+        self.wild = []     # ranges that were described and are nobody's memory
+        alloc = self.bus.alloc
+
+        def remembered(*args, **kwargs):
+            self.memory.append(alloc(*args, **kwargs))
+            return self.memory[-1]
+        self.bus.alloc = remembered
+
+    def open(self, features, **options):
+        self.net = VirtioNet.open(self.bus, features, **options)
+        return self.net
+
+    def until(self, done, what, limit=LIMIT):
+        """Run until ``done()``, in bounded time."""
+        for _ in range(limit // 200):
+            if done():
+                return
+            self.bus.run(200)
+        raise AssertionError(f"Not within {limit} cycles: {what}")
+
+    # The wire
+
+    def wire(self):
+        """Return the frames that came out since the last call."""
+        frames = []
+        while (frame := self.engine.recv_frame()) is not None:
+            frames.append(bytes(frame))
+        return frames
+
+    def expect_wire(self, frames):
+        """Run until these frames came out, in order and nothing else."""
+        got = []
+
+        def done():
+            got.extend(self.wire())
+            return len(got) >= len(frames)
+        self.until(done, f"{len(frames)} frames on the wire, last seen {len(got)}")
+        assert got == frames
+
+    def expect_received(self, frames):
+        got = []
+
+        def done():
+            got.extend(self.net.receive())
+            return len(got) >= len(frames)
+        self.until(done, f"{len(frames)} frames received")
+        assert got == frames
+
+    def send(self, frames):
+        """Send through the driver, waiting where the queue is full."""
+        for frame in frames:
+            self.until(lambda: self.net.reclaim() or self.net._tx_free, "a free transmit buffer")
+            self.net.send(frame)
+
+    def feed(self, frame):
+        """Put a frame on the wire towards the card."""
+        self.engine.send_frame(frame)
+
+    def works(self):
+        """Frames pass in both directions."""
+        self.works_tx()
+        self.works_rx()
+
+    def works_tx(self):
+        frames = [bytes([k]) * (60 + 7 * k) for k in range(20)]
+        self.wire()
+        self.send(frames)
+        self.expect_wire(frames)
+        self.until(lambda: self.net.reclaim() or not self.net.tx.num_pending, "all buffers back")
+
+    def works_rx(self):
+        frames = [bytes([k]) * (61 + 7 * k) for k in range(20)]
+        for frame in frames:
+            self.feed(frame)
+        self.expect_received(frames)
+
+    # DMA
+
+    def arena(self, size):
+        """Memory that the device may touch only where :meth:`describe` says."""
+        buffer = self.bus.alloc(size)
+        self.arenas[buffer.iova] = []
+        return buffer
+
+    def describe(self, buffer, offset, length):
+        self.arenas[buffer.iova].append((buffer.iova + offset, length))
+        return buffer.iova + offset, length
+
+    def check_dma(self, queues=None):
+        """Every DMA since the last call lay inside what was described: rings by direction, buffers, nothing else."""
+        queues = self.net.transport.queues if queues is None else queues
+        rings = {queue.memory.iova: queue for queue in queues.values()}
+        starts = [buffer.iova for buffer in self.memory]
+        for write, addr, length in self.engine.dma_log():
+            if write and addr == MSI_ADDRESS:
+                continue
+            said = f"DMA {'write' if write else 'read'} of {length} at {addr:#x}"
+
+            def within(ranges):
+                return any(base <= addr and addr + length <= base + size for base, size in ranges)
+            home = self.memory[bisect_right(starts, addr) - 1] if starts and addr >= starts[0] else None
+            if home is None or addr + length > home.iova + len(home):
+                assert within(self.wild), f"{said}: nobody's memory"
+            elif home.iova in rings:
+                queue = rings[home.iova]
+                assert write == (addr >= queue.used_iova), f"{said}: wrong ring of queue {queue.index}"
+            elif home.iova in self.arenas:
+                assert within(self.arenas[home.iova]), f"{said}: not described"
+            elif home is self.net.tx_memory:
+                assert not write, f"{said}: transmit buffer"
+            elif home is self.net.rx_memory:
+                assert write, f"{said}: receive buffer"
+            else:
+                assert not write, f"{said}: indirect table"
+
+    def reset(self, flr=False):
+        """Reset; judge what was done until then. Whatever comes later is outside."""
+        queues = dict(self.net.transport.queues)
+        (self.net.flr if flr else self.net.reset)()
+        self.check_dma(queues)
+        self.memory, self.arenas, self.wild = [], {}, []
+        self.bus.run(2000)
+        self.check_dma()
+
+    # After an attack
+
+    def broken(self):
+        return bool(self.net.transport.status & Status.DEVICE_NEEDS_RESET)
+
+    def recover(self, flr=False):
+        """Reset as a driver does; everything works again."""
+        self.bus.run(2000)
+        self.reset(flr)
+        self.wire()
+        self.net.restart()
+        self.works()
+        self.check_dma()
+
+
+@pytest.fixture(params=[64, 128], ids=lambda width: f"width{width}")
+def rig(request):
+    """A card fresh from power-on, of each datapath width."""
+    engine = pytest.importorskip("ringnic.sim.engine.engine")
+    with closing(engine.Engine(width=request.param)) as card:
+        yield Rig(card)
