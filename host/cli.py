@@ -43,8 +43,8 @@ def demo(
                                              "or the path of a bzImage.")] = "6.1",
     accel: Annotated[str, typer.Option(help="QEMU's accelerator: tcg, or kvm where there is one.")] = "tcg",
     seed: Annotated[int, typer.Option(help="Of everything random: the file's content, the model's delays.")] = 0,
-    qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 10.1 or later. [default: the machine's, if new enough, "
-                                                      "else Debian's, fetched]")] = None,
+    qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 10.1 or later. Default: the machine's, if new "
+                                                      "enough, else Debian's, fetched.")] = None,
     tap: Annotated[Optional[str], typer.Option(metavar="IFNAME", help="Join the cable to this tap interface, which is up and "
                                                "has an IPv4 address, instead of a user network.")] = None,
     size: Annotated[int, typer.Option(help="MiB to transfer each way.", min=1)] = 4,
@@ -63,7 +63,7 @@ def demo(
 def test(
     context: typer.Context,
     level: Annotated[Optional[list[Level]], typer.Option(help="Only tests of this level; may be given more than once. "
-                                                              "[default: all]")] = None,
+                                                              "Default: all.")] = None,
 ):
     """Run the tests. What is not an option here goes to pytest, such as -k NAME or -x."""
     if importlib.util.find_spec("pytest") is None:

@@ -6,6 +6,7 @@ a frame (bytes, without FCS) or None when none waits.
 
 from contextlib import contextmanager
 import fcntl
+import ipaddress
 import os
 import socket
 import struct
@@ -13,12 +14,13 @@ import subprocess
 
 from .process import child
 
-__all__ = ["GATEWAY", "Pcap", "open_tap", "socket_network", "user_network"]
+__all__ = ["GATEWAY", "Pcap", "open_tap", "socket_network", "tap_addresses", "user_network"]
 
 GATEWAY = "10.0.2.2"  # of the user network; connections to it reach the host's 127.0.0.1
 FRAME_MAX = 65536
 
 _TUNSETIFF = 0x400454CA
+_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 
 
@@ -88,9 +90,31 @@ class _Tap:
             return None
 
 
+def tap_addresses(name):
+    """Return the host's address on the tap interface ``name``, and one for the guest as address/mask length.
+
+    Raises
+    ------
+    OSError
+        There is no such interface, or it has no IPv4 address; the message says how to make one.
+    """
+    request = struct.pack("16s16x", name.encode())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            # struct ifreq: the name, then a struct sockaddr_in whose address is 4 bytes in.
+            address, mask = (fcntl.ioctl(sock, code, request)[20:24] for code in (_SIOCGIFADDR, _SIOCGIFNETMASK))
+        except OSError as error:
+            raise OSError(
+                f"{name} is no interface with an IPv4 address ({error.strerror}). As root: ip tuntap add {name} mode tap "
+                f"user USER; ip addr add 192.168.77.1/24 dev {name}; ip link set {name} up") from None
+    host = ipaddress.IPv4Interface(f"{ipaddress.IPv4Address(address)}/{ipaddress.IPv4Address(mask)}")
+    guest = next(one for one in host.network.hosts() if one != host.ip)
+    return str(host.ip), f"{guest}/{host.network.prefixlen}"
+
+
 @contextmanager
 def open_tap(name):
-    """Yield the network of the tap interface ``name``, made if missing; bringing it up is the caller's affair."""
+    """Yield the network of the tap interface ``name``."""
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))

@@ -1,0 +1,102 @@
+"""One run of the demo, from fetching what is missing to the report; whatever happens, nothing of it stays behind."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+import tempfile
+import time
+
+from rich.console import Console
+
+from .assets import AssetError, find_kernel, find_qemu, find_tools
+from .cable import plugged
+from .card import rtl_card
+from .demo import Steps, guest_steps
+from .initramfs import build_initramfs
+from .network import GATEWAY, Pcap, open_tap, tap_addresses, user_network
+from .process import ends_as_exceptions
+from .qemu import GuestError, run_shell, start_guest
+from .report import Report
+
+__all__ = ["DemoOptions", "run_demo"]
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the command line asks for; see ``ringnic demo --help``. ``size`` is in bytes."""
+    report: Path | None = None
+    wave: Path | None = None
+    pcap: Path | None = None
+    tlp: Path | None = None
+    shell: bool = False
+    kernel: str = "6.1"
+    accel: str = "tcg"
+    seed: int = 0
+    qemu: Path | None = None
+    tap: str | None = None
+    size: int = 4 << 20
+
+
+def _open_network(options, qemu, stack):
+    """Return the network and how the guest is to use it: the keywords of :func:`guest_steps`."""
+    if options.tap is None:
+        return stack.enter_context(user_network(qemu)), {"peer": GATEWAY, "listen": "127.0.0.1"}
+    host, guest = tap_addresses(options.tap)
+    return stack.enter_context(open_tap(options.tap)), {"peer": host, "listen": host, "lease": guest}
+
+
+def _run(options, console, report, card, stack):
+    def say(text):
+        console.print(f"[dim]{text}[/]", highlight=False)
+    qemu = find_qemu(options.qemu, say)
+    kernel = find_kernel(options.kernel, say)
+    tools = find_tools(say)
+    report.qemu, report.seed = qemu.version, options.seed
+    run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringnic-")))
+    initramfs = run_dir / "initramfs.gz"
+    initramfs.write_bytes(build_initramfs(kernel, tools))
+    steps = Steps(console)
+    network, addresses = _open_network(options, qemu, stack)
+    if options.pcap is not None:
+        start = time.monotonic()
+        network = Pcap(network, stack.enter_context(open(options.pcap, "wb")), lambda: time.monotonic() - start)
+    with steps("Build and start the card's model") as update:
+        device = stack.enter_context(card(run_dir / "card.sock", seed=options.seed, wave=options.wave, tlp=options.tlp,
+                                          update=update))
+    stack.enter_context(plugged(device, network))
+    machine = (qemu, kernel, initramfs, device.qemu_options)
+    if options.shell:
+        return run_shell(*machine, accel=options.accel)
+    guest = stack.enter_context(start_guest(*machine, accel=options.accel, pass_fds=device.pass_fds))
+    try:
+        guest_steps(guest, report, steps, seed=options.seed, size=options.size, **addresses)
+    finally:
+        device.fill(report)
+    return 0
+
+
+def run_demo(options, card=rtl_card):
+    """Run the demo and return its exit status: 0 if every check held, 1 if not, 130 if interrupted.
+
+    ``card`` makes the device: see :func:`.card.rtl_card`.
+    """
+    console = Console()
+    report = Report()
+    status = 1
+    try:
+        with ends_as_exceptions(), ExitStack() as stack:
+            status = _run(options, console, report, card, stack)
+    except (AssetError, GuestError, OSError) as error:
+        report.failed.append(str(error).partition("\n")[0])
+        console.print(f"[red]{type(error).__name__}[/]: ", end="")
+        console.print(str(error), markup=False, highlight=False)
+    except KeyboardInterrupt:
+        report.failed.append("interrupted")
+        console.print("Interrupted.")
+        status = 130
+    if not options.shell:
+        if report.kernel:
+            console.print(report.table())
+        if options.report is not None:
+            report.write(options.report)
+    return status
