@@ -58,10 +58,12 @@ class Dma(wiring.Component):
         One-cycle strobes for the counters. ``dma_read_errors`` counts requests that failed.
     """
     def __init__(self, *, width, read_clients, write_clients, tags=32, slot_bytes=512, timeout_cycles=1 << 20):
-        self.width  = width
-        self.reader = Reader(width=width, clients=read_clients, tags=tags, slot_bytes=slot_bytes,
-                             timeout_cycles=timeout_cycles)
-        self.writer = Writer(width=width, clients=write_clients)
+        self.width = width
+        self.read_config  = {"width": width, "clients": read_clients, "tags": tags, "slot_bytes": slot_bytes,
+                             "timeout_cycles": timeout_cycles}
+        self.write_config = {"width": width, "clients": write_clients}
+        Reader.check(**self.read_config)
+        Writer.check(**self.write_config)
         super().__init__({
             "reads":        In(ReadPort(width)).array(read_clients),
             "writes":       In(WritePort(width)).array(write_clients),
@@ -81,8 +83,8 @@ class Dma(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.reader  = reader  = self.reader
-        m.submodules.writer  = writer  = self.writer
+        m.submodules.reader  = reader  = Reader(**self.read_config)
+        m.submodules.writer  = writer  = Writer(**self.write_config)
         m.submodules.arbiter = arbiter = Arbiter(tlp_beat(self.width), 2)
 
         for inner, outer in zip(reader.reads, self.reads):

@@ -148,11 +148,16 @@ class Writer(wiring.Component):
     sent : Out(1)
         One-cycle strobe: a TLP has left.
     """
-    def __init__(self, *, width, clients):
+    @staticmethod
+    def check(*, width, clients):
+        """Raise what the constructor would."""
         if width < 32 or width & (width - 1):
             raise ValueError(f"Width must be 32 times a power of 2, not {width!r}")
         if clients < 1:
             raise ValueError(f"Writer needs at least one client, not {clients!r}")
+
+    def __init__(self, *, width, clients):
+        self.check(width=width, clients=clients)
         self.width   = width
         self.clients = clients
         super().__init__({

@@ -1,0 +1,368 @@
+"""Completions into the reorder buffer by tag, and out of it in order.
+
+Ref: PCI Express Base 5.0, 2.2.9 "Completion Rules", 2.3.2 "Completion Handling Rules".
+"""
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..lib.arbiter import round_robin
+from ..lib.dma import read_beat
+from ..spec.pcie import CplStatus, TlpType
+from .header import Header
+from .tlp_stream import tlp_beat
+
+__all__ = ["tag_info", "Placer", "Drain"]
+
+
+def tag_info(clients, slot_bytes):
+    """What is known of a tag when its request leaves."""
+    return data.StructLayout({
+        "client": range(clients), "offset": 2, "len": range(slot_bytes + 1), "dws": range(slot_bytes // 4 + 1),
+        "last": 1,
+    })
+
+
+class Placer(wiring.Component):
+    """Check completions against their tags and say where in the reorder buffer their DWs belong.
+
+    Takes a beat every cycle; its verdicts come two cycles after the beat.
+
+    Members
+    -------
+    cpl : In(stream.Signature(tlp_beat(width)))
+    requester_id : In(16)
+    waiting : In(tags)
+        Tags whose completions are awaited.
+    late : In(tags)
+        Tags given up that may still be answered.
+    tag : Out(8), info : In(tag_info)
+        The tag looked up, and what is known of it.
+    fresh : In(1)
+        Nothing has come yet for ``tag``. ``begin`` strobes when something has.
+    row, bank_data, bank_en
+        Write of the reorder buffer, a row and DW and enable for each bank.
+    finish, finish_tag : Out
+        No more is awaited for the tag; ``broken`` with it if the host may still send some.
+    spoil, spoil_tag : Out
+        The tag's answer is not to be used.
+    forget, forget_tag : Out
+        The tag given up has had its last completion.
+    unexpected, malformed : Out(1)
+        One-cycle strobes.
+    """
+    def __init__(self, width, tags, slot_bytes, clients):
+        self.width, self.tags, self.slot_bytes = width, tags, slot_bytes
+        self.lanes = width // 32
+        self.rows  = tags * slot_bytes // (width // 8)
+        super().__init__({
+            "cpl":          In(stream.Signature(tlp_beat(width))),
+            "requester_id": In(16),
+            "waiting":      In(tags),
+            "late":         In(tags),
+            "tag":          Out(range(tags)),
+            "info":         In(tag_info(clients, slot_bytes)),
+            "fresh":        In(1),
+            "begin":        Out(1),
+            "row":          Out(range(self.rows)).array(self.lanes),
+            "bank_data":    Out(32).array(self.lanes),
+            "bank_en":      Out(self.lanes),
+            "finish":       Out(1),
+            "finish_tag":   Out(range(tags)),
+            "broken":       Out(1),
+            "spoil":        Out(1),
+            "spoil_tag":    Out(range(tags)),
+            "forget":       Out(1),
+            "forget_tag":   Out(range(tags)),
+            "unexpected":   Out(1),
+            "malformed":    Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self.lanes
+        shift = lanes.bit_length() - 1
+        slot_dws   = self.slot_bytes // 4
+        slot_shift = slot_dws.bit_length() - 1
+        head_beats = (3 + lanes - 1) // lanes
+        head_lanes = 3 - (head_beats - 1) * lanes   # header DWs in the beat that ends the header
+
+        # First stage: the beat, and the header as far as it has come.
+        m.d.comb += self.cpl.ready.eq(1)
+        a_valid = Signal()
+        a_beat  = Signal(tlp_beat(self.width))
+        a_head  = Signal()              # this beat ends the header
+        a_body  = Signal()              # a beat after it
+        index   = Signal(range(head_beats + 1))
+        raw     = Signal(128)
+        m.d.sync += a_valid.eq(self.cpl.valid)
+        with m.If(self.cpl.valid):
+            m.d.sync += [
+                a_beat.eq(self.cpl.payload),
+                a_head.eq(index == head_beats - 1),
+                a_body.eq(index == head_beats),
+            ]
+            with m.If(index != head_beats):
+                m.d.sync += index.eq(index + 1)
+            with m.If(self.cpl.payload.last):
+                m.d.sync += index.eq(0)
+            with m.Switch(index):
+                for k in range(head_beats):
+                    with m.Case(k):
+                        low, high = 32 * lanes * k, min(32 * lanes * (k + 1), 96)
+                        m.d.sync += raw[low:high].eq(self.cpl.payload.data)
+
+        # Second stage: the header's verdict. Progress is written here, so that the next header may follow at once.
+        header = Header(raw)
+        progress = data.StructLayout({"pos": range(slot_dws + 1), "left": range(self.slot_bytes + 1)})
+        m.submodules.progress = store = memory.Memory(shape=progress, depth=self.tags, init=[])
+        w_port = store.write_port()
+        r_port = store.read_port(domain="comb")
+        m.d.comb += [
+            self.tag.eq(header.tag),
+            r_port.addr.eq(header.tag),
+            w_port.addr.eq(header.tag),
+        ]
+
+        finishing = Signal()   # third stage, below
+        c_tag     = Signal(range(self.tags))
+        pos     = Signal(range(slot_dws + 1))
+        left    = Signal(range(self.slot_bytes + 1))
+        offset  = Signal(2)
+        length  = Signal(11)
+        goes_on = Signal(12)
+        held    = Signal(14)   # bytes in this completion if it is not the last
+        ours    = Signal()
+        known   = Signal()
+        m.d.comb += [
+            pos.eq(Mux(self.fresh, 0, r_port.data.pos)),
+            left.eq(Mux(self.fresh, self.info.len, r_port.data.left)),
+            offset.eq(Mux(self.fresh, self.info.offset, 0)),
+            length.eq(Mux(header.has_data, Cat(header.length, header.length == 0), 0)),
+            goes_on.eq(pos + length),
+            held.eq((length << 2) - offset),
+            ours.eq((header.requester_id == self.requester_id) & (header.tag < self.tags) & header.is_cpl
+                    & (header.type == TlpType.CPL.value)),
+            known.eq(ours & self.waiting.bit_select(self.tag, 1) & ~(finishing & (c_tag == self.tag))),
+        ]
+        full    = goes_on == self.info.dws
+        refused = (header.status != CplStatus.SC.value)
+        # 2.3.2: the Byte Count is what was left to come before this completion.
+        wrong   = ~refused & (~header.has_data | (header.byte_count != left[:12]) | (goes_on > self.info.dws))
+        judge   = a_valid & a_head & ((a_beat.dws >= head_lanes))
+        m.d.comb += [
+            w_port.en.eq(judge & known),
+            w_port.data.pos.eq(goes_on),
+            w_port.data.left.eq(left - held),
+            self.begin.eq(judge & known),
+            self.spoil.eq(judge & known & (refused | wrong | header.ep)),
+            self.spoil_tag.eq(self.tag),
+            self.unexpected.eq(judge & ~known),
+            # A late completion is the last one when it carries all that its Byte Count says is left.
+            self.forget.eq(judge & ours & ~known & self.late.bit_select(self.tag, 1)
+                           & (refused | (Cat(header.byte_count, header.byte_count == 0) + header.lower_address[:2]
+                                         <= (length << 2)))),
+            self.forget_tag.eq(self.tag),
+        ]
+
+        # Third stage: the DWs, lane by lane to the bank where each belongs. ``c_place`` is the place of lane 0.
+        c_valid = Signal()
+        c_known = Signal()
+        c_store = Signal()
+        c_ends  = Signal()     # last completion of its tag
+        c_wrong = Signal()
+        c_beat  = Signal(tlp_beat(self.width))
+        c_first = Signal(range(lanes + 1))   # lanes of header in this beat
+        c_place = Signal(slot_shift + 2)
+        c_left  = Signal(12)   # DWs of header and payload expected from here on
+        m.d.sync += [
+            c_valid.eq(a_valid & (a_head | a_body)),
+            c_beat.eq(a_beat),
+        ]
+        with m.If(a_valid & a_head):
+            m.d.sync += [
+                c_known.eq(judge & known),
+                c_store.eq(judge & known & ~wrong & ~refused),
+                c_ends.eq(full | refused),
+                c_wrong.eq(wrong),
+                c_tag.eq(self.tag),
+                c_first.eq(head_lanes),
+                c_place.eq(pos - head_lanes),
+                c_left.eq(length + head_lanes),
+            ]
+        with m.Elif(a_valid & a_body):
+            m.d.sync += [
+                c_first.eq(0),
+                c_place.eq(c_place + lanes),
+                c_left.eq(Mux(c_left > lanes, c_left - lanes, 0)),
+            ]
+        turn = c_place[:shift]
+        for bank in range(lanes):
+            source = Signal(range(lanes), name=f"source{bank}")
+            valid  = Signal(name=f"valid{bank}")
+            m.d.comb += [
+                source.eq(bank - turn),
+                valid.eq((source >= c_first) & (source < c_left) & (source < c_beat.dws)),
+                self.row[bank].eq(Cat(((c_place >> shift) + (bank < turn))[:slot_shift - shift], c_tag)),
+                self.bank_data[bank].eq(c_beat.data.word_select(source, 32)),
+                self.bank_en[bank].eq(c_valid & c_store & valid),
+            ]
+        mismatch = c_left != c_beat.dws
+        ending   = c_valid & c_beat.last
+        m.d.comb += [
+            self.malformed.eq((ending & mismatch) | (a_valid & a_beat.last & ~a_body & ~judge)),
+            finishing.eq(ending & c_known & (c_ends | c_wrong | mismatch)),
+            self.finish.eq(finishing),
+            self.finish_tag.eq(c_tag),
+            self.broken.eq(c_wrong | mismatch),
+        ]
+        return m
+
+
+class Drain(wiring.Component):
+    """Stream finished tags to their clients: a row a cycle, no cycle lost between tags.
+
+    Members
+    -------
+    ready : In(clients), head : In(tag).array(clients)
+        The client's oldest tag is finished, and which it is. ``pop`` strobes when it is taken.
+    tag : Out, info : In, failed : In(1)
+        The tag looked up, what is known of it, and whether its answer is unusable.
+    free : Out(1), free_tag
+        The tag's slot has been read.
+    row : Out, row_en : Out(1), row_data : In(width)
+        Read of the reorder buffer, data one enabled cycle later.
+    beats : Out(stream.Signature(read_beat(width))).array(clients)
+    error : Out(1)
+        One-cycle strobe: a request has failed.
+    """
+    def __init__(self, width, tags, slot_bytes, clients):
+        self.width, self.tags, self.slot_bytes, self.clients = width, tags, slot_bytes, clients
+        self.rows = tags * slot_bytes // (width // 8)
+        super().__init__({
+            "ready":    In(clients),
+            "head":     In(range(tags)).array(clients),
+            "pop":      Out(1),
+            "pop_client": Out(range(clients)),
+            "tag":      Out(range(tags)),
+            "info":     In(tag_info(clients, slot_bytes)),
+            "failed":   In(1),
+            "free":     Out(1),
+            "free_tag": Out(range(tags)),
+            "row":      Out(range(self.rows)),
+            "row_en":   Out(1),
+            "row_data": In(width),
+            "beats":    Out(stream.Signature(read_beat(width))).array(clients),
+            "error":    Out(1),
+            "busy":     Out(1),
+            "reset":    In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        size = self.width // 8
+        row_shift = (self.slot_bytes // size).bit_length() - 1
+
+        # Choose.
+        p_valid = Signal()
+        p_take  = Signal()
+        pick    = Signal(range(self.clients))
+        p_client = Signal(range(self.clients))
+        p_tag    = Signal(range(self.tags))
+        round_robin(m, self.ready, p_client, pick)
+        m.d.comb += [
+            self.pop.eq(self.ready.any() & (~p_valid | p_take)),
+            self.pop_client.eq(pick),
+            self.tag.eq(p_tag),
+        ]
+        with m.If(p_take):
+            m.d.sync += p_valid.eq(0)
+        with m.If(self.pop):
+            m.d.sync += [p_valid.eq(1), p_client.eq(pick), p_tag.eq(Array(self.head)[pick])]
+
+        # Address a row a cycle.
+        advance  = Signal()
+        a_valid  = Signal()
+        a_client = Signal(range(self.clients))
+        a_tag    = Signal(range(self.tags))
+        a_row    = Signal(row_shift)
+        a_left   = Signal(range(self.slot_bytes + 4))   # bytes, those before the first wanted one included
+        a_offset = Signal(2)
+        a_last   = Signal()
+        a_error  = Signal()
+        spoilt   = Signal(self.clients)                 # an earlier tag of the client's request failed
+        failed   = self.failed | spoilt.bit_select(p_client, 1)
+        end      = (a_left <= size) | a_error
+        m.d.comb += [
+            p_take.eq(p_valid & (~a_valid | (advance & end))),
+            self.row.eq(Cat(a_row, a_tag)),
+            self.row_en.eq(advance),
+            self.free.eq(a_valid & advance & end),
+            self.free_tag.eq(a_tag),
+            self.error.eq(p_take & failed & self.info.last),
+        ]
+        with m.If(advance & a_valid):
+            m.d.sync += [
+                a_row.eq(a_row + 1),
+                a_left.eq(a_left - size),
+                a_offset.eq(0),
+            ]
+            with m.If(end):
+                m.d.sync += a_valid.eq(0)
+        with m.If(p_take):
+            m.d.sync += [
+                a_valid.eq(1),
+                a_client.eq(p_client),
+                a_tag.eq(p_tag),
+                a_row.eq(0),
+                a_left.eq(self.info.len + self.info.offset),
+                a_offset.eq(self.info.offset),
+                a_last.eq(self.info.last),
+                a_error.eq(failed),
+                spoilt.bit_select(p_client, 1).eq(failed & ~self.info.last),
+            ]
+        with m.If(self.reset):
+            m.d.sync += spoilt.eq(0)
+
+        # The row as read.
+        b_valid  = Signal()
+        b_client = Signal(range(self.clients))
+        b_offset = Signal(2)
+        b_count  = Signal(range(size + 1))
+        b_last   = Signal()
+        b_error  = Signal()
+        with m.If(advance):
+            m.d.sync += [
+                b_valid.eq(a_valid & (~a_error | a_last)),
+                b_client.eq(a_client),
+                b_offset.eq(a_offset),
+                b_count.eq(Mux(a_error, 0, Mux(end, a_left, size) - a_offset)),
+                b_last.eq(end & a_last),
+                b_error.eq(a_error),
+            ]
+
+        # The beat as delivered.
+        o_valid  = Signal()
+        o_client = Signal(range(self.clients))
+        o_beat   = Signal(read_beat(self.width))
+        o_ready  = Signal()
+        m.d.comb += advance.eq(~o_valid | o_ready)
+        with m.If(advance):
+            m.d.sync += [
+                o_valid.eq(b_valid),
+                o_client.eq(b_client),
+                o_beat.data.eq(self.row_data >> Cat(C(0, 3), b_offset)),
+                o_beat.count.eq(b_count),
+                o_beat.last.eq(b_last),
+                o_beat.error.eq(b_error),
+            ]
+        for k, port in enumerate(self.beats):
+            m.d.comb += [
+                port.valid.eq(o_valid & (o_client == k)),
+                port.payload.eq(o_beat),
+            ]
+            with m.If(o_client == k):
+                m.d.comb += o_ready.eq(port.ready)
+        m.d.comb += self.busy.eq(p_valid | a_valid | b_valid | o_valid)
+        return m
