@@ -15,11 +15,21 @@ import pytest
 from ringnic.host.guest.session import DemoOptions, run_demo
 
 
+def children(pid):
+    """Return the process ids of a process's children."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
+        except OSError:
+            pass  # it has just ended
+    return found
+
+
 def ours():
     """What a run could leave: our child processes, and its temporary folders."""
-    children = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "comm="], capture_output=True, text=True).stdout
-    folders = {path.name for path in Path(tempfile.gettempdir()).glob("ringnic-*")}
-    return [name for name in children.split() if name != "ps"], folders
+    return children(os.getpid()), set(Path(tempfile.gettempdir()).glob("ringnic-*"))
 
 
 @pytest.fixture(autouse=True)
@@ -87,8 +97,8 @@ def test_interrupted_runs_leave_nothing(number, status, until, tmp_path):
         for line in run.stdout:
             if line.startswith(until):
                 break
-        children = subprocess.run(["ps", "--ppid", str(run.pid), "-o", "pid="], capture_output=True, text=True).stdout.split()
-        assert len(children) == 2  # the guest, and the network
+        running = children(run.pid)
+        assert len(running) == 2  # the guest, and the network
         time.sleep(0.3)
         run.send_signal(number)
         run.stdout.read()
@@ -98,7 +108,7 @@ def test_interrupted_runs_leave_nothing(number, status, until, tmp_path):
         run.wait()
         run.stdout.close()
     deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in children):
+    while any(Path(f"/proc/{pid}").exists() for pid in running):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     left = list(tmp_path.glob("ringnic-*"))

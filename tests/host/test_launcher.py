@@ -102,5 +102,5 @@ def test_installs_only_what_is_missing(user, machine):
         (machine.path / "sudo").chmod(0o755)
     status, _out, _err, log = machine()
     assert status == 5
-    assert "apt-get -qq install -y --no-install-recommends make\n" in log
+    assert "apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends make\n" in log
     assert ("sudo" in log) == (user == "sudo")
