@@ -1,0 +1,346 @@
+"""The fast simulator: the Verilated NIC, a root complex with a link model and an Ethernet partner, driven from Python.
+
+Python speaks in transactions (register accesses, frames, memory, interrupts, cycles to run); clock edges stay in C++.
+"""
+
+import ctypes
+import os
+from dataclasses import dataclass
+
+from ...hdl.nic import RingNIC
+from .build import build
+
+__all__ = ["Link", "Engine"]
+
+STATS = ("cycles", "mrd_up", "mwr_up", "msg_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down", "cpl_up", "bytes_up",
+         "bytes_down", "frames_in", "frames_out", "frames_lost", "bad_frames", "interrupts", "dma_faults", "max_reads")
+FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
+ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
+DLLP_SHARE = 0.06
+
+# fmt, type
+_CFG_RD, _CFG_WR, _MEM_RD, _MEM_WR = (0, 4), (2, 4), (0, 0), (2, 0)
+
+
+class _LinkModel(ctypes.Structure):
+    _fields_ = [("bytes_per_cycle", ctypes.c_double), ("read_latency", ctypes.c_uint32), ("jitter", ctypes.c_uint32),
+                ("mps", ctypes.c_uint32), ("rcb", ctypes.c_uint32), ("credits", ctypes.c_uint32),
+                ("split", ctypes.c_uint32), ("seed", ctypes.c_uint64)]
+
+
+class _Access(ctypes.Structure):
+    _fields_ = [("addr", ctypes.c_uint64), ("len", ctypes.c_uint32), ("write", ctypes.c_uint32), ("cycle", ctypes.c_uint64)]
+
+
+class _Interrupt(ctypes.Structure):
+    _fields_ = [("addr", ctypes.c_uint64), ("data", ctypes.c_uint32), ("pad", ctypes.c_uint32)]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A PCIe link and the host behind it.
+
+    ``read_latency_ns``: from a request at the host to its first completion; ``jitter_ns``: up to so much more, drawn
+    for each read, so that completions of different reads overtake. ``split``: one completion in so many is cut at a
+    read completion boundary, 0 for none more than needed. ``credits``: bytes that each end buffers.
+    """
+    gen: int = 2
+    lanes: int = 4
+    core_mhz: float = 125.0
+    read_latency_ns: float = 250.0
+    jitter_ns: float = 0.0
+    mps: int = 256
+    rcb: int = 64
+    split: int = 0
+    credits: int = 2048
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.gen not in (1, 2, 3):
+            raise ValueError(f"PCIe generation must be 1, 2 or 3, not {self.gen!r}")
+        if self.lanes not in (1, 2, 4, 8, 16):
+            raise ValueError(f"Lanes must be 1, 2, 4, 8 or 16, not {self.lanes!r}")
+
+    @property
+    def bytes_per_second(self):
+        """TLP bytes with framing, each way: the raw rate less coding, DLLPs and ordered sets."""
+        rate, coding = {1: (2.5e9, 0.8), 2: (5e9, 0.8), 3: (8e9, 128 / 130)}[self.gen]
+        return rate * self.lanes * coding / 8 * (1 - DLLP_SHARE)
+
+    def model(self):
+        cycle = 1e3 / self.core_mhz  # ns
+        return _LinkModel(self.bytes_per_second * cycle * 1e-9, round(self.read_latency_ns / cycle),
+                          round(self.jitter_ns / cycle), self.mps, self.rcb, self.credits, self.split, self.seed)
+
+
+def _load(path):
+    library = ctypes.CDLL(str(path))
+    pointer, u64, u8p = ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint8)
+    for name, result, *arguments in (
+            ("new", pointer, ctypes.POINTER(_LinkModel), ctypes.c_int), ("free", None), ("start", None), ("stop", None),
+            ("irq_fd", ctypes.c_int), ("frame_fd", ctypes.c_int), ("map", None, u64, u64, pointer, ctypes.c_int),
+            ("unmap", ctypes.c_int, u64), ("run", None, u64),
+            ("run_until", u64, ctypes.c_int, ctypes.c_int, ctypes.c_int, u64),
+            ("request", ctypes.c_int, ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, ctypes.c_int,
+             ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, u64),
+            ("send_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32), ("recv_frame", ctypes.c_int, u8p, ctypes.c_uint32),
+            ("interrupts", ctypes.c_int, ctypes.POINTER(_Interrupt), ctypes.c_int), ("intx", ctypes.c_int),
+            ("link", None, ctypes.c_int), ("stats", None, ctypes.POINTER(u64)),
+            ("set_link", None, ctypes.POINTER(_LinkModel)),
+            ("fault_reads", None, ctypes.POINTER(ctypes.c_int), ctypes.c_int), ("record", None, ctypes.c_int),
+            ("accesses", ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Access), ctypes.c_int),
+            ("log", ctypes.c_int, ctypes.c_char_p), ("start_trace", None, ctypes.c_char_p), ("stop_trace", None),
+            ("peek", ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, u8p, ctypes.c_int),
+            ("poke", ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int),
+            ("names", None, pointer)):
+        function = getattr(library, f"engine_{name}")
+        function.restype = result
+        function.argtypes = arguments if name == "new" else [pointer, *arguments]
+    return library
+
+
+class Engine:
+    """One simulated card in one simulated slot.
+
+    Two ways to let time pass: by hand (:meth:`run`, :meth:`run_until`, and every register access until its answer), or
+    with :meth:`start`, in a thread of its own, while there is work. Calls are safe from any thread.
+
+    Parameters
+    ----------
+    width, queue_pairs, mac : see :class:`ringnic.hdl.nic.RingNIC`
+        Other keyword arguments are passed on to it.
+    link : Link
+    gmii_ratio : int
+        GMII clock periods in one of the core.
+    trace : path or None
+        Write a waveform (FST); signals can be had by name then.
+    tlp_log : path or None
+        Write every TLP, decoded, one a line.
+
+    Raises :exc:`ringnic.sim.engine.build.BuildError` if there is no compiler.
+    """
+    def __init__(self, *, width=64, queue_pairs=1, mac=None, link=Link(), gmii_ratio=1, trace=None, tlp_log=None, **nic):
+        self._handle = None
+        self.width = width
+        self.link = link
+        core = RingNIC(width=width, queue_pairs=queue_pairs, mac=mac, **nic)
+        self._library = _load(build(core, gmii=mac == "gmii", trace=trace is not None))
+        self._memory = {}
+        self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio)
+        if tlp_log is not None and not self._call("log", os.fsencode(tlp_log)):
+            self.close()
+            raise OSError(f"Cannot write TLPs to {tlp_log}")
+        if trace is not None:
+            self._call("start_trace", os.fsencode(trace))
+
+    def _call(self, name, *arguments):
+        if self._handle is None:
+            raise ValueError("Engine is closed")
+        return getattr(self._library, f"engine_{name}")(self._handle, *arguments)
+
+    def close(self):
+        """Stop and free everything. May be called again."""
+        if self._handle is not None:
+            self._library.engine_free(self._handle)
+            self._handle = None
+            self._memory.clear()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    # Time
+
+    def start(self):
+        """Run in a thread of its own while there is work."""
+        self._call("start")
+
+    def stop(self):
+        """End what :meth:`start` began."""
+        self._call("stop")
+
+    def run(self, cycles):
+        """Run ``cycles`` core clock cycles."""
+        self._call("run", cycles)
+
+    def step(self):
+        """Run one cycle."""
+        self._call("run", 1)
+
+    def run_until(self, *, idle=False, interrupt=False, frame=False, limit=1_000_000):
+        """Run until one of the named things happens or ``limit`` cycles have passed; return the cycles run."""
+        return self._call("run_until", idle, interrupt, frame, limit)
+
+    # Host accesses
+
+    def _request(self, kind, header, data=None, answer_dws=0):
+        fmt, tlp_type = kind
+        address, be, dws = header
+        words = [(fmt | (1 if address >> 32 else 0)) << 29 | tlp_type << 24 | dws & 1023, be]
+        words += [address >> 32] if address >> 32 else []
+        words.append(address & 0xfffffffc)
+        words = [int.from_bytes(word.to_bytes(4, "little"), "big") for word in words] + (data or [])
+        out = (ctypes.c_uint32 * max(1, answer_dws))()
+        # Everything but a memory write is answered.
+        status = self._call("request", (ctypes.c_uint32 * len(words))(*words), len(words), kind != _MEM_WR, out, answer_dws,
+                            ACCESS_CYCLES)
+        if status == -1:
+            raise TimeoutError(f"No completion for an access to {address:#x} in {ACCESS_CYCLES} cycles")
+        return None if status else list(out)
+
+    @staticmethod
+    def _span(address, size):
+        """DW address, number of DWs, and the byte enables of the second header DW."""
+        offset = address & 3
+        dws = (offset + size + 3) // 4
+        enables = ((1 << size) - 1) << offset
+        first, last = enables & 15, enables >> 4 * (dws - 1) & 15
+        return address & ~3, (0 if dws == 1 else last) << 4 | first, dws
+
+    @staticmethod
+    def _words(address, size, value):
+        offset = address & 3
+        raw = (value << 8 * offset).to_bytes(-(-(offset + size) // 4) * 4, "little")
+        return [int.from_bytes(raw[k:k + 4], "little") for k in range(0, len(raw), 4)]
+
+    def _read(self, kind, address, size):
+        base, be, dws = self._span(address, size)
+        data = self._request(kind, (base, be, dws), answer_dws=dws)
+        if data is None:
+            return (1 << 8 * size) - 1  # what a host makes of Unsupported Request
+        raw = b"".join(word.to_bytes(4, "little") for word in data)
+        return int.from_bytes(raw[address & 3:(address & 3) + size], "little")
+
+    def config_read(self, offset, size):
+        """Read 1, 2 or 4 bytes of configuration space; all ones if refused."""
+        return self._read(_CFG_RD, offset, size)
+
+    def config_write(self, offset, size, value):
+        base, be, dws = self._span(offset, size)
+        self._request(_CFG_WR, (base, be, dws), self._words(offset, size, value))
+
+    def mem_read(self, address, size):
+        """Read ``size`` bytes at a bus address; all ones if refused."""
+        return self._read(_MEM_RD, address, size)
+
+    def mem_write(self, address, size, value):
+        """Post a write; in thread mode it may still be on its way when this returns."""
+        base, be, dws = self._span(address, size)
+        self._request(_MEM_WR, (base, be, dws), self._words(address, size, value))
+
+    # Memory
+
+    def map_memory(self, iova, memory, writable=True, *, offset=0, size=None):
+        """Let the card reach ``memory`` (a writable buffer) at ``iova``; it is kept alive until unmapped."""
+        size = len(memory) - offset if size is None else size
+        array = (ctypes.c_uint8 * size).from_buffer(memory, offset)
+        self._memory[iova] = array
+        self._call("map", iova, size, ctypes.addressof(array), writable)
+
+    def unmap_memory(self, iova, size=None):
+        """Take the region that begins at ``iova`` away. When this returns, no DMA reaches it any more."""
+        self._call("unmap", iova)
+        self._memory.pop(iova, None)
+
+    # Interrupts
+
+    def interrupts(self):
+        """MSI-X messages since the last call, ``(address, data)``."""
+        out = (_Interrupt * 64)()
+        found = []
+        while count := self._call("interrupts", out, len(out)):
+            found += [(out[k].addr, out[k].data) for k in range(count)]
+        return found
+
+    @property
+    def intx(self):
+        """Level of INTA."""
+        return bool(self._call("intx"))
+
+    @property
+    def irq_fd(self):
+        """An eventfd that becomes readable with an interrupt, or a change of INTA."""
+        return self._call("irq_fd")
+
+    # Ethernet
+
+    def send_frame(self, frame):
+        """Give the card a frame from the wire, without FCS; False if too many wait."""
+        return bool(self._call("send_frame", bytes(frame), len(frame)))
+
+    def recv_frame(self):
+        """A frame that the card sent, without FCS, or None."""
+        out = (ctypes.c_uint8 * 16384)()
+        size = self._call("recv_frame", out, len(out))
+        return None if size < 0 else bytes(out[:size])
+
+    def fileno(self):
+        """An eventfd that becomes readable with a frame for :meth:`recv_frame`."""
+        return self._call("frame_fd")
+
+    def set_link(self, up):
+        """Plug or pull the Ethernet cable."""
+        self._call("link", up)
+
+    # Looking in
+
+    def stats(self):
+        """Cycles, TLPs by kind and direction, bytes on the link, frames, and ``busy_seconds`` of simulation."""
+        out = (ctypes.c_uint64 * (len(STATS) + 1))()
+        self._call("stats", out)
+        return {**dict(zip(STATS, out)), "busy_seconds": out[len(STATS)] / 1e9}
+
+    def record(self, on=True):
+        """Begin (or end) to keep a record of all DMA."""
+        self._call("record", on)
+
+    def accesses(self):
+        """DMA since :meth:`record` or the last call: ``(address, bytes, is_write)``."""
+        return self._accesses(False)
+
+    def dma_faults(self):
+        """DMA outside mapped memory since the last call, in the same form."""
+        return self._accesses(True)
+
+    def _accesses(self, faults):
+        out = (_Access * 4096)()
+        found = []
+        while count := self._call("accesses", faults, out, len(out)):
+            found += [(out[k].addr, out[k].len, bool(out[k].write)) for k in range(count)]
+        return found
+
+    def set_link_model(self, link):
+        """Change latency, jitter and rate from now on."""
+        self.link = link
+        self._call("set_link", ctypes.byref(link.model()))
+
+    def fault_reads(self, faults):
+        """What happens to the next reads of the card, in turn: names of :data:`FAULTS`."""
+        codes = [FAULTS.index(fault) for fault in faults]
+        self._call("fault_reads", (ctypes.c_int * len(codes))(*codes), len(codes))
+
+    def names(self):
+        """Names of signals for :meth:`peek`; needs ``trace``."""
+        found = []
+        callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p)(
+            lambda scope, name: found.append(f"{scope.decode()}.{name.decode()}"))
+        self._call("names", ctypes.cast(callback, ctypes.c_void_p))
+        return sorted(found)
+
+    def peek(self, name):
+        """Value of a signal."""
+        scope, _, leaf = name.rpartition(".")
+        out = (ctypes.c_uint8 * 64)()
+        size = self._call("peek", scope.encode(), leaf.encode(), out, len(out))
+        if size < 0:
+            raise KeyError(f"No signal {name!r}; see names()")
+        return int.from_bytes(bytes(out[:size]), "little")
+
+    def poke(self, name, value):
+        """Set a signal until the model next drives it."""
+        scope, _, leaf = name.rpartition(".")
+        raw = value.to_bytes(max(1, -(-value.bit_length() // 8)), "little")
+        if self._call("poke", scope.encode(), leaf.encode(), raw, len(raw)) < 0:
+            raise KeyError(f"No signal {name!r} of at least {len(raw)} bytes; see names()")

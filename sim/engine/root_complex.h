@@ -1,0 +1,87 @@
+// The host: memory, interrupts, configuration and MMIO requests, behind a link with a rate and a latency.
+#pragma once
+#include <array>
+#include <cstdio>
+#include <deque>
+#include <map>
+#include <queue>
+#include <random>
+#include <vector>
+#include "tlp.h"
+
+struct LinkModel {                 // shared with Python (ctypes)
+    double bytes_per_cycle;        // of TLPs with framing, each way
+    uint32_t read_latency;         // core cycles from request to first completion
+    uint32_t jitter;               // up to this many more, drawn for each read; completions of different tags overtake
+    uint32_t mps, rcb;             // bytes
+    uint32_t credits;              // bytes the receiver of each end buffers
+    uint32_t split;                // one completion in this many is cut at an RCB; 0: never more than needed
+    uint64_t seed;
+};
+
+enum Stat {                        // in the order of Engine.STATS
+    CYCLES, MRD_UP, MWR_UP, MSG_UP, CPL_DOWN, CFG_DOWN, MRD_DOWN, MWR_DOWN, CPL_UP, BYTES_UP, BYTES_DOWN, FRAMES_IN, FRAMES_OUT,
+    FRAMES_LOST, BAD_FRAMES, INTERRUPTS, DMA_FAULTS, MAX_READS, STAT_COUNT
+};
+
+enum Fault { NO_FAULT, FAULT_UR, FAULT_CA, FAULT_POISON, FAULT_LOST, FAULT_DUPLICATE };
+
+struct Region { uint64_t iova, size; uint8_t* host; bool writable; };
+struct Access { uint64_t addr; uint32_t len; uint32_t write; uint64_t cycle; };
+struct Interrupt { uint64_t addr; uint32_t data; uint32_t pad; };
+
+class RootComplex {
+public:
+    explicit RootComplex(const LinkModel& link) : link(link), random(link.seed) {}
+
+    // Host side
+    int access(Tlp tlp, bool answered);                 // tag, or -1 when all are in use
+    bool answered(int tag, Tlp& completion);
+    void map(const Region& region) { regions[region.iova] = region; }
+    bool unmap(uint64_t iova) { return regions.erase(iova); }
+
+    // Link side, once a cycle
+    bool down_ready() const { return !down.empty() && down.front().at <= now; }
+    Tlp& down_front() { return down.front().tlp; }
+    void down_pop() { down.pop_front(); }
+    bool up_ready() const { return up_free - now < link.credits / link.bytes_per_cycle; }
+    void up_tlp(Tlp tlp);                               // a whole TLP came from the card
+    void tick();
+    bool idle() const { return down.empty() && up.empty() && reads.empty() && outstanding == 0; }
+
+    LinkModel link;
+    double now = 0;
+    std::array<uint64_t, STAT_COUNT> stats{};
+    std::deque<Interrupt> interrupts;
+    bool intx = false;
+    bool intx_changed = false;
+    bool record = false;
+    std::vector<Access> accesses;
+    std::vector<Access> faults;
+    std::deque<Fault> read_faults;                      // for the next reads, in turn
+    uint64_t msi_base = 0xfee00000, msi_end = 0xfef00000;
+    FILE* log = nullptr;
+
+private:
+    struct Timed { double at; Tlp tlp; };
+    struct Read { double at; uint64_t order; Tlp tlp; Fault fault; };
+    struct Later { bool operator()(const Read& a, const Read& b) const {
+        return a.at != b.at ? a.at > b.at : a.order > b.order; } };
+
+    void send_down(Tlp tlp);
+    void carry_out(const Tlp& tlp);
+    void complete(const Read& read);
+    uint8_t* find(uint64_t addr, uint64_t len, bool write);
+    void write_memory(const Tlp& tlp);
+    void note(const char* way, const Tlp& tlp) { if (log) fprintf(log, "%10.0f %s %s\n", now, way, tlp.text().c_str()); }
+
+    std::deque<Timed> down, up;
+    double down_free = 0, up_free = 0;
+    std::priority_queue<Read, std::vector<Read>, Later> reads;
+    uint64_t order = 0;
+    std::map<uint64_t, Region> regions;
+    std::array<int, 256> tags{};                        // 0 free, 1 waits, 2 answered
+    std::array<Tlp, 256> answers;
+    int next_tag = 0, outstanding = 0;
+    std::mt19937_64 random;
+};
