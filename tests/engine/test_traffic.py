@@ -36,7 +36,7 @@ def test_all_sizes_both_ways(rig, features):
     for one in frames:
         rig.feed(one)
     rig.expect_received(frames)
-    rig.until(lambda: net.reclaim() or not net.tx.num_pending, "all transmit buffers back")
+    rig.all_sent()
     rig.check_dma()
     counters = net.counters()
     assert counters["tx_frames"] == counters["rx_frames"] == len(frames)
