@@ -4,14 +4,21 @@ from contextlib import contextmanager
 import os
 import time
 
+from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET
+from ...hdl.spec.pcie import Cfg
 from .qemu import vfio_user_device
 
-__all__ = ["rtl_card"]
+__all__ = ["DROPS", "rtl_card"]
 
 # The demo's card, as a board would have it: a 64-bit datapath, a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
 WIDTH = 64
 LINK_GEN, LINK_LANES = 2, 4
-GMII_RATIO = 1  # GMII clock periods in one of the core clock
+GMII_RATIO = 1  # GMII clock periods in one of the core clock: both run at 125 MHz
+
+# Packets lost between driver and wire. Those that come while no driver is there are not: nobody missed them.
+DROPS = ("tx_dropped", "rx_dropped_no_buffer", "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow",
+         "frames_lost", "bad_frames")
+TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down")
 
 
 class _RtlCard:
@@ -19,27 +26,44 @@ class _RtlCard:
 
     def __init__(self, engine, socket_path):
         self._engine = engine
-        self._start = time.monotonic()
         self.qemu_options = vfio_user_device(socket_path)
-
-    def fileno(self):
-        return self._engine.fileno()
+        self.fileno = engine.fileno
 
     def send(self, frame):
-        self._engine.send_frame(frame)
+        while not self._engine.send_frame(frame):  # too many wait for the wire: so does the sender
+            time.sleep(0.001)
 
     def recv(self):
         frame = self._engine.recv_frame()
         if frame is None:
-            os.eventfd_read(self._engine.fileno())
-            frame = self._engine.recv_frame()  # one that came in between has its event taken with it
+            try:
+                os.eventfd_read(self._engine.fileno())
+            except BlockingIOError:
+                return None
+            frame = self._engine.recv_frame()  # one that came in between, whose event is gone now
         return frame
+
+    def _counters(self):
+        """The card's own counters, read where the guest has placed its BAR; none if it has not."""
+        engine = self._engine
+        bar = engine.config_read(Cfg.BAR0 + 4 * BAR_INDEX, 4) & ~0xF
+        if engine.mem_read(bar + COUNTERS_OFFSET, 4) != COUNTERS_MAGIC:
+            return {}
+        at = bar + COUNTERS_OFFSET + 16
+        return {name: engine.mem_read(at + 8 * n, 4) | engine.mem_read(at + 8 * n + 4, 4) << 32
+                for n, name in enumerate(COUNTERS)}
 
     def fill(self, report):
         stats = self._engine.stats()
         report.cycles = stats["cycles"]
-        report.cycles_per_second = stats["cycles"] / (time.monotonic() - self._start)
-        report.counters = stats
+        report.cycles_per_second = stats["cycles"] / stats["busy_seconds"] if stats["busy_seconds"] else None
+        counters = {**stats, **self._counters()}
+        report.counters = {
+            **counters,
+            "packets_tx": stats["frames_out"], "packets_rx": stats["frames_in"],
+            "tlps": sum(stats[name] for name in TLPS), "link_bytes": stats["bytes_up"] + stats["bytes_down"],
+            "drops": sum(counters.get(name, 0) for name in DROPS),
+        }
 
 
 @contextmanager
@@ -51,15 +75,12 @@ def rtl_card(socket_path, *, seed, wave, tlp, update):
     are files to write signals and PCIe packets to, or None.
     """
     # Imported here: nothing else of the host's needs a simulator.
-    from ...sim.engine.engine import Engine
+    from ...sim.engine.engine import Engine, Link
     from ...sim.vfio_user.server import EngineDevice, Server
 
-    update(f"{WIDTH}-bit datapath, GMII, PCIe gen {LINK_GEN} x{LINK_LANES}")
-    engine = Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, link_gen=LINK_GEN, link_lanes=LINK_LANES, seed=seed,
-                    wave=wave, tlp_log=tlp)
-    engine.start()
-    try:
+    update(f"{WIDTH}-bit datapath, GMII, PCIe {LINK_GEN}.0 x{LINK_LANES}")
+    link = Link(gen=LINK_GEN, lanes=LINK_LANES, jitter_ns=100, seed=seed)
+    with Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, link=link, trace=wave, tlp_log=tlp) as engine:
+        engine.start()
         with Server(str(socket_path), EngineDevice(engine)):
             yield _RtlCard(engine, socket_path)
-    finally:
-        engine.stop()

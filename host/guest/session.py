@@ -1,6 +1,6 @@
 """One run of the demo, from fetching what is missing to the report; whatever happens, nothing of it stays behind."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 import tempfile
@@ -70,8 +70,11 @@ def _run(options, console, report, card, stack):
     guest = stack.enter_context(start_guest(*machine, accel=options.accel, pass_fds=device.pass_fds))
     try:
         guest_steps(guest, report, steps, seed=options.seed, size=options.size, **addresses)
-    finally:
-        device.fill(report)
+    except BaseException:
+        with suppress(Exception):  # what led here is what to tell
+            device.fill(report)
+        raise
+    device.fill(report)
     return 0
 
 
