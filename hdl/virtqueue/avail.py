@@ -272,6 +272,9 @@ class AvailFetch(wiring.Component):
             m.d.sync += to_poll.bit_select(armed_q.o.p, 1).eq(1)
         with m.If(self.kick_valid):
             m.d.sync += to_poll.bit_select(self.kick_queue[:len(queue)], 1).eq(1)
+        with m.If(self.setup_valid):
+            # A driver may have added buffers, and notified, before it was ready.
+            m.d.sync += to_poll.bit_select(self.setup.queue[:len(queue)], 1).eq(1)
         with m.If(self.freed_valid):
             m.d.sync += to_fetch.bit_select(self.freed_queue[:len(queue)], 1).eq(1)
 
