@@ -18,7 +18,23 @@ SOURCES = ("engine.cpp", "root_complex.cpp", "tlp.cpp")
 HEADERS = ("root_complex.h", "tlp.h", "wire.h")
 # The wheel's makefile fragment was configured elsewhere and lacks this one.
 MAKE_VARIABLES = ("CFG_CXXFLAGS_PCH_I=-include",)
-COMPILE = ("-O3", "-march=native", "-fPIC", "-fno-plt", "-std=c++17")
+OPTIMISE = "-O3"
+COMPILE = ("-march=native", "-fPIC", "-fno-plt", "-std=c++17")
+# Verilator's FST writer wants the headers of two libraries that every Debian has, but rarely their -dev packages.
+TRACE_HEADERS = {
+    "lz4.h": """#pragma once
+extern "C" int LZ4_compressBound(int size);
+extern "C" int LZ4_compress_default(const char* from, char* to, int size, int room);
+""",
+    "zlib.h": """#pragma once
+typedef unsigned long uLong, uLongf;
+typedef unsigned char Byte, Bytef;
+#define Z_OK 0
+extern "C" uLong compressBound(uLong size);
+extern "C" int compress2(Bytef* to, uLongf* room, const Bytef* from, uLong size, int level);
+""",
+}
+TRACE_LIBRARIES = ("-l:liblz4.so.1", "-l:libz.so.1")
 
 
 class BuildError(Exception):
@@ -39,8 +55,8 @@ def _verilator_root():
     return found.parent.parent
 
 
-def _run(command, cwd):
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+def _run(command, cwd, **environment):
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
         raise BuildError(f"{Path(str(command[0])).name} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
@@ -75,15 +91,21 @@ def _build(work, source, library, *, width, gmii, trace):
     (work / "nic.v").write_text(source)
     environment_bin = root / "bin" / "verilator_bin"
     verilator = environment_bin if environment_bin.exists() else shutil.which("verilator_bin")
-    os.environ["VERILATOR_ROOT"] = str(root)
+    compile = COMPILE
+    if trace:
+        (work / "include").mkdir()
+        for name, text in TRACE_HEADERS.items():
+            (work / "include" / name).write_text(text)
+        compile += (f"-I{work / 'include'}",)
     _run([verilator, "--cc", "nic.v", "--top-module", TOP_NAME, "--prefix", "Vnic", "--Mdir", "obj", "-O3",
           "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style",
-          "-CFLAGS", " ".join(COMPILE), *(["--trace-fst", "--public-flat-rw"] if trace else [])], work)
+          "-CFLAGS", " ".join(compile), *(["--trace-fst", "--public-flat-rw"] if trace else [])], work,
+         VERILATOR_ROOT=str(root))
     # Optimising what runs once (constructors, trace declarations) only costs time.
-    _run(["make", "-C", "obj", "-f", "Vnic.mk", "-j", str(os.cpu_count() or 1), *MAKE_VARIABLES, "OPT_FAST=-O2",
-          "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "libVnic.a", "libverilated.a"], work)
+    _run(["make", "-C", "obj", "-f", "Vnic.mk", "-j", str(os.cpu_count() or 1), *MAKE_VARIABLES, f"OPT_FAST={OPTIMISE}",
+          "OPT_SLOW=-O0", f"OPT_GLOBAL={OPTIMISE}", "libVnic.a", "libverilated.a"], work)
     defines = [f"-DNIC_WIDTH={width}", *(["-DNIC_GMII"] if gmii else []), *(["-DNIC_TRACE"] if trace else [])]
-    _run(["g++", "-shared", *COMPILE, *defines, "-Iobj", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}",
+    _run(["g++", "-shared", OPTIMISE, *compile, *defines, "-Iobj", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}",
           *(str(HERE / name) for name in SOURCES), "obj/libVnic.a", "obj/libverilated.a", "-lpthread",
-          *(["-lz"] if trace else []), "-o", "nic.so"], work)
+          *(TRACE_LIBRARIES if trace else ()), "-o", "nic.so"], work)
     os.replace(work / "nic.so", library)

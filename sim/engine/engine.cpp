@@ -4,6 +4,7 @@
 // overlap, and a call in thread mode costs at most one slice.
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -25,6 +26,8 @@ static const int LANES = NIC_WIDTH / 32;
 static const int SLICE = 64;           // cycles between looks at the lock
 static const int LINGER = 256;         // cycles that run on after the last work was seen
 static const size_t RX_FRAMES = 1024;  // frames that wait for the card, at most
+static const size_t TX_FRAMES = 65536; // frames that wait for Python
+static const int RESET_CYCLES = 8;
 
 #if NIC_WIDTH <= 64
 template <class T> static uint32_t get_dw(const T& port, int lane) { return (uint64_t)port >> 32 * lane; }
@@ -55,6 +58,8 @@ struct Engine {
     std::mutex lock;
     std::atomic<int> waiting{0};
     std::condition_variable work, answer;
+    int sleepers = 0;                  // calls that wait for an answer of the host's while the thread runs
+    uint64_t wakeups = 0, deadline = UINT64_MAX;
     std::thread thread;
     bool running = false;
 
@@ -194,6 +199,7 @@ struct Engine {
 #endif
 
     void give(Frame frame) {
+        if (from_card.size() >= TX_FRAMES) { host.stats[FRAMES_LOST]++; return; }
         host.stats[FRAMES_OUT]++;
         from_card.push_back(std::move(frame));
         eventfd_write(frame_fd, 1);
@@ -210,6 +216,19 @@ struct Engine {
         }
     }
 
+    void reset() {
+        host.reset();
+        rx_tlp_at = 0;
+        tx_tlp = Tlp();
+        nic->rst = 1;
+        for (int k = 0; k < RESET_CYCLES; k++) cycle();
+        host.reset();                  // and what came while the reset took hold
+        tx_tlp = Tlp();
+        tx_frame = Frame();
+        nic->rst = 0;
+        quiet = 0;
+    }
+
     void loop() {
         std::unique_lock<std::mutex> hold(lock);
         while (running) {
@@ -220,7 +239,7 @@ struct Engine {
                 continue;
             }
             slice(SLICE);
-            answer.notify_all();
+            if (host.news || host.stats[CYCLES] > deadline) wake();
             if (waiting.load()) {
                 hold.unlock();
                 while (waiting.load()) std::this_thread::yield();
@@ -228,20 +247,47 @@ struct Engine {
             }
         }
     }
+
+    // A mutex is not fair: whoever is to have it is counted, and the model thread stands back.
+    void wake() {
+        host.news = false;
+        waiting += sleepers;
+        sleepers = 0;
+        deadline = UINT64_MAX;
+        wakeups++;
+        answer.notify_all();
+    }
+
+    // Let time pass until something may have changed for a request that gives up after cycle ``until``.
+    void pass(std::unique_lock<std::mutex>& hold, uint64_t until) {
+        if (!running) return slice(1);
+        uint64_t seen = wakeups;
+        sleepers++;
+        deadline = std::min(deadline, until);
+        work.notify_all();
+        answer.wait(hold, [&] { return wakeups != seen; });
+        waiting--;
+    }
     void start() {
+        waiting++;
         std::unique_lock<std::mutex> hold(lock);
+        waiting--;
         if (running) return;
         running = true;
         thread = std::thread([this] { loop(); });
     }
     void stop() {
         {
+            waiting++;
             std::unique_lock<std::mutex> hold(lock);
+            waiting--;
             if (!running) return;
             running = false;
         }
         work.notify_all();
         thread.join();
+        std::unique_lock<std::mutex> hold(lock);
+        wake();                        // whoever waits turns the clock himself now
     }
     void start_trace(const char* path) {
 #ifdef NIC_TRACE
@@ -312,15 +358,15 @@ int engine_request(Engine* e, const uint32_t* dws, int count, int answered, uint
     tlp.dw.assign(dws, dws + count);
     uint64_t until = e->host.stats[CYCLES] + limit;
     int tag;
-    while ((tag = e->host.access(tlp, answered)) < 0) {
+    // Posted writes wait too: who writes faster than the card takes must be slowed down.
+    while (e->host.full() || (tag = e->host.access(tlp, answered)) < 0) {
         if (e->host.stats[CYCLES] > until) return -1;
-        if (e->running) e->answer.wait(call.hold); else e->slice(1);
+        e->pass(call.hold, until);
     }
-    e->work.notify_all();
     if (!answered) return 0;
     while (!e->host.answered(tag, completion)) {
-        if (e->host.stats[CYCLES] > until) return -1;
-        if (e->running) e->answer.wait(call.hold); else e->slice(1);
+        if (e->host.stats[CYCLES] > until) { e->host.abandon(tag); return -1; }
+        e->pass(call.hold, until);
     }
     if (completion.status()) return completion.status();
     for (int k = 0; k < data_dws && completion.header_dws() + k < (int)completion.dw.size(); k++) data[k] = completion.data()[k];
@@ -351,6 +397,7 @@ int engine_interrupts(Engine* e, Interrupt* out, int room) {
     }
     return n;
 }
+void engine_reset(Engine* e) { Call call(e); e->reset(); }
 int engine_intx(Engine* e) { Call call(e); return e->host.intx; }
 void engine_link(Engine* e, int up) { Call call(e); e->nic->link_up = up; e->quiet = 0; }
 void engine_stats(Engine* e, uint64_t* out) {
@@ -362,6 +409,15 @@ void engine_set_link(Engine* e, const LinkModel* link) { Call call(e); e->host.l
 void engine_fault_reads(Engine* e, const int* faults, int count) {
     Call call(e);
     for (int k = 0; k < count; k++) e->host.read_faults.push_back((Fault)faults[k]);
+}
+void engine_fault_rate(Engine* e, int fault, uint32_t one_in) { Call call(e); e->host.fault_one_in[fault] = one_in; }
+int engine_violations(Engine* e, char* out, int room) {
+    Call call(e);
+    std::string all;
+    for (auto& line : e->host.violations) all += line + "\n";
+    e->host.violations.clear();
+    snprintf(out, room, "%s", all.c_str());
+    return all.size();
 }
 void engine_record(Engine* e, int on) { Call call(e); e->host.record = on; e->host.accesses.clear(); e->host.faults.clear(); }
 int engine_accesses(Engine* e, int faults, Access* out, int room) {

@@ -5,6 +5,7 @@ Python speaks in transactions (register accesses, frames, memory, interrupts, cy
 
 import ctypes
 import os
+import select
 from dataclasses import dataclass
 
 from ...hdl.nic import RingNIC
@@ -13,9 +14,11 @@ from .build import build
 __all__ = ["Link", "Engine"]
 
 STATS = ("cycles", "mrd_up", "mwr_up", "msg_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down", "cpl_up", "bytes_up",
-         "bytes_down", "frames_in", "frames_out", "frames_lost", "bad_frames", "interrupts", "dma_faults", "max_reads")
+         "bytes_down", "frames_in", "frames_out", "frames_lost", "bad_frames", "interrupts", "dma_faults", "max_reads",
+         "violations")
 FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
 ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
+CARD_ID = 0x0100           # bus 1, device 0, function 0
 DLLP_SHARE = 0.06
 
 # fmt, type
@@ -84,10 +87,11 @@ def _load(path):
             ("request", ctypes.c_int, ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, ctypes.c_int,
              ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, u64),
             ("send_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32), ("recv_frame", ctypes.c_int, u8p, ctypes.c_uint32),
-            ("interrupts", ctypes.c_int, ctypes.POINTER(_Interrupt), ctypes.c_int), ("intx", ctypes.c_int),
+            ("interrupts", ctypes.c_int, ctypes.POINTER(_Interrupt), ctypes.c_int), ("intx", ctypes.c_int), ("reset", None),
             ("link", None, ctypes.c_int), ("stats", None, ctypes.POINTER(u64)),
             ("set_link", None, ctypes.POINTER(_LinkModel)),
-            ("fault_reads", None, ctypes.POINTER(ctypes.c_int), ctypes.c_int), ("record", None, ctypes.c_int),
+            ("fault_reads", None, ctypes.POINTER(ctypes.c_int), ctypes.c_int), ("fault_rate", None, ctypes.c_int, ctypes.c_uint32),
+            ("violations", ctypes.c_int, ctypes.c_char_p, ctypes.c_int), ("record", None, ctypes.c_int),
             ("accesses", ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Access), ctypes.c_int),
             ("log", ctypes.c_int, ctypes.c_char_p), ("start_trace", None, ctypes.c_char_p), ("stop_trace", None),
             ("peek", ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, u8p, ctypes.c_int),
@@ -109,6 +113,8 @@ class Engine:
     ----------
     width, queue_pairs, mac : see :class:`ringnic.hdl.nic.RingNIC`
         Other keyword arguments are passed on to it.
+    nic : Component or None
+        To simulate this one: any with the ports and the ``width`` of a :class:`~ringnic.hdl.nic.RingNIC`.
     link : Link
     gmii_ratio : int
         GMII clock periods in one of the core.
@@ -119,12 +125,18 @@ class Engine:
 
     Raises :exc:`ringnic.sim.engine.build.BuildError` if there is no compiler.
     """
-    def __init__(self, *, width=64, queue_pairs=1, mac=None, link=Link(), gmii_ratio=1, trace=None, tlp_log=None, **nic):
+    def __init__(self, *, width=64, queue_pairs=1, mac=None, link=Link(), gmii_ratio=1, trace=None, tlp_log=None, nic=None,
+                 **options):
         self._handle = None
-        self.width = width
+        if gmii_ratio < 1:
+            raise ValueError(f"GMII ratio must be at least 1, not {gmii_ratio!r}")
+        if nic is None:
+            nic = RingNIC(width=width, queue_pairs=queue_pairs, mac=mac, **options)
+        elif options:
+            raise TypeError(f"Given a NIC, {', '.join(options)} cannot be chosen")
+        self.width = nic.width
         self.link = link
-        core = RingNIC(width=width, queue_pairs=queue_pairs, mac=mac, **nic)
-        self._library = _load(build(core, gmii=mac == "gmii", trace=trace is not None))
+        self._library = _load(build(nic, gmii=hasattr(nic, "gmii_rxd"), trace=trace is not None))
         self._memory = {}
         self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio)
         if tlp_log is not None and not self._call("log", os.fsencode(tlp_log)):
@@ -168,6 +180,10 @@ class Engine:
     def step(self):
         """Run one cycle."""
         self._call("run", 1)
+
+    def reset(self):
+        """Fundamental reset: the card and what is under way; an access that waits is answered as if refused."""
+        self._call("reset")
 
     def run_until(self, *, idle=False, interrupt=False, frame=False, limit=1_000_000):
         """Run until one of the named things happens or ``limit`` cycles have passed; return the cycles run."""
@@ -215,18 +231,18 @@ class Engine:
 
     def config_read(self, offset, size):
         """Read 1, 2 or 4 bytes of configuration space; all ones if refused."""
-        return self._read(_CFG_RD, offset, size)
+        return self._read(_CFG_RD, CARD_ID << 16 | offset, size)
 
     def config_write(self, offset, size, value):
         base, be, dws = self._span(offset, size)
-        self._request(_CFG_WR, (base, be, dws), self._words(offset, size, value))
+        self._request(_CFG_WR, (CARD_ID << 16 | base, be, dws), self._words(offset, size, value))
 
     def mem_read(self, address, size):
         """Read ``size`` bytes at a bus address; all ones if refused."""
         return self._read(_MEM_RD, address, size)
 
     def mem_write(self, address, size, value):
-        """Post a write; in thread mode it may still be on its way when this returns."""
+        """Post a write, of any size up to the payload limit. It may still be on its way when this returns."""
         base, be, dws = self._span(address, size)
         self._request(_MEM_WR, (base, be, dws), self._words(address, size, value))
 
@@ -263,6 +279,16 @@ class Engine:
     def irq_fd(self):
         """An eventfd that becomes readable with an interrupt, or a change of INTA."""
         return self._call("irq_fd")
+
+    def wait(self, timeout=None):
+        """Sleep until there is an interrupt or a frame, in thread mode; False after ``timeout`` seconds without.
+
+        Takes the events, so what caused them must be looked for now.
+        """
+        ready, _, _ = select.select([self.irq_fd, self.fileno()], [], [], timeout)
+        for fd in ready:
+            os.eventfd_read(fd)
+        return bool(ready)
 
     # Ethernet
 
@@ -320,6 +346,16 @@ class Engine:
         """What happens to the next reads of the card, in turn: names of :data:`FAULTS`."""
         codes = [FAULTS.index(fault) for fault in faults]
         self._call("fault_reads", (ctypes.c_int * len(codes))(*codes), len(codes))
+
+    def fault_rate(self, fault, one_in):
+        """Let one of so many reads of the card end in ``fault`` by chance, 0 for none; by the seed of the link."""
+        self._call("fault_rate", FAULTS.index(fault), one_in)
+
+    def violations(self):
+        """What the card sent since the last call and no card may: rule and TLP, one line each, the first hundred."""
+        out = ctypes.create_string_buffer(1 << 16)
+        self._call("violations", out, len(out))
+        return out.value.decode().splitlines()
 
     def names(self):
         """Names of signals for :meth:`peek`; needs ``trace``."""

@@ -1,6 +1,7 @@
 #include "root_complex.h"
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 static const int FRAMING = 8;  // sequence number, LCRC and framing symbols of a TLP
 
@@ -12,7 +13,7 @@ int RootComplex::access(Tlp tlp, bool wants_answer) {
         if (tags[next_tag]) return -1;
         tag = next_tag;
         next_tag = (next_tag + 1) & 255;
-        tags[tag] = 1;
+        tags[tag] = WAITS;
         outstanding++;
         tlp.dw[1] = __builtin_bswap32((tlp.header(1) & ~0xff00u) | tag << 8);
     }
@@ -22,10 +23,33 @@ int RootComplex::access(Tlp tlp, bool wants_answer) {
 }
 
 bool RootComplex::answered(int tag, Tlp& completion) {
-    if (tags[tag] != 2) return false;
-    tags[tag] = 0;
-    completion = std::move(answers[tag]);
+    if (tags[tag] != ANSWERED) return false;
+    tags[tag] = FREE;
+    news = true;
+    completion = std::exchange(answers[tag], Tlp());
     return true;
+}
+
+void RootComplex::abandon(int tag) {
+    if (tags[tag] == WAITS) outstanding--;
+    tags[tag] = tags[tag] == ANSWERED ? FREE : ABANDONED;
+    answers[tag] = Tlp();
+}
+
+void RootComplex::reset() {
+    down.clear();
+    up.clear();
+    reads = {};
+    card_tags = {};
+    intx = false;
+    for (int tag = 0; tag < 256; tag++) {
+        if (tags[tag] == ABANDONED) tags[tag] = FREE;
+        if (tags[tag] != WAITS) continue;
+        answers[tag] = Tlp::completion(1, 0, tag, 4, 0, 0);
+        tags[tag] = ANSWERED;
+        outstanding--;
+    }
+    news = true;
 }
 
 void RootComplex::send_down(Tlp tlp) {
@@ -37,6 +61,7 @@ void RootComplex::send_down(Tlp tlp) {
 
 void RootComplex::up_tlp(Tlp tlp) {
     note("up  ", tlp);
+    check(tlp);
     stats[BYTES_UP] += tlp.bytes() + FRAMING;
     up_free = std::max(now, up_free) + (tlp.bytes() + FRAMING) / link.bytes_per_cycle;
     up.push_back({up_free, std::move(tlp)});
@@ -49,8 +74,9 @@ void RootComplex::tick() {
         up.pop_front();
     }
     while (!reads.empty() && reads.top().at <= now && down.size() < 64) {
-        complete(reads.top());
+        Read read = reads.top();
         reads.pop();
+        complete(std::move(read));
     }
 }
 
@@ -58,7 +84,9 @@ void RootComplex::carry_out(const Tlp& tlp) {
     if (tlp.is_completion()) {
         stats[CPL_UP]++;
         int tag = tlp.tag();
-        if (tags[tag] != 1) return;
+        if (tags[tag] == ABANDONED) tags[tag] = FREE;  // whole or not: nobody looks
+        else if (tags[tag] != WAITS) violation("2.3.2: unexpected completion", tlp);
+        if (tags[tag] != WAITS) return;
         // An answer may come in parts: the data of the later ones is appended.
         Tlp& answer = answers[tag];
         bool first = answer.dw.empty();
@@ -66,7 +94,7 @@ void RootComplex::carry_out(const Tlp& tlp) {
         else answer.dw.insert(answer.dw.end(), tlp.data(), tlp.data() + tlp.length_dw());
         int offset = tlp.header(2) & 3;
         bool whole = !tlp.has_data() || tlp.byte_count() <= tlp.length_dw() * 4 - offset;
-        if (whole) { tags[tag] = 2; outstanding--; }
+        if (whole) { tags[tag] = ANSWERED; outstanding--; news = true; }
     } else if (tlp.is_message()) {
         stats[MSG_UP]++;
         if ((tlp.message_code() & ~7) == 0x20) {       // Assert_INTx, Deassert_INTx
@@ -78,12 +106,58 @@ void RootComplex::carry_out(const Tlp& tlp) {
         write_memory(tlp);
     } else {
         stats[MRD_UP]++;
-        Fault fault = NO_FAULT;
-        if (!read_faults.empty()) { fault = read_faults.front(); read_faults.pop_front(); }
-        uint32_t extra = link.jitter ? random() % (link.jitter + 1) : 0;
-        reads.push({now + link.read_latency + extra, order++, tlp, fault});
-        stats[MAX_READS] = std::max<uint64_t>(stats[MAX_READS], reads.size());
+        accept(tlp);
     }
+}
+
+// The bytes that a request's byte enables name, from the first to the last.
+static void span(const Tlp& tlp, int& skip, int& size) {
+    int dws = tlp.length_dw(), first = tlp.first_be(), last = dws == 1 ? first : tlp.last_be();
+    skip = first ? __builtin_ctz(first) : 0;
+    size = last ? 4 * dws - __builtin_clz((uint32_t)last << 28) - skip : 0;
+}
+
+Fault RootComplex::draw_fault() {
+    if (!read_faults.empty()) {
+        Fault fault = read_faults.front();
+        read_faults.pop_front();
+        return fault;
+    }
+    for (int fault = 1; fault < FAULT_COUNT; fault++)
+        if (fault_one_in[fault] && random() % fault_one_in[fault] == 0) return (Fault)fault;
+    return NO_FAULT;
+}
+
+void RootComplex::accept(const Tlp& tlp) {
+    uint32_t extra = link.jitter ? random() % (link.jitter + 1) : 0;
+    int skip, size;
+    span(tlp, skip, size);
+    if (card_tags[tlp.tag()]) violation("2.2.6.2: tag in use", tlp);
+    card_tags[tlp.tag()] = true;
+    // 2.2.5: a read of no byte is answered with one DW, as if for one byte.
+    Read read{now + link.read_latency + extra, order++, tlp, draw_fault(), tlp.address() + skip, std::max(size, 1)};
+    if (record) accesses.push_back({read.addr, (uint32_t)read.left, 0, (uint64_t)now});
+    reads.push(std::move(read));
+    stats[MAX_READS] = std::max<uint64_t>(stats[MAX_READS], reads.size());
+}
+
+void RootComplex::violation(const char* rule, const Tlp& tlp) {
+    if (stats[VIOLATIONS]++ < 100) violations.push_back(std::string(rule) + ": " + tlp.text());
+}
+
+void RootComplex::check(const Tlp& tlp) {
+    size_t size = tlp.header_dws() + (tlp.has_data() ? tlp.length_dw() : 0);
+    if (tlp.dw.size() != size) return violation("2.2.2: Length is not that of the TLP", tlp);
+    bool known = tlp.is_memory() || (tlp.is_completion() && tlp.fmt() != 1 && tlp.fmt() != 3) ||
+                 (tlp.is_message() && tlp.fmt() == 1);
+    if (!known || tlp.fmt() > 3) return violation("2.2.1: Fmt and Type", tlp);
+    if (tlp.has_data() && tlp.length_dw() * 4u > link.mps) violation("2.2.2: Max_Payload_Size", tlp);
+    if (!tlp.is_memory()) return;
+    if (tlp.requester_id() != CARD_ID) violation("2.2.6.2: not the card's ID", tlp);
+    if (tlp.fmt() & 1 && !(tlp.address() >> 32)) violation("2.2.4.1: 64-bit format below 4 GB", tlp);
+    if ((tlp.address() & 4095) + tlp.length_dw() * 4 > 4096) violation("2.2.7: crosses 4 KB", tlp);
+    if (tlp.length_dw() == 1 ? tlp.last_be() != 0 : !tlp.first_be() || !tlp.last_be())
+        violation("2.2.5: byte enables", tlp);
 }
 
 uint8_t* RootComplex::find(uint64_t addr, uint64_t len, bool write) {
@@ -97,17 +171,15 @@ uint8_t* RootComplex::find(uint64_t addr, uint64_t len, bool write) {
 
 void RootComplex::write_memory(const Tlp& tlp) {
     uint64_t addr = tlp.address();
-    int dws = tlp.length_dw();
     if (addr >= msi_base && addr < msi_end) {
         interrupts.push_back({addr, tlp.data()[0], 0});
         stats[INTERRUPTS]++;
         return;
     }
-    int skip = tlp.first_be() ? __builtin_ctz(tlp.first_be()) : 0;
-    int last = dws == 1 ? tlp.first_be() : tlp.last_be();
-    int end = 4 * dws - (last ? __builtin_clz(last << 28) : 4);
-    if (end <= skip) return;
-    uint32_t len = end - skip;
+    int skip, size;
+    span(tlp, skip, size);
+    if (size <= 0) return;
+    uint32_t len = size;
     if (record) accesses.push_back({addr + skip, len, 1, (uint64_t)now});
     uint8_t* host = find(addr + skip, len, true);
     if (!host) {
@@ -122,39 +194,41 @@ void RootComplex::write_memory(const Tlp& tlp) {
     else memcpy(host, data, len);
 }
 
-void RootComplex::complete(const Read& read) {
+void RootComplex::complete(Read read) {
     const Tlp& tlp = read.tlp;
-    int dws = tlp.length_dw(), first_be = tlp.first_be(), last_be = dws == 1 ? first_be : tlp.last_be();
-    int skip = first_be ? __builtin_ctz(first_be) : 0;
-    int end = first_be || dws > 1 ? 4 * dws - (last_be ? __builtin_clz(last_be << 28) : 0) : 1;
-    uint64_t addr = tlp.address() + skip;
-    int left = std::max(end - skip, 1);
-    if (record) accesses.push_back({addr, (uint32_t)left, 0, (uint64_t)now});
-    uint8_t* host = find(addr, left, false);
+    card_tags[tlp.tag()] = false;
+    if (read.fault == FAULT_LOST) return;
+    uint8_t* host = find(read.addr, read.left, false);
     if (!host) {
-        faults.push_back({addr, (uint32_t)left, 0, (uint64_t)now});
+        faults.push_back({read.addr, (uint32_t)read.left, 0, (uint64_t)now});
         stats[DMA_FAULTS]++;
     }
-    if (read.fault == FAULT_LOST) return;
     if (!host || read.fault == FAULT_UR || read.fault == FAULT_CA) {
         stats[CPL_DOWN]++;
-        send_down(Tlp::completion(read.fault == FAULT_CA ? 4 : 1, tlp.requester_id(), tlp.tag(), left, addr, 0));
+        send_down(Tlp::completion(read.fault == FAULT_CA ? 4 : 1, tlp.requester_id(), tlp.tag(), read.left, read.addr, 0));
         return;
     }
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    while (left > 0) {
-        int unit = link.mps;
-        if (link.split && random() % link.split == 0) unit = link.rcb;
-        int chunk = std::min<int>(left, unit - addr % unit);
-        int words = ((addr & 3) + chunk + 3) / 4;
-        Tlp cpl = Tlp::completion(0, tlp.requester_id(), tlp.tag(), left, addr & 127, words);
+    while (read.left > 0) {
+        int unit = link.split && random() % link.split == 0 ? link.rcb : link.mps;
+        int chunk = std::min<int>(read.left, unit - read.addr % unit);
+        int words = ((read.addr & 3) + chunk + 3) / 4;
+        Tlp cpl = Tlp::completion(0, tlp.requester_id(), tlp.tag(), read.left, read.addr & 127, words);
         if (read.fault == FAULT_POISON) cpl.dw[0] |= __builtin_bswap32(1u << 14);
         size_t at = cpl.dw.size();
         cpl.dw.resize(at + words);
-        memcpy((uint8_t*)(cpl.dw.data() + at) + (addr & 3), host, chunk);
+        memcpy((uint8_t*)(cpl.dw.data() + at) + (read.addr & 3), host, chunk);
         stats[CPL_DOWN]++;
         if (read.fault == FAULT_DUPLICATE) send_down(cpl);
         send_down(std::move(cpl));
-        addr += chunk; host += chunk; left -= chunk;
+        read.addr += chunk; host += chunk; read.left -= chunk;
+        if (link.split && read.left) {
+            // The rest may come later, between completions of other reads.
+            card_tags[tlp.tag()] = true;
+            read.at = now + (link.jitter ? random() % (link.jitter + 1) : 0);
+            read.order = order++;
+            reads.push(std::move(read));
+            return;
+        }
     }
 }

@@ -6,6 +6,7 @@
 #include <map>
 #include <queue>
 #include <random>
+#include <string>
 #include <vector>
 #include "tlp.h"
 
@@ -21,10 +22,12 @@ struct LinkModel {                 // shared with Python (ctypes)
 
 enum Stat {                        // in the order of Engine.STATS
     CYCLES, MRD_UP, MWR_UP, MSG_UP, CPL_DOWN, CFG_DOWN, MRD_DOWN, MWR_DOWN, CPL_UP, BYTES_UP, BYTES_DOWN, FRAMES_IN, FRAMES_OUT,
-    FRAMES_LOST, BAD_FRAMES, INTERRUPTS, DMA_FAULTS, MAX_READS, STAT_COUNT
+    FRAMES_LOST, BAD_FRAMES, INTERRUPTS, DMA_FAULTS, MAX_READS, VIOLATIONS, STAT_COUNT
 };
 
-enum Fault { NO_FAULT, FAULT_UR, FAULT_CA, FAULT_POISON, FAULT_LOST, FAULT_DUPLICATE };
+enum Fault { NO_FAULT, FAULT_UR, FAULT_CA, FAULT_POISON, FAULT_LOST, FAULT_DUPLICATE, FAULT_COUNT };
+
+const uint16_t CARD_ID = 0x0100;   // bus 1, device 0, function 0
 
 struct Region { uint64_t iova, size; uint8_t* host; bool writable; };
 struct Access { uint64_t addr; uint32_t len; uint32_t write; uint64_t cycle; };
@@ -37,16 +40,19 @@ public:
     // Host side
     int access(Tlp tlp, bool answered);                 // tag, or -1 when all are in use
     bool answered(int tag, Tlp& completion);
+    void abandon(int tag);                              // its answer, should it come, is nobody's
+    bool full() const { return down.size() >= 64; }     // the host's own requests wait
     void map(const Region& region) { regions[region.iova] = region; }
     bool unmap(uint64_t iova) { return regions.erase(iova); }
 
     // Link side, once a cycle
     bool down_ready() const { return !down.empty() && down.front().at <= now; }
     Tlp& down_front() { return down.front().tlp; }
-    void down_pop() { down.pop_front(); }
+    void down_pop() { news |= full(); down.pop_front(); }
     bool up_ready() const { return up_free - now < link.credits / link.bytes_per_cycle; }
     void up_tlp(Tlp tlp);                               // a whole TLP came from the card
     void tick();
+    void reset();                                       // the card was reset: what is under way is forgotten
     bool idle() const { return down.empty() && up.empty() && reads.empty() && outstanding == 0; }
 
     LinkModel link;
@@ -55,22 +61,29 @@ public:
     std::deque<Interrupt> interrupts;
     bool intx = false;
     bool intx_changed = false;
+    bool news = false;                                  // a request got its answer, or there is room for one
     bool record = false;
     std::vector<Access> accesses;
     std::vector<Access> faults;
     std::deque<Fault> read_faults;                      // for the next reads, in turn
+    std::array<uint32_t, FAULT_COUNT> fault_one_in{};   // of other reads one in so many, by chance; 0: none
+    std::vector<std::string> violations;                // what no card may send, the first of them
     uint64_t msi_base = 0xfee00000, msi_end = 0xfef00000;
     FILE* log = nullptr;
 
 private:
     struct Timed { double at; Tlp tlp; };
-    struct Read { double at; uint64_t order; Tlp tlp; Fault fault; };
+    struct Read { double at; uint64_t order; Tlp tlp; Fault fault; uint64_t addr; int left; };
     struct Later { bool operator()(const Read& a, const Read& b) const {
         return a.at != b.at ? a.at > b.at : a.order > b.order; } };
 
     void send_down(Tlp tlp);
     void carry_out(const Tlp& tlp);
-    void complete(const Read& read);
+    void accept(const Tlp& tlp);
+    void complete(Read read);
+    Fault draw_fault();
+    void check(const Tlp& tlp);
+    void violation(const char* rule, const Tlp& tlp);
     uint8_t* find(uint64_t addr, uint64_t len, bool write);
     void write_memory(const Tlp& tlp);
     void note(const char* way, const Tlp& tlp) { if (log) fprintf(log, "%10.0f %s %s\n", now, way, tlp.text().c_str()); }
@@ -80,7 +93,9 @@ private:
     std::priority_queue<Read, std::vector<Read>, Later> reads;
     uint64_t order = 0;
     std::map<uint64_t, Region> regions;
-    std::array<int, 256> tags{};                        // 0 free, 1 waits, 2 answered
+    enum TagState { FREE, WAITS, ANSWERED, ABANDONED };
+    std::array<TagState, 256> tags{};
+    std::array<bool, 256> card_tags{};                  // reads of the card that are not completed
     std::array<Tlp, 256> answers;
     int next_tag = 0, outstanding = 0;
     std::mt19937_64 random;

@@ -21,6 +21,7 @@ struct Tlp {
     int last_be() const { return header(1) >> 4 & 15; }
     int tag() const { return (is_completion() ? header(2) : header(1)) >> 8 & 255; }
     int requester_id() const { return (is_completion() ? header(2) : header(1)) >> 16; }
+    int completer_id() const { return header(1) >> 16; }
     uint64_t address() const { return fmt() & 1 ? (uint64_t)header(2) << 32 | (header(3) & ~3u) : header(2) & ~3u; }
     int status() const { return header(1) >> 13 & 7; }
     int byte_count() const { int n = header(1) & 4095; return n ? n : 4096; }
