@@ -63,13 +63,13 @@ def demo(
 def test(
     context: typer.Context,
     level: Annotated[Optional[list[Level]], typer.Option(help="Only tests of this level; may be given more than once. "
-                                                              "Default: all.")] = None,
+                                                              "Default: unit.")] = None,
 ):
     """Run the tests. What is not an option here goes to pytest, such as -k NAME or -x."""
     if importlib.util.find_spec("pytest") is None:
         raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
     root = Path(__file__).resolve().parents[1]
-    folders = [root / "tests" / name for one in (level or Level) for name in LEVEL_FOLDERS[one]]
+    folders = [root / "tests" / name for one in (level or [Level.UNIT]) for name in LEVEL_FOLDERS[one]]
     folders = [str(folder) for folder in folders if any(folder.rglob("test_*.py"))]
     if not folders:
         raise typer.BadParameter("no tests of this level")
