@@ -2,12 +2,14 @@
 
 from bisect import bisect_right
 from contextlib import closing
+from functools import cache
 
 import pytest
 
 from ringnic.hdl.spec.virtio import Status
 from ringnic.host.driver import VirtioNet
 from ringnic.sim.bus import EngineBus
+from ringnic.sim.engine import engine as module
 
 LIMIT = 400_000  # cycles; whatever takes longer hangs
 
@@ -39,7 +41,12 @@ class Rig:
 
     def open(self, features, **options):
         self.net = VirtioNet.open(self.bus, features, **options)
+        assert self.net.transport.status & Status.DRIVER_OK  # a read pushes the posted writes: the card is live
         return self.net
+
+    def restart(self):
+        self.net.restart()
+        assert self.net.transport.status & Status.DRIVER_OK
 
     def until(self, done, what, limit=LIMIT):
         """Run until ``done()``, in bounded time."""
@@ -167,14 +174,22 @@ class Rig:
         self.bus.run(2000)
         self.reset(flr)
         self.wire()
-        self.net.restart()
+        self.restart()
         self.works()
         self.check_dma()
 
 
+@pytest.fixture(scope="session")
+def make_engine():
+    """Engine by width. Elaborating and hashing a design takes seconds, and all tests have the same two."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "RingNIC", cache(module.RingNIC))
+        patch.setattr(module, "build", cache(module.build))
+        yield lambda width: module.Engine(width=width)
+
+
 @pytest.fixture(params=[64, 128], ids=lambda width: f"width{width}")
-def rig(request):
+def rig(request, make_engine):
     """A card fresh from power-on, of each datapath width."""
-    engine = pytest.importorskip("ringnic.sim.engine.engine")
-    with closing(engine.Engine(width=request.param)) as card:
+    with closing(make_engine(request.param)) as card:
         yield Rig(card)

@@ -276,7 +276,7 @@ def test_kicks_before_driver_ok(rig):
         rig.bus.bar_write(BAR_INDEX, NOTIFY_OFFSET + NOTIFY_MULTIPLIER * queue, 2, queue)
     rig.bus.run(2000)
     rig.check_dma()
-    net.restart()
+    rig.restart()
     rig.works()
     rig.check_dma()
 

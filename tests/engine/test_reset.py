@@ -29,7 +29,7 @@ def test_reset_under_load(rig, rng, flr):
         rig.reset(flr)
         assert rig.engine.run_until(idle=True, limit=LIMIT) < LIMIT  # what is on the wire passes by
         rig.wire()
-        net.restart()
+        rig.restart()
     rig.works()
     rig.check_dma()
 
@@ -40,7 +40,7 @@ def test_reset_of_an_idle_card(rig, flr):
     for _ in range(3):
         rig.reset(flr)
         rig.reset(flr)
-        net.restart()
+        rig.restart()
         rig.works()
     rig.check_dma()
 
@@ -70,5 +70,5 @@ def test_counters_survive_a_reset(rig, flr):
     net = rig.open(FEATURES)
     rig.works()
     rig.reset(flr)
-    net.restart()
+    rig.restart()
     assert net.counters()["tx_frames"] == 20 and net.counters()["rx_frames"] == 20
