@@ -1,0 +1,265 @@
+"""GMII MAC: what is on the wire, what comes from it, at any ratio of the clocks."""
+
+import zlib
+
+import pytest
+from amaranth.sim import Simulator
+
+from ringnic.hdl.mac.gmii import Gmii
+
+GMII_PERIOD = 8e-9
+PREAMBLE = b"\x55" * 7 + b"\xd5"
+PAUSE = bytes.fromhex("0180c2000001") + bytes(6) + b"\x88\x08\x00\x01"
+
+
+def with_fcs(frame):
+    return frame + zlib.crc32(frame).to_bytes(4, "little")
+
+
+def on_wire(frame):
+    return PREAMBLE + with_fcs(frame.ljust(60, b"\0"))
+
+
+class Bench:
+    """A MAC with both its sides recorded."""
+    def __init__(self, width=64, sync_period=GMII_PERIOD, ready=None, **kwargs):
+        self.dut = Gmii(width=width, **kwargs)
+        self.lanes = width // 8
+        self.ready = ready or (lambda: True)
+        self.wire = []                 # (frame with preamble, TX_ER seen, idle clocks before it)
+        self.frames = []               # (frame, error)
+        self.events = {name: 0 for name, _ in self.dut.events.shape()}
+        self.sim = Simulator(self.dut)
+        self.sim.add_clock(sync_period)
+        self.sim.add_clock(GMII_PERIOD, domain="gmii_tx", phase=1.3e-9)
+        self.sim.add_clock(GMII_PERIOD * 1.0001, domain="gmii_rx", phase=2.9e-9)
+        for monitor in (self._wire, self._frames, self._events):
+            self.sim.add_testbench(monitor, background=True)
+
+    async def _wire(self, ctx):
+        frame, error, idle = b"", 0, 0
+        dut = self.dut
+        async for _, _, enable, value, bad in ctx.tick("gmii_tx").sample(dut.gmii_tx_en, dut.gmii_txd, dut.gmii_tx_er):
+            if enable:
+                frame += bytes([value])
+                error |= bad
+            elif frame:
+                self.wire.append((frame, error, idle))
+                frame, error, idle = b"", 0, 1
+            else:
+                idle += 1
+
+    async def _frames(self, ctx):
+        frame, p = b"", self.dut.o.p
+        while True:
+            ctx.set(self.dut.o.ready, self.ready())
+            _, _, taken, value, count, last, error = await ctx.tick().sample(
+                self.dut.o.valid & self.dut.o.ready, p.data, p.count, p.last, p.error)
+            if taken:
+                frame += value.to_bytes(self.lanes, "little")[:count]
+                if last:
+                    self.frames.append((frame, error))
+                    frame = b""
+
+    async def _events(self, ctx):
+        names = list(self.events)
+        async for _, _, *strobes in ctx.tick().sample(*(self.dut.events[name] for name in names)):
+            for name, strobe in zip(names, strobes):
+                self.events[name] += strobe
+
+    async def _watchdog(self, ctx):
+        for _ in range(20000):
+            await ctx.tick("gmii_tx")
+        raise TimeoutError
+
+    async def send(self, ctx, frame):
+        for at in range(0, len(frame), self.lanes):
+            chunk = frame[at:at + self.lanes]
+            ctx.set(self.dut.i.p, {"data": int.from_bytes(chunk, "little"), "count": len(chunk),
+                                   "last": at + self.lanes >= len(frame), "error": 0})
+            ctx.set(self.dut.i.valid, 1)
+            await ctx.tick().until(self.dut.i.ready)
+        ctx.set(self.dut.i.valid, 0)
+
+    async def receive(self, ctx, raw, gap=12, error_at=None):
+        for k, value in enumerate(raw):
+            ctx.set(self.dut.gmii_rxd, value)
+            ctx.set(self.dut.gmii_rx_dv, 1)
+            ctx.set(self.dut.gmii_rx_er, k == error_at)
+            await ctx.tick("gmii_rx")
+        ctx.set(self.dut.gmii_rx_dv, 0)
+        ctx.set(self.dut.gmii_rx_er, 0)
+        await ctx.tick("gmii_rx").repeat(gap)
+
+    def run(self, bench):
+        async def main(ctx):
+            await bench(ctx)
+        self.sim.add_testbench(main)
+        self.sim.add_testbench(self._watchdog, background=True)
+        self.sim.run()
+
+    def good(self):
+        return [frame for frame, error in self.frames if not error]
+
+
+# The last: a core as slow as its width allows, 64 bits for 8 GMII clocks.
+@pytest.mark.parametrize("width, ratio", [(64, 1), (128, 1), (32, 1), (64, 0.5), (64, 2.1), (128, 7.7), (64, 7.9)])
+def test_transmit(width, ratio, rng):
+    bench = Bench(width, GMII_PERIOD * ratio)
+    frames = [rng.randbytes(n) for n in (14, 59, 60, 61, 64, 65, 15, 60, 60, 300, 16)]
+
+    async def main(ctx):
+        for k, frame in enumerate(frames):
+            if k == 3:
+                await ctx.tick().repeat(60)
+            await bench.send(ctx, frame)
+        await ctx.tick("gmii_tx").repeat(2000)
+
+    bench.run(main)
+    assert [raw for raw, _, _ in bench.wire] == [on_wire(frame) for frame in frames]
+    assert not any(error for _, error, _ in bench.wire)
+    assert all(idle >= 12 for _, _, idle in bench.wire)
+    assert bench.events.pop("mac_tx_frames") == len(frames)
+    assert not any(bench.events.values())
+
+
+def test_transmit_at_line_rate(rng):
+    bench = Bench()
+
+    async def main(ctx):
+        for _ in range(20):
+            await bench.send(ctx, rng.randbytes(60))
+        await ctx.tick().repeat(1000)
+
+    bench.run(main)
+    assert [idle for _, _, idle in bench.wire[1:]] == [12] * 19
+
+
+def test_transmit_spoils_a_frame_that_pauses(rng):
+    bench = Bench()
+    late, good = rng.randbytes(200), rng.randbytes(70)
+
+    async def main(ctx):
+        dut = bench.dut
+        for at in range(0, 200, 8):
+            ctx.set(dut.i.p, {"data": int.from_bytes(late[at:at + 8], "little"), "count": 8, "last": at == 192, "error": 0})
+            ctx.set(dut.i.valid, 1)
+            await ctx.tick().until(dut.i.ready)
+            if at == 80:
+                ctx.set(dut.i.valid, 0)
+                await ctx.tick().repeat(300)
+        await bench.send(ctx, good)
+        await ctx.tick().repeat(500)
+
+    bench.run(main)
+    assert [error for _, error, _ in bench.wire] == [1, 0]
+    assert bench.wire[1][0] == on_wire(good)
+
+
+@pytest.mark.parametrize("width, ratio", [(64, 1), (128, 1), (32, 2), (64, 0.5), (128, 7), (64, 7)])
+def test_receive(width, ratio, rng):
+    bench = Bench(width, GMII_PERIOD * ratio)
+    frames = [rng.randbytes(n) for n in (60, 61, 62, 63, 64, 65, 66, 67, 68, 75, 76, 77, 60, 500)]
+
+    async def main(ctx):
+        for k, frame in enumerate(frames):
+            await bench.receive(ctx, PREAMBLE[k % 7:] + with_fcs(frame), gap=12 if k % 2 else 5)
+        await ctx.tick().repeat(50)
+
+    bench.run(main)
+    assert bench.frames == [(frame, 0) for frame in frames]
+    assert not any(bench.events.values())
+
+
+def test_receive_judges(rng):
+    bench = Bench(max_frame=200)
+    good, vast, longest = rng.randbytes(60), rng.randbytes(197), rng.randbytes(196)
+    flipped = bytearray(with_fcs(good))
+    flipped[17] ^= 4
+
+    async def main(ctx):
+        for raw in (with_fcs(good), bytes(flipped), with_fcs(good), with_fcs(good[:59]), b"", b"\x01", b"abcd", b"abcde",
+                    with_fcs(vast), with_fcs(longest), with_fcs(rng.randbytes(500))):
+            await bench.receive(ctx, PREAMBLE + raw)
+        await bench.receive(ctx, PREAMBLE + with_fcs(good), error_at=30)
+        await bench.receive(ctx, b"\x55\x55\x12\xd5" + with_fcs(good))      # no start
+        await bench.receive(ctx, b"\x55" * 20)
+        await bench.receive(ctx, PREAMBLE + with_fcs(good))
+        await ctx.tick().repeat(50)
+
+    bench.run(main)
+    assert bench.good() == [good, good, longest, good]
+    assert bench.events == {"mac_rx_bad_fcs": 2, "mac_rx_runt": 5, "mac_rx_giant": 2, "mac_rx_overflow": 0,
+                            "mac_rx_pause": 0, "mac_tx_frames": 0}
+
+
+def test_receive_overflow_spoils_the_frame_only(rng):
+    open_ = [False]
+    bench = Bench(ready=lambda: open_[0])
+    frames = [rng.randbytes(n) for n in (100, 400, 80)]
+
+    async def main(ctx):
+        await bench.receive(ctx, PREAMBLE + with_fcs(frames[0]))
+        await bench.receive(ctx, PREAMBLE + with_fcs(frames[1]))
+        open_[0] = True
+        await ctx.tick().repeat(60)
+        await bench.receive(ctx, PREAMBLE + with_fcs(frames[2]))
+        await ctx.tick().repeat(60)
+
+    bench.run(main)
+    assert bench.good() == [frames[0], frames[2]]
+    assert bench.events["mac_rx_overflow"] == 1 and bench.events["mac_rx_bad_fcs"] == 0
+
+
+@pytest.mark.parametrize("quanta", [1, 9])
+def test_pause_is_obeyed(quanta, rng):
+    bench = Bench()
+    pause = (PAUSE + quanta.to_bytes(2, "big")).ljust(60, b"\0")
+
+    async def main(ctx):
+        await bench.receive(ctx, PREAMBLE + with_fcs(pause))
+        for _ in range(3):
+            await bench.send(ctx, rng.randbytes(60))
+        await ctx.tick().repeat(64 * quanta + 700)
+
+    bench.run(main)
+    assert bench.good() == [] and bench.events["mac_rx_pause"] == 1
+    assert len(bench.wire) == 3
+    # The pause began a little before the first frame was offered; what was sent was sent after it.
+    idle = bench.wire[0][2] - (8 + 64)
+    assert 64 * quanta <= idle <= 64 * quanta + 60
+
+
+def test_pause_is_lifted_and_never_cuts_a_frame(rng):
+    bench = Bench()
+    frame, waits = rng.randbytes(400), rng.randbytes(200)      # what waits fits the FIFO
+
+    async def main(ctx):
+        await bench.send(ctx, frame)
+        await bench.receive(ctx, PREAMBLE + with_fcs((PAUSE + b"\xff\xff").ljust(60, b"\0")))
+        await ctx.tick().repeat(600)
+        await bench.send(ctx, waits)
+        await ctx.tick().repeat(600)
+        assert [raw for raw, _, _ in bench.wire] == [on_wire(frame)]
+        await bench.receive(ctx, PREAMBLE + with_fcs((PAUSE + b"\0\0").ljust(60, b"\0")))
+        await ctx.tick().repeat(600)
+
+    bench.run(main)
+    assert [(raw, error) for raw, error, _ in bench.wire] == [(on_wire(frame), 0), (on_wire(waits), 0)]
+
+
+def test_what_is_no_pause_is_delivered(rng):
+    bench = Bench()
+    near = [bytes.fromhex("0180c2000001") + bytes(6) + b"\x88\x08\x00\x02", bytes.fromhex("0180c2000002") + PAUSE[6:],
+            PAUSE[:12] + b"\x88\x09\x00\x01"]
+    near = [(frame + b"\xff\xff").ljust(60, b"\0") for frame in near]
+
+    async def main(ctx):
+        for frame in near:
+            await bench.receive(ctx, PREAMBLE + with_fcs(frame))
+        await bench.receive(ctx, PREAMBLE + with_fcs((PAUSE + b"\xff\xff").ljust(60, b"\0"))[:-1] + b"\0")  # bad FCS
+        await bench.send(ctx, near[0])
+        await ctx.tick().repeat(300)
+
+    bench.run(main)
+    assert bench.good() == near and len(bench.wire) == 1 and bench.events["mac_rx_pause"] == 0
