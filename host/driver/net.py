@@ -94,8 +94,9 @@ class VirtioNet:
         self.tx_memory.free()
         self.rx_memory.free()
 
-    def restart(self):
-        """Go live again after :meth:`reset` or :meth:`flr`."""
+    def restart(self, **options):
+        """Go live again after :meth:`reset` or :meth:`flr`, with options as before but for these."""
+        self._options |= options
         self._start(**self._options)
 
     # Transmit (5.1.6.2).

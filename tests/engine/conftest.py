@@ -44,8 +44,8 @@ class Rig:
         assert self.net.transport.status & Status.DRIVER_OK  # a read pushes the posted writes: the card is live
         return self.net
 
-    def restart(self):
-        self.net.restart()
+    def restart(self, **options):
+        self.net.restart(**options)
         assert self.net.transport.status & Status.DRIVER_OK
 
     def until(self, done, what, limit=LIMIT):
@@ -174,7 +174,7 @@ class Rig:
         self.bus.run(2000)
         self.reset(flr)
         self.wire()
-        self.restart()
+        self.restart(fill=True)
         self.works()
         self.check_dma()
 
