@@ -8,17 +8,22 @@ from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ...hdl.spec.pcie import Cfg
 from .qemu import vfio_user_device
 
-__all__ = ["DROPS", "rtl_card"]
+__all__ = ["CardError", "DROPS", "rtl_card"]
 
 # The demo's card, as a board would have it: a 64-bit datapath, a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
 WIDTH = 64
 LINK_GEN, LINK_LANES = 2, 4
+LINK_NAME = f"PCIe {LINK_GEN}.0 x{LINK_LANES}"
 GMII_RATIO = 1  # GMII clock periods in one of the core clock: both run at 125 MHz
 
 # Packets lost between driver and wire. Those that come while no driver is there are not: nobody missed them.
 DROPS = ("tx_dropped", "rx_dropped_no_buffer", "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow",
          "frames_lost", "bad_frames")
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down")
+
+
+class CardError(Exception):
+    """The card's model could not be made; the message says why."""
 
 
 class _RtlCard:
@@ -55,6 +60,7 @@ class _RtlCard:
 
     def fill(self, report):
         stats = self._engine.stats()
+        report.link = LINK_NAME
         report.cycles = stats["cycles"]
         report.cycles_per_second = stats["cycles"] / stats["busy_seconds"] if stats["busy_seconds"] else None
         counters = {**stats, **self._counters()}
@@ -75,12 +81,18 @@ def rtl_card(socket_path, *, seed, wave, tlp, update):
     are files to write signals and PCIe packets to, or None.
     """
     # Imported here: nothing else of the host's needs a simulator.
+    from ...sim.engine.build import BuildError
     from ...sim.engine.engine import Engine, Link
     from ...sim.vfio_user.server import EngineDevice, Server
 
-    update(f"{WIDTH}-bit datapath, GMII, PCIe {LINK_GEN}.0 x{LINK_LANES}")
+    update("about a minute the first time")
     link = Link(gen=LINK_GEN, lanes=LINK_LANES, jitter_ns=100, seed=seed)
-    with Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, link=link, trace=wave, tlp_log=tlp) as engine:
+    try:
+        engine = Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, link=link, trace=wave, tlp_log=tlp)
+    except BuildError as error:
+        raise CardError(str(error)) from None
+    with engine:
+        update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
         engine.start()
         with Server(str(socket_path), EngineDevice(engine)):
             yield _RtlCard(engine, socket_path)

@@ -2,7 +2,8 @@
 # The guest's first and only process: loads the stock drivers, then does what the host says over the serial console.
 #
 # Protocol, one line each: the guest says "@@ ready"; the host sends "NUMBER COMMAND"; the guest runs COMMAND, whose
-# output goes to the console as it comes, and says "@@ NUMBER STATUS". Kernel parameter ringnic.shell: a person instead.
+# output goes to the console as it comes, and says "@@ NUMBER STATUS". Kernel parameter ringnic.shell: a person instead,
+# with the address of ringnic.address=ADDRESS/LENGTH or one by DHCP.
 
 /bin/busybox mkdir -p /bin /sbin /usr/bin /usr/sbin
 /bin/busybox --install -s
@@ -18,7 +19,13 @@ for module in /modules/*.ko; do
 done
 
 if grep -qw ringnic.shell /proc/cmdline; then
-	ip link set eth0 up && udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n
+	ip link set eth0 up
+	address=$(sed -n 's/.*ringnic.address=\([^ ]*\).*/\1/p' /proc/cmdline)
+	if [ -n "$address" ]; then
+		ip addr add "$address" dev eth0
+	else
+		udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n
+	fi
 	echo "This guest's eth0 is RingNIC. Leave with: exit (or Ctrl-A X)"
 	setsid cttyhack sh
 	poweroff -f

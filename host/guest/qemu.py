@@ -120,20 +120,19 @@ class Guest:
 
 
 @contextmanager
-def start_guest(qemu, kernel, initramfs, device, **options):
+def start_guest(qemu, kernel, initramfs, device, *, pass_fds=(), **options):
     """Yield a :class:`Guest` that has been started but not waited for; it ends with the block.
 
-    ``device`` are QEMU options, ``options`` those of :func:`command_line` and ``pass_fds``.
+    ``device`` are QEMU options, ``pass_fds`` files it inherits, ``options`` those of :func:`command_line`.
     """
-    fds = options.pop("pass_fds", ())
     with tempfile.TemporaryFile("w+") as errors:
         argv = command_line(qemu, kernel, initramfs, device, **options)
-        with child(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, pass_fds=fds,
+        with child(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, pass_fds=pass_fds,
                    start_new_session=True) as process:
             yield Guest(process, errors)
 
 
-def run_shell(qemu, kernel, initramfs, device, **options):
+def run_shell(qemu, kernel, initramfs, device, *, pass_fds=(), **options):
     """Give the terminal to a guest until it ends; return QEMU's exit status."""
-    with child(command_line(qemu, kernel, initramfs, device, shell=True, **options)) as process:
+    with child(command_line(qemu, kernel, initramfs, device, shell=True, **options), pass_fds=pass_fds) as process:
         return process.wait()

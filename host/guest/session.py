@@ -10,7 +10,7 @@ from rich.console import Console
 
 from .assets import AssetError, find_kernel, find_qemu, find_tools
 from .cable import plugged
-from .card import rtl_card
+from .card import CardError, rtl_card
 from .demo import Steps, guest_steps
 from .initramfs import build_initramfs
 from .network import GATEWAY, Pcap, open_tap, tap_addresses, user_network
@@ -66,7 +66,8 @@ def _run(options, console, report, card, stack):
     stack.enter_context(plugged(device, network))
     machine = (qemu, kernel, initramfs, device.qemu_options)
     if options.shell:
-        return run_shell(*machine, accel=options.accel)
+        append = f"ringnic.address={addresses['lease']}" if "lease" in addresses else ""
+        return run_shell(*machine, accel=options.accel, append=append, pass_fds=device.pass_fds)
     guest = stack.enter_context(start_guest(*machine, accel=options.accel, pass_fds=device.pass_fds))
     try:
         guest_steps(guest, report, steps, seed=options.seed, size=options.size, **addresses)
@@ -89,7 +90,7 @@ def run_demo(options, card=rtl_card):
     try:
         with ends_as_exceptions(), ExitStack() as stack:
             status = _run(options, console, report, card, stack)
-    except (AssetError, GuestError, OSError) as error:
+    except (AssetError, GuestError, CardError, OSError) as error:
         report.failed.append(str(error).partition("\n")[0])
         console.print(f"[red]{type(error).__name__}[/]: ", end="")
         console.print(str(error), markup=False, highlight=False)

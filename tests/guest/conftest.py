@@ -19,10 +19,12 @@ class ReferenceCard:
         report.counters = {"drops": 0}
 
 
+@contextmanager
+def make_reference_card(_socket_path, *, seed, wave, tlp, update):
+    with socket_network() as (network, theirs):
+        yield ReferenceCard(network, theirs)
+
+
 @pytest.fixture
 def reference_card():
-    @contextmanager
-    def make(_socket_path, *, seed, wave, tlp, update):
-        with socket_network() as (network, theirs):
-            yield ReferenceCard(network, theirs)
-    return make
+    return make_reference_card

@@ -84,14 +84,23 @@ def test_a_dead_card_is_a_failure_that_says_so(tmp_path, reference_card):
     assert "udhcpc" in json.loads(report.read_text())["failed"][0]
 
 
+INTERRUPTED = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("cards", {conftest!r})
+cards = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cards)
+from ringnic.host.guest.card import rtl_card
+from ringnic.host.guest.session import DemoOptions, run_demo
+reference_card = cards.make_reference_card
+sys.exit(run_demo(DemoOptions(size=64 << 20), {card}))
+"""
+
+
+@pytest.mark.parametrize("card", ["reference_card", "rtl_card"])
+@pytest.mark.parametrize("until", ["✓ Boot", "✓ Ping"])
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-@pytest.mark.parametrize("until", ["✓ Boot", "✓ Address"])
-def test_interrupted_runs_leave_nothing(number, status, until, tmp_path):
-    program = ("import importlib.util, sys\n"
-               f"spec = importlib.util.spec_from_file_location('cards', {str(Path(__file__).with_name('conftest.py'))!r})\n"
-               "cards = importlib.util.module_from_spec(spec); spec.loader.exec_module(cards)\n"
-               "from ringnic.host.guest.session import DemoOptions, run_demo\n"
-               "sys.exit(run_demo(DemoOptions(size=64 << 20), cards.reference_card.__wrapped__()))\n")
+def test_interrupted_runs_leave_nothing(number, status, until, card, tmp_path):
+    program = INTERRUPTED.format(conftest=str(Path(__file__).with_name("conftest.py")), card=card)
     run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     try:
         for line in run.stdout:

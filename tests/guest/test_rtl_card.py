@@ -1,0 +1,37 @@
+"""The product's promise: stock kernels, their own drivers, and the RTL as their network card."""
+
+import json
+import re
+
+import pytest
+from scapy.utils import RawPcapReader
+
+from ringnic.host.guest.session import DemoOptions, run_demo
+
+
+@pytest.mark.parametrize("kernel, seed", [("6.1", 1), ("6.12", 2)])
+def test_stock_guest_uses_the_card(kernel, seed, tmp_path):
+    report, pcap, tlp = (tmp_path / name for name in ("report.json", "cable.pcap", "link.txt"))
+    options = DemoOptions(report=report, pcap=pcap, tlp=tlp, kernel=kernel, seed=seed, size=1 << 20)
+    assert run_demo(options) == 0
+    found = json.loads(report.read_text())
+    assert found["ok"] and found["failed"] == []
+    assert found["kernel"].startswith(kernel + ".")
+    assert (found["driver"], found["pci_id"]) == ("virtio_net", "1af4:1041")
+    assert found["ping_lost"] == 0 and found["sha256_ok"]
+    # The card's own counters tell of the same frames as the wire.
+    assert found["tx_frames"] == found["mac_tx_frames"] == found["packets_tx"] > 100
+    assert found["rx_frames"] + found["rx_dropped_down"] == found["packets_rx"] > 100
+    assert found["kicks"] > 0 and found["notifications"] > 0 and found["interrupts"] > 0
+    assert found["drops"] == 0
+    for name in ("queue_errors", "dma_faults", "dma_read_errors", "dma_timeouts", "cpl_unexpected", "tlps_malformed"):
+        assert found[name] == 0, name
+    with RawPcapReader(str(pcap)) as reader:
+        assert abs(sum(1 for _ in reader) - found["packets_tx"] - found["packets_rx"]) <= 8  # some may be on their way
+    assert len(re.findall(r"(?m)^", tlp.read_text())) > found["packets_tx"]
+
+
+def test_waveform(tmp_path):
+    wave = tmp_path / "wave.fst"
+    assert run_demo(DemoOptions(wave=wave, size=1 << 17)) == 0
+    assert wave.stat().st_size > 100_000
