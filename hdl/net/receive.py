@@ -90,7 +90,6 @@ class Receive(wiring.Component):
         available = self.buffers.available[queue]
         need, capacity = Signal(17), Signal(17)
         first, tail = Signal(range(2 * self.max_segments)), Signal(range(2 * self.max_segments))
-        # Frames in jobs hold at most ``max_segments`` each, and there is a single one while another is provided for.
         count, chains = Signal(range(self.max_segments + 1)), Signal(16)
         length = Signal(33)
         late, full = Signal(), Signal()
@@ -116,8 +115,8 @@ class Receive(wiring.Component):
                 with m.If(frames.o_len.valid & ~self.enable):
                     m.d.comb += self.events.rx_dropped_down.eq(jobs.i.ready)
                     self._finish(m, frames, jobs, drop=True)
-                # One job at most waits, so the segments of two frames are all there are.
-                with m.Elif(frames.o_len.valid & ~jobs.o.valid):
+                # One frame is written while another is provided for: the segments of two are all there are.
+                with m.Elif(frames.o_len.valid & (jobs.level < 2)):
                     m.next = "WAIT"
             with m.State("WAIT"):
                 with m.If(~self.enable):
@@ -223,6 +222,9 @@ class Receive(wiring.Component):
         chains = Signal(16)
         segment = seg_r.data
         last_chain = Signal()
+        follows = Signal()                                 # another frame has its buffers, or can have them at once
+        with m.If(~used.valid):
+            m.d.sync += follows.eq((jobs.level > 1) | (frames.o_len.valid & self.buffers.available[self.queues[0]]))
         request, payload = self.write.req, self.write.data
         m.d.comb += [
             seg_r.addr.eq(place),
@@ -239,8 +241,7 @@ class Receive(wiring.Component):
             used.p.id.eq(segment.id),
             used.p.len.eq(written),
             used.p.more.eq(~last_chain),
-            # Nothing else in hand: no frame waits behind this one.
-            used.p.flush.eq(last_chain & ~frames.o_len.valid),
+            used.p.flush.eq(last_chain & ~follows),
             self.busy.eq(jobs.o.valid | frames.o_len.valid | (frames.free != self.depth)),
         ]
         with m.FSM(name="deliver"):

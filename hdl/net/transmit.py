@@ -109,13 +109,14 @@ class Transmit(wiring.Component):
         sum_, bad, reads, asks = Signal(33), Signal(), Signal(), Signal()
         beats, reserved, released = Signal(range(self.depth + 1)), Signal(range(self.depth + 1)), Signal()
         fits = Signal()
+        up, offered = Signal(), Signal()       # a read that was offered stays, whatever changes meanwhile
         entry = order.i.p
         m.d.comb += [
             sum_.eq(total + segment.p.len),
-            bad.eq(drop | segment.p.write | (sum_ > longest) | ~self.link_up),
+            bad.eq(drop | segment.p.write | (sum_ > longest) | ~up),
             reads.eq(~bad & (segment.p.len != 0) & ~segment.p.error),
             beats.eq((segment.p.len >> lane_bits) + 2),
-            fits.eq(reserved + beats <= frames.free),
+            fits.eq(offered | (reserved + beats <= frames.free)),
             entry.queue.eq(segment.p.queue),
             entry.id.eq(segment.p.id),
             entry.has_read.eq(reads),
@@ -126,6 +127,9 @@ class Transmit(wiring.Component):
             self.read.req.p.addr.eq(segment.p.addr),
             self.read.req.p.len.eq(segment.p.len),
         ]
+        m.d.sync += offered.eq(self.read.req.valid & ~self.read.req.ready)
+        with m.If(~self.read.req.valid | self.read.req.ready):
+            m.d.sync += up.eq(self.link_up)
         with m.If(reads):
             m.d.comb += [
                 self.read.req.valid.eq(segment.valid & order.i.ready & fits),
@@ -152,7 +156,8 @@ class Transmit(wiring.Component):
         header = Signal(range(VIRTIO_NET_HDR_SIZE + 1), init=VIRTIO_NET_HDR_SIZE)  # bytes of it still to come
         cut = Signal(range(VIRTIO_NET_HDR_SIZE + 1))
         failed, ends, spoilt = Signal(), Signal(), Signal()
-        m.submodules.back = back = Queue(data.StructLayout({"queue": 16, "id": 16}), 4)
+        # Room for every chain in hand: what has been read never waits for the used ring.
+        m.submodules.back = back = Queue(data.StructLayout({"queue": 16, "id": 16}), self.max_chains)
         m.d.comb += [
             cut.eq(Mux(header < beat.p.count, header, beat.p.count)),
             spoilt.eq(now.drop | now.lost | failed | (now.has_read & beat.p.error)),
@@ -160,8 +165,8 @@ class Transmit(wiring.Component):
             packer.i.p.count.eq(Mux(now.has_read, beat.p.count - cut, 0)),
             packer.i.p.last.eq(now.last & (~now.has_read | beat.p.last)),
             packer.i.p.error.eq(spoilt),
-            packer.i.valid.eq(order.o.valid & (beat.valid | ~now.has_read) & back.i.ready),
-            beat.ready.eq(order.o.valid & now.has_read & packer.i.ready & back.i.ready),
+            packer.i.valid.eq(order.o.valid & (beat.valid | ~now.has_read)),
+            beat.ready.eq(order.o.valid & now.has_read & packer.i.ready),
             ends.eq(packer.i.valid & packer.i.ready & packer.i.p.last),
             released.eq(beat.valid & beat.ready & beat.p.last),
             order.o.ready.eq(ends | released),

@@ -103,7 +103,7 @@ class Bench:
 
 
 # The last: a core as slow as its width allows, 64 bits for 8 GMII clocks.
-@pytest.mark.parametrize("width, ratio", [(64, 1), (128, 1), (32, 1), (64, 0.5), (64, 2.1), (128, 7.7), (64, 7.9)])
+@pytest.mark.parametrize("width, ratio", [(64, 1), (32, 1), (128, 7.7), (64, 7.9)])
 def test_transmit(width, ratio, rng):
     bench = Bench(width, GMII_PERIOD * ratio)
     frames = [rng.randbytes(n) for n in (14, 59, 60, 61, 64, 65, 15, 60, 60, 300, 16)]
@@ -156,7 +156,7 @@ def test_transmit_spoils_a_frame_that_pauses(rng):
     assert bench.wire[1][0] == on_wire(good)
 
 
-@pytest.mark.parametrize("width, ratio", [(64, 1), (128, 1), (32, 2), (64, 0.5), (128, 7), (64, 7)])
+@pytest.mark.parametrize("width, ratio", [(128, 1), (32, 2), (64, 0.5), (64, 7)])
 def test_receive(width, ratio, rng):
     bench = Bench(width, GMII_PERIOD * ratio)
     frames = [rng.randbytes(n) for n in (60, 61, 62, 63, 64, 65, 66, 67, 68, 75, 76, 77, 60, 500)]

@@ -1,0 +1,314 @@
+"""Receive: frames to chains, few or many, with and without MRG_RXBUF."""
+
+import pytest
+from amaranth.sim import Simulator
+
+from ringnic.hdl.lib.buffers import TakeOp
+from ringnic.hdl.net.receive import Receive
+
+HEADER = 12
+
+
+async def accepted(ctx, port):
+    """Wait for the transfer; unlike ``until`` it may be abandoned when the simulation ends."""
+    while not (await ctx.tick().sample(port.ready))[2]:
+        pass
+
+
+class Bench:
+    """The engine with one receive queue (0), host memory behind the write port, and a wire."""
+    def __init__(self, rng, *, width=64, busy=1.0, depth=512, max_segments=64):
+        self.rng, self.width, self.busy = rng, width, busy
+        self.dut = Receive(width=width, num_queues=2, queues=[0], depth=depth, max_segments=max_segments)
+        self.chains, self.taken, self.committed = [], 0, 0   # every chain ever posted; how far the device is
+        self.frames, self.segments = [], []
+        self.memory = {}                                     # byte address to byte
+        self.unfinished = 0                                  # writes accepted but not yet complete
+        self.used, self.cycle, self.stopped = [], 0, False
+        self.events = {name: 0 for name, _ in self.dut.events.shape()}
+        self.next_addr = 0x2_0000_0000
+
+    def post(self, sizes, *, read=(), error=False):
+        id, segments = len(self.chains) ^ 0x55, []
+        for k, size in enumerate(sizes):
+            last = k == len(sizes) - 1
+            segments.append({"queue": 0, "id": id, "addr": self.next_addr, "len": size, "write": k not in read,
+                             "last": last, "error": error and last})
+            self.next_addr += min(size, 70000) + self.rng.randrange(1, 64)
+        self.chains.append(segments)
+
+    def idle(self):
+        return self.rng.random() > self.busy
+
+    async def takes(self, ctx):
+        take, p = self.dut.buffers.take, self.dut.buffers.take.p
+        while True:
+            ctx.set(self.dut.buffers.available, int(self.taken < len(self.chains) and not self.stopped))
+            ctx.set(take.ready, not self.idle())
+            _, _, taken, op, queue = await ctx.tick().sample(take.valid & take.ready, p.op, p.queue)
+            self.cycle += 1
+            if taken and op == TakeOp.TAKE:
+                assert queue == 0
+                chain = self.chains[self.taken]
+                self.segments += chain
+                self.stopped |= chain[-1]["error"]
+                self.taken += 1
+            elif taken and op == TakeOp.COMMIT:
+                self.committed = self.taken
+            elif taken:
+                assert not self.segments
+                self.taken = self.committed
+
+    async def give_segments(self, ctx):
+        port = self.dut.buffers.segment
+        while True:
+            if not self.segments or self.idle():
+                await ctx.tick()
+                continue
+            ctx.set(port.p, self.segments.pop(0))
+            ctx.set(port.valid, 1)
+            await accepted(ctx, port)
+            ctx.set(port.valid, 0)
+
+    async def take_writes(self, ctx):
+        write, lanes = self.dut.write, self.width // 8
+        at = left = 0
+        while True:
+            ctx.set(write.req.ready, not self.idle())
+            ctx.set(write.data.ready, bool(left) and not self.idle())
+            _, _, asked, request, moved, beat = await ctx.tick().sample(
+                write.req.valid & write.req.ready, write.req.p, write.data.valid & write.data.ready, write.data.p)
+            if moved:
+                size = min(left, lanes)
+                for k, value in enumerate(beat.data.to_bytes(lanes, "little")[:size]):
+                    self.memory[at + k] = value
+                at, left = at + size, left - size
+                assert beat.last == (left == 0)
+            if asked:
+                assert left == 0 and request.len > 0
+                at, left = request.addr, request.len
+            self.unfinished = left
+
+    async def take_used(self, ctx):
+        port, held = self.dut.buffers.used, None
+        while True:
+            ctx.set(port.ready, not self.idle())
+            _, _, valid, ready, p = await ctx.tick().sample(port.valid, port.ready, port.p)
+            now = (p.queue, p.id, p.len, p.more, p.flush)
+            assert held is None or (valid and held == now), "an offered entry was changed"
+            held = now if valid and not ready else None
+            if valid and ready:
+                assert not self.unfinished
+                self.used.append((p.id, p.len, p.more, p.flush))
+
+    async def give_frames(self, ctx):
+        port, lanes = self.dut.i, self.width // 8
+        while True:
+            if not self.frames:
+                await ctx.tick()
+                continue
+            frame, error = self.frames.pop(0)
+            for at in range(0, len(frame), lanes):
+                chunk, last = frame[at:at + lanes], at + lanes >= len(frame)
+                ctx.set(port.p, {"data": int.from_bytes(chunk, "little"), "count": len(chunk), "last": last,
+                                 "error": error and last})
+                ctx.set(port.valid, 1)
+                assert ctx.get(port.ready)
+                await ctx.tick()
+            ctx.set(port.valid, 0)
+
+    async def count(self, ctx):
+        names = list(self.events)
+        async for _, _, *strobes in ctx.tick().sample(*(self.dut.events[name] for name in names)):
+            for name, strobe in zip(names, strobes):
+                self.events[name] += strobe
+
+    def run(self, *, control=None, enable=1, mrg_rxbuf=1, settle=True):
+        async def main(ctx):
+            ctx.set(self.dut.enable, enable)
+            ctx.set(self.dut.mrg_rxbuf, mrg_rxbuf)
+            await ctx.tick()
+            if control:
+                await control(ctx)
+            quiet = 0
+            while settle and quiet < 30:
+                await ctx.tick()
+                assert self.cycle < 30000
+                quiet = 0 if ctx.get(self.dut.busy) or self.frames or self.segments else quiet + 1
+
+        sim = Simulator(self.dut)
+        sim.add_clock(8e-9)
+        sim.add_testbench(main)
+        for bench in (self.takes, self.give_segments, self.take_writes, self.take_used, self.give_frames, self.count):
+            sim.add_testbench(bench, background=True)
+        sim.run()
+
+    def delivered(self):
+        """Frames as a driver puts them together, and the chains each took."""
+        frames, chains, at = [], iter(self.chains), 0
+        while at < len(self.used):
+            whole, number = b"", 0
+            while True:
+                id, length, more, _ = self.used[at]
+                chain = next(chains)
+                assert chain[0]["id"] == id
+                spans = [(part["addr"], part["len"]) for part in chain if part["write"]]
+                places = (addr + k for addr, size in spans for k in range(size))
+                whole += bytes(self.memory.pop(place) for _, place in zip(range(length), places))
+                at, number = at + 1, number + 1
+                if not more:
+                    break
+            assert whole[:HEADER] == bytes(10) + number.to_bytes(2, "little")
+            frames.append((whole[HEADER:], number))
+        assert not self.memory, "bytes were written that no used entry tells of"
+        return frames
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_one_buffer_a_frame(width, rng):
+    bench = Bench(rng, width=width)
+    frames = [rng.randbytes(n) for n in (60, 61, 1514, 64, 14, 75)]
+    for frame in frames:
+        bench.post([1600])
+        bench.frames.append((frame, 0))
+    bench.frames.insert(2, (rng.randbytes(99), 1))
+    bench.run()
+    assert bench.delivered() == [(frame, 1) for frame in frames]
+    assert bench.used[-1][3] == 1
+    assert bench.events == {"rx_frames": 6, "rx_dropped_no_buffer": 0, "rx_dropped_down": 0}
+
+
+def test_buffers_cut_anywhere(rng):
+    bench, frame = Bench(rng), rng.randbytes(60)
+    for at in range(1, 72):
+        bench.post([at, 72 - at])
+        bench.frames.append((frame, 0))
+        if at % 8 == 0:
+            bench.post([1] * 60 + [100])
+            bench.frames.append((frame, 0))
+    bench.run()
+    assert bench.delivered() == [(frame, 1)] * (71 + 8)
+
+
+def test_merged_buffers(rng):
+    bench, frame = Bench(rng), rng.randbytes(100)
+    bench.post([50])
+    bench.post([0])                                         # no room at all: used with length 0
+    bench.post([20, 500, 3], read=[1])
+    bench.post([40])
+    bench.post([112])
+    bench.frames = [(frame, 0), (frame, 0)]
+    bench.run()
+    assert [entry[:3] for entry in bench.used] == [(0x55, 50, 1), (0x54, 0, 1), (0x57, 23, 1), (0x56, 39, 0), (0x51, 112, 0)]
+    assert bench.delivered() == [(frame, 4), (frame, 1)]
+
+
+def test_without_mrg_rxbuf_a_small_chain_stays(rng):
+    bench, small = Bench(rng), rng.randbytes(60)
+    bench.post([30, 42])
+    bench.frames = [(rng.randbytes(61), 0), (small, 0)]
+    bench.run(mrg_rxbuf=0)
+    assert bench.delivered() == [(small, 1)]
+    assert bench.events == {"rx_frames": 1, "rx_dropped_no_buffer": 1, "rx_dropped_down": 0}
+
+
+def test_more_segments_than_a_frame_may_have(rng):
+    bench, small = Bench(rng, max_segments=8), rng.randbytes(60)
+    bench.post([9] * 8)
+    bench.post([1] * 40)
+    bench.frames = [(small, 0), (small, 0), (small, 0)]
+    bench.run()
+    assert bench.delivered() == [(small, 1)]
+    assert bench.events["rx_dropped_no_buffer"] == 2
+
+
+def test_waits_for_a_late_driver_then_drops(rng):
+    bench = Bench(rng, depth=128)
+    frames = [rng.randbytes(64) for _ in range(20)]          # 8 beats each; more than 64 are too many
+
+    async def control(ctx):
+        bench.frames = [(frame, 0) for frame in frames]
+        await ctx.tick().repeat(400)
+        assert bench.events["rx_frames"] == 0 and 11 <= bench.events["rx_dropped_no_buffer"] <= 13
+        bench.kept = frames[bench.events["rx_dropped_no_buffer"]:]
+        for _ in frames:
+            bench.post([80])
+
+    bench.run(control=control)
+    assert bench.delivered() == [(frame, 1) for frame in bench.kept]
+
+
+def test_flush_is_told_when_the_next_frame_has_no_buffer(rng):
+    bench = Bench(rng)
+    bench.post([200])
+
+    async def control(ctx):
+        bench.frames = [(rng.randbytes(100), 0) for _ in range(3)]
+        await ctx.tick().repeat(300)
+
+    bench.run(control=control, settle=False)
+    assert [entry[3] for entry in bench.used] == [1]
+
+
+def test_driver_not_ready(rng):
+    bench, frame = Bench(rng), rng.randbytes(60)
+    bench.post([100])
+
+    async def control(ctx):
+        bench.frames = [(rng.randbytes(70), 0)] * 3
+        await ctx.tick().repeat(200)
+        assert not ctx.get(bench.dut.busy)
+        ctx.set(bench.dut.enable, 1)
+        bench.frames = [(frame, 0)]
+
+    bench.run(control=control, enable=0)
+    assert bench.delivered() == [(frame, 1)]
+    assert bench.events == {"rx_frames": 1, "rx_dropped_no_buffer": 0, "rx_dropped_down": 3}
+
+
+def test_malformed_chain_drops_the_frame(rng):
+    bench, frame = Bench(rng), rng.randbytes(60)
+    bench.post([100])
+    bench.post([10])
+    bench.post([100], error=True)
+
+    async def control(ctx):
+        bench.frames = [(frame, 0), (frame, 0)]
+        await ctx.tick().repeat(200)
+
+    bench.run(control=control)
+    assert bench.delivered() == [(frame, 1)]
+    assert bench.events["rx_dropped_no_buffer"] == 1
+
+
+def test_small_frames_at_speed(rng):
+    bench = Bench(rng, depth=4096)
+    for _ in range(150):
+        bench.post([1536])
+    bench.frames = [(rng.randbytes(60), 0) for _ in range(150)]
+    bench.run()
+    assert len(bench.delivered()) == 150
+    assert (bench.cycle - 40) / 150 <= 16
+
+
+@pytest.mark.parametrize("width, busy, mrg_rxbuf", [(64, 0.6, 1), (128, 0.6, 1), (64, 0.5, 0), (32, 1.0, 1)])
+def test_random(width, busy, mrg_rxbuf, rng):
+    bench, frames = Bench(rng, width=width, busy=busy), []
+
+    async def control(ctx):
+        for _ in range(40):
+            frame = rng.randbytes(rng.choice([14, 60, 61, 300, rng.randrange(14, 700)]))
+            frames.append(frame)
+            for _ in range(rng.randrange(1, 4)):
+                sizes = [rng.randrange(1, 200) for _ in range(rng.randrange(1, 5))]
+                bench.post([*sizes, 712] if not mrg_rxbuf or rng.random() < 0.8 else sizes)
+            bench.frames.append((frame, 0))
+            for _ in range(rng.randrange(150)):
+                await ctx.tick()
+        for _ in range(300):
+            await ctx.tick()
+        for _ in range(40):
+            bench.post([712])
+
+    bench.run(control=control, mrg_rxbuf=mrg_rxbuf)
+    assert [frame for frame, _ in bench.delivered()] == frames

@@ -1,0 +1,276 @@
+"""Transmit: chains to frames, whatever the driver writes into them."""
+
+from amaranth.sim import Simulator
+import pytest
+
+from ringnic.hdl.lib.buffers import TakeOp
+from ringnic.hdl.net.transmit import Transmit
+
+HEADER = 12
+MAX_FRAME = 1518
+
+
+async def accepted(ctx, port):
+    """Wait for the transfer; unlike ``until`` it may be abandoned when the simulation ends."""
+    while not (await ctx.tick().sample(port.ready))[2]:
+        pass
+
+
+class Bench:
+    """The engine (takes, segments, used) and a host memory behind the read port, both with a will of their own."""
+    def __init__(self, rng, *, width=64, pairs=1, latency=20, busy=1.0, depth=1024):
+        self.rng, self.width, self.latency, self.busy = rng, width, latency, busy
+        self.dut = Transmit(width=width, num_queues=2 * pairs, queues=range(1, 2 * pairs, 2), max_frame=MAX_FRAME,
+                            depth=depth)
+        self.chains = {queue: [] for queue in range(1, 2 * pairs, 2)}   # not yet taken: (id, segments)
+        self.memory, self.bad = {}, set()
+        self.segments, self.reads = [], []
+        self.frames, self.used, self.cycle = [], [], 0
+        self.events = {"tx_frames": 0, "tx_dropped": 0}
+        self.flushed = []
+        self.next_addr = 0x1_0000_0000
+
+    def place(self, chunk):
+        addr = self.next_addr + self.rng.randrange(64)
+        self.next_addr = addr + len(chunk) + 64
+        self.memory[addr] = chunk
+        return addr
+
+    def post(self, queue, id, parts, *, write=(), error=False):
+        """``parts``: the segments' bytes, or (bytes, length claimed)."""
+        segments = []
+        for k, part in enumerate(parts):
+            chunk, length = part if isinstance(part, tuple) else (part, len(part))
+            last = k == len(parts) - 1
+            segments.append({"queue": queue, "id": id, "addr": self.place(chunk), "len": length, "write": k in write,
+                             "last": last, "error": error and last})
+        self.chains[queue].append(segments)
+        return segments
+
+    def idle(self):
+        return self.rng.random() > self.busy
+
+    async def takes(self, ctx):
+        take, p = self.dut.buffers.take, self.dut.buffers.take.p
+        open_ = {queue: 0 for queue in self.chains}
+        while True:
+            ctx.set(self.dut.buffers.available, sum(1 << q for q, chains in self.chains.items() if chains))
+            ctx.set(take.ready, not self.idle())
+            _, _, taken, op, queue = await ctx.tick().sample(take.valid & take.ready, p.op, p.queue)
+            self.cycle += 1
+            if taken and op == TakeOp.TAKE:
+                assert open_[queue] == 0
+                self.segments += self.chains[queue].pop(0)
+                open_[queue] += 1
+            elif taken:
+                assert op == TakeOp.COMMIT
+                open_[queue] = 0
+
+    async def give_segments(self, ctx):
+        port = self.dut.buffers.segment
+        while True:
+            if not self.segments or self.idle():
+                await ctx.tick()
+                continue
+            ctx.set(port.p, self.segments.pop(0))
+            ctx.set(port.valid, 1)
+            await accepted(ctx, port)
+            ctx.set(port.valid, 0)
+
+    async def take_reads(self, ctx):
+        port = self.dut.read.req
+        held = None
+        while True:
+            ctx.set(port.ready, not self.idle())
+            _, _, valid, ready, addr, length = await ctx.tick().sample(port.valid, port.ready, port.p.addr, port.p.len)
+            assert held is None or (valid and held == (addr, length)), "a request was withdrawn"
+            held = (addr, length) if valid and not ready else None
+            if valid and ready:
+                assert length and len(self.memory[addr]) >= length
+                self.reads.append((self.cycle + self.latency, addr, length))
+
+    async def answer_reads(self, ctx):
+        port, lanes = self.dut.read.beat, self.width // 8
+        while True:
+            if not self.reads or self.reads[0][0] > self.cycle:
+                await ctx.tick()
+                continue
+            _, addr, length = self.reads.pop(0)
+            chunk, bad = self.memory[addr][:length], addr in self.bad
+            while True:
+                size = lanes if self.busy == 1.0 else self.rng.randrange(lanes + 1)
+                part, chunk = chunk[:size], chunk[size:]
+                if bad and self.rng.randrange(2):
+                    chunk = b""
+                ctx.set(port.p, {"data": int.from_bytes(part + self.rng.randbytes(lanes - len(part)), "little"),
+                                 "count": len(part), "last": not chunk, "error": bad and not chunk})
+                ctx.set(port.valid, 1)
+                await accepted(ctx, port)
+                ctx.set(port.valid, 0)
+                if not chunk:
+                    break
+
+    async def take_used(self, ctx):
+        port = self.dut.buffers.used
+        while True:
+            ctx.set(port.ready, not self.idle())
+            _, _, taken, p = await ctx.tick().sample(port.valid & port.ready, port.p)
+            if taken:
+                assert p.len == 0 and not p.more
+                self.used.append((p.queue, p.id))
+                self.flushed.append(p.flush)
+
+    async def take_frames(self, ctx):
+        o, frame, inside = self.dut.o, b"", False
+        while True:
+            ctx.set(o.ready, not self.idle())
+            _, _, valid, ready, p = await ctx.tick().sample(o.valid, o.ready, o.p)
+            assert valid or not inside, "a frame paused"
+            if valid and ready:
+                assert not p.error
+                frame += p.data.to_bytes(self.width // 8, "little")[:p.count]
+                inside = not p.last
+                if p.last:
+                    self.frames.append(frame)
+                    frame = b""
+
+    async def count(self, ctx):
+        async for _, _, frames, dropped in ctx.tick().sample(self.dut.events.tx_frames, self.dut.events.tx_dropped):
+            self.events["tx_frames"] += frames
+            self.events["tx_dropped"] += dropped
+
+    def run(self, *, control=None, limit=60000):
+        async def main(ctx):
+            ctx.set(self.dut.link_up, 1)
+            if control:
+                await control(ctx)
+            quiet = 0
+            while quiet < 60:
+                await ctx.tick()
+                assert self.cycle < limit
+                quiet = 0 if ctx.get(self.dut.busy) or any(self.chains.values()) or self.segments else quiet + 1
+            assert not self.reads
+
+        sim = Simulator(self.dut)
+        sim.add_clock(8e-9)
+        sim.add_testbench(main)
+        for bench in (self.takes, self.give_segments, self.take_reads, self.answer_reads, self.take_used,
+                      self.take_frames, self.count):
+            sim.add_testbench(bench, background=True)
+        sim.run()
+
+
+def cut(rng, chunk, pieces):
+    at = sorted(rng.randrange(len(chunk) + 1) for _ in range(pieces - 1))
+    return [chunk[a:b] for a, b in zip([0, *at], [*at, len(chunk)])]
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_header_split_anywhere(width, rng):
+    bench, want = Bench(rng, width=width), []
+    for at in range(0, 28):
+        packet = rng.randbytes(HEADER) + rng.randbytes(14 + at % 5)
+        want.append(packet[HEADER:])
+        bench.post(1, at, [packet[:at], packet[at:]])
+    packet = rng.randbytes(HEADER + 60)
+    bench.post(1, 99, [bytes([value]) for value in packet])
+    bench.post(1, 100, [b"", packet, b""])
+    bench.run()
+    assert bench.frames == want + 2 * [packet[HEADER:]]
+    assert bench.used == [(1, id) for id in (*range(28), 99, 100)]
+    assert bench.flushed[-1] and bench.events == {"tx_frames": 30, "tx_dropped": 0}
+
+
+def test_what_is_no_frame_is_given_back_and_counted(rng):
+    bench = Bench(rng)
+    good, longest = rng.randbytes(HEADER + 14), rng.randbytes(HEADER + MAX_FRAME)
+    bad = bench.post(1, 6, [rng.randbytes(12), rng.randbytes(100), rng.randbytes(30)])
+    bench.chains[1].clear()
+    bench.bad.add(bad[1]["addr"])
+    bench.post(1, 0, [good])
+    bench.post(1, 1, [good[:-1]])                                   # shorter than its headers
+    bench.post(1, 2, [b""])
+    bench.post(1, 3, [longest + b"x"])                              # longer than a frame
+    bench.post(1, 4, [good, (b"", 0xffff_ffff), (b"", 0xffff_ffff), good])
+    bench.post(1, 5, [good, b"abc", good], write=[1])
+    bench.chains[1].append(bad)                                     # a read that fails
+    bench.post(1, 7, [longest])
+    bench.post(1, 8, [good, good], error=True)                      # not given back
+    bench.post(1, 9, [b""], error=True)
+    bench.post(1, 10, [good], write=[0])
+    bench.post(1, 11, [good])
+    bench.run()
+    assert bench.frames == [good[HEADER:], longest[HEADER:], good[HEADER:]]
+    assert bench.used == [(1, id) for id in (0, 1, 2, 3, 4, 5, 6, 7, 10, 11)]
+    assert bench.events == {"tx_frames": 3, "tx_dropped": 9}
+
+
+def test_link_down_sends_nothing_and_withdraws_nothing(rng):
+    bench = Bench(rng, busy=0.5)
+    packet = rng.randbytes(HEADER + 60)
+
+    async def control(ctx):
+        for k in range(40):
+            bench.post(1, k, [packet])
+        for k in range(30):
+            ctx.set(bench.dut.link_up, k & 1)
+            for _ in range(rng.randrange(1, 20)):
+                await ctx.tick()
+        ctx.set(bench.dut.link_up, 0)
+        await ctx.tick().repeat(2000)
+        frames = len(bench.frames)
+        for k in range(40, 50):
+            bench.post(1, k, [packet])
+        await ctx.tick().repeat(1000)
+        assert len(bench.frames) == frames
+
+    bench.run(control=control)
+    assert [id for _, id in bench.used] == list(range(50))
+    assert bench.events["tx_frames"] + bench.events["tx_dropped"] == 50
+
+
+def test_small_frames_at_speed(rng):
+    bench = Bench(rng, latency=150)
+    for k in range(120):
+        packet = rng.randbytes(HEADER + 60)
+        bench.post(1, k, [packet[:HEADER], packet[HEADER:]])
+    bench.run()
+    assert len(bench.frames) == 120
+    # The first answer comes after the latency; 60 cycles of quiet end the run.
+    assert (bench.cycle - 150 - 60) / 120 <= 14
+
+
+@pytest.mark.parametrize("width, depth, pairs, busy", [(64, 512, 1, 0.6), (64, 1024, 3, 1.0), (128, 256, 2, 0.5)])
+def test_random(width, depth, pairs, busy, rng):
+    bench, want = Bench(rng, width=width, depth=depth, pairs=pairs, busy=busy, latency=rng.choice([0, 5, 60])), {}
+    back = {}
+    for k in range(40):
+        queue = rng.choice(list(bench.chains))
+        packet = rng.randbytes(HEADER + rng.choice([14, 60, 61, 1514, MAX_FRAME, rng.randrange(14, 400)]))
+        kind = rng.randrange(8)
+        back.setdefault(queue, [])
+        if kind:
+            bench.post(queue, k, cut(rng, packet, rng.choice([1, 2, 2, 3, 7])))
+            want.setdefault(queue, []).append(packet[HEADER:])
+        elif k % 2:
+            bench.post(queue, k, [packet, rng.randbytes(MAX_FRAME)], write=[rng.randrange(2)])
+        else:
+            segments = bench.post(queue, k, cut(rng, packet, 3))
+            bench.bad |= {part["addr"] for part in segments if part["len"]}
+        back[queue].append(k)
+    bench.run()
+    for queue in bench.chains:
+        assert [id for q, id in bench.used if q == queue] == back.get(queue, [])
+        mine = set(want.get(queue, []))
+        assert [frame for frame in bench.frames if frame in mine] == want.get(queue, [])
+    assert len(bench.frames) == sum(map(len, want.values())) == bench.events["tx_frames"]
+
+
+def test_queues_take_turns(rng):
+    bench = Bench(rng, pairs=3)
+    for k in range(10):
+        for queue in bench.chains:
+            bench.post(queue, k, [rng.randbytes(HEADER + 60)])
+    bench.run()
+    assert sorted(bench.used[:3]) == [(1, 0), (3, 0), (5, 0)]
+    assert [sum(queue == wanted for queue, _ in bench.used[:15]) for wanted in bench.chains] == [5, 5, 5]
