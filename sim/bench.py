@@ -21,6 +21,7 @@ FCS = 4
 WARM_UP, COUNTED = 300, 900                     # packets each way
 SLICE = 100                                     # cycles between looks of the driver
 STALL = 2_000_000                               # cycles after which a case has failed
+ON_THE_WIRE = 12288                             # bytes the card has not delivered yet: what it can hold without a drop
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_down", "mwr_down")
 
 
@@ -53,6 +54,7 @@ class _Traffic:
         self.sends = direction in ("tx", "both")
         self.receives = direction in ("rx", "both")
         self.offered, self.received = 0, 0
+        self.window = min(128, ON_THE_WIRE // size)
 
     def step(self, goal):
         """Top up driver and wire, run a little."""
@@ -67,7 +69,7 @@ class _Traffic:
             if queued:
                 self.net.tx.kick()
         if self.receives:
-            while self.offered < min(goal + 64, self.received + 512) and self.engine.send_frame(self.frame):
+            while self.offered < self.received + self.window and self.engine.send_frame(self.frame):
                 self.offered += 1
             self.received += len(self.net.receive())
         self.engine.run(SLICE)

@@ -61,7 +61,7 @@ class Receive(wiring.Component):
             "mrg_rxbuf": In(1),
             "busy":      Out(1),
             "events":    Out(data.StructLayout({name: 1 for name in (
-                "rx_frames", "rx_dropped_no_buffer", "rx_dropped_down")})),
+                "rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_down")})),
         })
 
     def elaborate(self, platform):
@@ -69,6 +69,7 @@ class Receive(wiring.Component):
         m.submodules.frames = frames = PacketQueue(
             width=self.width, depth=self.depth, max_packets=256, drop_on_full=True)
         connect(m, flipped(self.i), frames.i)
+        m.d.comb += self.events.rx_dropped_full.eq(frames.lost)
 
         # Segments of the frame being provided for, and of the one being written.
         segment_layout = data.StructLayout({"id": 16, "addr": 64, "len": 16, "last": 1})

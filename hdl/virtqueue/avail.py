@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.buffers import QueueSetup
 from ..lib.dma import ReadPort, WritePort
 from ..lib.queue import Queue
-from .elements import Elements
+from .elements import Elements, element
 from .rows import QueueRows
 from .store import Room
 from .table import QueueTable
@@ -98,8 +98,11 @@ class AvailFetch(wiring.Component):
 
         m.submodules.polled = polled = Queue(queue_shape, 8)
         m.submodules.armed_q = armed_q = Queue(queue_shape, 8)
-        m.submodules.index_words = index_words = Elements(width=self.width, shape=32)
-        connect(m, flipped(self.index.beat), index_words.i)
+        # What has been asked for has its place: no answer ever waits for this machine, which may itself wait for a read.
+        m.submodules.index_cut = index_cut = Elements(width=self.width, shape=32)
+        m.submodules.index_words = index_words = Queue(element(32), 8)
+        connect(m, flipped(self.index.beat), index_cut.i)
+        connect(m, index_cut.o, index_words.i)
 
         # Requests for attention, a bit per queue.
         to_poll  = Signal(self.num_queues)
@@ -145,7 +148,10 @@ class AvailFetch(wiring.Component):
         granted = Signal(16)
         m.d.comb += new.eq(row.seen - row.next)
 
-        m.submodules.asked = asked = Queue(queue_shape, 8)
+        room = 4 * self.max_batch
+        m.submodules.asked = asked = Queue(data.StructLayout({"queue": queue_shape, "count": 16}), 8)
+        m.submodules.entries = entries = Queue(RingEntry, room)
+        reserved = Signal(range(room + 1))
 
         with m.FSM(name="state"):
             with m.State("IDLE"):
@@ -234,8 +240,8 @@ class AvailFetch(wiring.Component):
                     with m.Else():
                         m.next = "READ RING"
             with m.State("READ RING"):
-                m.d.comb += self.ring.req.valid.eq(1)
-                with m.If(self.ring.req.ready):
+                m.d.comb += self.ring.req.valid.eq(reserved + granted <= room)
+                with m.If(self.ring.req.valid & self.ring.req.ready):
                     m.d.comb += [
                         asked.i.valid.eq(1),
                         rows.write.eq(1),
@@ -257,7 +263,8 @@ class AvailFetch(wiring.Component):
             self.o_room.p.want.eq(want),
             self.ring.req.p.addr.eq(table.row.queue_driver + RING + ((row.next & mask) << 1)),
             self.ring.req.p.len.eq(granted << 1),
-            asked.i.p.eq(queue),
+            asked.i.p.queue.eq(queue),
+            asked.i.p.count.eq(granted),
             armed_q.i.p.eq(queue),
             # avail_event follows the used ring's elements (2.7.8).
             self.event.req.p.addr.eq(table.row.queue_device + RING + (size << 3)),
@@ -281,15 +288,22 @@ class AvailFetch(wiring.Component):
         m.d.comb += [table.setup_valid.eq(self.setup_valid), table.setup.eq(self.setup)]
 
         # Answers: entries with their queue; the order of the requests says whose they are.
-        m.submodules.entries = entries = Elements(width=self.width, shape=16)
-        connect(m, flipped(self.ring.beat), entries.i)
+        m.submodules.ring_cut = ring_cut = Elements(width=self.width, shape=16)
+        connect(m, flipped(self.ring.beat), ring_cut.i)
+        connect(m, entries.o, flipped(self.o))
+        come = Signal(range(self.max_batch + 1))
         m.d.comb += [
-            self.o.valid.eq(entries.o.valid & asked.o.valid),
-            entries.o.ready.eq(self.o.ready & asked.o.valid),
-            self.o.p.queue.eq(asked.o.p),
-            self.o.p.head.eq(entries.o.p.data),
-            self.o.p.last.eq(entries.o.p.last),
-            self.o.p.error.eq(entries.o.p.error),
-            asked.o.ready.eq(self.o.valid & self.o.ready & self.o.p.last),
+            entries.i.valid.eq(ring_cut.o.valid & asked.o.valid),
+            ring_cut.o.ready.eq(entries.i.ready & asked.o.valid),
+            entries.i.p.queue.eq(asked.o.p.queue),
+            entries.i.p.head.eq(ring_cut.o.p.data),
+            entries.i.p.last.eq(ring_cut.o.p.last),
+            entries.i.p.error.eq(ring_cut.o.p.error),
+            asked.o.ready.eq(entries.i.valid & entries.i.ready & entries.i.p.last),
         ]
+        with m.If(entries.i.valid & entries.i.ready):
+            m.d.sync += come.eq(Mux(entries.i.p.last, 0, come + 1))
+        # A read that fails brings fewer entries than were reserved: the account is settled with its last.
+        m.d.sync += reserved.eq(reserved + Mux(asked.i.valid, granted, 0) - (self.o.valid & self.o.ready)
+                                - Mux(asked.o.ready, asked.o.p.count - come - 1, 0))
         return m

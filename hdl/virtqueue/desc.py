@@ -4,7 +4,7 @@ Ref: VIRTIO 1.4, 2.7.5 "The Virtqueue Descriptor Table".
 """
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import QueueSetup
@@ -22,14 +22,15 @@ __all__ = ["DescFetch"]
 class DescFetch(wiring.Component):
     """Read the first descriptor of each chain; neighbours in the table share a read.
 
-    Drivers hand out descriptors mostly in table order, so a batch of ring entries is a few runs. An entry waits for
-    its successor only within one ring read. Up to 16 reads are outstanding.
+    A driver's free list hands out descriptors in table order at first and, being a stack, in the opposite order after
+    each batch that came back; so a batch of ring entries is a few runs, up or down. An entry waits for its successor
+    only within one ring read, a run until it has all come. Up to 16 reads are outstanding.
 
     Parameters
     ----------
     width, num_queues : int
     max_run : int
-        Descriptors a read, at most.
+        Descriptors a read, at most: a power of two.
 
     Members
     -------
@@ -62,13 +63,17 @@ class DescFetch(wiring.Component):
             table.setup.eq(self.setup),
         ]
 
-        run_layout = data.StructLayout({"queue": 16, "first": 16, "count": range(self.max_run + 1)})
+        # ``first``: the lowest of ``count`` descriptors. ``down``: the last comes first.
+        run_layout = data.StructLayout({"queue": 16, "first": 16, "count": range(self.max_run + 1), "down": 1})
         m.submodules.runs = runs = Queue(run_layout, 16)
         run = Signal(run_layout)
         m.d.comb += table.queue.eq(run.queue)
 
-        joins = Signal()
-        m.d.comb += joins.eq((self.i.p.head == (run.first + run.count)[:16]) & (run.count != self.max_run))
+        follows, precedes = Signal(), Signal()
+        m.d.comb += [
+            follows.eq((self.i.p.head == (run.first + run.count)[:16]) & ~run.down),
+            precedes.eq((self.i.p.head == (run.first - 1)[:16]) & (run.down | (run.count == 1)) & (run.first != 0)),
+        ]
         failed_run, failed_read = Signal(), Signal()
 
         with m.FSM(name="state"):
@@ -78,6 +83,7 @@ class DescFetch(wiring.Component):
                     run.queue.eq(self.i.p.queue),
                     run.first.eq(self.i.p.head),
                     run.count.eq(~self.i.p.error),
+                    run.down.eq(0),
                 ]
                 with m.If(self.i.valid):
                     with m.If(self.i.p.last):
@@ -91,9 +97,13 @@ class DescFetch(wiring.Component):
                         m.d.comb += self.i.ready.eq(1)
                         m.d.sync += run.count.eq(0)
                         m.next = "LOOK-UP"
-                    with m.Elif(joins):
+                    with m.Elif((follows | precedes) & (run.count != self.max_run)):
                         m.d.comb += self.i.ready.eq(1)
-                        m.d.sync += run.count.eq(run.count + 1)
+                        m.d.sync += [
+                            run.count.eq(run.count + 1),
+                            run.down.eq(precedes),
+                            run.first.eq(Mux(precedes, self.i.p.head, run.first)),
+                        ]
                         with m.If(self.i.p.last):
                             m.next = "LOOK-UP"
                     with m.Else():
@@ -115,27 +125,50 @@ class DescFetch(wiring.Component):
             runs.i.p.eq(run),
         ]
 
-        # Answers, in the order of the reads.
+        # Answers, in the order of the reads: a bank for the run that comes in, a bank for the one that goes out.
         m.submodules.descs = descs = Elements(width=self.width, shape=VirtqDesc)
+        m.submodules.banks = banks = memory.Memory(shape=VirtqDesc, depth=2 * self.max_run, init=[])
+        m.submodules.whole = whole = Queue(run_layout, 2)
+        bank_w, bank_r = banks.write_port(), banks.read_port()
         connect(m, flipped(self.desc.beat), descs.i)
-        position = Signal(range(self.max_run + 1))
-        taken = Signal()
+        place, bank = Signal(range(self.max_run)), Signal()
+        taken, ends = Signal(), Signal()
         m.d.comb += [
-            self.o.valid.eq(descs.o.valid & runs.o.valid & ~descs.o.p.error),
-            taken.eq(descs.o.valid & runs.o.valid & (self.o.ready | descs.o.p.error)),
+            taken.eq(descs.o.valid & runs.o.valid & whole.i.ready & (whole.level < 2)),
+            ends.eq(taken & descs.o.p.last),
             descs.o.ready.eq(taken),
-            runs.o.ready.eq(taken & descs.o.p.last),
-            failed_read.eq(taken & descs.o.p.error),
-            self.o.p.queue.eq(runs.o.p.queue),
-            self.o.p.head.id.eq(runs.o.p.first + position),
-            self.o.p.head.addr.eq(descs.o.p.data.addr),
-            self.o.p.head.len.eq(descs.o.p.data.len),
-            self.o.p.head.flags.eq(descs.o.p.data.flags),
-            self.o.p.head.next.eq(descs.o.p.data.next),
+            bank_w.en.eq(taken),
+            bank_w.addr.eq(Cat(place, bank)),
+            bank_w.data.eq(descs.o.p.data),
+            runs.o.ready.eq(ends),
+            whole.i.valid.eq(ends & ~descs.o.p.error),
+            whole.i.p.eq(runs.o.p),
+            failed_read.eq(ends & descs.o.p.error),
             self.fail_valid.eq(failed_run | failed_read),
             self.fail_queue.eq(Mux(failed_read, runs.o.p.queue, run.queue)),
-            self.busy.eq(runs.o.valid | self.i.valid),
+            self.busy.eq(runs.o.valid | self.i.valid | whole.o.valid),
         ]
         with m.If(taken):
-            m.d.sync += position.eq(Mux(descs.o.p.last, 0, position + 1))
+            m.d.sync += place.eq(Mux(descs.o.p.last, 0, place + 1))
+        m.d.sync += bank.eq(bank ^ whole.i.valid)
+
+        given, out_bank, at = Signal(range(self.max_run)), Signal(), Signal(range(self.max_run))
+        ready = Signal()                       # the bank's answer is that of ``at``
+        m.d.comb += [
+            at.eq(Mux(whole.o.p.down, whole.o.p.count - 1 - given, given)),
+            bank_r.addr.eq(Cat(at, out_bank)),
+            self.o.valid.eq(whole.o.valid & ready),
+            self.o.p.queue.eq(whole.o.p.queue),
+            self.o.p.head.id.eq(whole.o.p.first + at),
+            self.o.p.head.addr.eq(bank_r.data.addr),
+            self.o.p.head.len.eq(bank_r.data.len),
+            self.o.p.head.flags.eq(bank_r.data.flags),
+            self.o.p.head.next.eq(bank_r.data.next),
+        ]
+        m.d.sync += ready.eq(whole.o.valid & ~self.o.ready)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += given.eq(given + 1)
+            with m.If(given == whole.o.p.count - 1):
+                m.d.comb += whole.o.ready.eq(1)
+                m.d.sync += [given.eq(0), out_bank.eq(~out_bank)]
         return m

@@ -87,9 +87,9 @@ class Engine(wiring.Component):
         m = Module()
         sizes = dict(width=self.width, num_queues=self.num_queues)
         m.submodules.avail    = avail    = AvailFetch(**sizes, max_batch=self.batch)
-        m.submodules.desc     = desc     = DescFetch(**sizes, max_run=self.batch // 2)
+        m.submodules.desc     = desc     = DescFetch(**sizes, max_run=self.batch)
         m.submodules.store    = store    = HeadStore(num_queues=self.num_queues, ports=self.ports,
-                                                     depth=self.prefetch, batch=self.batch // 2)
+                                                     depth=self.prefetch, batch=self.batch)
         m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.batch)
         m.submodules.suppress = suppress = Suppress(**sizes)
         walks = [Walk(**sizes) for _ in range(self.ports)]

@@ -11,7 +11,7 @@ from ..lib.buffers import QueueSetup
 from ..lib.dma import ReadPort
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT
-from .elements import Elements
+from .elements import Elements, element
 from .table import QueueTable
 
 __all__ = ["Published", "Suppress"]
@@ -59,8 +59,11 @@ class Suppress(wiring.Component):
         m = Module()
         m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size", "queue_driver"))
         m.submodules.order = order = Queue(Published, 8)
-        m.submodules.words = words = Elements(width=self.width, shape=16)
-        connect(m, flipped(self.read.beat), words.i)
+        # An answer never waits for the notification before it.
+        m.submodules.cut = cut = Elements(width=self.width, shape=16)
+        m.submodules.words = words = Queue(element(16), 8)
+        connect(m, flipped(self.read.beat), cut.i)
+        connect(m, cut.o, words.i)
         m.d.comb += [
             table.setup_valid.eq(self.setup_valid),
             table.setup.eq(self.setup),

@@ -17,7 +17,7 @@ LINK_NAME = f"PCIe {LINK_GEN}.0 x{LINK_LANES}"
 GMII_RATIO = 1  # GMII clock periods in one of the core clock: both run at 125 MHz
 
 # Packets lost between driver and wire. Those that come while no driver is there are not: nobody missed them.
-DROPS = ("tx_dropped", "rx_dropped_no_buffer", "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow",
+DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow",
          "frames_lost", "bad_frames")
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down")
 

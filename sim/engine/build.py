@@ -5,7 +5,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -73,19 +72,29 @@ def sources_digest():
     return digest.hexdigest()
 
 
-def build(nic, *, gmii, trace=False, name=None):
-    """Return the path of the shared library that simulates ``nic``, building it if it is not there.
+def _key(*facts):
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
 
-    ``gmii``: the NIC has its MAC. ``trace``: with signals by name and a waveform. ``name``: what tells this ``nic`` from
-    any other, its Verilog if None. Raises :exc:`BuildError`.
+
+def _processor():
+    """What ``-march=native`` stands for here: a cache may move between machines."""
+    return next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+
+
+def build(make, *, name=None, trace=False):
+    """Return the path of the shared library that simulates the NIC ``make()``, building it if it is not there.
+
+    ``name``: what tells this NIC from any other, and ``make`` is called only to build; its Verilog if None.
+    ``trace``: with signals by name and a waveform. Raises :exc:`BuildError`.
     """
-    name = to_verilog(nic) if name is None else name
-    key = hashlib.sha256(repr((name, gmii, trace, sys.version)).encode())
-    for file in (*SOURCES, *HEADERS, Path(__file__).name):
-        key.update((HERE / file).read_bytes())
+    nic = None
+    if name is None:
+        nic = make()
+        name = source = to_verilog(nic)
+    own = [(HERE / file).read_bytes() for file in (*SOURCES, *HEADERS, Path(__file__).name)]
     folder = cache_dir() / "build"
     folder.mkdir(parents=True, exist_ok=True)
-    library = folder / f"nic-{key.hexdigest()[:20]}.so"
+    library = folder / f"nic-{_key(name, trace, own, _processor())}.so"
     if library.exists():
         return library
     for tool in ("g++", "make"):
@@ -95,31 +104,36 @@ def build(nic, *, gmii, trace=False, name=None):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
             with tempfile.TemporaryDirectory(dir=folder) as work:
-                _build(Path(work), to_verilog(nic), library, width=nic.width, gmii=gmii, trace=trace)
+                if nic is None:
+                    nic = make()
+                    source = to_verilog(nic)
+                _build(Path(work), source, library, width=nic.width, gmii=hasattr(nic, "gmii_rxd"), trace=trace)
     return library
 
 
 def _build(work, source, library, *, width, gmii, trace):
     root = _verilator_root()
+    own_verilator = root / "bin" / "verilator_bin"
+    verilator = own_verilator if own_verilator.exists() else shutil.which("verilator_bin")
+    optimise = OPTIMISE_TRACE if trace else OPTIMISE
     (work / "nic.v").write_text(source)
-    environment_bin = root / "bin" / "verilator_bin"
-    verilator = environment_bin if environment_bin.exists() else shutil.which("verilator_bin")
-    compile, optimise = COMPILE, OPTIMISE
+    (work / "include").mkdir()
     if trace:
-        optimise = OPTIMISE_TRACE
-        (work / "include").mkdir()
         for name, text in TRACE_HEADERS.items():
             (work / "include" / name).write_text(text)
-        compile += (f"-I{work / 'include'}",)
     _run([verilator, "--cc", "nic.v", "--top-module", TOP_NAME, "--prefix", "Vnic", "--Mdir", "obj", "-O3",
-          "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style",
-          "-CFLAGS", " ".join(compile), *(["--trace-fst", "--public-flat-rw"] if trace else [])], work,
-         VERILATOR_ROOT=str(root))
-    # Optimising what runs once (constructors, trace declarations) only costs time.
-    _run(["make", "-C", "obj", "-f", "Vnic.mk", "-j", str(os.cpu_count() or 1), *MAKE_VARIABLES, f"OPT_FAST={optimise}",
-          "OPT_SLOW=-O0", f"OPT_GLOBAL={optimise}", "libVnic.a", "libverilated.a"], work)
+          "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "--no-assert",
+          "-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", " ".join([*COMPILE, "-I../include"]),
+          *(["--trace-fst", "--public-flat-rw"] if trace else [])], work, VERILATOR_ROOT=str(root))
+    # Verilator's own part is the same for every NIC. Optimising what runs once (constructors) only costs time.
+    runtime = library.parent / f"verilated-{_key(trace, COMPILE, optimise, str(root), _processor())}.a"
+    _run(["make", "-C", "obj", "-f", "Vnic.mk", "-j", str(os.cpu_count() or 1), *MAKE_VARIABLES,
+          f"OPT_FAST={optimise}", "OPT_SLOW=-O0", f"OPT_GLOBAL={optimise}",
+          "libVnic.a", *([] if runtime.exists() else ["libverilated.a"])], work)
+    if not runtime.exists():
+        os.replace(work / "obj" / "libverilated.a", runtime)
     defines = [f"-DNIC_WIDTH={width}", *(["-DNIC_GMII"] if gmii else []), *(["-DNIC_TRACE"] if trace else [])]
-    _run(["g++", "-shared", optimise, *compile, *defines, "-Iobj", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}",
-          *(str(HERE / name) for name in SOURCES), "obj/libVnic.a", "obj/libverilated.a", "-lpthread",
-          *(TRACE_LIBRARIES if trace else ()), "-o", "nic.so"], work)
+    _run(["g++", "-shared", optimise, *COMPILE, *defines, "-Iobj", "-Iinclude", f"-I{root / 'include'}",
+          f"-I{root / 'include' / 'vltstd'}", *(str(HERE / name) for name in SOURCES), "obj/libVnic.a", str(runtime),
+          "-lpthread", *(TRACE_LIBRARIES if trace else ()), "-o", "nic.so"], work)
     os.replace(work / "nic.so", library)

@@ -130,16 +130,17 @@ class Engine:
         self._handle = None
         if gmii_ratio < 1:
             raise ValueError(f"GMII ratio must be at least 1, not {gmii_ratio!r}")
-        name = None
         if nic is None:
             options = {"width": width, "queue_pairs": queue_pairs, "mac": mac, **options}
-            nic = RingNIC(**options)
-            name = (sources_digest(), sorted(options.items()))
+            path = build(lambda: RingNIC(**options), name=(sources_digest(), sorted(options.items())),
+                         trace=trace is not None)
         elif options:
             raise TypeError(f"Given a NIC, {', '.join(options)} cannot be chosen")
-        self.width = nic.width
+        else:
+            path = build(lambda: nic, trace=trace is not None)
+        self.width = width if nic is None else nic.width
         self.link = link
-        self._library = _load(build(nic, gmii=hasattr(nic, "gmii_rxd"), trace=trace is not None, name=name))
+        self._library = _load(path)
         self._memory = {}
         self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio)
         if tlp_log is not None and not self._call("log", os.fsencode(tlp_log)):

@@ -2,14 +2,13 @@
 
 from bisect import bisect_right
 from contextlib import closing
-from functools import cache
 
 import pytest
 
 from ringnic.hdl.spec.virtio import Status
 from ringnic.host.driver import VirtioNet
 from ringnic.sim.bus import EngineBus
-from ringnic.sim.engine import engine as module
+from ringnic.sim.engine.engine import Engine, Link
 
 LIMIT = 400_000  # cycles; whatever takes longer hangs
 
@@ -179,17 +178,16 @@ class Rig:
         self.check_dma()
 
 
-@pytest.fixture(scope="session")
-def make_engine():
-    """Engine by width. Elaborating and hashing a design takes seconds, and all tests have the same two."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "RingNIC", cache(module.RingNIC))
-        patch.setattr(module, "build", cache(module.build))
-        yield lambda width: module.Engine(width=width)
+@pytest.fixture(params=[64, 128], ids=lambda width: f"width{width}")
+def rig(request):
+    """A card fresh from power-on, of each datapath width."""
+    with closing(Engine(width=request.param)) as card:
+        yield Rig(card)
 
 
 @pytest.fixture(params=[64, 128], ids=lambda width: f"width{width}")
-def rig(request, make_engine):
-    """A card fresh from power-on, of each datapath width."""
-    with closing(make_engine(request.param)) as card:
+def far_rig(request, seed):
+    """A card far from its host: reads take long, overtake one another and are answered in pieces."""
+    link = Link(read_latency_ns=2000, jitter_ns=1000, split=2, seed=seed)
+    with closing(Engine(width=request.param, link=link)) as card:
         yield Rig(card)

@@ -15,6 +15,15 @@ def size(rng):
 
 @pytest.mark.parametrize("run", range(3))
 def test_random_traffic(rig, rng, run):
+    random_traffic(rig, rng)
+
+
+@pytest.mark.parametrize("run", range(2))
+def test_random_traffic_over_a_slow_link(far_rig, rng, run):
+    random_traffic(far_rig, rng)
+
+
+def random_traffic(rig, rng):
     features = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU} | {bit for bit in OPTIONAL if rng.random() < 0.6}
     merge = VIRTIO_NET_F_MRG_RXBUF in features
     net = rig.open(features, queue_size=rng.choice((8, 16, 32, 64)),

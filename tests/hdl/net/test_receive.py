@@ -175,7 +175,7 @@ def test_one_buffer_a_frame(width, rng):
     bench.run()
     assert bench.delivered() == [(frame, 1) for frame in frames]
     assert bench.used[-1][3] == 1
-    assert bench.events == {"rx_frames": 6, "rx_dropped_no_buffer": 0, "rx_dropped_down": 0}
+    assert bench.events == {"rx_frames": 6, "rx_dropped_no_buffer": 0, "rx_dropped_full": 0, "rx_dropped_down": 0}
 
 
 def test_buffers_cut_anywhere(rng):
@@ -209,7 +209,7 @@ def test_without_mrg_rxbuf_a_small_chain_stays(rng):
     bench.frames = [(rng.randbytes(61), 0), (small, 0)]
     bench.run(mrg_rxbuf=0)
     assert bench.delivered() == [(small, 1)]
-    assert bench.events == {"rx_frames": 1, "rx_dropped_no_buffer": 1, "rx_dropped_down": 0}
+    assert bench.events == {"rx_frames": 1, "rx_dropped_no_buffer": 1, "rx_dropped_full": 0, "rx_dropped_down": 0}
 
 
 def test_more_segments_than_a_frame_may_have(rng):
@@ -263,7 +263,7 @@ def test_driver_not_ready(rng):
 
     bench.run(control=control, enable=0)
     assert bench.delivered() == [(frame, 1)]
-    assert bench.events == {"rx_frames": 1, "rx_dropped_no_buffer": 0, "rx_dropped_down": 3}
+    assert bench.events == {"rx_frames": 1, "rx_dropped_no_buffer": 0, "rx_dropped_full": 0, "rx_dropped_down": 3}
 
 
 def test_malformed_chain_drops_the_frame(rng):
