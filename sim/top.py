@@ -26,9 +26,15 @@ def to_verilog(nic):
     signals with ``gmii_rx_clk`` and ``gmii_tx_clk``; ``link_up`` in, ``busy`` out.
     """
     m = Module()
+    held = Signal(reset_less=True)
     m.domains.sync = sync = ClockDomain("sync")
     m.submodules.core = nic
-    ports = [sync.clk, sync.rst]
+    # The next state of everything depends on reset: as a register it is not an input whose dependents Verilator
+    # recomputes at every evaluation.
+    rst = Signal(name="rst")
+    m.d.comb += sync.rst.eq(held)
+    m.d.sync += held.eq(rst)
+    ports = [sync.clk, rst]
     _stream(m, "tlp_rx", nic.tlp_rx, ports, into=True)
     _stream(m, "tlp_tx", nic.tlp_tx, ports, into=False)
     if hasattr(nic, "frames_rx"):

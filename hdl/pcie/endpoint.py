@@ -217,14 +217,20 @@ class Endpoint(wiring.Component):
         m.submodules.demux    = demux    = TlpDemux(width=self.width)
         m.submodules.requests = requests = Queue(tlp_beat(self.width), self.request_beats)
         m.submodules.arbiter  = arbiter  = TlpArbiter(width=self.width, n=3)
-        connect(m, flipped(self.tlp_rx), demux.i)
+        # No path goes from an input of the link to an output within a cycle: that is for a hard block's timing, and a
+        # simulator has nothing to recompute when an input changes.
+        m.submodules.rx_edge = rx_edge = Queue(tlp_beat(self.width), 4)
+        m.submodules.tx_edge = tx_edge = Queue(tlp_beat(self.width), 4)
+        connect(m, flipped(self.tlp_rx), rx_edge.i)
+        connect(m, rx_edge.o, demux.i)
         connect(m, demux.o_cpl, dma.cpl)
         connect(m, demux.o_request, requests.i)
         connect(m, requests.o, target.i)
         connect(m, target.o, arbiter.i[0])
         connect(m, intx.o, arbiter.i[1])
         connect(m, dma.tlp, arbiter.i[2])
-        connect(m, arbiter.o, flipped(self.tlp_tx))
+        connect(m, arbiter.o, tx_edge.i)
+        connect(m, tx_edge.o, flipped(self.tlp_tx))
 
         # Registers
         m.submodules.reg_arbiter = reg_arbiter = RegArbiter(REG_ADDR_WIDTH, 2)
@@ -277,7 +283,7 @@ class Endpoint(wiring.Component):
             # 6.1.3: no INTx while MSI-X is on
             intx.level.eq(config.interrupt & ~config.intx_disable),
             intx.requester_id.eq(target.completer_id),
-            self.busy.eq(dma.busy | target.busy),
+            self.busy.eq(dma.busy | target.busy | rx_edge.o.valid | tx_edge.o.valid),
         ]
         m.d.comb += [self.events[name].eq(unit.events[name]) for name, unit in self._event_sources.items()]
         return m

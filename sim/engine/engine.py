@@ -142,6 +142,7 @@ class Engine:
         self.link = link
         self._library = _load(path)
         self._memory = {}
+        self._names = {}
         self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio)
         if tlp_log is not None and not self._call("log", os.fsencode(tlp_log)):
             self.close()
@@ -363,24 +364,33 @@ class Engine:
 
     def names(self):
         """Names of signals for :meth:`peek`; needs ``trace``."""
-        found = []
-        callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p)(
-            lambda scope, name: found.append(f"{scope.decode()}.{name.decode()}"))
-        self._call("names", ctypes.cast(callback, ctypes.c_void_p))
-        return sorted(found)
+        return sorted(self._signals())
+
+    def _signals(self):
+        """Scope and name of each signal as Verilator has them, by name as a person writes it."""
+        if not self._names:
+            def each(scope, name):
+                # Verilog escapes what is no identifier.
+                plain = f"{scope.decode()}.{name.decode().removeprefix(chr(92)).rstrip()}"
+                self._names[plain.removeprefix("TOP.")] = scope, name
+            callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p)(each)
+            self._call("names", ctypes.cast(callback, ctypes.c_void_p))
+        return self._names
+
+    def _signal(self, name):
+        try:
+            return self._signals()[name]
+        except KeyError:
+            raise KeyError(f"No signal {name!r}; see names()") from None
 
     def peek(self, name):
         """Value of a signal."""
-        scope, _, leaf = name.rpartition(".")
         out = (ctypes.c_uint8 * 64)()
-        size = self._call("peek", scope.encode(), leaf.encode(), out, len(out))
-        if size < 0:
-            raise KeyError(f"No signal {name!r}; see names()")
+        size = self._call("peek", *self._signal(name), out, len(out))
         return int.from_bytes(bytes(out[:size]), "little")
 
     def poke(self, name, value):
         """Set a signal until the model next drives it."""
-        scope, _, leaf = name.rpartition(".")
         raw = value.to_bytes(max(1, -(-value.bit_length() // 8)), "little")
-        if self._call("poke", scope.encode(), leaf.encode(), raw, len(raw)) < 0:
-            raise KeyError(f"No signal {name!r} of at least {len(raw)} bytes; see names()")
+        if self._call("poke", *self._signal(name), raw, len(raw)) < 0:
+            raise ValueError(f"Signal {name!r} has fewer than {len(raw)} bytes")

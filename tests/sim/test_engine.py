@@ -468,14 +468,14 @@ def test_gmii(ratio):
 
 def test_trace(tmp_path):
     with Engine(nic=Relay(), link=FAST, trace=tmp_path / "a.fst") as card:
-        assert {"TOP.nic.clk", "TOP.nic.tlp_rx_valid", "TOP.nic.core.busy"} <= set(card.names())
+        assert {"nic.clk", "nic.tlp_rx_valid", "nic.core.tlp_rx__payload.data"} <= set(card.names())
         card.mem_write(0, 4, 0x600df00d)
         card.run(10)
-        assert card.peek("TOP.nic.tlp_rx_data") >> 32 == 0x600df00d
-        card.poke("TOP.nic.link_up", 0)
-        assert card.peek("TOP.nic.link_up") == 0
-        with pytest.raises(KeyError, match="No signal 'TOP.nic.missing'"):
-            card.peek("TOP.nic.missing")
+        assert card.peek("nic.tlp_rx_data") >> 32 == 0x600df00d
+        card.poke("nic.link_up", 0)
+        assert card.peek("nic.link_up") == 0
+        with pytest.raises(KeyError, match="No signal 'nic.missing'"):
+            card.peek("nic.missing")
     assert (tmp_path / "a.fst").stat().st_size > 300
 
 
