@@ -11,13 +11,13 @@ from .qemu import vfio_user_device
 __all__ = ["CardError", "DROPS", "rtl_card"]
 
 # The demo's card, as a board would have it: a 64-bit datapath, a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
-WIDTH = 64
+WIDTH = 128
 LINK_GEN, LINK_LANES = 2, 4
 LINK_NAME = f"PCIe {LINK_GEN}.0 x{LINK_LANES}"
 GMII_MHZ = 125
 # GMII clock periods in one of the core clock. A card runs both at 125 MHz; a simulator spends its time in the core, so
 # that a slow core clock beside a gigabit wire moves the most bytes in a second of real time.
-GMII_RATIO = 8
+GMII_RATIO = 12
 
 # Packets lost between driver and wire. Those that come while no driver is there are not: nobody missed them.
 DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow",

@@ -1,7 +1,7 @@
 // The Verilated NIC, its clocks, its root complex and its wire, as a C interface for ctypes.
 //
-// Every call takes the lock; the model thread gives it up between slices when somebody waits. So calls and cycles never
-// overlap, and a call in thread mode costs at most one slice.
+// Every call takes the lock; the model thread gives it up when somebody waits. So calls and cycles never
+// overlap, and a call in thread mode waits for no more than a cycle.
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <algorithm>
@@ -205,10 +205,10 @@ struct Engine {
         eventfd_write(frame_fd, 1);
     }
 
-    void slice(uint64_t cycles) {
+    void slice(uint64_t cycles, bool give_way = false) {
         size_t interrupts = host.interrupts.size();
         auto start = std::chrono::steady_clock::now();
-        for (uint64_t k = 0; k < cycles; k++) cycle();
+        for (uint64_t k = 0; k < cycles && !(give_way && waiting.load(std::memory_order_relaxed)); k++) cycle();
         busy_ns += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
         if (host.interrupts.size() != interrupts || host.intx_changed) {
             host.intx_changed = false;
@@ -238,7 +238,7 @@ struct Engine {
                 else quiet = 0;
                 continue;
             }
-            slice(SLICE);
+            slice(SLICE, true);
             if (host.news || host.stats[CYCLES] > deadline) wake();
             if (waiting.load()) {
                 hold.unlock();

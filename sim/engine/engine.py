@@ -18,6 +18,7 @@ STATS = ("cycles", "mrd_up", "mwr_up", "msg_up", "cpl_down", "cfg_down", "mrd_do
          "violations")
 FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
 ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
+FRAME_BYTES = 16384        # of the longest frame
 CARD_ID = 0x0100           # bus 1, device 0, function 0
 DLLP_SHARE = 0.06
 
@@ -86,7 +87,7 @@ def _load(path):
             ("run_until", u64, ctypes.c_int, ctypes.c_int, ctypes.c_int, u64),
             ("request", ctypes.c_int, ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, ctypes.c_int,
              ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, u64),
-            ("send_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32), ("recv_frame", ctypes.c_int, u8p, ctypes.c_uint32),
+            ("send_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32), ("recv_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32),
             ("interrupts", ctypes.c_int, ctypes.POINTER(_Interrupt), ctypes.c_int), ("intx", ctypes.c_int), ("reset", None),
             ("link", None, ctypes.c_int), ("stats", None, ctypes.POINTER(u64)),
             ("set_link", None, ctypes.POINTER(_LinkModel)),
@@ -303,9 +304,9 @@ class Engine:
 
     def recv_frame(self):
         """A frame that the card sent, without FCS, or None."""
-        out = (ctypes.c_uint8 * 16384)()
-        size = self._call("recv_frame", out, len(out))
-        return None if size < 0 else bytes(out[:size])
+        out = ctypes.create_string_buffer(FRAME_BYTES)
+        size = self._call("recv_frame", out, FRAME_BYTES)
+        return None if size < 0 else out.raw[:size]
 
     def fileno(self):
         """An eventfd that becomes readable with a frame for :meth:`recv_frame`."""
