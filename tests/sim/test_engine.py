@@ -8,9 +8,10 @@ import time
 import pytest
 from amaranth import Module
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ringnic.hdl.lib.frame import frame_beat
+from ringnic.hdl.lib.queue import Queue
 from ringnic.hdl.pcie.tlp_stream import tlp_beat
 from ringnic.sim.engine import build as build_module
 from ringnic.sim.engine import engine as engine_module
@@ -33,9 +34,17 @@ class Relay(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        for a, b in ((self.tlp_rx, self.frames_tx), (self.frames_rx, self.tlp_tx)):
+        m.submodules.down = down = Queue(tlp_beat(self.width), 4)
+        m.submodules.up   = up   = Queue(frame_beat(self.width), 4)
+        connect(m, flipped(self.tlp_rx), down.i)
+        connect(m, flipped(self.frames_rx), up.i)
+        for a, b in ((down.o, self.frames_tx), (up.o, self.tlp_tx)):
             m.d.comb += [b.valid.eq(a.valid), a.ready.eq(b.ready), b.p.data.eq(a.p.data), b.p.last.eq(a.p.last)]
-        m.d.comb += [self.frames_tx.p.count.eq(self.tlp_rx.p.dws << 2), self.tlp_tx.p.dws.eq(self.frames_rx.p.count >> 2)]
+        m.d.comb += [
+            self.frames_tx.p.count.eq(down.o.p.dws << 2),
+            self.tlp_tx.p.dws.eq(up.o.p.count >> 2),
+            self.busy.eq(down.o.valid | up.o.valid),
+        ]
         return m
 
 
