@@ -113,7 +113,8 @@ class DescFetch(wiring.Component):
             with m.State("READ"):
                 with m.If((run.count == 0) | (run.first + run.count > table.row.size)):
                     m.d.comb += failed_run.eq(1)
-                    m.next = "FIRST"
+                    with m.If(~failed_read):  # which is told first
+                        m.next = "FIRST"
                 with m.Else():
                     m.d.comb += self.desc.req.valid.eq(runs.i.ready)
                     with m.If(self.desc.req.ready & runs.i.ready):
@@ -165,7 +166,7 @@ class DescFetch(wiring.Component):
             self.o.p.head.flags.eq(bank_r.data.flags),
             self.o.p.head.next.eq(bank_r.data.next),
         ]
-        m.d.sync += ready.eq(whole.o.valid & ~self.o.ready)
+        m.d.sync += ready.eq(whole.o.valid & ~(self.o.valid & self.o.ready))
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += given.eq(given + 1)
             with m.If(given == whole.o.p.count - 1):

@@ -1,0 +1,198 @@
+"""Prefetched heads: places, takes and their taking back, several ports and queues at once."""
+
+import pytest
+
+from ringnic.hdl.lib.buffers import TakeOp
+from ringnic.hdl.virtqueue.store import HeadStore
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3, 12])
+def test_depth_must_be_a_power_of_two(depth):
+    with pytest.raises(ValueError, match=f"^Prefetch depth must be a power of 2 of at least 2, not {depth}$"):
+        HeadStore(num_queues=1, ports=1, depth=depth, batch=4)
+
+
+@pytest.fixture
+def make(stage):
+    def bench(*, num_queues=2, ports=1, depth=4, batch=2, gate=None, **options):
+        bench = stage(HeadStore(num_queues=num_queues, ports=ports, depth=depth, batch=batch), **options)
+        bench.heads = [bench.collect(port, gate) for port in bench.dut.o_head]
+        bench.freed = []
+
+        async def freed(ctx):
+            async for _, _, valid, queue in ctx.tick().sample(bench.dut.freed_valid, bench.dut.freed_queue):
+                if valid:
+                    bench.freed.append(queue)
+        bench.background(freed)
+        return bench
+    return bench
+
+
+def head(ident):
+    return {"id": ident, "addr": ident * 0x1_0001_0001, "len": ident * 3, "flags": ident & 7, "next": ident ^ 0xff}
+
+
+def ids(heads):
+    for item in heads:
+        assert {name: item.head[name] for name in head(0)} == head(item.head.id)
+    return [(item.queue, item.head.id) for item in heads]
+
+
+async def ask(ctx, dut, queue, want):
+    """Places granted."""
+    ctx.set(dut.i_room.p, {"queue": queue, "want": want})
+    ctx.set(dut.i_room.valid, 1)
+    ready = False
+    while not ready:
+        _, _, ready, grant = await ctx.tick().sample(dut.i_room.ready, dut.grant)
+    ctx.set(dut.i_room.valid, 0)
+    return grant
+
+
+async def push(ctx, bench, queue, *idents):
+    for ident in idents:
+        await bench.send(ctx, bench.dut.i_push, {"queue": queue, "head": head(ident)})
+
+
+async def take(ctx, bench, queue, op=TakeOp.TAKE, port=0):
+    await bench.send(ctx, bench.dut.i_take[port], {"op": op, "queue": queue})
+
+
+def available(ctx, dut, queue):
+    return ctx.get(dut.available) >> queue & 1
+
+
+@pytest.mark.parametrize("depth, batch", [(2, 1), (4, 2), (8, 8)])
+def test_places_are_granted_in_full_or_from_a_batch_on(make, depth, batch):
+    bench = make(depth=depth, batch=batch)
+
+    async def testbench(ctx):
+        dut, free = bench.dut, depth
+        for want in (depth // 2, depth, 1, depth, depth):
+            granted = await ask(ctx, dut, 1, want)
+            assert granted == (want if want <= free else free if free >= batch else 0)
+            free -= granted
+        assert await ask(ctx, dut, 0, depth) == depth  # the other queue has its own
+        assert await ask(ctx, dut, 0, 1) == 0
+    bench.run(testbench)
+
+
+def test_set_up_forgets(make):
+    bench = make()
+
+    async def testbench(ctx):
+        assert await ask(ctx, bench.dut, 1, 4) == 4
+        await bench.setup(ctx, 1, size=16)
+        assert await ask(ctx, bench.dut, 1, 4) == 4
+    bench.run(testbench)
+
+
+def test_take_commit_and_rewind(make):
+    bench = make()
+
+    async def testbench(ctx):
+        dut = bench.dut
+        assert await ask(ctx, dut, 1, 4) == 4
+        assert not available(ctx, dut, 1)
+        await push(ctx, bench, 1, 10, 11, 12)
+        assert available(ctx, dut, 1) and not available(ctx, dut, 0)
+        await take(ctx, bench, 1)
+        await take(ctx, bench, 1, TakeOp.COMMIT)
+        for _ in range(2):
+            await take(ctx, bench, 1)
+            await take(ctx, bench, 1)
+            assert not available(ctx, dut, 1)
+            await take(ctx, bench, 1, TakeOp.REWIND)
+            assert available(ctx, dut, 1)
+        assert bench.freed == [1]
+        assert await ask(ctx, dut, 1, 1) == 1  # the committed one; those taken and given up still have their places
+        assert await ask(ctx, dut, 1, 1) == 0
+        await take(ctx, bench, 1)
+        await take(ctx, bench, 1, TakeOp.COMMIT)
+        await take(ctx, bench, 1, TakeOp.COMMIT)  # nothing more to keep: nothing is freed
+        await take(ctx, bench, 1, TakeOp.REWIND)
+        await take(ctx, bench, 1)
+        await ctx.tick().repeat(4)
+        assert ids(bench.heads[0]) == [(1, k) for k in (10, 11, 12, 11, 12, 11, 12)]
+        assert bench.freed == [1, 1]
+    bench.run(testbench)
+
+
+def test_blocked_port_does_not_stop_others(make):
+    """The walker of one port is stuck: its takes wait, rooms, pushes and the other port go on."""
+    state = {"open": False}
+    bench = make(ports=2)
+    bench.heads[0] = bench.collect(bench.dut.o_head[0], lambda: state["open"])
+
+    async def stuck(ctx):
+        assert await ask(ctx, bench.dut, 0, 2) == 2
+        await push(ctx, bench, 0, 1, 2)
+        await take(ctx, bench, 0)
+        await take(ctx, bench, 0)
+        await ctx.tick().repeat(10)
+        assert ids(bench.heads[0]) == [(0, 1), (0, 2)]
+
+    async def others(ctx):
+        await ctx.tick().repeat(30)
+        for k in range(6):
+            assert await ask(ctx, bench.dut, 1, 1) == 1
+            await push(ctx, bench, 1, 50 + k)
+            await take(ctx, bench, 1, port=1)
+            await take(ctx, bench, 1, TakeOp.COMMIT, port=1)
+        assert ids(bench.heads[1]) == [(1, 50 + k) for k in range(6)]
+        state["open"] = True
+    bench.run(stuck, others)
+
+
+@pytest.mark.parametrize("num_queues, ports, depth, batch", [(1, 1, 2, 1), (2, 2, 4, 2), (5, 2, 8, 3)])
+def test_random(make, rng, num_queues, ports, depth, batch):
+    """Against lists: a port has queues of its own; room is asked for and filled in between."""
+    bench = make(num_queues=num_queues, ports=ports, depth=depth, batch=batch, pause=0.2)
+    dut, total = bench.dut, 60
+    queues = range(num_queues)
+    pushed, taken, committed, kept = ([0] * num_queues for _ in range(4))  # kept: whose COMMIT has been served
+    reserved, to_push = [0] * num_queues, []
+    expected = [[] for _ in range(ports)]
+    running = set(range(ports))
+
+    async def fetch(ctx):
+        while running:
+            queue, want = rng.randrange(num_queues), rng.randint(1, depth)
+            low = kept[queue]  # a COMMIT may come in while the request waits
+            granted = await ask(ctx, dut, queue, want)
+            assert granted in [want if want <= free else free if free >= batch else 0
+                               for free in (depth - reserved[queue] + k for k in range(low, committed[queue] + 1))]
+            reserved[queue] += granted
+            to_push.extend([queue] * granted)
+
+    async def fill(ctx):
+        while running:
+            if to_push:
+                queue = to_push.pop(0)
+                await push(ctx, bench, queue, queue << 12 | pushed[queue])
+                pushed[queue] += 1
+            else:
+                await ctx.tick()
+
+    def device(port):
+        async def run(ctx):
+            mine = [queue for queue in queues if queue % ports == port]
+            for _ in range(total):
+                queue = rng.choice(mine)
+                if available(ctx, dut, queue) and rng.random() < 0.7:
+                    expected[port].append((queue, queue << 12 | taken[queue]))
+                    await take(ctx, bench, queue, port=port)
+                    taken[queue] += 1
+                elif rng.random() < 0.7:
+                    committed[queue] = taken[queue]
+                    await take(ctx, bench, queue, TakeOp.COMMIT, port)
+                    kept[queue] = committed[queue]
+                else:
+                    await take(ctx, bench, queue, TakeOp.REWIND, port)
+                    taken[queue] = committed[queue]
+            await ctx.tick().repeat(20)
+            running.discard(port)
+        return run
+    bench.run(fetch, fill, *[device(port) for port in range(ports)])
+    assert [ids(heads) for heads in bench.heads] == expected
+    assert sum(map(len, expected)) > total // 4
