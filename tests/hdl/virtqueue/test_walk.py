@@ -1,0 +1,278 @@
+"""Heads to segments: chains and tables of every form against a walk of a few lines, and every rule broken."""
+
+import struct
+
+import pytest
+
+from ringnic.hdl.spec.virtio import VirtqDescF
+from ringnic.hdl.virtqueue.walk import Walk
+
+NEXT, WRITE, INDIRECT = (VirtqDescF[name].value for name in ("NEXT", "WRITE", "INDIRECT"))
+DESC, TABLES, NOWHERE = 0x1_0000, 0x4_0000, 1 << 50
+FAILED = "failed"
+
+
+class Ring:
+    """Descriptor tables in memory, and what a chain in them means."""
+    def __init__(self, bench, size, indirect):
+        self.bench, self.size, self.indirect = bench, size, indirect
+
+    def put(self, index, addr, length, flags=0, following=0, table=DESC):
+        struct.pack_into("<QIHH", self.bench.memory, table + 16 * index, addr, length, flags, following)
+
+    def get(self, index, table=DESC):
+        at = table + 16 * index
+        if at in self.bench.fails or at + 16 > len(self.bench.memory):
+            return None
+        return struct.unpack_from("<QIHH", self.bench.memory, at)
+
+    def head(self, index, queue=0):
+        addr, length, flags, following = self.get(index)
+        return {"queue": queue, "head": {"id": index, "addr": addr, "len": length, "flags": flags & 7, "next": following}}
+
+    def segments(self, index):
+        """``[(addr, len, write)]``, and FAILED at the end of a chain that breaks a rule."""
+        out, table, limit, desc = [], None, self.size, self.get(index)
+        while desc is not None and len(out) < self.size:
+            addr, length, flags, following = desc
+            if flags & INDIRECT:
+                if table is not None or flags & NEXT or not self.indirect or length == 0 or length % 16:
+                    break
+                table, limit, following = addr, length // 16, 0
+            else:
+                out.append((addr, length, bool(flags & WRITE)))
+                if not flags & NEXT:
+                    return out
+            if following >= limit:
+                break
+            desc = self.get(following, DESC if table is None else table)
+        return [*out, FAILED]
+
+
+@pytest.fixture
+def make(stage):
+    def bench(*, width=64, size=8, indirect=1, max_ahead=4, gate=None, **options):
+        bench = stage(Walk(width=width, num_queues=2, max_ahead=max_ahead), **options)
+        bench.serve_reads(bench.dut.table)
+        bench.serve_reads(bench.dut.single)
+        bench.ring = Ring(bench, size, indirect)
+        bench.got = bench.collect(bench.dut.o, gate)
+
+        async def start(ctx):
+            ctx.set(bench.dut.indirect, indirect)
+            await bench.setup(ctx, 0, size=size, queue_desc=DESC)
+            await bench.setup(ctx, 1, size=16, queue_desc=DESC)
+
+        def chains():
+            """``[(queue, id, segments)]`` of the chains that came in whole."""
+            out, segments = [], []
+            for item in bench.got:
+                assert not item.error or item.last
+                segments.append(FAILED if item.error else (item.addr, item.len, bool(item.write)))
+                if item.last:
+                    out.append((item.queue, item.id, segments))
+                    segments = []
+            return out
+        bench.start, bench.chains = start, chains
+        return bench
+    return bench
+
+
+async def walk(ctx, bench, index, queue=0):
+    """Segments of the chain at ``index``."""
+    before = len(bench.chains())
+    await bench.send(ctx, bench.dut.i, bench.ring.head(index, queue))
+    await bench.until(ctx, lambda: len(bench.chains()) > before)
+    (came_queue, ident, segments), = bench.chains()[before:]
+    assert (came_queue, ident) == (queue, index)
+    return segments
+
+
+def chain(ring, *indices, flags=0):
+    for k, index in enumerate(indices):
+        more = k + 1 < len(indices)
+        ring.put(index, 0x1_0000_0000 + index, 100 + index, flags | (NEXT if more else 0), indices[k + 1] if more else 77)
+
+
+def table(ring, *indices, entries=None, base=TABLES, head=0):
+    """Head ``head`` with a table whose chain is ``indices``."""
+    ring.put(head, base, 16 * (len(indices) if entries is None else entries), INDIRECT, 5)
+    for k, index in enumerate(indices):
+        more = k + 1 < len(indices)
+        ring.put(index, 0x2_0000 + index, 10 + index, NEXT if more else WRITE, indices[k + 1] if more else 0, base)
+
+
+GOOD = {
+    "one descriptor": lambda ring: ring.put(0, 0xffff_ffff_ffff_fff0, 0xffff_ffff, WRITE),
+    "zero length": lambda ring: ring.put(0, 0, 0),
+    "chain": lambda ring: chain(ring, 0, 1, 2),
+    "chain of all descriptors": lambda ring: chain(ring, 0, 7, 1, 6, 2, 5, 3, 4),
+    "table of one": lambda ring: table(ring, 0),
+    "table read ahead": lambda ring: table(ring, 0, 1, 2, 3),
+    "table longer than what is read ahead": lambda ring: table(ring, 0, 1, 2, 3, 4, 5, 6, 7),
+    "table in another order": lambda ring: table(ring, 0, 3, 1, 2),
+    "table that leaves the order late": lambda ring: table(ring, 0, 1, 3, 2),
+    "table with entries left over": lambda ring: table(ring, 0, 1, entries=4),
+    "table with more entries than the queue": lambda ring: table(ring, 0, 900, 1, entries=1000),
+    "table that does not begin on a beat": lambda ring: table(ring, 0, 1, 2, base=TABLES + 16),
+    "chain that ends in a table": lambda ring: (chain(ring, 0, 2, 3), table(ring, 0, 1, 2, head=3)),
+    "unknown flags": lambda ring: ring.put(0, 1, 2, 0xfff8),
+}
+
+BAD = {
+    "chain of one too many": lambda ring: (chain(ring, 0, 1, 2, 3, 4, 5, 6, 7), ring.put(7, 1, 1, NEXT, 0)),
+    "loop of one": lambda ring: ring.put(0, 1, 1, NEXT, 0),
+    "next past the queue": lambda ring: ring.put(0, 1, 1, NEXT, 8),
+    "next far past the queue": lambda ring: ring.put(0, 1, 1, NEXT, 0xffff),
+    "empty table": lambda ring: ring.put(0, TABLES, 0, INDIRECT),
+    "table and a half": lambda ring: ring.put(0, TABLES, 24, INDIRECT),
+    "table with next": lambda ring: (table(ring, 0), ring.put(0, TABLES, 16, INDIRECT | NEXT, 1)),
+    "table in a table": lambda ring: (table(ring, 0), ring.put(0, TABLES, 16, INDIRECT, 0, TABLES)),
+    "table in a table, later": lambda ring: (table(ring, 0, 1), ring.put(1, TABLES, 16, INDIRECT, 0, TABLES)),
+    "next past the table": lambda ring: (table(ring, 0), ring.put(0, 1, 1, NEXT, 1, TABLES)),
+    "next far past the table": lambda ring: (table(ring, 0, 1), ring.put(1, 1, 1, NEXT, 0xffff, TABLES)),
+    "loop in a table": lambda ring: (table(ring, 0, 1), ring.put(1, 1, 1, NEXT, 0, TABLES)),
+    "chain and table of one too many": lambda ring: (chain(ring, 0, 7), table(ring, *range(8), head=7)),
+    "table nowhere": lambda ring: ring.put(0, NOWHERE, 64, INDIRECT),
+    "long table nowhere": lambda ring: ring.put(0, NOWHERE, 0xffff_fff0, INDIRECT),
+    "table that wraps the address space": lambda ring: ring.put(0, (1 << 64) - 16, 64, INDIRECT),
+    "table at the end of a chain nowhere": lambda ring: (chain(ring, 0, 3), ring.put(3, NOWHERE, 64, INDIRECT)),
+    "descriptor that cannot be read": lambda ring: (chain(ring, 0, 3, 4), ring.bench.fails.add(DESC + 48)),
+    "table entry that cannot be read": lambda ring: (table(ring, 0, 3, 2, 1), ring.bench.fails.add(TABLES + 48)),
+}
+
+
+@pytest.mark.parametrize("width", [32, 128])
+@pytest.mark.parametrize("case", GOOD)
+def test_good_chains(make, case, width):
+    bench = make(width=width)
+    GOOD[case](bench.ring)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        expected = bench.ring.segments(0)
+        assert FAILED not in expected
+        for _ in range(3):
+            assert await walk(ctx, bench, 0) == expected
+        assert not bench.failed
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_broken_rules(make, case):
+    """Told once a chain, and the chains after it come as if nothing had been."""
+    bench = make()
+    bench.memory[TABLES:TABLES + 0x100] = bytes(range(256))
+    BAD[case](bench.ring)
+    after = TABLES + 0x1000
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        expected = bench.ring.segments(0)
+        assert expected[-1] == FAILED
+        table(bench.ring, 0, 1, 2, 3, base=after, head=15)
+        for k in range(1, 5):
+            assert await walk(ctx, bench, 0) == expected
+            assert bench.failed == [0] * k
+            assert await walk(ctx, bench, 15, queue=1) == bench.ring.segments(15)
+        assert not any(DESC + 8 * 16 <= addr < TABLES for addr, _ in bench.reads)
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_smallest_queues(make, size):
+    bench = make(size=size)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for count in (1, 2, 3):
+            table(bench.ring, *range(count))
+            segments = await walk(ctx, bench, 0)
+            assert segments == bench.ring.segments(0)
+            assert (FAILED in segments) == (count > size)
+        chain(bench.ring, *range(size))
+        assert await walk(ctx, bench, 0) == bench.ring.segments(0)
+    bench.run(testbench)
+
+
+def test_largest_queue_and_table(make):
+    bench = make(size=32768)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        chain(bench.ring, 0, 1)
+        bench.ring.put(0, 1, 1, NEXT, 2000)
+        bench.ring.put(2000, 2, 2, NEXT, 32767)  # its address is past the tables: read as it is
+        bench.ring.put(32767, 3, 3)
+        assert await walk(ctx, bench, 0) == [(1, 1, False), (2, 2, False), (3, 3, False)]
+        bench.ring.put(0, 1, 1, NEXT, 32768)
+        assert await walk(ctx, bench, 0) == [(1, 1, False), FAILED]
+        table(bench.ring, 0, 40000, 1, entries=0xffff_fff0 // 16)
+        segments = await walk(ctx, bench, 0)
+        assert segments == bench.ring.segments(0) and FAILED not in segments
+    bench.run(testbench)
+
+
+def test_indirect_not_negotiated(make):
+    bench = make(indirect=0)
+    table(bench.ring, 0, 1)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        assert await walk(ctx, bench, 0) == [FAILED]
+        assert bench.reads == []
+    bench.run(testbench)
+
+
+def test_tables_are_read_ahead_and_their_answers_taken(make):
+    """The device takes nothing: tables for which there is room are read all the same, and no answer waits."""
+    state = {"open": False}
+    bench = make(max_ahead=4, gate=lambda: state["open"])
+    table(bench.ring, 0, 1, 2, 3)
+
+    async def feed(ctx):
+        await bench.start(ctx)
+        for _ in range(10):
+            await bench.send(ctx, bench.dut.i, bench.ring.head(0))
+        await bench.until(ctx, lambda: len(bench.chains()) == 10)
+        assert bench.chains() == [(0, 0, bench.ring.segments(0))] * 10
+
+    async def unblock(ctx):
+        await ctx.tick().repeat(300)
+        assert 2 <= len(bench.reads) <= 3 and all(read == (TABLES, 64) for read in bench.reads)
+        assert bench.longest_wait <= 1
+        state["open"] = True
+    bench.run(feed, unblock)
+
+
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_random(make, rng, width, pause):
+    """Chains good and bad, one after the other without waiting, from descriptors that are mostly well-formed."""
+    bench = make(width=width, size=8, max_ahead=rng.choice([1, 4]), pause=pause)
+    ring, expected, fails = bench.ring, [], 0
+    for index in range(16):
+        flags = rng.choice([0, WRITE, NEXT, NEXT | WRITE, INDIRECT, INDIRECT, INDIRECT | NEXT])
+        length = 16 * rng.choice([1, 2, 3, 4, 6]) if rng.random() < 0.9 else rng.choice([0, 8, 17])
+        where = TABLES + 256 * rng.randrange(16) if rng.random() < 0.9 else NOWHERE
+        ring.put(index, where, length, flags, rng.randrange(9))
+    for at in range(16):
+        for index in range(16):
+            following = index + 1 if rng.random() < 0.8 else rng.randrange(6)
+            flags = rng.choice([0, NEXT, NEXT | WRITE]) if rng.random() < 0.98 else INDIRECT
+            ring.put(index, rng.getrandbits(64), rng.getrandbits(32), flags, following, TABLES + 256 * at)
+
+    async def testbench(ctx):
+        nonlocal fails
+        await bench.start(ctx)
+        for _ in range(60):
+            index = rng.randrange(8)
+            expected.append((0, index, ring.segments(index)))
+            fails += expected[-1][2][-1] == FAILED
+            await bench.send(ctx, bench.dut.i, ring.head(index))
+        await bench.until(ctx, lambda: len(bench.chains()) == len(expected))
+        await ctx.tick().repeat(3)
+        assert bench.chains() == expected
+        assert bench.failed == [0] * fails
+        await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))
+    bench.run(testbench)
