@@ -59,6 +59,16 @@ def demo(
         size=size << 20)))
 
 
+@app.command()
+def bench(
+    report: Annotated[Optional[Path], typer.Option(help="Write the results to this file, as JSON.")] = None,
+    plot: Annotated[Optional[Path], typer.Option(help="Draw packets per second into this file (PNG, SVG or PDF).")] = None,
+):
+    """Measure the card (packets, cycles, TLPs and bytes, beside what the link allows) and its simulator."""
+    from .bench import run_bench
+    raise typer.Exit(run_bench(report, plot))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(
     context: typer.Context,

@@ -6,17 +6,18 @@ counts cycles, TLPs and bytes between two marks while driver and wire keep it fu
 
 import random
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ..host.driver.net import NoSpace, VirtioNet
 from .budget import LINKS, limit_mpps
 from .bus import EngineBus
 from .engine.engine import Engine, Link
 
-__all__ = ["FRAME_BYTES", "Case", "measure", "simulator_speed", "plot"]
+__all__ = ["CORE_MHZ", "DIRECTIONS", "FRAME_BYTES", "Case", "measure", "simulator_speed"]
 
 CORE_MHZ = 125.0
 FRAME_BYTES = (64, 128, 256, 512, 1024, 1518)   # as on the wire, with FCS
+DIRECTIONS = ("tx", "rx", "both")
 FCS = 4
 WARM_UP, COUNTED = 300, 900                     # packets each way
 SLICE = 100                                     # cycles between looks of the driver
@@ -109,7 +110,7 @@ def measure(link, width, direction, frame_bytes, *, read_latency_ns=250.0, seed=
         percent_of_limit=100 * mpps / limit, cycles_per_packet=delta["cycles"] / slower,
         tlps_per_packet=sum(delta[name] for name in TLPS) / packets, reads_per_packet=delta["mrd_up"] / packets,
         link_bytes_per_packet=(delta["bytes_up"] + delta["bytes_down"]) / packets,
-        dropped=counters["rx_dropped_no_buffer"] + counters["tx_dropped"])
+        dropped=sum(counters[name] for name in ("rx_dropped_no_buffer", "rx_dropped_full", "tx_dropped")))
 
 
 def simulator_speed(width, *, trace=None, seconds=1.0):
@@ -124,38 +125,3 @@ def simulator_speed(width, *, trace=None, seconds=1.0):
             traffic.until(goal)
         last = engine.stats()
     return (last["cycles"] - first["cycles"]) / (last["busy_seconds"] - first["busy_seconds"])
-
-
-def plot(cases, path):
-    """Draw packets per second over frame size, each link beside its limit, into ``path``."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    links = sorted({case.link for case in cases})
-    figure, axes = pyplot.subplots(1, len(links), figsize=(6 * len(links), 4.5), squeeze=False)
-    colours = {"tx": "tab:blue", "rx": "tab:orange", "both": "tab:green"}
-    for axis, link in zip(axes[0], links):
-        for direction, colour in colours.items():
-            rows = sorted((case for case in cases if (case.link, case.direction) == (link, direction)),
-                          key=lambda case: case.frame_bytes)
-            for width in sorted({case.width for case in rows}):
-                line = [case for case in rows if case.width == width]
-                sizes = [case.frame_bytes for case in line]
-                axis.plot(sizes, [case.mpps for case in line], "o-" if width == 64 else "s-", color=colour,
-                          label=f"{direction}, {width} bit")
-            sizes = sorted({case.frame_bytes for case in rows})
-            axis.plot(sizes, [limit_mpps(link, direction, size - FCS) for size in sizes], "--", color=colour,
-                      label=f"{direction}, link's limit")
-        axis.set(title=f"{link}, split ring", xlabel="frame, bytes with FCS", ylabel="million packets a second, each way",
-                 xscale="log", yscale="log")
-        axis.set_xticks(FRAME_BYTES, [str(size) for size in FRAME_BYTES], minor=False)
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-
-
-def report(cases, speeds):
-    """What ``--report`` writes."""
-    return {"core_mhz": CORE_MHZ, "cases": [asdict(case) for case in cases], "simulator_cycles_per_second": speeds}

@@ -10,7 +10,7 @@ from .qemu import vfio_user_device
 
 __all__ = ["CardError", "DROPS", "rtl_card"]
 
-# The demo's card, as a board would have it: a 64-bit datapath, a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
+# The demo's card, as a board would have it: a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
 WIDTH = 128
 LINK_GEN, LINK_LANES = 2, 4
 LINK_NAME = f"PCIe {LINK_GEN}.0 x{LINK_LANES}"
@@ -63,7 +63,7 @@ class _RtlCard:
 
     def fill(self, report):
         stats = self._engine.stats()
-        report.link = LINK_NAME
+        report.link, report.width = LINK_NAME, WIDTH
         report.cycles = stats["cycles"]
         report.cycles_per_second = stats["cycles"] / stats["busy_seconds"] if stats["busy_seconds"] else None
         counters = {**stats, **self._counters()}

@@ -22,7 +22,7 @@ def _number(value, unit="", digits=2):
 class Report:
     """Results of one run; what was not reached is None.
 
-    Times called ``host`` are by this machine's clock; the guest's clock runs with it, not with the model's. Cycles are of the
+    ``width`` is that of the card's datapath, in bits. Times called ``host`` are by this machine's clock; the guest's clock runs with it, not with the model's. Cycles are of the
     model's core clock. ``failed`` lists the checks that did not hold, in words.
     """
     kernel: str | None = None
@@ -30,6 +30,7 @@ class Report:
     driver: str | None = None
     pci_id: str | None = None
     link: str | None = None
+    width: int | None = None
     address: str | None = None
     ping_rtt_ms: list = field(default_factory=list)
     ping_sent: int = 0
@@ -73,7 +74,8 @@ class Report:
         """Return everything as JSON-able values, derived ones included."""
         derived = {name: getattr(self, name) for name in (
             "ping_lost", "ping_rtt_ms_median", "tcp_rx_mbit_s", "tcp_tx_mbit_s", "sha256_ok")}
-        return {"ok": not self.failed, **asdict(self), **derived, **self.counters,
+        pick = {name: self.counters.get(name) for name in ("packets_tx", "packets_rx", "drops")}
+        return {"ok": not self.failed, **asdict(self), **derived, **pick,
                 "tlps_per_packet": self.per_packet("tlps"), "link_bytes_per_packet": self.per_packet("link_bytes")}
 
     def write(self, path):
@@ -90,7 +92,7 @@ class Report:
         rows = [
             ("Guest kernel", self.kernel or "-"),
             ("Driver", f"{self.driver} on {self.pci_id}" if self.driver else "-"),
-            ("PCIe link", self.link or "-"),
+            ("Card", f"{self.link}, {self.width}-bit datapath" if self.link else "-"),
             None,
             ("Ping, median / min / max", " / ".join(_number(v) for v in (
                 self.ping_rtt_ms_median, min(rtt, default=None), max(rtt, default=None))) + " ms"),

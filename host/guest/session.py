@@ -79,13 +79,13 @@ def _run(options, console, report, card, stack):
     return 0
 
 
-def run_demo(options, card=rtl_card):
+def run_demo(options, card=rtl_card, *, console=None, report=None):
     """Run the demo and return its exit status: 0 if every check held, 1 if not, 130 if interrupted.
 
-    ``card`` makes the device: see :func:`.card.rtl_card`.
+    ``card`` makes the device: see :func:`.card.rtl_card`. ``console`` and ``report`` may be given to look at afterwards.
     """
-    console = Console()
-    report = Report()
+    console = Console() if console is None else console
+    report = Report() if report is None else report
     status = 1
     try:
         with ends_as_exceptions(), ExitStack() as stack:
