@@ -59,7 +59,7 @@ class AvailFetch(wiring.Component):
     fail_valid : Out(1), fail_queue : Out(16)
         Strobe: idx jumped by more than Queue Size, or could not be read.
     busy : Out(1)
-        Some queue is waiting for its turn.
+        A queue is waiting for its turn, or for an answer.
     """
     def __init__(self, *, width, num_queues, max_batch):
         self.width = width
@@ -114,7 +114,6 @@ class AvailFetch(wiring.Component):
         m.d.comb += [
             fetchable.eq(to_fetch & ~self.stopped),
             pollable.eq(to_poll & ~self.stopped & ~polling),
-            self.busy.eq(fetchable.any() | (to_poll & ~self.stopped).any()),
         ]
 
         queue = Signal(queue_shape)
@@ -153,7 +152,7 @@ class AvailFetch(wiring.Component):
         m.submodules.entries = entries = Queue(RingEntry, room)
         reserved = Signal(range(room + 1))
 
-        with m.FSM(name="state"):
+        with m.FSM(name="state") as state:
             with m.State("IDLE"):
                 with m.If(index_words.o.valid & polled.o.valid):
                     m.d.comb += [index_words.o.ready.eq(1), polled.o.ready.eq(1)]
@@ -273,6 +272,10 @@ class AvailFetch(wiring.Component):
             self.event.data.p.last.eq(1),
             armed_q.o.ready.eq(self.event.done),
         ]
+
+        under_way = [part.level != 0 for part in (polled, armed_q, asked, entries)]
+        m.d.comb += self.busy.eq(~state.ongoing("IDLE") | fetchable.any() | (to_poll & ~self.stopped).any()
+                                 | Cat(under_way).any())
 
         # A nudge wins over a state that clears the same bit in the same cycle.
         with m.If(self.event.done):

@@ -76,7 +76,7 @@ class DescFetch(wiring.Component):
         ]
         failed_run, failed_read = Signal(), Signal()
 
-        with m.FSM(name="state"):
+        with m.FSM(name="state") as state:
             with m.State("FIRST"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [
@@ -147,7 +147,7 @@ class DescFetch(wiring.Component):
             failed_read.eq(ends & descs.o.p.error),
             self.fail_valid.eq(failed_run | failed_read),
             self.fail_queue.eq(Mux(failed_read, runs.o.p.queue, run.queue)),
-            self.busy.eq(runs.o.valid | self.i.valid | whole.o.valid),
+            self.busy.eq(self.i.valid | ~state.ongoing("FIRST") | (runs.level != 0) | (whole.level != 0)),
         ]
         with m.If(taken):
             m.d.sync += place.eq(Mux(descs.o.p.last, 0, place + 1))

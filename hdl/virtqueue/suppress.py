@@ -96,6 +96,6 @@ class Suppress(wiring.Component):
             order.o.ready.eq(words.o.valid & words.o.ready),
             self.fail_valid.eq(order.o.ready & order.o.valid & words.o.p.error),
             self.fail_queue.eq(order.o.p.queue),
-            self.busy.eq(self.i.valid | order.o.valid),
+            self.busy.eq(self.i.valid | (order.level != 0)),
         ]
         return m

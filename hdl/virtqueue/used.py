@@ -126,7 +126,6 @@ class UsedWriter(wiring.Component):
             mask.eq(table.row.size - 1),
             ring_index.eq(row.written & mask),
             to_end.eq(table.row.size - ring_index),
-            self.busy.eq(dirty.any() | to_flush.any() | waiting.any() | pending.o.valid | done.o.valid),
         ]
 
         slot = Signal(slot_bits)
@@ -144,7 +143,7 @@ class UsedWriter(wiring.Component):
             stage_r.addr.eq(Cat(slot, queue)),
         ]
 
-        with m.FSM(name="state"):
+        with m.FSM(name="state") as state:
             with m.State("IDLE"):
                 with m.If(to_flush.any()):
                     m.d.sync += queue.eq(flush_choice)
@@ -228,6 +227,8 @@ class UsedWriter(wiring.Component):
                 with m.If(self.write.data.ready):
                     m.next = "IDLE"
 
+        m.d.comb += self.busy.eq(~state.ongoing("IDLE") | dirty.any() | to_flush.any() | waiting.any()
+                                 | (pending.level != 0) | (done.level != 0))
         with m.If(tick == 0):
             m.d.sync += aged.eq(dirty)
             for k in range(self.num_queues):

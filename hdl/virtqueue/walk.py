@@ -131,7 +131,7 @@ class Walk(wiring.Component):
             self.o.p.len.eq(desc.len),
             self.o.p.write.eq((desc.flags & VirtqDescF.WRITE) != 0),
             self.fail_queue.eq(now.queue),
-            self.busy.eq(order.o.valid | self.i.valid),
+            self.busy.eq((order.level != 0) | self.i.valid),
         ]
 
         with m.FSM(name="state"):

@@ -1,0 +1,238 @@
+"""Used entries to the used ring: batches, bounds, order of entries, index and publication."""
+
+import struct
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib.memory import Memory
+
+from ringnic.hdl.virtqueue.rows import QueueRows
+from ringnic.hdl.virtqueue.used import UsedWriter
+
+DEVICE = 0x2_0000
+HOLD = 32
+
+
+class RowsFromEnd(QueueRows):
+    """Rows of queues that have been in use for long: every index is about to wrap."""
+    START = 0xfffd
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.rows = rows = Memory(shape=self.shape, depth=max(2, self.num_queues), init=[
+            dict.fromkeys(self.shape.members, self.START) for _ in range(self.num_queues)])
+        write, read = rows.write_port(), rows.read_port()
+        m.d.comb += [read.addr.eq(self.queue), write.addr.eq(self.queue), write.en.eq(self.write),
+                     write.data.eq(self.new), self.row.eq(read.data)]
+        return m
+
+
+@pytest.fixture
+def make(stage):
+    def bench(*, width=64, sizes=(16, 16), ports=1, batch=8, gate=None, **options):
+        dut = UsedWriter(width=width, num_queues=len(sizes), ports=ports, batch=batch, hold_cycles=HOLD)
+        bench = stage(dut, **options)
+        bench.serve_writes(dut.write)
+        bench.published = bench.collect(dut.o, gate)
+
+        async def start(ctx):
+            for queue, size in enumerate(sizes):
+                await bench.setup(ctx, queue, size=size, queue_device=DEVICE * (queue + 1))
+
+        async def give(ctx, queue, ident, length=0, more=0, flush=0, port=0):
+            await bench.send(ctx, dut.i[port], {"queue": queue, "id": ident, "len": length, "more": more, "flush": flush})
+
+        async def settle(ctx):
+            await bench.until(ctx, lambda: not ctx.get(dut.busy))
+            await ctx.tick().repeat(bench.latency + 20)
+
+        def index(queue):
+            return struct.unpack_from("<H", bench.memory, DEVICE * (queue + 1) + 2)[0]
+
+        def ring(queue, first, count):
+            return [struct.unpack_from("<II", bench.memory, DEVICE * (queue + 1) + 4 + 8 * (k % sizes[queue]))
+                    for k in range(first, first + count)]
+
+        def publications(queue):
+            return [(item.old, item.new) for item in bench.published if item.queue == queue]
+        bench.start, bench.give, bench.settle = start, give, settle
+        bench.index, bench.ring, bench.publications = index, ring, publications
+        return bench
+    return bench
+
+
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_batch_is_one_write_and_one_index(make, width, count):
+    bench = make(width=width)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for k in range(count):
+            await bench.give(ctx, 1, 0xff00 | k, 0xabcd_0000 | k, flush=k == count - 1)
+        await bench.settle(ctx)
+        assert bench.writes == [(2 * DEVICE + 4, 8 * count), (2 * DEVICE + 2, 2)]
+        assert bench.ring(1, 0, count) == [(0xff00 | k, 0xabcd_0000 | k) for k in range(count)]
+        assert bench.index(1) == count and bench.publications(1) == [(0, count)]
+    bench.run(testbench)
+
+
+def test_publication_follows_the_index(make):
+    bench = make(latency=50)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        await bench.give(ctx, 0, 3, flush=1)
+        while not bench.published:
+            assert ctx.get(bench.dut.busy)
+            await ctx.tick()
+        assert len(bench.writes) == 2 and bench.index(0) == 1
+    bench.run(testbench)
+
+
+def test_full_batch_leaves_without_being_told(make):
+    bench = make(batch=4, sizes=(64, 64))
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for k in range(9):
+            await bench.give(ctx, 0, k)
+        assert bench.index(0) in (4, 8)
+        await bench.settle(ctx)
+        assert [read for read in bench.writes if read[1] > 2] == [
+            (DEVICE + 4, 32), (DEVICE + 4 + 32, 32), (DEVICE + 4 + 64, 8)]
+        assert bench.publications(0) == [(0, 4), (4, 8), (8, 9)]
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("delay", [0, 5, 17, 31])
+def test_held_back_for_two_ticks_at_most(make, delay):
+    bench = make()
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        await ctx.tick().repeat(1 + delay)
+        await bench.give(ctx, 1, 7)
+        await ctx.tick().repeat(HOLD - 4)
+        assert bench.writes == []
+        await ctx.tick().repeat(HOLD + 4 + 3 * bench.latency + 20)
+        assert bench.index(1) == 1 and bench.publications(1) == [(0, 1)]
+    bench.run(testbench)
+
+
+def test_index_does_not_move_within_a_packet(make):
+    """Entries may be written, more of them than a batch; ``flush`` counts with the last only."""
+    bench = make(batch=4)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        await bench.give(ctx, 0, 0)
+        for k in range(1, 11):
+            await bench.give(ctx, 0, k, more=1, flush=1)
+        await ctx.tick().repeat(4 * HOLD)
+        assert bench.index(0) == 1
+        await bench.give(ctx, 0, 11, flush=1)
+        await bench.settle(ctx)
+        assert bench.index(0) == 12 and bench.publications(0) == [(0, 1), (1, 12)]
+        assert [ident for ident, _ in bench.ring(0, 0, 12)] == list(range(12))
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_ring_wraps(make, size):
+    bench = make(sizes=(size,))
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for k in range(11):
+            await bench.give(ctx, 0, 100 + k, k, flush=k % size == 0)
+            if k % size == 0:
+                await bench.settle(ctx)
+                first = max(0, k - size + 1)
+                assert bench.ring(0, first, k + 1 - first) == [(100 + j, j) for j in range(first, k + 1)]
+                assert bench.index(0) == k + 1
+        assert all(DEVICE + 4 <= addr and addr + length <= DEVICE + 4 + 8 * size
+                   for addr, length in bench.writes if addr != DEVICE + 2)
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("size", [2, 8, 32768])
+def test_index_wraps_at_16_bits(make, monkeypatch, size):
+    monkeypatch.setattr("ringnic.hdl.virtqueue.used.QueueRows", RowsFromEnd)
+    bench = make(sizes=(size, size), batch=2)
+    start = RowsFromEnd.START
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for k in range(6):
+            await bench.give(ctx, 1, k, 10 * k, flush=1)
+            await bench.settle(ctx)
+            assert bench.index(1) == (start + k + 1) & 0xffff
+            assert bench.ring(1, start + k, 1) == [(k, 10 * k)]
+        assert bench.publications(1) == [((start + k) & 0xffff, (start + k + 1) & 0xffff) for k in range(6)]
+    bench.run(testbench)
+
+
+def test_nothing_is_lost_while_publications_wait(make):
+    state = {"open": False}
+    bench = make(sizes=(64,), gate=lambda: state["open"])
+
+    async def feed(ctx):
+        await bench.start(ctx)
+        for k in range(40):
+            await bench.give(ctx, 0, k, flush=1)
+        await bench.settle(ctx)
+        assert bench.index(0) == 40
+        news = [new for _, new in bench.publications(0)]
+        assert bench.publications(0) == list(zip([0, *news], news)) and news[-1] == 40
+
+    async def unblock(ctx):
+        await ctx.tick().repeat(1500)
+        assert bench.index(0) == 8 and ctx.get(bench.dut.busy)  # as many as there is room for
+        state["open"] = True
+    bench.run(feed, unblock)
+
+
+@pytest.mark.parametrize("width, ports", [(32, 1), (64, 2), (128, 2), (256, 3)])
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_random(make, rng, width, ports, pause):
+    """Packets of several entries on several ports; at every publication the ring up to it is what was given."""
+    sizes = (4, 16, 64)
+    bench = make(width=width, sizes=sizes, ports=ports, batch=8, pause=pause)
+    given = [[] for _ in sizes]
+    seen = [0] * len(sizes)
+    whole = [set() for _ in sizes]
+
+    def check():
+        for queue in range(len(sizes)):
+            news = [new for _, new in bench.publications(queue)]
+            assert bench.publications(queue) == list(zip([0, *news], news))
+            if news and news[-1] != seen[queue]:
+                assert news[-1] in whole[queue] and news[-1] <= bench.index(queue)
+                assert bench.ring(queue, seen[queue], news[-1] - seen[queue]) == given[queue][seen[queue]:news[-1]]
+                seen[queue] = news[-1]
+
+    def device(port):
+        async def run(ctx):
+            if port == 0:
+                await bench.start(ctx)
+            else:
+                await ctx.tick().repeat(10)
+            for _ in range(30):
+                queue = rng.choice([queue for queue in range(len(sizes)) if queue % ports == port])
+                count = rng.randint(1, min(sizes[queue], 6))
+                while len(given[queue]) + count - seen[queue] > sizes[queue]:  # no more than the driver has given
+                    check()
+                    await ctx.tick()
+                for k in range(count):
+                    entry = (rng.randrange(1 << 16), rng.getrandbits(32))
+                    given[queue].append(entry)
+                    if k == count - 1:
+                        whole[queue].add(len(given[queue]))
+                    await bench.give(ctx, queue, *entry, more=k < count - 1, flush=rng.random() < 0.4, port=port)
+            await bench.settle(ctx)
+            check()
+        return run
+    bench.run(*[device(port) for port in range(ports)])
+    check()
+    assert seen == [len(entries) for entries in given]
