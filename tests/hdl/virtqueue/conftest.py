@@ -8,18 +8,19 @@ MEMORY = 1 << 20  # reads beyond it fail
 
 
 class StageBench:
-    """One stage in a simulator. Streams are watched for the rule that an offer stays until it is taken."""
-    def __init__(self, dut, rng, *, pause=0.0, latency=6, limit=20000):
+    """One stage in a simulator, ``glue`` around it. Streams are watched for the rule that an offer stays until taken."""
+    def __init__(self, dut, rng, *, glue=(), pause=0.0, latency=6, limit=20000):
         self.dut, self.rng, self.pause, self.latency = dut, rng, pause, latency
         self.memory = bytearray(MEMORY)
         self.fails = set()                # addresses of reads that fail although there is memory
         self.reads, self.writes = [], []  # (addr, len)
         self.longest_wait = 0             # cycles that a beat of an answer was not taken
         self.failed = []                  # queues, if the stage has such an output
-        self.m = Module()
-        self.m.domains.sync = ClockDomain()
-        self.m.submodules.dut = dut
-        self.sim = Simulator(self.m)
+        m = Module()
+        m.domains.sync = ClockDomain()
+        m.submodules.dut = dut
+        m.d.comb += glue
+        self.sim = Simulator(m)
         self.sim.add_clock(8e-9)
         self.background(self._watchdog, limit)
         if hasattr(dut, "fail_valid"):

@@ -1,0 +1,349 @@
+"""The available ring: what is read, when, how much of it, and that no entry is ever missed."""
+
+import struct
+
+import pytest
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib.memory import Memory
+
+from ringnic.hdl.virtqueue.avail import AvailFetch
+from ringnic.hdl.virtqueue.rows import QueueRows
+
+DRIVER, DEVICE = 0x2_0000, 0x8_0000
+
+
+class RowsFromEnd(QueueRows):
+    """Rows of queues that have been in use for long: every index is about to wrap."""
+    START = 0xfffd
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.rows = rows = Memory(shape=self.shape, depth=max(2, self.num_queues), init=[
+            dict.fromkeys(self.shape.members, self.START) for _ in range(self.num_queues)])
+        write, read = rows.write_port(), rows.read_port()
+        m.d.comb += [read.addr.eq(self.queue), write.addr.eq(self.queue), write.en.eq(self.write),
+                     write.data.eq(self.new), self.row.eq(read.data)]
+        return m
+
+
+class Driver:
+    """The driver's half of the available rings, and the entries as they came."""
+    def __init__(self, bench, sizes, start=0):
+        self.bench, self.sizes = bench, sizes
+        self.idx = [start] * len(sizes)
+        self.heads = [[] for _ in sizes]
+        for queue in range(len(sizes)):
+            self.publish(queue, start)
+
+    def ring(self, queue):
+        return DRIVER * (queue + 1)
+
+    def publish(self, queue, idx):
+        struct.pack_into("<HH", self.bench.memory, self.ring(queue), 0xbeef, idx & 0xffff)
+
+    def add(self, queue, count=1):
+        for _ in range(count):
+            head = self.bench.rng.randrange(1 << 16)
+            slot = self.idx[queue] % self.sizes[queue]
+            struct.pack_into("<H", self.bench.memory, self.ring(queue) + 4 + 2 * slot, head)
+            self.heads[queue].append(head)
+            self.idx[queue] = (self.idx[queue] + 1) & 0xffff
+        self.publish(queue, self.idx[queue])
+
+    def event(self, queue):
+        return struct.unpack_from("<H", self.bench.memory, DEVICE + 0x1_0000 * queue + 4 + 8 * self.sizes[queue])[0]
+
+    async def kick(self, ctx, queue):
+        dut = self.bench.dut
+        ctx.set(dut.kick_queue, queue)
+        ctx.set(dut.kick_valid, 1)
+        await ctx.tick()
+        ctx.set(dut.kick_valid, 0)
+
+    def came(self, queue):
+        return [item.head for item in self.bench.entries if item.queue == queue]
+
+    def all_came(self):
+        return all(self.came(queue) == heads for queue, heads in enumerate(self.heads))
+
+
+@pytest.fixture
+def make(stage):
+    def bench(*, width=64, sizes=(16, 16), max_batch=8, event_idx=0, gate=None, start=0, **options):
+        dut = AvailFetch(width=width, num_queues=len(sizes), max_batch=max_batch)
+        places = Signal(16, init=0xffff)  # that the store has
+        bench = stage(dut, glue=[
+            dut.o_room.ready.eq(dut.o_room.valid),
+            dut.grant.eq(Mux(dut.o_room.p.want > places, places, dut.o_room.p.want)),
+        ], **options)
+        bench.places = places
+        bench.serve_reads(dut.index)
+        bench.serve_reads(dut.ring)
+        bench.serve_writes(dut.event)
+        bench.entries = bench.collect(dut.o, gate)
+        bench.driver = Driver(bench, sizes, start)
+
+        async def begin(ctx):
+            ctx.set(dut.event_idx, event_idx)
+            for queue, size in enumerate(sizes):
+                await bench.setup(ctx, queue, size=size, queue_driver=DRIVER * (queue + 1),
+                                  queue_device=DEVICE + 0x1_0000 * queue)
+            await settle(ctx)
+
+        async def settle(ctx):
+            await bench.until(ctx, lambda: not ctx.get(dut.busy))
+            await ctx.tick()
+
+        def ring_reads(queue):
+            """``[(first slot, entries)]``"""
+            base = DRIVER * (queue + 1)
+            return [((addr - base - 4) // 2, length // 2) for addr, length in bench.reads
+                    if base + 4 <= addr < base + 4 + 2 * sizes[queue]]
+        bench.begin, bench.settle, bench.ring_reads = begin, settle, ring_reads
+        return bench
+    return bench
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_notified_queue_is_read(make, width):
+    bench = make(width=width)
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        assert bench.reads == [(driver.ring(0), 4), (driver.ring(1), 4)]  # a driver may have added before it was ready
+        bench.reads.clear()
+        driver.add(1, 3)
+        await driver.kick(ctx, 1)
+        while not driver.came(1):
+            assert ctx.get(bench.dut.busy)
+            await ctx.tick()
+        await bench.settle(ctx)
+        assert driver.all_came()
+        assert [(item.last, item.error) for item in bench.entries] == [(0, 0), (0, 0), (1, 0)]
+        # The entries, and idx once more before the driver has to say so.
+        assert bench.reads == [(driver.ring(1), 4), (driver.ring(1) + 4, 6), (driver.ring(1), 4)]
+        assert bench.writes == []
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 16])
+def test_reads_end_at_the_ring_and_at_the_batch(make, size):
+    bench = make(sizes=(16, size), max_batch=4)
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        added, expected = 0, []
+        for count in (1, size, max(1, size - 1), size, size, 1):
+            driver.add(1, count)
+            await driver.kick(ctx, 1)
+            await bench.settle(ctx)
+            while count:
+                step = min(count, 4, size - added % size)
+                expected.append((added % size, step))
+                added, count = added + step, count - step
+        assert driver.all_came()
+        assert bench.ring_reads(1) == expected
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 32768])
+@pytest.mark.parametrize("event_idx", [0, 1])
+def test_index_wraps_at_16_bits(make, monkeypatch, size, event_idx):
+    monkeypatch.setattr("ringnic.hdl.virtqueue.avail.QueueRows", RowsFromEnd)
+    bench = make(sizes=(size,), event_idx=event_idx, start=RowsFromEnd.START)
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        for _ in range(6):
+            driver.add(0, min(2, size))
+            await driver.kick(ctx, 0)
+            await bench.settle(ctx)
+            assert driver.all_came() and not bench.failed
+            assert not event_idx or driver.event(0) == driver.idx[0]
+        assert 0 < driver.idx[0] < RowsFromEnd.START
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("size", [1, 16, 32768])
+@pytest.mark.parametrize("before", [0, 1])
+def test_jump_by_more_than_the_queue_fails(make, size, before):
+    bench = make(sizes=(16, size))
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        driver.add(1, before)
+        await driver.kick(ctx, 1)
+        await bench.settle(ctx)
+        for jump in (size + 1, 0xffff):
+            driver.publish(1, driver.idx[1] + jump)
+            await driver.kick(ctx, 1)
+            await bench.settle(ctx)
+        assert bench.failed == [1, 1]
+        assert len(bench.ring_reads(1)) == before
+        driver.add(0)
+        await driver.kick(ctx, 0)
+        await bench.settle(ctx)
+        assert driver.came(0) == driver.heads[0] and bench.failed == [1, 1]
+    bench.run(testbench)
+
+
+def test_index_that_cannot_be_read_fails(make):
+    bench = make()
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        bench.fails.add(driver.ring(0))
+        for queue in (0, 1):
+            driver.add(queue)
+            await driver.kick(ctx, queue)
+        await bench.settle(ctx)
+        assert bench.failed == [0]
+        assert driver.came(0) == [] and driver.came(1) == driver.heads[1]
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("width", [32, 128])
+def test_entries_that_cannot_be_read_are_told_and_cost_no_room(make, width):
+    """Each read that fails ends with one entry with ``error``, and its places are free for others."""
+    bench = make(width=width, sizes=(8, 8))
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        bench.fails.add(driver.ring(0) + 4)
+        for k in range(1, 11):
+            driver.add(0, 8)
+            await driver.kick(ctx, 0)
+            await bench.settle(ctx)
+            ends = [item for item in bench.entries if item.last]
+            assert [(item.queue, item.error) for item in ends] == [(0, 1)] * k
+        driver.add(1, 8)
+        await driver.kick(ctx, 1)
+        await bench.settle(ctx)
+        assert driver.came(1) == driver.heads[1]
+    bench.run(testbench)
+
+
+def test_empty_queue_is_told_and_looked_at_once_more(make):
+    """2.7.10: between the last look and the write of avail_event the driver may have added without a notification."""
+    bench = make(event_idx=1, latency=20)
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        assert driver.event(0) == driver.event(1) == 0
+        driver.add(1, 2)
+        await driver.kick(ctx, 1)
+        await bench.until(ctx, lambda: ctx.get(bench.dut.event.req.valid))
+        driver.add(1, 3)  # avail_event still says 0: no notification
+        await bench.settle(ctx)
+        assert driver.all_came() and driver.event(1) == 5
+        assert bench.writes[2:] == [(DEVICE + 0x1_0000 + 4 + 8 * 16, 2)] * 2
+        reads = len(bench.reads)
+        await driver.kick(ctx, 1)  # for nothing: looked at, not told again
+        await bench.settle(ctx)
+        assert len(bench.reads) == reads + 1 and len(bench.writes) == 4
+    bench.run(testbench)
+
+
+def test_stopped_queue_is_left_alone(make):
+    bench = make()
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        ctx.set(bench.dut.stopped, 0b10)
+        reads = len(bench.reads)
+        driver.add(1)
+        await driver.kick(ctx, 1)
+        await ctx.tick().repeat(100)
+        assert len(bench.reads) == reads and not ctx.get(bench.dut.busy)
+        driver.add(0)
+        await driver.kick(ctx, 0)
+        await bench.settle(ctx)
+        assert driver.came(0) == driver.heads[0]
+        ctx.set(bench.dut.stopped, 0)
+        await bench.settle(ctx)
+        assert driver.all_came()
+    bench.run(testbench)
+
+
+def test_no_more_than_there_is_room_for(make):
+    bench = make()
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        ctx.set(bench.places, 0)
+        driver.add(1, 10)
+        await driver.kick(ctx, 1)
+        await bench.settle(ctx)
+        assert bench.ring_reads(1) == []
+        for places, first in ((3, 0), (5, 3), (2, 8)):
+            ctx.set(bench.places, places)
+            await bench.until(ctx, lambda: ctx.get(bench.dut.o_room.valid) == 0)
+            ctx.set(bench.dut.freed_queue, 1)
+            ctx.set(bench.dut.freed_valid, 1)
+            await ctx.tick()
+            ctx.set(bench.dut.freed_valid, 0)
+            await bench.until(ctx, lambda: ctx.get(bench.dut.o_room.valid))
+            await ctx.tick()
+            ctx.set(bench.places, 0)
+            await bench.settle(ctx)
+            assert bench.ring_reads(1)[-1] == (first, places)
+        assert driver.all_came() and len(bench.ring_reads(1)) == 3
+    bench.run(testbench)
+
+
+def test_answers_do_not_wait_for_whom_entries_go_to(make):
+    state = {"open": False}
+    bench = make(width=64, sizes=(64, 64), max_batch=4, gate=lambda: state["open"])
+    driver = bench.driver
+
+    async def feed(ctx):
+        await bench.begin(ctx)
+        for queue in (0, 1):
+            driver.add(queue, 64)
+            await driver.kick(ctx, queue)
+        await ctx.tick().repeat(300)
+        assert sum(count for queue in (0, 1) for _, count in bench.ring_reads(queue)) == 16  # four batches
+        assert bench.longest_wait <= 4
+        state["open"] = True
+        await bench.settle(ctx)
+        assert driver.all_came()
+    bench.run(feed)
+
+
+@pytest.mark.parametrize("width", [32, 64, 256])
+@pytest.mark.parametrize("event_idx", [0, 1])
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_random(make, rng, width, event_idx, pause):
+    """A driver that notifies only when avail_event asks for it: every entry comes, once, in order, and none late."""
+    bench = make(width=width, sizes=(2, 16, 64), event_idx=event_idx, pause=pause, max_batch=8)
+    driver = bench.driver
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        for _ in range(40):
+            queue = rng.randrange(3)
+            free = driver.sizes[queue] - len(driver.heads[queue]) + len(driver.came(queue))
+            count = rng.randint(0, min(free, 12))
+            if count:
+                old = driver.idx[queue]
+                driver.add(queue, count)
+                event = driver.event(queue)
+                if not event_idx or (driver.idx[queue] - event - 1) & 0xffff < (driver.idx[queue] - old) & 0xffff:
+                    await driver.kick(ctx, queue)
+            if rng.random() < 0.3:
+                await bench.settle(ctx)
+                assert driver.all_came()
+            await ctx.tick().repeat(rng.randint(1, 30))
+        await bench.settle(ctx)
+        assert driver.all_came() and not bench.failed
+        assert all(item.error == 0 for item in bench.entries)
+    bench.run(testbench)
