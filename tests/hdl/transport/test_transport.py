@@ -1,3 +1,5 @@
+"""The structures behind the BAR as a driver sees them: negotiation, queues, notifications, reset."""
+
 import gc
 import re
 
@@ -18,13 +20,10 @@ def make(**changes):
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 @pytest.mark.parametrize("changes, message", [
-    (dict(device_features=1 << 128), f"Device features must have 128 bits, not {1 << 128}"),
     (dict(device_features=1), "VIRTIO_F_VERSION_1 must be offered"),
-    (dict(device_features=1 << 32 | 1 << 11), "Feature bit 11 is offered without any of (0,), which it needs"),
     (dict(num_queues=0), "Number of queues must be from 1 to 512, not 0"),
-    (dict(max_queue_size=3), "Queue size must be a power of 2 from 1 to 32768, not 3"),
-    (dict(msix_vectors=0), "Number of MSI-X vectors must be from 1 to 2048, not 0"),
     (dict(config_bytes=0), "Device configuration must be 1 to 4096 bytes, not 0"),
+    (dict(config_bytes=4097), "Device configuration must be 1 to 4096 bytes, not 4097"),
 ])
 def test_errors(changes, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -131,15 +130,6 @@ def simulate(test, msix=True, **changes):
     sim.run()
 
 
-def test_offered_features_for_any_selection():
-    async def test(ctx, dut, driver):
-        for select in (0, 1, 2, 3, 4, 5, 0x100, 0xffffffff):
-            await driver.write(Common.DEVICE_FEATURE_SELECT, select)
-            assert await driver.read(Common.DEVICE_FEATURE_SELECT) == select
-            assert await driver.read(Common.DEVICE_FEATURE) == OFFERED >> 32 * select & 0xffffffff
-    simulate(test)
-
-
 def test_negotiation():
     v1 = 1 << 32
     good = [v1, v1 | 1, v1 | 1 | 1 << 11, v1 | 1 | 1 << 12 | 1 << 13, OFFERED]
@@ -161,15 +151,6 @@ def test_negotiation():
                 assert ctx.get(dut.features) == mask
                 await driver.reset()
                 assert await driver.status() == 0
-    simulate(test)
-
-
-def test_feature_beyond_the_last_word_is_refused():
-    async def test(ctx, dut, driver):
-        await driver.write(Common.DRIVER_FEATURE_SELECT, 4)
-        await driver.write(Common.DRIVER_FEATURE, 1)
-        assert await driver.read(Common.DRIVER_FEATURE) == 0
-        assert await driver.accept(1 << 32) == 3
     simulate(test)
 
 

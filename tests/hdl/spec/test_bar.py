@@ -1,0 +1,27 @@
+"""What lies in BAR 0: nothing overlaps, everything is where its alignment has to be."""
+
+from ringnic.hdl.spec import bar
+from ringnic.hdl.spec.pcie import MSIX_ENTRY_SIZE
+from ringnic.hdl.spec.virtio import Common
+
+PAGES = [bar.COMMON_OFFSET, bar.ISR_OFFSET, bar.DEVICE_OFFSET, bar.NOTIFY_OFFSET, bar.MSIX_TABLE_OFFSET,
+         bar.MSIX_PBA_OFFSET, bar.COUNTERS_OFFSET]
+
+
+def test_pages():
+    assert PAGES == sorted(set(PAGES)) and all(page % 0x1000 == 0 for page in PAGES)
+    assert bar.BAR_SIZE == 1 << bar.REG_ADDR_WIDTH and PAGES[-1] + 0x1000 <= bar.BAR_SIZE
+    assert bar.BAR_INDEX in range(6)
+
+
+def test_structures_fit():
+    assert Common.SIZE <= bar.ISR_OFFSET - bar.COMMON_OFFSET
+    assert bar.NOTIFY_MULTIPLIER in (2, 4, 8)  # 4.1.4.4.1: an even power of 2, or 0; a read of 4 bytes finds its own queue
+    assert 16 * MSIX_ENTRY_SIZE <= bar.MSIX_PBA_OFFSET - bar.MSIX_TABLE_OFFSET
+    assert bar.COUNTERS_OFFSET + 16 + 8 * len(bar.COUNTERS) <= bar.BAR_SIZE
+
+
+def test_counters():
+    assert bar.COUNTERS_MAGIC.to_bytes(4, "little") == b"RNIC"
+    assert len(set(bar.COUNTERS)) == len(bar.COUNTERS)
+    assert all(name.isidentifier() and name == name.lower() for name in bar.COUNTERS)

@@ -1,0 +1,241 @@
+# amaranth: UnusedElaboratable=no
+"""Registers of queues against a model: every size, every byte, what enabling freezes and what a reset restores."""
+
+import re
+
+import pytest
+from amaranth.sim import Simulator
+
+from ringnic.hdl.spec.virtio import Common
+from ringnic.hdl.transport.queues import Queues
+
+NONE = 0xffff
+ADDRESSES = range(Common.QUEUE_DESC, Common.QUEUE_NOTIF_CONFIG_DATA, 4)
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(num_queues=0), "Number of queues must be from 1 to 512, not 0"),
+    (dict(num_queues=513), "Number of queues must be from 1 to 512, not 513"),
+    (dict(max_queue_size=0), "Queue size must be a power of 2 from 1 to 32768, not 0"),
+    (dict(max_queue_size=48), "Queue size must be a power of 2 from 1 to 32768, not 48"),
+    (dict(max_queue_size=65536), "Queue size must be a power of 2 from 1 to 32768, not 65536"),
+    (dict(msix_vectors=0), "Number of MSI-X vectors must be from 1 to 2048, not 0"),
+    (dict(msix_vectors=2049), "Number of MSI-X vectors must be from 1 to 2048, not 2049"),
+])
+def test_errors(changes, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Queues(**{**dict(num_queues=2, max_queue_size=256, msix_vectors=3), **changes})
+
+
+class Bench:
+    def __init__(self, num_queues=3, max_queue_size=256, msix_vectors=3):
+        self.dut = Queues(num_queues=num_queues, max_queue_size=max_queue_size, msix_vectors=msix_vectors)
+        self.setups = []
+        self.sim = Simulator(self.dut)
+        self.sim.add_clock(8e-9)
+        self.sim.add_testbench(self.watch, background=True)
+
+    async def watch(self, ctx):
+        dut = self.dut
+        for _ in range(50000):
+            _, _, valid, busy, setup = await ctx.tick().sample(dut.setup_valid, dut.busy, dut.setup)
+            if valid:
+                assert busy
+                self.setups.append((setup.queue, setup.size, setup.queue_desc, setup.queue_driver, setup.queue_device))
+        raise AssertionError("watchdog")
+
+    def run(self, test):
+        async def bench(ctx):
+            self.ctx = ctx
+            ctx.set(self.dut.may_enable, 1)
+            await self.clear()
+            await test(ctx)
+        self.sim.add_testbench(bench)
+        self.sim.run()
+
+    async def clear(self):
+        self.ctx.set(self.dut.clear, 1)
+        for _ in range(8 * self.dut.num_queues + 4):
+            await self.ctx.tick()
+        assert self.ctx.get(self.dut.cleared)
+        self.ctx.set(self.dut.clear, 0)
+        await self.ctx.tick()
+
+    async def read(self, offset, size=4):
+        self.ctx.set(self.dut.word, offset // 4)
+        await self.ctx.tick()
+        return self.ctx.get(self.dut.value) >> 8 * (offset % 4) & ((1 << 8 * size) - 1)
+
+    async def write(self, offset, value, size=4):
+        lane = offset % 4
+        self.ctx.set(self.dut.word, offset // 4)
+        self.ctx.set(self.dut.data, value << 8 * lane)
+        self.ctx.set(self.dut.be, ((1 << size) - 1) << lane)
+        self.ctx.set(self.dut.write, 1)
+        await self.ctx.tick()
+        self.ctx.set(self.dut.write, 0)
+        await self.ctx.tick()
+        while self.ctx.get(self.dut.busy):
+            await self.ctx.tick()
+
+    async def select(self, queue):
+        await self.write(Common.QUEUE_SELECT, queue, 2)
+
+
+@pytest.mark.parametrize("largest", [1, 2, 256, 32768])
+def test_sizes(largest):
+    bench = Bench(num_queues=2, max_queue_size=largest)
+
+    async def test(ctx):
+        await bench.select(1)
+        assert await bench.read(Common.QUEUE_SIZE, 2) == largest
+        now = largest
+        for size in (1, 0, 3, largest, 2 * largest & 0xffff, largest + 1, 2, 0x8000, 0xffff, 1):
+            await bench.write(Common.QUEUE_SIZE, size, 2)
+            if 1 <= size <= largest and size & (size - 1) == 0:
+                now = size
+            assert await bench.read(Common.QUEUE_SIZE, 2) == now
+        await bench.write(Common.QUEUE_SIZE, 1, 1)  # half a register
+        assert await bench.read(Common.QUEUE_SIZE, 2) == now
+    bench.run(test)
+
+
+@pytest.mark.parametrize("vectors", [1, 3, 2048])
+def test_vectors(vectors):
+    bench = Bench(msix_vectors=vectors)
+
+    async def test(ctx):
+        expected = {}
+        for queue, vector in ((0, 0), (1, vectors - 1), (2, vectors), (0, NONE), (2, 0)):
+            await bench.select(queue)
+            await bench.write(Common.QUEUE_MSIX_VECTOR, vector, 2)
+            expected[queue] = vector if vector < vectors else NONE
+            assert await bench.read(Common.QUEUE_MSIX_VECTOR, 2) == expected[queue]
+            assert await bench.read(Common.QUEUE_SIZE, 2) == 256
+        await bench.write(Common.QUEUE_ENABLE, 1, 2)
+        await bench.write(Common.QUEUE_MSIX_VECTOR, vectors - 1, 2)  # of an enabled queue too
+        expected[2] = vectors - 1
+        for queue, vector in expected.items():
+            ctx.set(bench.dut.lookup, queue)
+            await ctx.tick()
+            assert ctx.get(bench.dut.vector) == (vectors if vector == NONE else vector)
+    bench.run(test)
+
+
+@pytest.mark.parametrize("num_queues", [1, 2, 3])
+def test_queue_that_does_not_exist(num_queues):
+    bench = Bench(num_queues=num_queues)
+
+    async def test(ctx):
+        for queue in (num_queues, 4, 0x100, 0xffff):
+            await bench.select(queue)
+            assert await bench.read(Common.QUEUE_SELECT, 2) == queue
+            for offset in range(Common.QUEUE_SIZE, Common.SIZE, 4):
+                await bench.write(offset, 0x0001_0001)
+                assert await bench.read(offset) == (NONE << 16 if offset == Common.QUEUE_SIZE else 0)
+        assert bench.setups == [] and ctx.get(bench.dut.enabled) == 0
+        for queue in range(num_queues):
+            await bench.select(queue)
+            assert await bench.read(Common.QUEUE_SIZE) == NONE << 16 | 256
+            assert all([await bench.read(offset) == 0 for offset in ADDRESSES])
+    bench.run(test)
+
+
+def test_enabling():
+    bench = Bench()
+
+    async def test(ctx):
+        values = {}
+        for queue in range(3):
+            await bench.select(queue)
+            values[queue] = [0x1122334455667700 + 0x1111 * queue + k for k in range(3)]
+            for k, value in enumerate(values[queue]):
+                # 4.1.3.2: two halves, in any order
+                await bench.write(Common.QUEUE_DESC + 8 * k + 4, value >> 32)
+                await bench.write(Common.QUEUE_DESC + 8 * k, value & 0xffffffff)
+        await bench.select(1)
+        ctx.set(bench.dut.may_enable, 0)
+        await bench.write(Common.QUEUE_ENABLE, 1, 2)
+        ctx.set(bench.dut.may_enable, 1)
+        for value, size in ((0, 2), (2, 2), (0xffff, 2), (1, 1)):
+            await bench.write(Common.QUEUE_ENABLE, value, size)
+        assert bench.setups == [] and await bench.read(Common.QUEUE_ENABLE, 2) == 0
+        for queue in (1, 0, 1, 2, 2):
+            await bench.select(queue)
+            assert await bench.read(Common.QUEUE_NOTIFY_OFF, 2) == queue
+            await bench.write(Common.QUEUE_ENABLE, 1, 2)
+            assert await bench.read(Common.QUEUE_ENABLE, 2) == 1
+        assert bench.setups == [(queue, 256, *values[queue]) for queue in (1, 0, 2)]
+        assert ctx.get(bench.dut.enabled) == 7
+        # 4.1.4.3.2: a driver must not write 0, and what is enabled does not change
+        await bench.write(Common.QUEUE_ENABLE, 0, 2)
+        await bench.write(Common.QUEUE_SIZE, 64, 2)
+        for offset in ADDRESSES:
+            await bench.write(offset, 0)
+        assert await bench.read(Common.QUEUE_ENABLE, 2) == 1 and await bench.read(Common.QUEUE_SIZE, 2) == 256
+        assert await bench.read(Common.QUEUE_DESC) == values[2][0] & 0xffffffff
+        await bench.clear()
+        assert ctx.get(bench.dut.enabled) == 0
+        await bench.select(2)
+        await bench.write(Common.QUEUE_ENABLE, 1, 2)
+        assert bench.setups[3:] == [(2, 256, 0, 0, 0)]
+    bench.run(test)
+
+
+def test_clear_while_a_queue_is_being_enabled():
+    """Never half of it: it is enabled and told, or it is not."""
+    for delay in range(12):
+        bench = Bench(num_queues=1)
+
+        async def test(ctx, bench=bench, delay=delay):
+            dut = bench.dut
+            ctx.set(dut.word, Common.QUEUE_ENABLE // 4)
+            ctx.set(dut.data, 1)
+            ctx.set(dut.be, 3)
+            ctx.set(dut.write, 1)
+            await ctx.tick()
+            ctx.set(dut.write, 0)
+            for _ in range(delay):
+                await ctx.tick()
+            told = len(bench.setups)
+            await bench.clear()
+            assert ctx.get(dut.enabled) == 0 and len(bench.setups) <= told + 1
+            await bench.write(Common.QUEUE_ENABLE, 1, 2)
+            assert bench.setups[-1] == (0, 256, 0, 0, 0)
+        bench.run(test)
+
+
+def test_random(rng):
+    """Accesses of every size to every register of every queue."""
+    bench = Bench(num_queues=3, max_queue_size=64, msix_vectors=5)
+    model = [bytearray((64).to_bytes(2, "little") + NONE.to_bytes(2, "little") + bytes(4) + bytes(24)) for _ in range(3)]
+    base = Common.QUEUE_SIZE
+
+    async def test(ctx):
+        for _ in range(300):
+            queue = rng.randrange(3)
+            row = model[queue]
+            row[6:8] = queue.to_bytes(2, "little")
+            await bench.select(queue)
+            offset, size = rng.choice([(base, 2), (base + 2, 2), (base + 4, 2)] + [
+                (word + lane, size) for word in ADDRESSES for lane, size in ((0, 4), (0, 2), (2, 2), (3, 1))])
+            value = rng.choice([0, 1, 2, 4, 64, 128, 0xffff_ffff, rng.getrandbits(32)]) & ((1 << 8 * size) - 1)
+            enabled = row[4]
+            await bench.write(offset, value, size)
+            at = slice(offset - base, offset - base + size)
+            if offset == base:
+                if not enabled and value in (1, 2, 4, 8, 16, 32, 64):
+                    row[at] = value.to_bytes(2, "little")
+            elif offset == base + 2:
+                row[at] = (value if value < 5 else NONE).to_bytes(2, "little")
+            elif offset == base + 4:
+                row[4] = enabled or value == 1
+            elif not enabled:
+                row[at] = value.to_bytes(size, "little")
+            for word in range(base, Common.QUEUE_NOTIF_CONFIG_DATA, 4):
+                assert await bench.read(word) == int.from_bytes(row[word - base:word - base + 4], "little"), hex(word)
+            if rng.random() < 0.03:
+                await bench.clear()
+                for row in model:
+                    row[:] = (NONE << 16 | 64).to_bytes(4, "little") + bytes(28)
+    bench.run(test)
