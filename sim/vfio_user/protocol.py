@@ -10,11 +10,13 @@ import os
 import socket
 import struct
 
-__all__ = ["Command", "Flag", "IrqFlag", "ProtocolError", "Refused", "Message", "receive", "reply", "unpack"]
+__all__ = ["MAX_FDS", "MAX_BODY", "Command", "Flag", "IrqFlag", "ProtocolError", "Refused", "Message", "receive", "reply",
+           "unpack"]
 
 HEADER = struct.Struct("<HHIII")   # message id, command, size, flags, error
 MAX_FDS = 16
-MAX_BODY = 1 << 20                 # bytes: what VERSION offers as max_data_xfer_size, and room for a header
+MAX_BODY = 1 << 20                 # bytes: what VERSION offers as max_data_xfer_size
+BODY_HEADER = 64                   # bytes that may stand before such data
 
 
 class Command(enum.IntEnum):
@@ -32,6 +34,7 @@ class Command(enum.IntEnum):
 
 class Flag(enum.IntFlag):
     REPLY    = 1
+    TYPE     = 15      # 0 for a request
     NO_REPLY = 1 << 4
     ERROR    = 1 << 5
 
@@ -91,7 +94,8 @@ def receive(connection):
     first: a longer read would mix up whose descriptors are whose.
     """
     size = array.array("i").itemsize
-    data, ancillary, _, _ = connection.recvmsg(HEADER.size, socket.CMSG_SPACE(MAX_FDS * size))
+    data, ancillary, told, _ = connection.recvmsg(HEADER.size, socket.CMSG_SPACE(MAX_FDS * size),
+                                                  socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -101,10 +105,14 @@ def receive(connection):
         if not data:
             message.close()
             return None
+        if told & socket.MSG_CTRUNC:
+            raise ProtocolError(f"Message with more than {MAX_FDS} descriptors, or more than we can open")
         data += _exactly(connection, HEADER.size - len(data))
         message.ident, message.command, total, message.flags, _ = HEADER.unpack(data)
-        if not HEADER.size <= total <= HEADER.size + MAX_BODY + 64:
+        if not HEADER.size <= total <= HEADER.size + MAX_BODY + BODY_HEADER:
             raise ProtocolError(f"Message of {total} bytes")
+        if message.flags & Flag.TYPE:
+            raise ProtocolError(f"Message of type {message.flags & Flag.TYPE}, which is no request")
         message.body = _exactly(connection, total - HEADER.size)
     except BaseException:
         message.close()

@@ -1,5 +1,6 @@
 """A vfio-user server: what a stock QEMU's ``vfio-user-pci`` takes for a PCI device in another process."""
 
+from contextlib import closing
 import errno
 import json
 import os
@@ -7,90 +8,21 @@ import select
 import socket
 import struct
 import threading
+import time
 
 from .device import EngineDevice
-from .memory import DmaTable
-from .protocol import MAX_BODY, Command, IrqFlag, ProtocolError, Refused, receive, reply, unpack
+from .interrupts import INTX, IRQS, Interrupts
+from .memory import MAX_MAPS, PAGE_SIZE, DmaTable
+from .protocol import MAX_BODY, MAX_FDS, Command, ProtocolError, Refused, receive, reply, unpack
 
 __all__ = ["Server", "EngineDevice"]
 
 REGIONS, CONFIG_REGION, BAR_REGION = 9, 7, 0
 CONFIG_SIZE = 4096                 # 256 would make some firmware refuse a PCIe device
-INTX, MSI, MSIX, ERR, REQ = range(5)
-IRQS = 5
 DEVICE_RESET, DEVICE_PCI = 1, 2
 READ, WRITE = 1, 2
+ACCEPT_AGAIN = 0.05                # seconds
 IRQ_EVENTFD, IRQ_MASKABLE, IRQ_AUTOMASKED, IRQ_NORESIZE = 1, 2, 4, 8
-
-
-class Interrupts:
-    """Event descriptors of one client, by IRQ index and vector."""
-    def __init__(self, device):
-        self._device = device
-        self._fds = {}
-        self._intx_masked = False
-        self._lock = threading.Lock()
-        self.counts = {INTX: 1 if device.intx_pin else 0, MSI: 0, MSIX: device.vectors, ERR: 1, REQ: 1}
-
-    def set(self, flags, index, start, count, data, fds):
-        """SET_IRQS."""
-        with self._lock:
-            try:
-                self._set(flags, index, start, count, data, fds)
-            finally:
-                for fd in fds:
-                    os.close(fd)
-        if index == MSIX:
-            self._device.listen({vector for irq, vector in self._fds if irq == MSIX})
-        self.deliver_intx()
-
-    def _set(self, flags, index, start, count, data, fds):
-        if index not in self.counts or start + count > self.counts[index]:
-            raise Refused(errno.EINVAL, f"SET_IRQS of {count} from {start} of index {index}")
-        if flags & IrqFlag.EVENTFD and flags & IrqFlag.TRIGGER:
-            if len(fds) > count:
-                raise Refused(errno.EINVAL, f"SET_IRQS with {len(fds)} descriptors for {count} vectors")
-            for vector in range(start, start + count):
-                self._drop(index, vector)
-                if fds:
-                    self._fds[index, vector] = fds.pop(0)
-        elif flags & IrqFlag.NONE and flags & IrqFlag.TRIGGER:
-            if count:
-                raise Refused(errno.ENOTSUP, "SET_IRQS to trigger by hand")
-            for irq, vector in list(self._fds):
-                if irq == index:
-                    self._drop(irq, vector)
-        elif index == INTX and flags & IrqFlag.NONE and flags & (IrqFlag.MASK | IrqFlag.UNMASK):
-            self._intx_masked = bool(flags & IrqFlag.MASK)
-        elif not flags & (IrqFlag.MASK | IrqFlag.UNMASK):
-            raise Refused(errno.EINVAL, f"SET_IRQS flags {flags:#x}")
-
-    def _drop(self, index, vector):
-        fd = self._fds.pop((index, vector), None)
-        if fd is not None:
-            os.close(fd)
-
-    def deliver(self):
-        """Pass on what the device has raised."""
-        vectors = self._device.messages()
-        with self._lock:
-            for vector in vectors:
-                fd = self._fds.get((MSIX, vector))
-                if fd is not None:
-                    os.eventfd_write(fd, 1)
-        self.deliver_intx()
-
-    def deliver_intx(self):
-        with self._lock:
-            fd = self._fds.get((INTX, 0))
-            if fd is not None and not self._intx_masked and self._device.intx:
-                self._intx_masked = True   # until the client says that the guest has dealt with it
-                os.eventfd_write(fd, 1)
-
-    def close(self):
-        with self._lock:
-            for index, vector in list(self._fds):
-                self._drop(index, vector)
 
 
 class Server:
@@ -98,28 +30,45 @@ class Server:
 
     When a client goes, its memory and interrupts are forgotten and the device is reset; the next one may come. A request
     that breaks the rules is answered with an error; a peer that does not speak the protocol is disconnected.
+
+    Attributes
+    ----------
+    error : Exception or None
+        Why the last client was disconnected; None if it left by itself.
     """
     def __init__(self, path, device):
         self._path = path
         self._device = device
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(path)
-        self._listener.listen(1)
-        self._stop, self._stopper = os.pipe()
-        self.error = None          # why the last client was disconnected
+        try:
+            self._listener.bind(path)
+            self._listener.listen(1)
+            self._stop, self._stopper = os.pipe()
+        except OSError:
+            self._listener.close()
+            raise
+        self._lock = threading.Lock()   # of the following two
+        self._closing = False
+        self._connection = None
+        self.error = None
         self._thread = threading.Thread(target=self._serve, name="vfio-user", daemon=True)
         self._thread.start()
 
     def close(self):
         """Disconnect the client, end the thread, remove the socket. May be called again."""
-        if self._stopper is not None:
-            os.close(self._stopper)
-            self._stopper = None
-            self._thread.join()
-            self._listener.close()
-            os.close(self._stop)
-            if os.path.exists(self._path):
-                os.unlink(self._path)
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            if self._connection is not None:
+                # Wakes the thread wherever it waits for the client, be it inside a message.
+                self._connection.shutdown(socket.SHUT_RDWR)
+        os.close(self._stopper)
+        self._thread.join()
+        self._listener.close()
+        os.close(self._stop)
+        if os.path.exists(self._path):
+            os.unlink(self._path)
 
     def __enter__(self):
         return self
@@ -128,25 +77,43 @@ class Server:
         self.close()
 
     def _serve(self):
-        while True:
-            ready, _, _ = select.select([self._stop, self._listener], [], [])
-            if self._stop in ready:
-                return
-            connection, _ = self._listener.accept()
-            client = _Client(connection, self._device)
+        poll = select.poll()
+        for fd in (self._stop, self._listener.fileno()):
+            poll.register(fd, select.POLLIN)
+        while self._stop not in (fd for fd, _ in poll.poll()):
             try:
-                if not client.run(self._stop):
-                    return
-            except (ProtocolError, OSError) as error:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                # Out of descriptors: there may be some later. Or the client has gone again.
                 self.error = error
-            finally:
-                client.close()
+                time.sleep(ACCEPT_AGAIN)
+                continue
+            with connection:
+                with self._lock:
+                    if self._closing:
+                        return
+                    self._connection = connection
+                try:
+                    self.error = self._serve_one(connection)
+                finally:
+                    with self._lock:
+                        self._connection = None
+
+    def _serve_one(self, connection):
+        """Serve until the client goes; return what it did wrong, if it did."""
+        try:
+            with closing(_Client(connection, self._device)) as client:
+                client.run()
+        except (ProtocolError, OSError) as error:
+            return error
+        return None
 
 
 class _Client:
     def __init__(self, connection, device):
         self._connection = connection
         self._device = device
+        self._agreed = False            # on a version
         self._memory = DmaTable(device)
         self._interrupts = Interrupts(device)
         self._handlers = {
@@ -161,43 +128,24 @@ class _Client:
             Command.REGION_WRITE:    self._region_write,
             Command.RESET:           self._reset,
         }
-        self._wake, self._waker = os.pipe()
-        self._pump = threading.Thread(target=self._pump_interrupts, name="vfio-user interrupts", daemon=True)
-        self._pump.start()
 
-    def run(self, stop):
-        """Serve until the client goes (True) or ``stop`` becomes readable (False)."""
-        while True:
-            ready, _, _ = select.select([stop, self._connection], [], [])
-            if stop in ready:
-                return False
-            message = receive(self._connection)
-            if message is None:
-                return True
+    def run(self):
+        """Serve until the client goes."""
+        while (message := receive(self._connection)) is not None:
             try:
                 self._answer(message)
             finally:
                 message.close()
 
     def close(self):
-        os.close(self._waker)
-        self._pump.join()
-        os.close(self._wake)
-        self._connection.close()
-        self._interrupts.close()
         self._device.reset()
         self._memory.close()
-
-    def _pump_interrupts(self):
-        while True:
-            ready, _, _ = select.select([self._wake, self._device.irq_fd], [], [])
-            if self._wake in ready:
-                return
-            os.eventfd_read(self._device.irq_fd)
-            self._interrupts.deliver()
+        self._interrupts.close()
 
     def _answer(self, message):
         handler = self._handlers.get(message.command)
+        if not self._agreed and handler != self._version:
+            raise ProtocolError(f"Command {message.command} before a version was agreed on")
         try:
             if handler is None:
                 raise Refused(errno.ENOTSUP, f"Command {message.command}")
@@ -211,8 +159,11 @@ class _Client:
         major, _ = unpack("<HH", message.body)
         if major != 0:
             raise Refused(errno.ENOTSUP, f"Version {major}")
-        capabilities = {"capabilities": {"max_msg_fds": 16, "max_data_xfer_size": MAX_BODY,
-                                         "pgsizes": 4096, "max_dma_maps": 65535}}
+        if self._agreed:
+            raise Refused(errno.EINVAL, "Version for the second time")
+        self._agreed = True
+        capabilities = {"capabilities": {"max_msg_fds": MAX_FDS, "max_data_xfer_size": MAX_BODY,
+                                         "pgsizes": PAGE_SIZE, "max_dma_maps": MAX_MAPS}}
         return struct.pack("<HH", 0, 0) + json.dumps(capabilities).encode() + b"\0"
 
     def _dma_map(self, message):
@@ -225,14 +176,22 @@ class _Client:
         self._memory.remove(flags, address, size)
         return struct.pack("<IIQQ", argsz, flags, address, size)
 
+    @staticmethod
+    def _room(message, size):
+        """The client says how much of an answer it can take."""
+        argsz, = unpack("<I", message.body)
+        if argsz < size:
+            raise Refused(errno.EINVAL, f"Room for {argsz} bytes where {size} are needed")
+
     def _info(self, message):
-        unpack("<I", message.body)
+        self._room(message, 16)
         return struct.pack("<IIII", 16, DEVICE_RESET | DEVICE_PCI, REGIONS, IRQS)
 
     def _region_size(self, index):
         return {BAR_REGION: self._device.bar_size, CONFIG_REGION: CONFIG_SIZE}.get(index, 0)
 
     def _region_info(self, message):
+        self._room(message, 32)
         _, _, index = unpack("<III", message.body)
         if index >= REGIONS:
             raise Refused(errno.EINVAL, f"Region {index}")
@@ -240,6 +199,7 @@ class _Client:
         return struct.pack("<IIIIQQ", 32, READ | WRITE if size else 0, index, 0, size, index << 40)
 
     def _irq_info(self, message):
+        self._room(message, 16)
         _, _, index = unpack("<III", message.body)
         if index >= IRQS:
             raise Refused(errno.EINVAL, f"IRQ index {index}")
@@ -248,7 +208,7 @@ class _Client:
 
     def _set_irqs(self, message):
         _, flags, index, start, count = unpack("<IIIII", message.body)
-        self._interrupts.set(flags, index, start, count, message.body[20:], message.take_fds())
+        self._interrupts.set(flags, index, start, count, message.take_fds())
         return b""
 
     def _span(self, message):
