@@ -30,30 +30,31 @@ class CardError(Exception):
 
 
 class _RtlCard:
+    """``engine``: the simulated card itself."""
     pass_fds = ()
 
     def __init__(self, engine, socket_path):
-        self._engine = engine
+        self.engine = engine
         self.qemu_options = vfio_user_device(socket_path)
         self.fileno = engine.fileno
 
     def send(self, frame):
-        while not self._engine.send_frame(frame):  # too many wait for the wire: so does the sender
+        while not self.engine.send_frame(frame):  # too many wait for the wire: so does the sender
             time.sleep(0.001)
 
     def recv(self):
-        frame = self._engine.recv_frame()
+        frame = self.engine.recv_frame()
         if frame is None:
             try:
-                os.eventfd_read(self._engine.fileno())
+                os.eventfd_read(self.engine.fileno())
             except BlockingIOError:
                 return None
-            frame = self._engine.recv_frame()  # one that came in between, whose event is gone now
+            frame = self.engine.recv_frame()  # one that came in between, whose event is gone now
         return frame
 
     def _counters(self):
         """The card's own counters, read where the guest has placed its BAR; none if it has not."""
-        engine = self._engine
+        engine = self.engine
         bar = engine.config_read(Cfg.BAR0 + 4 * BAR_INDEX, 4) & ~0xF
         if engine.mem_read(bar + COUNTERS_OFFSET, 4) != COUNTERS_MAGIC:
             return {}
@@ -62,7 +63,7 @@ class _RtlCard:
                 for n, name in enumerate(COUNTERS)}
 
     def fill(self, report):
-        stats = self._engine.stats()
+        stats = self.engine.stats()
         report.link, report.width = LINK_NAME, WIDTH
         report.cycles = stats["cycles"]
         report.cycles_per_second = stats["cycles"] / stats["busy_seconds"] if stats["busy_seconds"] else None

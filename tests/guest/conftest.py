@@ -1,13 +1,28 @@
-"""A card that is known to be good: QEMU's own virtio-net, at the same seam as ours."""
+"""A guest with a card of one's choice, and what may be at the other end of its cable."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
+import os
+from pathlib import Path
+import tempfile
 
 import pytest
+from rich.console import Console
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.l2 import ARP, Ether
 
-from ringnic.host.guest.network import socket_network
+from ringnic.host.guest.assets import find_kernel, find_qemu, find_tools
+from ringnic.host.guest.cable import plugged
+from ringnic.host.guest.card import rtl_card
+from ringnic.host.guest.demo import Steps, guest_steps
+from ringnic.host.guest.initramfs import build_initramfs
+from ringnic.host.guest.network import GATEWAY, socket_network, user_network
+from ringnic.host.guest.qemu import start_guest
+from ringnic.host.guest.report import Report
 
 
 class ReferenceCard:
+    """A card that is known to be good: QEMU's own virtio-net, at the same seam as ours."""
     def __init__(self, network, theirs):
         self._network = network
         self.pass_fds = (theirs.fileno(),)
@@ -28,3 +43,104 @@ def make_reference_card(_socket_path, *, seed, wave, tlp, update):
 @pytest.fixture
 def reference_card():
     return make_reference_card
+
+
+class Echo:
+    """A network of one peer that answers ARP and pings, of any length; ``lengths`` are those of the frames it got."""
+    address = "192.168.77.1"
+    mac = "02:00:00:00:00:01"
+
+    def __init__(self):
+        self.lengths = []
+        self._answers = []
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self):
+        return self._fd
+
+    def close(self):
+        os.close(self._fd)
+
+    def send(self, frame):
+        self.lengths.append(len(frame))
+        packet = Ether(frame)
+        if ARP in packet and packet[ARP].op == 1 and packet[ARP].pdst == self.address:
+            answer = ARP(op=2, hwsrc=self.mac, psrc=self.address, hwdst=packet.src, pdst=packet[ARP].psrc)
+        elif ICMP in packet and packet[ICMP].type == 8:
+            ip, icmp = packet[IP], packet[ICMP]
+            answer = IP(src=ip.dst, dst=ip.src) / ICMP(type=0, id=icmp.id, seq=icmp.seq) / bytes(icmp.payload)
+        else:
+            return
+        self._answers.append(bytes(Ether(src=self.mac, dst=packet.src) / answer))
+        os.eventfd_write(self._fd, 1)
+
+    def recv(self):
+        if self._answers:
+            return self._answers.pop(0)
+        try:
+            os.eventfd_read(self._fd)
+        except BlockingIOError:
+            pass
+        return None
+
+
+@cache
+def initramfs(kernel):
+    return build_initramfs(find_kernel(kernel), find_tools())
+
+
+class Machine:
+    """A guest that has booted, its card and the network behind it."""
+    def __init__(self, guest, card, network):
+        self.guest, self.card, self.network = guest, card, network
+        self.run = guest.run
+
+    def online(self):
+        self.run("ip link set eth0 up && udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 10")
+
+    def ping(self, count, options=""):
+        """Pings lost of ``count``."""
+        _, lines = self.run(f"ping -A -W 10 -c {count} {options} {getattr(self.network, 'address', GATEWAY)}", check=False)
+        return count - sum("time=" in line for line in lines)
+
+    def counters(self):
+        report = Report()
+        self.card.fill(report)
+        return report.counters
+
+    def check(self):
+        """Nothing went wrong that a card counts."""
+        counters = self.counters()
+        wrong = {name: counters[name] for name in (
+            "drops", "queue_errors", "dma_faults", "dma_read_errors", "dma_timeouts", "cpl_unexpected", "tlps_malformed",
+            "violations") if counters[name]}
+        assert not wrong
+
+    def steps(self, size=1 << 20):
+        """What the demo does, after the boot."""
+        report = Report()
+        self.guest.wait_ready = lambda timeout: None
+        guest_steps(self.guest, report, Steps(Console(quiet=True)), peer=GATEWAY, listen="127.0.0.1", size=size)
+        return report
+
+
+@pytest.fixture
+def boot():
+    """Call it for a :class:`Machine`; ``echo``: with :class:`Echo` as network, ``devices``: further QEMU options."""
+    with ExitStack() as stack:
+        def boot(kernel="6.1", *, append="", devices=(), reboots=False, echo=False):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringnic-")))
+            (folder / "initramfs.gz").write_bytes(initramfs(kernel))
+            qemu = find_qemu()
+            network = Echo() if echo else stack.enter_context(user_network(qemu))
+            if echo:
+                stack.callback(network.close)
+            card = stack.enter_context(rtl_card(folder / "card.sock", seed=0, wave=None, tlp=None,
+                                                update=lambda text: None))
+            stack.enter_context(plugged(card, network))
+            guest = stack.enter_context(start_guest(
+                qemu, find_kernel(kernel), folder / "initramfs.gz", [*devices, *card.qemu_options],
+                append=append, reboots=reboots))
+            guest.wait_ready()
+            return Machine(guest, card, network)
+        yield boot

@@ -96,9 +96,12 @@ sys.exit(run_demo(DemoOptions(size=64 << 20), {card}))
 """
 
 
-@pytest.mark.parametrize("card", ["reference_card", "rtl_card"])
-@pytest.mark.parametrize("until", ["✓ Boot", "✓ Ping"])
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize("number, status, until, card", [
+    (signal.SIGINT,  130, "✓ Boot", "rtl_card"),
+    (signal.SIGINT,  130, "✓ Ping", "reference_card"),
+    (signal.SIGTERM, 143, "✓ Ping", "rtl_card"),
+    (signal.SIGKILL, -9,  "✓ Ping", "rtl_card"),
+])
 def test_interrupted_runs_leave_nothing(number, status, until, card, tmp_path):
     program = INTERRUPTED.format(conftest=str(Path(__file__).with_name("conftest.py")), card=card)
     run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,111 @@
+"""What a machine may do to its network card, with a stock kernel and the RTL as that card."""
+
+import time
+
+import pytest
+
+IOMMU = ("-device", "intel-iommu,intremap=on,caching-mode=on")
+
+
+def test_a_thousand_pings(boot):
+    machine = boot()
+    machine.online()
+    assert machine.ping(1000) == 0
+    machine.check()
+
+
+def test_driver_comes_and_goes(boot):
+    machine = boot()
+    for _ in range(10):
+        machine.online()
+        assert machine.ping(10) == 0
+        machine.run("ip link set eth0 down && rmmod virtio_net && [ ! -e /sys/class/net/eth0 ]")
+        machine.run("insmod /modules/*virtio_net.ko && for i in $(seq 50); do [ -e /sys/class/net/eth0 ] && break; "
+                    "sleep 0.1; done")
+    machine.online()
+    assert machine.ping(10) == 0
+    machine.check()
+
+
+def test_guest_reboots(boot):
+    machine = boot(reboots=True)
+    for _ in range(3):
+        machine.online()
+        assert machine.ping(20) == 0
+        machine.run("{ sleep 0.5; reboot -f; } >/dev/null 2>&1 &")
+        machine.guest.wait_ready()
+    machine.online()
+    assert machine.ping(20) == 0
+    machine.check()
+
+
+def carrier(machine, state):
+    machine.run(f"for i in $(seq 100); do grep -q {state} /sys/class/net/eth0/carrier && break; sleep 0.1; "
+                f"done; [ $(cat /sys/class/net/eth0/carrier) = {state} ]")
+
+
+def test_cable_is_pulled(boot):
+    machine = boot(echo=True)
+    machine.run("ip link set eth0 up && ip addr add 192.168.77.2/24 dev eth0")
+    for _ in range(3):
+        carrier(machine, 1)
+        assert machine.ping(5) == 0
+        machine.card.engine.set_link(False)
+        carrier(machine, 0)
+        seen = len(machine.network.lengths)
+        machine.run(f"ping -c 2 -W 1 {machine.network.address}", check=False)
+        assert len(machine.network.lengths) == seen
+        machine.card.engine.set_link(True)
+    carrier(machine, 1)
+    assert machine.ping(5) == 0
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_frames_of_every_length(boot, kernel):
+    machine = boot(kernel, echo=True)
+    machine.run("ip link set eth0 up && ip addr add 192.168.77.2/24 dev eth0")
+    assert machine.run("cat /sys/class/net/eth0/mtu") == ["9000"]  # what the card says
+    for payload in (0, 1, 17, 18, 19, 1472, 1473, 4000, 8971, 8972):
+        assert machine.ping(3, f"-s {payload}") == 0, payload
+    assert min(machine.network.lengths) == 60 and max(machine.network.lengths) == 9014
+    machine.check()
+
+
+def test_ethtool(boot):
+    machine = boot()
+    machine.online()
+    assert machine.ping(20) == 0
+    info = dict(line.split(": ", 1) for line in machine.run("ethtool -i eth0") if ": " in line)
+    assert info["driver"] == "virtio_net" and info["bus-info"].startswith("0000:00:")
+    settings = [line.strip() for line in machine.run("ethtool eth0")]
+    assert "Speed: 1000Mb/s" in settings and "Duplex: Full" in settings and "Link detected: yes" in settings
+    statistics = {name.strip(): int(value) for name, value in (
+        line.split(":") for line in machine.run("ethtool -S eth0") if line.strip()[-1:].isdigit())}
+    assert statistics["rx_queue_0_packets"] >= 20 and statistics["rx_queue_0_drops"] == 0
+    assert statistics["tx_queue_0_packets"] >= 20 and statistics["tx_queue_0_kicks"] >= 1
+    machine.check()
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_without_msi(boot, kernel):
+    machine = boot(kernel, append="pci=nomsi")
+    report = machine.steps()
+    assert report.ping_lost == 0 and report.sha256_ok
+    [line] = [line for line in machine.run("cat /proc/interrupts") if "virtio" in line]
+    assert "IO-APIC" in line and int(line.split()[1]) > 100
+    assert machine.counters()["msg_up"] > 100 and machine.counters()["interrupts"] == 0
+    machine.check()
+
+
+@pytest.mark.parametrize("parameters", ["iommu.passthrough=0 iommu.strict=1", "iommu.passthrough=0"])
+def test_behind_an_iommu(boot, parameters):
+    """Every buffer is mapped for the time the card has it: what it does outside is refused."""
+    machine = boot(append=f"intel_iommu=on {parameters}", devices=IOMMU)
+    report = machine.steps(1 << 18)
+    assert report.ping_lost == 0 and report.sha256_ok
+    groups = machine.run("ls /sys/kernel/iommu_groups/*/devices && cat /sys/kernel/iommu_groups/*/type")
+    assert any(line.startswith("DMA") for line in groups) and "identity" not in groups
+    machine.check()
+    machine.run("rmmod virtio_net")
+    time.sleep(0.2)
+    machine.check()
