@@ -177,7 +177,7 @@ class Placer(wiring.Component):
         c_place = Signal(slot_shift + 2)
         c_left  = Signal(12)   # DWs of header and payload expected from here on
         m.d.sync += [
-            c_valid.eq(a_valid & (a_head | a_body)),
+            c_valid.eq(judge | (a_valid & a_body)),
             c_beat.eq(a_beat),
         ]
         with m.If(a_valid & a_head):

@@ -1,0 +1,149 @@
+# amaranth: UnusedElaboratable=no
+"""Reads: cut, asked for by tag, put together again whatever the host answers."""
+
+import pytest
+
+from ringnic.hdl.pcie.dma_read import Reader
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_read_alignments(host, width):
+    card = host(width, part=Reader)
+    requests = [(0x1000 + 0x40 * offset + offset, length) for offset in range(9) for length in range(1, 36, 3)]
+    card.run(*card.reading(requests, [(0x1_0000_0000 + a, n) for a, n in requests]))
+
+
+@pytest.mark.parametrize("mrrs", [0, 1, 2, 5])
+def test_read_cuts(host, mrrs):
+    card = host(64, mrrs=mrrs, part=Reader)
+    card.run(*card.reading([(0xffd, 4), (0xf83, 3000), (0xffff_fff1, 100), (0x10, 512), (0x1ff, 514)]))
+
+
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+@pytest.mark.parametrize("hold", [False, True])
+def test_read_random(host, width, hold):
+    card = host(width, seed=width, hold=hold, mrrs=2, part=Reader)
+
+    def pick():
+        return card.rng.randrange(1 << 33), card.rng.choice([1, 2, 4, 16, 76, 300, 1000, card.rng.randrange(1, 600)])
+    card.run(*card.reading([pick() for _ in range(25)], [pick() for _ in range(25)]))
+    assert card.events["dma_read_tlps"] == len(card.log)
+    assert not any(card.events[name] for name in card.events if name != "dma_read_tlps")
+
+
+def test_read_longest(host):
+    card = host(256, part=Reader)
+    card.run(*card.reading([(0x12345, 65535)]))
+
+
+@pytest.mark.parametrize("width,limit", [(64, 1.15), (128, 1.3)])
+def test_read_rate(host, width, limit):
+    card = host(width, rcb=4096, part=Reader)
+    out = []
+
+    async def check(ctx):
+        out.extend(await card.read(ctx, 0, [(0x10000 + 512 * k, 512) for k in range(40)]))
+
+    async def ask(ctx):
+        await card.ask(ctx, 0, [(0x10000 + 512 * k, 512) for k in range(40)])
+    card.run(ask, check)
+    assert out[-1][2] - out[9][2] < 30 * 512 * 8 / width * limit
+
+
+@pytest.mark.parametrize("kind", ["ur", "ca", "crs", "poison", "count", "overflow", "short", "nodata"])
+@pytest.mark.parametrize("width", [64, 128])
+def test_read_error(host, kind, width):
+    card = host(width, rcb=64, mrrs=0, part=Reader)
+    bad = {1}
+    seen = []
+
+    def change(tlps, tag):
+        seen.append(tag)
+        if len(seen) - 1 not in bad:
+            return tlps
+        head = tlps[-1]
+        if kind in ("ur", "ca", "crs"):
+            status = {"ur": 1, "crs": 2, "ca": 4}[kind]
+            return tlps[:-1] + [card.completion(tag, 0, 4, 0, None, status=status)]
+        if kind == "nodata":
+            return [card.completion(tag, 0, 128, 0, None)]
+        if kind == "poison":
+            return tlps[:-1] + [head[:2] + bytes([head[2] | 0x40]) + head[3:]]
+        if kind == "count":
+            return [tlps[0][:7] + bytes([tlps[0][7] ^ 4]) + tlps[0][8:]]
+        if kind == "overflow":
+            return [card.completion(tag, 200, 128, 0, bytes(800))]
+        return tlps[:-1] + [head[:-4]]
+    card.change = change
+
+    async def ask(ctx):
+        await card.ask(ctx, 0, [(0x1000, 300), (0x3000, 128)])
+
+    async def check(ctx):
+        first, second = await card.answers(ctx, 0, 2)
+        assert first[1] and not second[1]
+        assert second[0] == bytes(card.byte(0x3000 + k) for k in range(128))
+        await ctx.tick().repeat(4)
+    card.run(ask, check)
+    assert card.events["dma_read_errors"] == 1
+    assert card.events["tlps_malformed"] == (kind == "short")
+
+
+def test_timeout_and_late(host):
+    card = host(64, timeout_cycles=640, tags=2, part=Reader)
+    lost = []
+
+    def change(tlps, tag):
+        if not lost:
+            lost.extend([tlps, tag])
+            return []
+        return tlps
+    card.change = change
+
+    async def bench(ctx):
+        await card.ask(ctx, 0, [(0x1000, 64)])
+        (got, error, when), = await card.answers(ctx, 0, 1)
+        assert error and got == b"" and 640 <= when <= 970
+        # The number lost is not used again until its late answer.
+        card.pending.clear()
+        for k in range(4):
+            await card.ask(ctx, 1, [(0x2000 + 64 * k, 64)])
+            await card.read(ctx, 1, [(0x2000 + 64 * k, 64)])
+            assert card.log[-1][5] != lost[1]
+        card.pending.append((list(lost[0]), lost[1]))
+        await ctx.tick().repeat(40)
+        for k in range(2):
+            await card.ask(ctx, 1, [(0x2000 + 64 * k, 64)])
+            await card.read(ctx, 1, [(0x2000 + 64 * k, 64)])
+        assert {entry[5] for entry in card.log[-2:]} == {0, 1}
+    card.run(bench)
+    assert card.events["dma_timeouts"] == 1 and card.events["cpl_unexpected"] == 1
+
+
+def test_unexpected(host):
+    card = host(64, part=Reader)
+    card.pending = [([card.completion(tag, 1, 4, 0, b"\xee" * 4, **changes)], tag)
+                    for tag, changes in ((7, {}), (0, {"rid": 1}), (200, {}))]
+
+    async def bench(ctx):
+        await ctx.tick().repeat(40)
+        await card.ask(ctx, 0, [(0x1001, 2)])
+        await card.read(ctx, 0, [(0x1001, 2)])
+    card.run(bench)
+    assert card.events["cpl_unexpected"] == 3
+
+
+@pytest.mark.parametrize("kwargs,message", [
+    (dict(width=48), "Width must be 32 times a power of 2, not 48"),
+    (dict(width=16), "Width must be 32 times a power of 2, not 16"),
+    (dict(clients=0), "Reader needs at least one client, not 0"),
+    (dict(tags=24), "Number of tags must be a power of 2 from 2 to 256, not 24"),
+    (dict(tags=1), "Number of tags must be a power of 2 from 2 to 256, not 1"),
+    (dict(slot_bytes=64), "Slot must be a power of 2 from 128 to 4096 bytes, not 64"),
+    (dict(slot_bytes=8192), "Slot must be a power of 2 from 128 to 4096 bytes, not 8192"),
+    (dict(timeout_cycles=63), "Timeout must be at least 64 cycles, not 63"),
+])
+def test_constructor(kwargs, message):
+    with pytest.raises(ValueError) as caught:
+        Reader(**(dict(width=64, clients=1) | kwargs))
+    assert str(caught.value) == message
