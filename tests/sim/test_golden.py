@@ -1,0 +1,299 @@
+"""The golden device under the golden driver: what the standard says, both sides of it, without hardware between."""
+
+import pytest
+
+from ringnic.hdl.spec.net import VIRTIO_NET_F_CSUM, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF
+from ringnic.hdl.spec.pcie import VirtioCap
+from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_VERSION_1, CfgType, Common, Isr,
+                                     Status, VirtqDescF)
+from ringnic.host.driver import PciFunction, Transport, VirtioNet
+from ringnic.host.driver.net import FEATURES
+from ringnic.sim.bus import GoldenBus
+from ringnic.sim.golden import GoldenNet
+
+CONFIG, RX, TX = 0, 1, 2  # vectors that the driver uses
+
+
+@pytest.fixture
+def device():
+    return GoldenNet()
+
+
+def open_net(device, features=FEATURES, **options):
+    return VirtioNet.open(GoldenBus(device), features, **options)
+
+
+def frame(k, length=60):
+    return bytes([k]) * length
+
+
+# Transport
+
+def test_what_it_says_of_itself(device):
+    net = open_net(device)
+    assert net.features == (FEATURES | {VIRTIO_F_VERSION_1})
+    assert net.mac == bytes.fromhex("525400524e01")
+    assert (net.mtu, net.speed, net.link_up) == (9000, 1000, True)
+    assert net.transport.function.msix_vectors == 3
+    assert net.transport.function.bars[0].size == 0x8000
+    assert net.counters()["tx_frames"] == 0
+
+
+@pytest.mark.parametrize("features, verdict", [
+    ({VIRTIO_F_VERSION_1}, True),
+    ({VIRTIO_F_VERSION_1, VIRTIO_NET_F_MAC}, True),
+    ({VIRTIO_NET_F_MAC}, False),
+    ({VIRTIO_F_VERSION_1, VIRTIO_NET_F_CSUM}, False),
+    ({VIRTIO_F_VERSION_1, 127}, False),
+    ({VIRTIO_F_VERSION_1, 200}, False),
+])
+def test_negotiation(device, features, verdict):
+    transport = Transport(PciFunction(GoldenBus(device)))
+    transport.reset()
+    transport.status = Status.ACKNOWLEDGE | Status.DRIVER
+    for word in range(8):
+        transport.common_write(Common.DRIVER_FEATURE_SELECT, 4, word)
+        transport.common_write(Common.DRIVER_FEATURE, 4, sum(1 << bit % 32 for bit in features if bit // 32 == word))
+    transport.status = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
+    agreed = Status.FEATURES_OK | Status.DRIVER_OK if verdict else Status(0)
+    assert transport.status == Status.ACKNOWLEDGE | Status.DRIVER | agreed
+    assert device.features == (features if verdict else frozenset())
+
+
+def test_registers_keep_what_they_may(device):
+    transport = Transport(PciFunction(GoldenBus(device)))
+    transport.negotiate(FEATURES)
+    transport.common_write(Common.QUEUE_SELECT, 2, 2)
+    assert transport.common_read(Common.QUEUE_SIZE, 2) == 0
+    assert transport.common_read(Common.QUEUE_MSIX_VECTOR, 2) == 0xffff
+    transport.common_write(Common.QUEUE_SELECT, 2, 1)
+    transport.common_write(Common.QUEUE_MSIX_VECTOR, 2, 3)
+    assert transport.common_read(Common.QUEUE_MSIX_VECTOR, 2) == 0xffff
+    for size in (0, 3, 512):
+        transport.common_write(Common.QUEUE_SIZE, 2, size)
+        assert transport.common_read(Common.QUEUE_SIZE, 2) == 256
+    transport.setup_queue(1, 8)
+    transport.common_write(Common.QUEUE_SIZE, 2, 16)
+    transport.common_write(Common.QUEUE_DESC, 4, 0)
+    assert transport.common_read(Common.QUEUE_SIZE, 2) == 8
+    assert transport.common_read(Common.QUEUE_DESC, 4) == transport.queues[1].desc_iova & 0xffff_ffff
+    transport.reset()
+    transport.common_write(Common.QUEUE_SELECT, 2, 1)
+    assert transport.common_read(Common.QUEUE_SIZE, 2) == 256
+    assert transport.common_read(Common.QUEUE_ENABLE, 2) == 0
+
+
+def test_window_in_configuration_space(device):
+    function = PciFunction(GoldenBus(device))
+    window, bus = function.structures[CfgType.PCI].cap, function.bus
+    bus.config_write(window + VirtioCap.OFFSET, 4, function.structures[CfgType.COMMON].offset + Common.NUM_QUEUES)
+    bus.config_write(window + VirtioCap.LENGTH, 4, 2)
+    assert bus.config_read(window + VirtioCap.PCI_CFG_DATA, 2) == 2
+    bus.config_write(window + VirtioCap.OFFSET, 4, function.structures[CfgType.COMMON].offset + Common.DEVICE_STATUS)
+    bus.config_write(window + VirtioCap.LENGTH, 4, 1)
+    bus.config_write(window + VirtioCap.PCI_CFG_DATA, 1, Status.ACKNOWLEDGE)
+    assert device.status == Status.ACKNOWLEDGE
+
+
+def test_reset_and_flr(device):
+    net = open_net(device)
+    for reset in net.reset, net.flr:
+        reset()
+        assert device.status == 0 and not device.queues
+        assert not device.memory._regions
+        net.restart()
+        net.send(frame(1))
+        assert device.sent.pop() == frame(1)
+
+
+def test_interrupts(device):
+    net = open_net(device)
+    function = net.transport.function
+    net.send(frame(1))
+    device.receive(frame(2))
+    assert net.bus.poll_irq() == {RX, TX}
+    net.receive()
+    net.rx.enable_cb()
+    function.mask_vector(RX)
+    device.receive(frame(3))
+    assert net.bus.poll_irq() == set()
+    function.mask_vector(RX, False)
+    assert net.bus.poll_irq() == {RX}
+    device.link_up = False
+    assert net.bus.poll_irq() == {CONFIG}
+    assert not net.link_up
+    assert net.transport.read_isr() == Isr.CONFIG
+    function.disable_msix()
+    net.receive()
+    net.rx.enable_cb()
+    device.receive(frame(4))
+    assert device.intx and net.bus.poll_irq() == set()
+    assert net.transport.read_isr() == Isr.QUEUE
+    assert not device.intx and net.transport.read_isr() == 0
+
+
+# Traffic
+
+@pytest.mark.parametrize("features", [set(), {VIRTIO_F_EVENT_IDX}, {VIRTIO_NET_F_MRG_RXBUF}, FEATURES])
+def test_frames_pass(device, features):
+    net = open_net(device, features, queue_size=8)
+    for k in range(300):
+        net.send(frame(k & 255, 14 + k))
+        device.receive(frame(k & 255, 60 + k))
+        assert device.sent.pop() == frame(k & 255, 14 + k)
+        assert net.receive() == [frame(k & 255, 60 + k)]
+    assert net.counters()["tx_frames"] == net.counters()["rx_frames"] == 300
+
+
+@pytest.mark.parametrize("features", [set(), {VIRTIO_F_EVENT_IDX}])
+def test_suppression(device, features):
+    net = open_net(device, features)
+    net.tx.disable_cb()
+    for k in range(3):
+        net.send(frame(k))
+    assert net.bus.poll_irq() == set()
+    assert net.reclaim() == 3 and net.tx.enable_cb()
+    net.send(frame(4))
+    assert net.bus.poll_irq() == {TX}
+
+
+def test_one_frame_over_several_buffers(device):
+    net = open_net(device, rx_slot=100)
+    device.memory.writes.clear()
+    data = bytes(range(250))
+    device.receive(data)
+    assert [net.rx.get_buf()[1] for _ in range(3)] == [100, 100, 62]
+    assert bytes(net.rx_memory.view[:12]) == bytes([0] * 10 + [3, 0])
+    assert [len(payload) for _, payload in device.memory.writes] == [100, 100, 62, 8, 8, 8, 2]
+
+
+def test_frames_wait_for_buffers(device):
+    net = open_net(device, fill=False, rx_slot=100)
+    device.receive(frame(7, 150))
+    net.refill([0])
+    assert len(device.waiting) == 1 and not net.rx.used_idx
+    net.refill([1])
+    assert net.receive() == [frame(7, 150)]
+
+
+def test_a_buffer_too_small_drops_the_frame_and_stays(device):
+    net = open_net(device, set(), rx_slot=100)
+    device.receive(frame(1, 89))
+    device.receive(frame(2, 88))
+    assert net.receive() == [frame(2, 88)]
+    assert net.counters()["rx_dropped_no_buffer"] == 1
+
+
+@pytest.mark.parametrize("indirect", [False, True])
+def test_chains_cut_anywhere(device, indirect):
+    net = open_net(device)
+    memory = net.bus.alloc(0x1000)
+    memory.view[:] = bytes(k & 0xff for k in range(0x1000))
+    net.tx.add_buf([(memory.iova, 5), (memory.iova + 9, 0), (memory.iova + 64, 8), (memory.iova + 99, 60)], [], "token",
+                   indirect=indirect)
+    net.tx.kick()
+    assert net.tx.get_buf() == ("token", 0)
+    assert device.sent == [bytes(memory.view[0x47:0x48]) + bytes(memory.view[99:159])]
+
+
+@pytest.mark.parametrize("out, into", [
+    ([12 + 13], []), ([12 + 9019], []), ([12, 60], [4]), ([5], []),
+])
+def test_what_is_no_frame_comes_back(device, out, into):
+    net = open_net(device)
+    memory = net.bus.alloc(0x4000)
+    net.tx.add_buf([(memory.iova, n) for n in out], [(memory.iova, n) for n in into], "token")
+    net.tx.kick()
+    assert net.tx.get_buf() == ("token", 0)
+    assert not device.sent and net.counters()["tx_dropped"] == 1
+
+
+def test_link_down_drops(device):
+    net = open_net(device)
+    device.link_up = False
+    net.send(frame(1))
+    assert net.reclaim() == 1 and not device.sent
+
+
+# Broken rings
+
+def break_idx(tx, memory):
+    tx.write_u16(tx.avail_offset + 2, tx.size + 1)
+
+
+def break_head(tx, memory):
+    tx.publish(tx.size)
+
+
+def break_next(tx, memory):
+    tx.write_desc(0, memory, 20, VirtqDescF.NEXT, tx.size)
+    tx.publish(0)
+
+
+def break_loop(tx, memory):
+    tx.write_desc(0, memory, 20, VirtqDescF.NEXT, 0)
+    tx.publish(0)
+
+
+def break_table_length(tx, memory):
+    tx.write_desc(0, memory, 24, VirtqDescF.INDIRECT)
+    tx.publish(0)
+
+
+def break_table_empty(tx, memory):
+    tx.write_desc(0, memory, 0, VirtqDescF.INDIRECT)
+    tx.publish(0)
+
+
+def break_table_next(tx, memory):
+    tx.write_desc(0, memory, 16, VirtqDescF.INDIRECT | VirtqDescF.NEXT, 1)
+    tx.publish(0)
+
+
+def break_table_fault(tx, memory):
+    tx.write_desc(0, 0x1000, 16, VirtqDescF.INDIRECT)
+    tx.publish(0)
+
+
+@pytest.mark.parametrize("attack", [break_idx, break_head, break_next, break_loop, break_table_length, break_table_empty,
+                                    break_table_next, break_table_fault], ids=lambda attack: attack.__name__)
+def test_a_broken_ring_stops_its_queue_alone(device, attack):
+    net = open_net(device, queue_size=16)
+    attack(net.tx, net.bus.alloc(64).iova)
+    net.tx.notify()
+    assert net.transport.status & Status.DEVICE_NEEDS_RESET
+    assert net.bus.poll_irq() == {CONFIG}
+    assert net.tx.used_idx == 0 and not device.sent
+    device.receive(frame(1))
+    assert net.receive() == [frame(1)]
+    net.reset()
+    net.restart()
+    net.send(frame(2))
+    assert device.sent == [frame(2)]
+
+
+def test_a_nested_table(device):
+    net = open_net(device, queue_size=16)
+    memory = net.bus.alloc(64)
+    net.tx.add_buf([(memory.iova, 32)], [], "token", indirect=True)
+    table, = (buffer for iova, buffer in net.bus.buffers.items() if len(buffer) == 16)
+    table.view[12:14] = VirtqDescF.INDIRECT.to_bytes(2, "little")
+    net.tx.kick()
+    assert net.transport.status & Status.DEVICE_NEEDS_RESET
+
+
+def test_indirect_that_was_not_negotiated(device):
+    net = open_net(device, FEATURES - {VIRTIO_F_INDIRECT_DESC})
+    net.tx.write_desc(0, net.tx_memory.iova, 16, VirtqDescF.INDIRECT)
+    net.tx.publish(0)
+    net.tx.notify()
+    assert net.transport.status & Status.DEVICE_NEEDS_RESET
+
+
+def test_payload_that_faults_is_a_drop(device):
+    net = open_net(device)
+    net.tx.add_buf([(0x1000, 72)], [], "token")
+    net.tx.kick()
+    assert net.tx.get_buf() == ("token", 0) and net.counters()["tx_dropped"] == 1
+    net.send(frame(1))
+    assert device.sent == [frame(1)]
