@@ -8,7 +8,6 @@ from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.virtqueue.engine import Engine
-from ringnic.hdl.virtqueue.store import HeadStore
 
 DESC, DRIVER, DEVICE, TABLES = 0x1_0000, 0x2_0000, 0x3_0000, 0x10_0000
 NEXT, WRITE, INDIRECT = 1, 2, 4
@@ -254,12 +253,11 @@ def test_lone_chain(width, event_idx):
     bench.run(testbench)
 
 
-@pytest.mark.parametrize("width", [64, 128])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("width, seed", [(64, 0), (64, 1), (128, 2), (128, 3)])
 def test_random_traffic(width, seed):
     """Chains of every form on two queues, several times round the ring; each comes out once, whole and in order."""
     bench = Bench(width=width, seed=seed, event_idx=seed & 1)
-    rng, total = random.Random(seed), 60
+    rng, total = random.Random(seed), 40
     expected = {0: [], 1: []}
     returned = {0: [], 1: []}
     free = {0: list(range(bench.size)), 1: list(range(bench.size))}
@@ -515,8 +513,3 @@ def test_few_shared_reads_do_not_deadlock():
         await bench.quiet(ctx)
         assert not bench.errors
     bench.run(testbench)
-
-
-def test_prefetch_depth_must_be_a_power_of_two():
-    with pytest.raises(ValueError, match="^Prefetch depth must be a power of 2 of at least 2, not 12$"):
-        HeadStore(num_queues=1, ports=1, depth=12, batch=4)
