@@ -40,7 +40,8 @@ class Peer:
         """False if the server has closed the connection."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            self.socket.sendall(raw[self.socket.sendmsg([raw], rights):])
+            if rest := raw[self.socket.sendmsg([raw], rights):]:
+                self.socket.sendall(rest)
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
