@@ -12,7 +12,7 @@ from ...hdl.spec.virtio import VIRTIO_PCI_VENDOR_ID, CfgType, Common
 __all__ = ["GoldenFunction"]
 
 PAGE = 0x1000
-EXP_CAP, MSIX_CAP, VIRTIO_CAPS = 0x40, 0x80, 0x90
+EXP_CAP, MSIX_CAP, VIRTIO_CAPS = 0x60, 0x9c, 0xa8  # where the card has them: an access means the same to both
 FLR_CAPABLE = 1 << 28       # Device Capabilities
 INITIATE_FLR = 0x80         # upper byte of Device Control
 MSIX_ENABLE, MSIX_MASK_ALL = 0x80, 0x40  # upper byte of Message Control

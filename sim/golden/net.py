@@ -94,7 +94,12 @@ class GoldenNet(GoldenTransport):
 
     def _transmit(self, index, queue):
         while queue.heads and not queue.stopped:
-            self._send(queue.chain(queue.heads[0]))
+            try:
+                segments = queue.chain(queue.heads[0])
+            except RingError:
+                self.counters["tx_dropped"] += 1  # taken, and never given back
+                raise
+            self._send(segments)
             if queue.use([0]):
                 self._notify_used(index)
 
