@@ -35,7 +35,8 @@ LEVEL_FOLDERS = {
 @app.command()
 def demo(
     report: Annotated[Optional[Path], typer.Option(help="Write the results to this file, as JSON.")] = None,
-    wave: Annotated[Optional[Path], typer.Option(help="Write the signals of the model to this file (FST); slow.")] = None,
+    wave: Annotated[Optional[Path], typer.Option(help="Write the signals of the model to this file (FST), and views "
+                                              "beside it for GTKWave (.gtkw) and Surfer (.sucl); slow.")] = None,
     pcap: Annotated[Optional[Path], typer.Option(help="Write the frames on the cable to this packet capture.")] = None,
     tlp: Annotated[Optional[Path], typer.Option(help="Write the packets on the PCIe link to this file, as text.")] = None,
     shell: Annotated[bool, typer.Option("--shell", help="Give me the guest's console instead of the steps.")] = False,

@@ -87,6 +87,7 @@ def rtl_card(socket_path, *, seed, wave, tlp, update):
     # Imported here: nothing else of the host's needs a simulator.
     from ...sim.engine.build import BuildError
     from ...sim.engine.engine import Engine, Link
+    from ...sim.engine.view import save_view
     from ...sim.vfio_user.server import EngineDevice, Server
 
     update("about a minute the first time")
@@ -96,6 +97,8 @@ def rtl_card(socket_path, *, seed, wave, tlp, update):
     except BuildError as error:
         raise CardError(str(error)) from None
     with engine:
+        if wave is not None:
+            save_view(wave, engine.names())
         update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
         engine.start()
         with Server(str(socket_path), EngineDevice(engine)):

@@ -122,12 +122,14 @@ def _build(work, source, library, *, width, gmii, trace):
     (work / "nic.v").write_text(source)
     (work / "include").mkdir()
     if trace:
+        # Signals by name. For reading: what may be written at any time must be recomputed every time.
+        (work / "names.vlt").write_text('`verilator_config\npublic_flat_rd -module "*" -var "*"\n')
         for name, text in TRACE_HEADERS.items():
             (work / "include" / name).write_text(text)
     _run([verilator, "--cc", "nic.v", "--top-module", TOP_NAME, "--prefix", "Vnic", "--Mdir", "obj", "-O3",
           "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "--no-assert",
           "-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", " ".join([*COMPILE, "-I../include"]),
-          *(["--trace-fst", "--public-flat-rw"] if trace else [])], work, VERILATOR_ROOT=str(root))
+          *(["--trace-fst", "names.vlt"] if trace else [])], work, VERILATOR_ROOT=str(root))
     # Verilator's own part is the same for every NIC. Optimising what runs once (constructors) only costs time.
     runtime = library.parent / f"verilated-{_key(trace, COMPILE, optimise, str(root), _processor())}.a"
     _run(["make", "-C", "obj", "-f", "Vnic.mk", "-j", str(os.cpu_count() or 1), *MAKE_VARIABLES,

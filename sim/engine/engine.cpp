@@ -84,10 +84,12 @@ struct Engine {
         close(frame_fd);
     }
 
-    void eval() {
+    void eval(bool shown = true) {
         nic->eval();
 #ifdef NIC_TRACE
-        if (trace) trace->dump(context.time());
+        if (trace && shown) trace->dump(context.time());
+#else
+        (void)shown;
 #endif
         context.timeInc(1);
     }
@@ -95,10 +97,10 @@ struct Engine {
     // A card without waveform is built to be clocked by every change of its clocks (build.py): no evaluation is spent on a
     // clock that falls. Its outputs come from registers, so they are known before the edge.
 #ifdef NIC_TRACE
-    void fall() { nic->clk = 0; eval(); }
+    void fall(bool shown = true) { nic->clk = 0; eval(shown); }
     static void edge(CData& clock) { clock = 1; }
 #else
-    void fall() {}
+    void fall(bool = true) {}
     static void edge(CData& clock) { clock = !clock; }
 #endif
 
@@ -168,7 +170,7 @@ struct Engine {
     void drive_wire() {
         for (int k = 1; k < gmii_ratio; k++) {
             gmii_low();
-            fall();
+            fall(false);               // a waveform costs time for every instant that it shows
             gmii_sample();
             gmii_edge();
             eval();
@@ -466,11 +468,11 @@ int engine_poke(Engine* e, const char* scope, const char* name, const uint8_t* v
     memcpy(var->datap(), value, size);
     return 0;
 }
-void engine_names(Engine* e, void (*each)(const char* scope, const char* name)) {
+void engine_names(Engine* e, void (*each)(const char* scope, const char* name, int bits)) {
     Call call(e);
     for (auto& scope : *e->context.scopeNameMap())
         if (auto* vars = scope.second->varsp())
-            for (auto& var : *vars) each(scope.first, var.first);
+            for (auto& var : *vars) each(scope.first, var.first, var.second.entBits());
 }
 
 }

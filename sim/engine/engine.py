@@ -365,23 +365,23 @@ class Engine:
         return out.value.decode().splitlines()
 
     def names(self):
-        """Names of signals for :meth:`peek`; needs ``trace``."""
-        return sorted(self._signals())
+        """Signals for :meth:`peek`: name and width in bits; needs ``trace``."""
+        return {name: bits for name, (_, _, bits) in sorted(self._signals().items())}
 
     def _signals(self):
-        """Scope and name of each signal as Verilator has them, by name as a person writes it."""
+        """Scope and name of each signal as Verilator has them, and its width, by name as a person writes it."""
         if not self._names:
-            def each(scope, name):
+            def each(scope, name, bits):
                 # Verilog escapes what is no identifier.
                 plain = f"{scope.decode()}.{name.decode().removeprefix(chr(92)).rstrip()}"
-                self._names[plain.removeprefix("TOP.")] = scope, name
-            callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p)(each)
+                self._names[plain.removeprefix("TOP.")] = scope, name, bits
+            callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int)(each)
             self._call("names", ctypes.cast(callback, ctypes.c_void_p))
         return self._names
 
     def _signal(self, name):
         try:
-            return self._signals()[name]
+            return self._signals()[name][:2]
         except KeyError:
             raise KeyError(f"No signal {name!r}; see names()") from None
 

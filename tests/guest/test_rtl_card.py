@@ -7,6 +7,7 @@ import pytest
 from scapy.utils import RawPcapReader
 
 from ringnic.host.guest.session import DemoOptions, run_demo
+from ringnic.sim.engine.view import GROUPS
 
 
 @pytest.mark.parametrize("kernel, seed", [("6.1", 1), ("6.12", 2)])
@@ -36,3 +37,7 @@ def test_waveform(tmp_path):
     wave = tmp_path / "wave.fst"
     assert run_demo(DemoOptions(wave=wave, size=1 << 17)) == 0
     assert wave.stat().st_size > 100_000
+    # Every signal that the view wants is there, whatever the rooms are named.
+    view = wave.with_suffix(".gtkw").read_text()
+    wanted = {name for signals in GROUPS.values() for name in signals}
+    assert wanted == {line.partition("[")[0].removeprefix("TOP.") for line in view.splitlines() if line.startswith("TOP.")}

@@ -16,6 +16,7 @@ from ringnic.hdl.pcie.tlp_stream import tlp_beat
 from ringnic.sim.engine import build as build_module
 from ringnic.sim.engine import engine as engine_module
 from ringnic.sim.engine.engine import FAULTS, Engine, Link
+from ringnic.sim.engine.view import save_view
 
 IOVA = 0x1_2345_0000
 CARD, HOST = 0x0100, 0
@@ -477,11 +478,13 @@ def test_gmii(ratio):
 
 def test_trace(tmp_path):
     with Engine(nic=Relay(), link=FAST, trace=tmp_path / "a.fst") as card:
-        assert {"nic.clk", "nic.tlp_rx_valid", "nic.core.tlp_rx__payload.data"} <= set(card.names())
+        names = card.names()
+        assert (names["nic.clk"], names["nic.tlp_rx_valid"], names["nic.core.tlp_rx__payload.data"]) == (1, 1, 64)
         card.mem_write(0, 4, 0x600df00d)
         card.run(10)
         assert card.peek("nic.tlp_rx_data") >> 32 == 0x600df00d
-        card.poke("nic.link_up", 0)
+        card.poke("TOP.link_up", 0)
+        card.run(1)
         assert card.peek("nic.link_up") == 0
         with pytest.raises(KeyError, match="No signal 'nic.missing'"):
             card.peek("nic.missing")
@@ -498,3 +501,12 @@ def test_build_is_kept(tmp_path, monkeypatch):
     assert build_module.build(Relay) == first
     with pytest.raises(AssertionError, match="built again"):
         build_module.build(lambda: Relay(width=32))
+
+
+def test_saved_view(tmp_path):
+    names = {"nic.clk": 1, "nic.tlp_tx_data": 64, "nic.other": 3}
+    gtkw, sucl = save_view(tmp_path / "a.fst", names)
+    text = gtkw.read_text()
+    assert f'[dumpfile] "{tmp_path}/a.fst"' in text and "\nTOP.nic.clk\n" in text and "\nTOP.nic.tlp_tx_data[63:0]\n" in text
+    assert "other" not in text and "gmii" not in text
+    assert sucl.read_text().splitlines()[:2] == ["divider_add Clock", "variable_add TOP.nic.clk"]
