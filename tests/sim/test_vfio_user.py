@@ -439,3 +439,10 @@ def test_reset_and_disconnect_reset_the_device(server, card):
                 assert client.call(RESET) == b"" and card.maps and card.listened == {0}
             until(lambda: card.resets == 2 * k + 2 and not card.maps and not card.listened, "client forgotten")
             assert server.error is None
+
+
+def test_path_that_is_taken(server, card):
+    with pytest.raises(OSError, match="in use"):
+        Server(server.path, card)
+    with closing(Client(server.path)) as client:
+        assert client.read(0, 0, 4) == bytes(4)

@@ -278,6 +278,23 @@ def test_memory_that_is_taken_away_is_not_touched(engine, path):
         bus.maps.pop(iova)
 
 
+def test_interrupt_nobody_listens_to_is_pending(engine, path):
+    with closing(VfioUserBus(path)) as bus:
+        net = VirtioNet.open(bus)
+        traffic(engine, bus, net)
+        pending = net.transport.function.find(CapId.MSIX) + MsixCap.PBA
+        pending = bus.config_read(pending, 4) & ~7
+        bus.irqs(MSIX, bus.events[:1])
+        bus.call(SET_IRQS, struct.pack("<IIIII", 20, 36, MSIX, 1, 2))  # receive and transmit: nobody
+        net.rx.enable_cb()
+        engine.send_frame(FRAMES[1])
+        until(lambda: bus.bar_read(0, pending, 4) == 2, "a pending bit")
+        assert not bus.poll_irq()
+        bus.irqs(MSIX, bus.events[:3])
+        assert bus.wait_irq(PATIENCE) == {1} and bus.bar_read(0, pending, 4) == 0
+        assert net.receive() == [FRAMES[1]]
+
+
 def test_pin_interrupt(engine, path):
     with closing(VfioUserBus(path)) as bus:
         net = VirtioNet.open(bus)
