@@ -1,6 +1,6 @@
 """A vfio-user server: what a stock QEMU's ``vfio-user-pci`` takes for a PCI device in another process."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 import errno
 import json
 import os
@@ -138,9 +138,10 @@ class _Client:
                 message.close()
 
     def close(self):
-        self._device.reset()
-        self._memory.close()
-        self._interrupts.close()
+        with ExitStack() as last:  # each, even if the device does not answer any more
+            last.callback(self._interrupts.close)
+            last.callback(self._memory.close)
+            last.callback(self._device.reset)
 
     def _answer(self, message):
         handler = self._handlers.get(message.command)

@@ -161,6 +161,8 @@ class Card:
         self.listened = set(vectors)
 
     def reset(self):
+        if self.broken:
+            raise self.broken
         self.resets += 1
 
     def fire(self, *vectors):
@@ -355,10 +357,14 @@ def test_pipelined_requests_and_whose_descriptors_are_whose(client, card):
 
 
 def test_a_device_that_gives_up_ends_the_connection_only(server, client, card):
+    with memfd(PAGE) as fd, eventfds(1) as events:
+        client.map(0, PAGE, [fd])
+        client.irqs(MSIX, EVENTFD | TRIGGER, 0, 1, events)
     card.broken = TimeoutError("No completion")
     client.send(client.message(READ, struct.pack("<QII", 0, 0, 4)))
     assert client.closed()
     card.broken = None
+    assert not card.maps and not card.listened
     with closing(Client(server.path)) as again:
         assert again.read(0, 0, 4) == bytes(4)
 

@@ -143,13 +143,6 @@ def open_fds():
     return {fd: target for fd, target in found.items() if not target.startswith("/proc/")}
 
 
-def until(done, what):
-    deadline = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.001)
-
-
 @contextmanager
 def served(card, path):
     before = open_fds()
@@ -446,7 +439,8 @@ def mutated(rng, kinds):
             raw[rng.randrange(len(raw))] = rng.choice([0, 1, 0x7f, 0x80, 0xff, rng.randrange(256)])
         elif way == 3 and len(raw) >= 4:   # a word with a value that hurts
             at = rng.randrange(0, len(raw) - 3, 4)
-            raw[at:at + 4] = struct.pack("<I", rng.choice([0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0xfffff000, rng.getrandbits(32)]))
+            values = 0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0xfffff000, rng.getrandbits(32)
+            raw[at:at + 4] = struct.pack("<I", rng.choice(values))
         elif way == 4:
             del raw[rng.randrange(len(raw)):]
             raw = raw or bytearray(1)
