@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 import importlib.util
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -23,26 +24,45 @@ class Level(StrEnum):
     GUEST = "guest"
 
 
-# Where the tests of a level are. A folder that does not exist has no tests.
+# Where the tests of a level are.
 LEVEL_FOLDERS = {
     Level.UNIT: ("hdl", "host", "house"),
     Level.BENCH: ("bench",),
     Level.ENGINE: ("sim", "engine"),
     Level.GUEST: ("guest",),
 }
+NO_TESTS = 5  # pytest's exit status when it was to run none
+
+
+class Accel(StrEnum):
+    """QEMU's accelerators."""
+    TCG = "tcg"
+    KVM = "kvm"
+
+
+def _file(path: Path | None):
+    """Refuse at once what could not be written at the end."""
+    if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK)):
+        raise typer.BadParameter(f"cannot write {path}")
+    return path
+
+
+def out_file(help):
+    """Option for a file to write."""
+    return typer.Option(metavar="FILE", callback=_file, help=help)
 
 
 @app.command()
 def demo(
-    report: Annotated[Optional[Path], typer.Option(help="Write the results to this file, as JSON.")] = None,
-    wave: Annotated[Optional[Path], typer.Option(help="Write the signals of the model to this file (FST), and views "
+    report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
+    wave: Annotated[Optional[Path], out_file("Write the signals of the model to this file (FST), and views "
                                               "beside it for GTKWave (.gtkw) and Surfer (.sucl); slow.")] = None,
-    pcap: Annotated[Optional[Path], typer.Option(help="Write the frames on the cable to this packet capture.")] = None,
-    tlp: Annotated[Optional[Path], typer.Option(help="Write the packets on the PCIe link to this file, as text.")] = None,
+    pcap: Annotated[Optional[Path], out_file("Write the frames on the cable to this packet capture.")] = None,
+    tlp: Annotated[Optional[Path], out_file("Write the packets on the PCIe link to this file, decoded, one a line.")] = None,
     shell: Annotated[bool, typer.Option("--shell", help="Give me the guest's console instead of the steps.")] = False,
     kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1 or 6.12 (Debian's stock ones), "
                                              "or the path of a bzImage.")] = "6.1",
-    accel: Annotated[str, typer.Option(help="QEMU's accelerator: tcg, or kvm where there is one.")] = "tcg",
+    accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; kvm only where it works.")] = Accel.TCG,
     seed: Annotated[int, typer.Option(help="Of everything random: the file's content, the model's delays.")] = 0,
     qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 10.1 or later. Default: the machine's, if new "
                                                       "enough, else Debian's, fetched.")] = None,
@@ -62,8 +82,8 @@ def demo(
 
 @app.command()
 def bench(
-    report: Annotated[Optional[Path], typer.Option(help="Write the results to this file, as JSON.")] = None,
-    plot: Annotated[Optional[Path], typer.Option(help="Draw packets per second into this file (PNG, SVG or PDF).")] = None,
+    report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
+    plot: Annotated[Optional[Path], out_file("Draw packets per second into this file (PNG, SVG or PDF).")] = None,
 ):
     """Measure the card (packets, cycles, TLPs and bytes, beside what the link allows) and its simulator."""
     from .bench import run_bench
@@ -74,19 +94,24 @@ def bench(
 def test(
     context: typer.Context,
     level: Annotated[Optional[list[Level]], typer.Option(help="Only tests of this level; may be given more than once. "
-                                                              "Default: unit.")] = None,
+                                                              "Default: all.")] = None,
 ):
-    """Run the tests. What is not an option here goes to pytest, such as -k NAME or -x."""
+    """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or a file of tests."""
     if importlib.util.find_spec("pytest") is None:
         raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
     root = Path(__file__).resolve().parents[1]
-    folders = [root / "tests" / name for one in (level or [Level.UNIT]) for name in LEVEL_FOLDERS[one]]
-    folders = [str(folder) for folder in folders if any(folder.rglob("test_*.py"))]
-    if not folders:
-        raise typer.BadParameter("no tests of this level")
-    named = [arg for arg in context.args if (root / arg.partition("::")[0]).exists()]
-    raise typer.Exit(subprocess.run([sys.executable, "-m", "pytest", *([] if named else folders), *context.args],
-                                    cwd=root).returncode)
+    pytest = [sys.executable, "-m", "pytest", *context.args]
+    if any((root / arg.partition("::")[0]).exists() for arg in context.args):
+        raise typer.Exit(subprocess.run(pytest, cwd=root).returncode)
+    levels = set(level or Level)
+    # A guest keeps both of a small machine's processors busy; everything else shares them.
+    workers = [] if "--pdb" in context.args else ["-n", str(os.cpu_count() or 1)]
+    status = set()
+    for group, options in ((levels - {Level.GUEST}, workers), (levels & {Level.GUEST}, [])):
+        folders = [str(root / "tests" / name) for one in Level if one in group for name in LEVEL_FOLDERS[one]]
+        if folders:
+            status.add(subprocess.run([*pytest, *options, *folders], cwd=root).returncode)
+    raise typer.Exit(max(status - {NO_TESTS}, default=0) if 0 in status or status != {NO_TESTS} else NO_TESTS)
 
 
 def main():

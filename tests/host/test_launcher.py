@@ -44,10 +44,8 @@ def machine(tmp_path):
     return run
 
 
-needs_headers = pytest.mark.skipif(not Path("/usr/include/zlib.h").exists(), reason="zlib1g-dev is not installed here")
 
 
-@needs_headers
 def test_sets_up_once_and_passes_arguments(machine):
     status, out, err, log = machine("demo", "--seed", "a b")
     assert (status, out) == (5, "ran demo --seed a b\n")
@@ -58,13 +56,11 @@ def test_sets_up_once_and_passes_arguments(machine):
     assert machine()[3] == ""
 
 
-@needs_headers
 def test_cache_elsewhere(machine, tmp_path):
     assert machine("x", RINGNIC_CACHE=str(tmp_path / "elsewhere"))[0] == 5
     assert (tmp_path / "elsewhere/venv/stamp").exists() and not (machine.folder / ".ringnic").exists()
 
 
-@needs_headers
 def test_runs_from_anywhere_and_through_a_link(machine, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(machine.folder / "ringnic")
@@ -73,7 +69,6 @@ def test_runs_from_anywhere_and_through_a_link(machine, tmp_path):
     assert done.stdout == "ran \n" and (machine.folder / ".ringnic/venv/stamp").exists()
 
 
-@needs_headers
 def test_failed_set_up_starts_over(machine):
     status, _out, _err, _log = machine(PIP_FAILS="1")
     assert status == 1 and not (machine.folder / ".ringnic/venv/stamp").exists()
@@ -89,7 +84,6 @@ def test_missing_packages_without_a_way_to_install(machine):
     assert status == 1 and "run as root: apt-get install --no-install-recommends" in err and "g++" in err
 
 
-@needs_headers
 @pytest.mark.parametrize("user", ["root", "sudo"])
 def test_installs_only_what_is_missing(user, machine):
     (machine.path / "make").unlink()
