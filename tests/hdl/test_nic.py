@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The wiring of the rooms: what a host finds behind the TLPs, and that the reset is a drain. Traffic is the engine's."""
+"""The wiring of the rooms: what a host finds behind the TLPs, and that a reset ends."""
 
 import pytest
 from amaranth.sim import Simulator
@@ -101,7 +101,7 @@ def test_what_a_host_finds(width):
         for word in (0, 1):
             await host.write(Common.DEVICE_FEATURE_SELECT, word)
             offered |= await host.read(Common.DEVICE_FEATURE) << 32 * word
-        # MTU, MAC, MRG_RXBUF, STATUS, INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, ORDER_PLATFORM, SPEED_DUPLEX
+        # MTU, MAC, MRG_RXBUF, STATUS; INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_ and ORDER_PLATFORM; SPEED_DUPLEX
         assert {bit for bit in range(64) if offered >> bit & 1} == {3, 5, 15, 16, 28, 29, 32, 33, 36, 63}
         config = [await host.read(bar.DEVICE_OFFSET + at, 1) for at in range(17)]
         assert bytes(config[:6]) == bytes.fromhex("025304050607")

@@ -175,7 +175,8 @@ class Host:
             ctx.set(port.req.valid, 0)
             for at in range(0, len(body), self.size):
                 piece = body[at:at + self.size].ljust(self.size, b"\x5a")
-                ctx.set(port.data.payload, {"data": int.from_bytes(piece, "little"), "last": at + self.size >= len(body)})
+                ctx.set(port.data.payload, {"data": int.from_bytes(piece, "little"),
+                                            "last": at + self.size >= len(body)})
                 ctx.set(port.data.valid, 1)
                 await ctx.tick().until(port.data.ready)
                 ctx.set(port.data.valid, 0)

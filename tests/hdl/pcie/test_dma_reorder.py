@@ -13,7 +13,8 @@ RID, TAGS, SLOT, CLIENTS = 0x0508, 8, 128, 2
 def completion(tag, data, byte_count, lower, *, status=0, rid=RID):
     """A TLP; ``data`` is whole DWs, or None."""
     fmt = 0 if data is None else 2
-    dws = [fmt << 29 | 0xa << 24 | len(data or b"") // 4, status << 13 | byte_count & 0xfff, rid << 16 | tag << 8 | lower & 0x7f]
+    dws = [fmt << 29 | 0xa << 24 | len(data or b"") // 4, status << 13 | byte_count & 0xfff,
+           rid << 16 | tag << 8 | lower & 0x7f]
     return b"".join(dw.to_bytes(4, "big") for dw in dws) + (data or b"")
 
 
@@ -21,12 +22,10 @@ class PlacerBench:
     """A :class:`Placer` with what it looks up: requests of ``infos``, and which tags have had nothing yet."""
     def __init__(self, width, infos, late=0):
         self.dut = dut = Placer(width, TAGS, SLOT, CLIENTS)
-        self.width, self.waiting, self.late = width, 0, late
+        self.width, self.waiting, self.late = width, (1 << len(infos)) - 1, late
         self.buffer = bytearray(TAGS * SLOT)
-        self.seen = {name: [] for name in ("finish", "spoil", "forget")} | {"unexpected": 0, "malformed": 0, "broken": 0}
+        self.seen = {"finish": [], "spoil": [], "forget": [], "unexpected": 0, "malformed": 0, "broken": 0}
         self.infos = [Signal(tag_info(CLIENTS, SLOT), init=info, name=f"info_{k}") for k, info in enumerate(infos)]
-        for tag in range(len(infos)):
-            self.waiting |= 1 << tag
         m = Module()
         m.submodules.dut = dut
         fresh = Signal(TAGS, init=-1)
@@ -40,7 +39,8 @@ class PlacerBench:
 
     async def watch(self, ctx):
         dut, lanes = self.dut, self.width // 32
-        names = ("finish", "finish_tag", "spoil", "spoil_tag", "forget", "forget_tag", "unexpected", "malformed", "broken")
+        names = ("finish", "finish_tag", "spoil", "spoil_tag", "forget", "forget_tag",
+                 "unexpected", "malformed", "broken")
         signals = [getattr(dut, name) for name in names]
         banks = [signal for k in range(lanes) for signal in (dut.row[k], dut.bank_data[k], dut.bank_en[k])]
         while True:
@@ -109,7 +109,7 @@ def test_completions_of_all_tags_interleaved(rng, width):
     bench = PlacerBench(width, infos)
     bench.run(tlps, rng)
     assert sorted(bench.seen["finish"]) == list(range(TAGS))
-    assert (bench.seen["spoil"], bench.seen["unexpected"], bench.seen["malformed"], bench.seen["broken"]) == ([], 0, 0, 0)
+    assert not any(bench.seen[name] for name in bench.seen if name != "finish")
     for tag, body in enumerate(bodies):
         assert bench.buffer[SLOT * tag:SLOT * tag + len(body)] == body
 
@@ -147,7 +147,7 @@ def test_verdicts(width, case, tlp, seen):
 @pytest.mark.parametrize("width", [32, 64, 256])
 @pytest.mark.parametrize("pause", [0.0, 0.4])
 def test_answers_in_order(rng, width, pause):
-    """Requests of one to three tags, some failed: each client's come in order, a failed one as an error and no bytes after."""
+    """Requests of one to three tags, some failed: each client's in order, of a failed one no more than came before."""
     dut = Drain(width, TAGS, SLOT, CLIENTS)
     size = width // 8
     content = rng.randbytes(TAGS * SLOT)

@@ -17,7 +17,8 @@ def test_numbers(name, number):
 
 
 @pytest.mark.parametrize("struct, offsets, size", [
-    (net.VirtioNetHdr, dict(flags=0, gso_type=1, hdr_len=2, gso_size=4, csum_start=6, csum_offset=8, num_buffers=10), 12),
+    (net.VirtioNetHdr,
+     dict(flags=0, gso_type=1, hdr_len=2, gso_size=4, csum_start=6, csum_offset=8, num_buffers=10), 12),
     (net.VirtioNetConfig, dict(mac=0, status=6, max_virtqueue_pairs=8, mtu=10, speed=12, duplex=16), 17),
 ])
 def test_layouts(struct, offsets, size):

@@ -13,8 +13,8 @@ REGISTERS = {
               CACHE_LINE_SIZE=0x0c, BAR0=0x10, SUBSYSTEM_VENDOR_ID=0x2c, SUBSYSTEM_ID=0x2e, CAP_POINTER=0x34,
               INTERRUPT_LINE=0x3c, INTERRUPT_PIN=0x3d, SIZE=4096),
     Pm: dict(PMC=2, PMCSR=4, SIZE=8),
-    Exp: dict(FLAGS=2, DEV_CAP=4, DEV_CTL=8, DEV_STA=10, LNK_CAP=12, LNK_CTL=16, LNK_STA=18, DEV_CAP2=0x24, DEV_CTL2=0x28,
-              LNK_CAP2=0x2c, LNK_CTL2=0x30, SIZE=0x3c),
+    Exp: dict(FLAGS=2, DEV_CAP=4, DEV_CTL=8, DEV_STA=10, LNK_CAP=12, LNK_CTL=16, LNK_STA=18, DEV_CAP2=0x24,
+              DEV_CTL2=0x28, LNK_CAP2=0x2c, LNK_CTL2=0x30, SIZE=0x3c),
     MsixCap: dict(CONTROL=2, TABLE=4, PBA=8, SIZE=12),
     VirtioCap: dict(CAP_LEN=2, CFG_TYPE=3, BAR=4, OFFSET=8, LENGTH=12, MULTIPLIER=16, PCI_CFG_DATA=16),
     CapId: dict(PM=1, VENDOR=9, EXP=0x10, MSIX=0x11),
@@ -32,8 +32,9 @@ BITS = {
 }
 # field: (byte of the DW as it travels, highest bit in the byte, width)
 HEADERS = {
-    "HeaderDw0": dict(fmt=(0, 7, 3), type=(0, 4, 5), t9=(1, 7, 1), tc=(1, 6, 3), t8=(1, 3, 1), attr2=(1, 2, 1), ln=(1, 1, 1),
-                      th=(1, 0, 1), td=(2, 7, 1), ep=(2, 6, 1), attr=(2, 5, 2), at=(2, 3, 2), length=(2, 1, 10)),
+    "HeaderDw0": dict(fmt=(0, 7, 3), type=(0, 4, 5), t9=(1, 7, 1), tc=(1, 6, 3), t8=(1, 3, 1), attr2=(1, 2, 1),
+                      ln=(1, 1, 1), th=(1, 0, 1), td=(2, 7, 1), ep=(2, 6, 1),
+                      attr=(2, 5, 2), at=(2, 3, 2), length=(2, 1, 10)),
     "RequestDw1": dict(requester_id=(0, 7, 16), tag=(2, 7, 8), last_be=(3, 7, 4), first_be=(3, 3, 4)),
     "ConfigDw2": dict(completer_id=(0, 7, 16), reserved2=(2, 7, 4), register=(2, 3, 10), reserved=(3, 1, 2)),
     "CompletionDw1": dict(completer_id=(0, 7, 16), status=(2, 7, 3), bcm=(2, 4, 1), byte_count=(2, 3, 12)),

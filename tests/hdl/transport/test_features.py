@@ -79,7 +79,8 @@ def test_verdicts(rng):
     def good(mask):
         return bool(mask & V1 and not mask & ~OFFERED and (mask & 1 or not mask & (1 << 11 | 1 << 12))
                     and (mask & (1 << 11 | 1 << 12) or not mask & 1 << 13))
-    sets = [0, V1, V1 | 1 << 13, V1 | 1 << 12 | 1 << 13, OFFERED, OFFERED & ~V1, OFFERED | 1 << 2, V1 | 1 << 60, V1 | 1 << 96]
+    sets = [0, V1, V1 | 1 << 13, V1 | 1 << 12 | 1 << 13, OFFERED, OFFERED & ~V1, OFFERED | 1 << 2,
+            V1 | 1 << 60, V1 | 1 << 96]
     sets += [V1 | 1 << bit for bit in range(128)]
     sets += [V1 & ~rng.choice([0, 0, V1]) | rng.getrandbits(128) & OFFERED for _ in range(60)]
 

@@ -82,7 +82,8 @@ def test_vectors_of_queues():
     bench.run(test)
 
 
-@pytest.mark.parametrize("vector, back", [(0, 0), (VECTORS - 1, VECTORS - 1), (VECTORS, NONE), (0x8000, NONE), (NONE, NONE)])
+@pytest.mark.parametrize("vector, back", [
+    (0, 0), (VECTORS - 1, VECTORS - 1), (VECTORS, NONE), (0x8000, NONE), (NONE, NONE)])
 def test_configuration_vector(vector, back):
     bench = Bench()
 

@@ -208,7 +208,7 @@ def test_clear_while_a_queue_is_being_enabled():
 def test_random(rng):
     """Accesses of every size to every register of every queue."""
     bench = Bench(num_queues=3, max_queue_size=64, msix_vectors=5)
-    model = [bytearray((64).to_bytes(2, "little") + NONE.to_bytes(2, "little") + bytes(4) + bytes(24)) for _ in range(3)]
+    model = [bytearray((NONE << 16 | 64).to_bytes(4, "little") + bytes(28)) for _ in range(3)]
     base = Common.QUEUE_SIZE
 
     async def test(ctx):

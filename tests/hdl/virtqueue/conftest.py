@@ -8,7 +8,7 @@ MEMORY = 1 << 20  # reads beyond it fail
 
 
 class StageBench:
-    """One stage in a simulator, ``glue`` around it. Streams are watched for the rule that an offer stays until taken."""
+    """One stage in a simulator, ``glue`` around it. Streams are watched: an offer stays until it is taken."""
     def __init__(self, dut, rng, *, glue=(), pause=0.0, latency=6, limit=20000):
         self.dut, self.rng, self.pause, self.latency = dut, rng, pause, latency
         self.memory = bytearray(MEMORY)

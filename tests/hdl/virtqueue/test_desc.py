@@ -25,7 +25,8 @@ def make(stage, rng):
             """One ring read."""
             for k, head in enumerate(heads):
                 last = k == len(heads) - 1
-                await bench.send(ctx, bench.dut.i, {"queue": queue, "head": head, "last": last, "error": error and last})
+                await bench.send(ctx, bench.dut.i, {"queue": queue, "head": head, "last": last,
+                                                    "error": error and last})
 
         async def settle(ctx):
             await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))

@@ -15,7 +15,7 @@ def test_last_set_up_of_each_queue_is_kept(stage, rng, num_queues, fields):
     async def testbench(ctx):
         for _ in range(5 * num_queues):
             queue = rng.randrange(num_queues)
-            model[queue] = {"size": rng.choice([1, 2, 256, 32768]), **{name: rng.getrandbits(64) for name in FIELDS[1:]}}
+            model[queue] = {name: rng.getrandbits(64) for name in FIELDS} | {"size": rng.choice([1, 2, 256, 32768])}
             await bench.setup(ctx, queue, **model[queue])
         for queue, row in model.items():
             ctx.set(dut.queue, queue)

@@ -28,7 +28,8 @@ class Ring:
 
     def head(self, index, queue=0):
         addr, length, flags, following = self.get(index)
-        return {"queue": queue, "head": {"id": index, "addr": addr, "len": length, "flags": flags & 7, "next": following}}
+        return {"queue": queue,
+                "head": {"id": index, "addr": addr, "len": length, "flags": flags & 7, "next": following}}
 
     def segments(self, index):
         """``[(addr, len, write)]``, and FAILED at the end of a chain that breaks a rule."""
@@ -91,7 +92,8 @@ async def walk(ctx, bench, index, queue=0):
 def chain(ring, *indices, flags=0):
     for k, index in enumerate(indices):
         more = k + 1 < len(indices)
-        ring.put(index, 0x1_0000_0000 + index, 100 + index, flags | (NEXT if more else 0), indices[k + 1] if more else 77)
+        ring.put(index, 0x1_0000_0000 + index, 100 + index, flags | (NEXT if more else 0),
+                 indices[k + 1] if more else 77)
 
 
 def table(ring, *indices, entries=None, base=TABLES, head=0):
