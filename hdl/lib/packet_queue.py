@@ -29,7 +29,7 @@ class PacketQueue(wiring.Component):
     Members
     -------
     i : In(stream(frame_beat(width)))
-        Packed: only the last beat is partial.
+        Packed: only the last beat is partial; it may be empty, and then takes no room but in an empty packet.
     o : Out(stream(frame_beat(width)))
     o_len : Out(stream(16))
         Length of each packet in bytes, there no later than its first beat.
@@ -66,9 +66,11 @@ class PacketQueue(wiring.Component):
         # In
         head, begin, tail = Signal(pointer), Signal(pointer), Signal(pointer)  # next free, start of packet, next out
         length, room, spoilt, keep = Signal(16), Signal(), Signal(), Signal()
+        after = Signal(pointer)  # next free once this beat is stored: what is read is as many beats as the length says
         m.d.comb += [
             self.free.eq(self.depth - (head - tail)[:len(head)]),
             room.eq(self.free != 0),
+            after.eq(head + ((self.i.p.count != 0) | (length == 0))),
             write.addr.eq(head),
             write.data.eq(self.i.p.data),
             self.i.ready.eq(1 if self.drop_on_full else (room & told.i.ready & stored.i.ready)),
@@ -79,11 +81,11 @@ class PacketQueue(wiring.Component):
         with m.If(self.i.valid & self.i.ready):
             with m.If(room & ~spoilt):
                 m.d.comb += write.en.eq(1)
-                m.d.sync += [head.eq(head + 1), length.eq(length + self.i.p.count)]
+                m.d.sync += [head.eq(after), length.eq(length + self.i.p.count)]
             with m.Else():
                 m.d.sync += spoilt.eq(1)
             with m.If(self.i.p.last):
-                m.d.sync += [length.eq(0), spoilt.eq(0), begin.eq(head + 1)]
+                m.d.sync += [length.eq(0), spoilt.eq(0), begin.eq(after)]
                 with m.If(keep & ~self.i.p.error):
                     m.d.comb += [told.i.valid.eq(1), stored.i.valid.eq(1)]
                 with m.Else():

@@ -82,6 +82,27 @@ def test_holds_back_when_full_and_drops_the_damaged(width, slow, rng):
     assert lengths == [len(packet) for packet in want]
 
 
+@pytest.mark.parametrize("drop_on_full", [False, True])
+def test_an_empty_last_beat_takes_no_room(drop_on_full, rng):
+    dut = PacketQueue(width=64, depth=16, max_packets=4, drop_on_full=drop_on_full)
+    packets, lengths = [], []
+    want = [rng.randbytes(size) for size in (16, 24, 0, 8, 17, 8)]
+
+    async def writer(ctx):
+        for packet in want:
+            beats = beats_of(packet, 8)
+            if packet and len(packet) % 8 == 0:
+                beats[-1]["last"] = 0
+                beats += beats_of(b"", 8)
+            await send(ctx, dut, beats)
+        await ctx.tick().repeat(50)
+        assert ctx.get(dut.free) == 16
+
+    simulate(dut, writer, background=[reader(dut, packets, lengths)])
+    assert packets == want
+    assert lengths == [len(packet) for packet in want]
+
+
 def test_drops_whole_packets_when_full(rng):
     dut = PacketQueue(width=64, depth=16, max_packets=4, drop_on_full=True)
     packets, lengths, lost = [], [], [0]
