@@ -82,6 +82,7 @@ def test_msix_that_the_root_complex_enabled(rig):
     rig.feed([frame(60)])
     rig.until(lambda: seen.update(rig.bus.poll_irq()) or {RX_VECTOR, TX_VECTOR} <= seen, "both vectors")
     assert seen == {RX_VECTOR, TX_VECTOR} and not rig.card.messages
+    rig.expect_wire([frame(60)])
 
 
 @driven()
