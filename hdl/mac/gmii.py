@@ -274,11 +274,13 @@ class Gmii(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.transmit = transmit = GmiiTransmit(width=self.width)
-        m.submodules.receive  = receive  = GmiiReceive(width=self.width, max_frame=self.max_frame)
+        transmit = GmiiTransmit(width=self.width)
+        m.submodules.receive = receive = GmiiReceive(width=self.width, max_frame=self.max_frame)
         tx_layout, rx_layout = frame_beat(self.width), rx_beat(self.width)
         m.submodules.tx_fifo = tx_fifo = AsyncFIFO(
             width=tx_layout.size, depth=FIFO_BEATS, w_domain="sync", r_domain="gmii_tx")
+        # A reset of the core empties the FIFO in the middle of a frame, whose end is not to be waited for.
+        m.submodules.transmit = ResetInserter({"gmii_tx": tx_fifo.r_rst})(transmit)
         m.submodules.rx_fifo = rx_fifo = AsyncFIFO(
             width=rx_layout.size, depth=FIFO_BEATS, w_domain="gmii_rx", r_domain="sync")
         m.submodules.pauses = pauses = AsyncFIFO(width=16, depth=4, w_domain="gmii_rx", r_domain="gmii_tx")

@@ -3,6 +3,7 @@
 import zlib
 
 import pytest
+from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
 from ringnic.hdl.mac.gmii import Gmii
@@ -29,7 +30,11 @@ class Bench:
         self.wire = []                 # (frame with preamble, TX_ER seen, idle clocks before it)
         self.frames = []               # (frame, error)
         self.events = {name: 0 for name, _ in self.dut.events.shape()}
-        self.sim = Simulator(self.dut)
+        self.sync = ClockDomain("sync")
+        top = Module()
+        top.domains += self.sync
+        top.submodules.dut = self.dut
+        self.sim = Simulator(top)
         self.sim.add_clock(sync_period)
         self.sim.add_clock(GMII_PERIOD, domain="gmii_tx", phase=1.3e-9)
         self.sim.add_clock(GMII_PERIOD * 1.0001, domain="gmii_rx", phase=2.9e-9)
@@ -263,3 +268,28 @@ def test_what_is_no_pause_is_delivered(rng):
 
     bench.run(main)
     assert bench.good() == near and len(bench.wire) == 1 and bench.events["mac_rx_pause"] == 0
+
+
+def test_reset_in_the_middle_of_a_frame(rng):
+    """What was begun ends there and then; the next frame is whole."""
+    bench = Bench()
+    frames = [rng.randbytes(400), rng.randbytes(60), rng.randbytes(70)]
+
+    async def main(ctx):
+        for at in range(0, 160, 8):
+            ctx.set(bench.dut.i.p, {"data": int.from_bytes(frames[0][at:at + 8], "little"), "count": 8, "last": 0})
+            ctx.set(bench.dut.i.valid, 1)
+            await ctx.tick().until(bench.dut.i.ready)
+        ctx.set(bench.dut.i.valid, 0)
+        await ctx.tick("gmii_tx").until(bench.dut.gmii_tx_en)
+        ctx.set(bench.sync.rst, 1)
+        await ctx.tick("gmii_tx").repeat(4)
+        ctx.set(bench.sync.rst, 0)
+        await ctx.tick("gmii_tx").repeat(20)
+        for frame in frames[1:]:
+            await bench.send(ctx, frame)
+        await ctx.tick("gmii_tx").repeat(400)
+
+    bench.run(main)
+    assert [raw for raw, _, _ in bench.wire][-2:] == [on_wire(frame) for frame in frames[1:]]
+    assert len(bench.wire) <= 3
