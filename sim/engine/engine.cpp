@@ -1,7 +1,7 @@
 // The Verilated NIC, its clocks, its root complex and its wire, as a C interface for ctypes.
 //
-// Every call takes the lock; the model thread gives it up when somebody waits. So calls and cycles never
-// overlap, and a call in thread mode waits for no more than a cycle.
+// Calls that look into the model take the lock; the model thread gives it up after a cycle when somebody waits. Frames,
+// interrupts and posted writes, of which there are many, are put into a mailbox or taken from one, and stop nobody.
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <algorithm>
@@ -27,6 +27,7 @@ static const int SLICE = 64;           // cycles between looks at the lock
 static const int LINGER = 256;         // cycles that run on after the last work was seen
 static const size_t RX_FRAMES = 1024;  // frames that wait for the card, at most
 static const size_t TX_FRAMES = 65536; // frames that wait for Python
+static const size_t POSTED = 16;       // writes in the mailbox; who writes faster waits for the model
 static const int RESET_CYCLES = 8;
 
 #if NIC_WIDTH <= 64
@@ -47,13 +48,21 @@ struct Engine {
     int gmii_ratio;
     GmiiSource source;
     GmiiSink sink;
-    std::deque<Frame> to_card, from_card;
+    std::deque<Frame> to_card;
     size_t rx_at = 0;                  // beats: bytes of the front frame already given
     Frame tx_frame;
     Tlp tx_tlp;
     size_t rx_tlp_at = 0;
     uint64_t quiet = 0, busy_ns = 0;
     int irq_fd, frame_fd;
+
+    std::mutex mail;                   // for the mailboxes
+    std::deque<Frame> frames_in, from_card;
+    std::deque<Tlp> writes_in;
+    std::deque<Interrupt> interrupts;
+    std::atomic<bool> mailed{false};   // something came in
+    std::atomic<bool> asleep{false};   // and the model thread would not notice
+    std::atomic<size_t> rx_frames{0};  // in ``frames_in`` and ``to_card``
 
     std::mutex lock;
     std::atomic<int> waiting{0};
@@ -104,7 +113,33 @@ struct Engine {
     static void edge(CData& clock) { clock = !clock; }
 #endif
 
+    void take_mail() {
+        std::lock_guard<std::mutex> hold(mail);
+        mailed = false;
+        for (auto& frame : frames_in) to_card.push_back(std::move(frame));
+        for (auto& tlp : writes_in) host.access(std::move(tlp), false);
+        frames_in.clear();
+        writes_in.clear();
+    }
+    // After something was put into a mailbox: the model thread may be about to sleep, or asleep.
+    void came() {
+        mailed = true;
+        if (!asleep) return;
+        { std::lock_guard<std::mutex> hold(lock); }
+        work.notify_all();
+    }
+    void pass_interrupts() {
+        host.intx_changed = false;
+        {
+            std::lock_guard<std::mutex> hold(mail);
+            interrupts.insert(interrupts.end(), host.interrupts.begin(), host.interrupts.end());
+        }
+        host.interrupts.clear();
+        eventfd_write(irq_fd, 1);
+    }
+
     void cycle() {
+        if (mailed.load(std::memory_order_relaxed)) take_mail();
         // Inputs change while the clock is low; what is accepted is seen before it rises.
         bool tx_room = host.up_ready();
         if (host.down_ready()) {
@@ -140,7 +175,14 @@ struct Engine {
             tx_tlp = Tlp();
         }
         host.tick();
+        if (!host.interrupts.empty() || host.intx_changed) pass_interrupts();
         quiet = nic->busy || !host.idle() || tx_given || wire_busy() ? 0 : quiet + 1;
+    }
+
+    void next_frame() {
+        to_card.pop_front();
+        rx_frames--;
+        host.stats[FRAMES_IN]++;
     }
 
 #ifdef NIC_GMII
@@ -148,8 +190,7 @@ struct Engine {
         uint8_t rxd, dv;
         if (source.ready() && !to_card.empty()) {
             source.start(std::move(to_card.front()));
-            to_card.pop_front();
-            host.stats[FRAMES_IN]++;
+            next_frame();
         }
         source.clock(rxd, dv);
         nic->gmii_rxd = rxd;
@@ -201,7 +242,7 @@ struct Engine {
     void sample_wire() {
         if (nic->frame_rx_valid && nic->frame_rx_ready) {
             rx_at += NIC_WIDTH / 8;
-            if (rx_at >= to_card.front().size()) { to_card.pop_front(); rx_at = 0; host.stats[FRAMES_IN]++; }
+            if (rx_at >= to_card.front().size()) { next_frame(); rx_at = 0; }
         }
         if (nic->frame_tx_valid) {
             uint32_t words[LANES];
@@ -214,24 +255,23 @@ struct Engine {
 #endif
 
     void give(Frame frame) {
-        if (from_card.size() >= TX_FRAMES) { host.stats[FRAMES_LOST]++; return; }
+        {
+            std::lock_guard<std::mutex> hold(mail);
+            if (from_card.size() >= TX_FRAMES) { host.stats[FRAMES_LOST]++; return; }
+            from_card.push_back(std::move(frame));
+        }
         host.stats[FRAMES_OUT]++;
-        from_card.push_back(std::move(frame));
         eventfd_write(frame_fd, 1);
     }
 
     void slice(uint64_t cycles, bool give_way = false) {
-        size_t interrupts = host.interrupts.size();
         auto start = std::chrono::steady_clock::now();
         for (uint64_t k = 0; k < cycles && !(give_way && waiting.load(std::memory_order_relaxed)); k++) cycle();
         busy_ns += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
-        if (host.interrupts.size() != interrupts || host.intx_changed) {
-            host.intx_changed = false;
-            eventfd_write(irq_fd, 1);
-        }
     }
 
     void reset() {
+        take_mail();
         host.reset();
         rx_tlp_at = 0;
         tx_tlp = Tlp();
@@ -248,9 +288,16 @@ struct Engine {
         std::unique_lock<std::mutex> hold(lock);
         while (running) {
             if (quiet > LINGER && host.idle() && !wire_busy()) {
+                asleep = true;
+                if (mailed) {
+                    asleep = false;
+                    take_mail();
+                    continue;
+                }
                 // Timers inside the card go on, slowly, while nothing happens.
                 if (work.wait_for(hold, std::chrono::milliseconds(5)) == std::cv_status::timeout) quiet = LINGER / 2;
                 else quiet = 0;
+                asleep = false;
                 continue;
             }
             slice(SLICE, true);
@@ -352,15 +399,15 @@ void engine_run(Engine* e, uint64_t cycles) { Call call(e); e->slice(cycles); }
 // Run until the card is idle, an interrupt or a frame comes; cycles run, or ``limit`` of them.
 uint64_t engine_run_until(Engine* e, int idle, int interrupt, int frame, uint64_t limit) {
     Call call(e);
-    uint64_t run = 0;
-    size_t interrupts = e->host.interrupts.size(), frames = e->from_card.size();
+    auto& stats = e->host.stats;
+    uint64_t run = 0, interrupts = stats[INTERRUPTS], frames = stats[FRAMES_OUT];
     if (idle) e->quiet = 0;
     while (run < limit) {
         e->slice(1);
         run++;
         if (idle && e->quiet > LINGER) break;
-        if (interrupt && e->host.interrupts.size() > interrupts) break;
-        if (frame && e->from_card.size() > frames) break;
+        if (interrupt && stats[INTERRUPTS] > interrupts) break;
+        if (frame && stats[FRAMES_OUT] > frames) break;
     }
     return run;
 }
@@ -368,9 +415,19 @@ uint64_t engine_run_until(Engine* e, int idle, int interrupt, int frame, uint64_
 // A host request. Returns 0 and up to ``data_dws`` DWs for an answer, else the completion status, -1 for none in
 // ``limit`` cycles.
 int engine_request(Engine* e, const uint32_t* dws, int count, int answered, uint32_t* data, int data_dws, uint64_t limit) {
-    Call call(e);
     Tlp tlp, completion;
     tlp.dw.assign(dws, dws + count);
+    if (!answered) {
+        std::unique_lock<std::mutex> hold(e->mail);
+        if (e->writes_in.size() < POSTED) {
+            e->writes_in.push_back(std::move(tlp));
+            hold.unlock();
+            e->came();
+            return 0;
+        }
+    }
+    Call call(e);
+    e->take_mail();                    // what was posted before stays before
     uint64_t until = e->host.stats[CYCLES] + limit;
     int tag;
     // Posted writes wait too: who writes faster than the card takes must be slowed down.
@@ -389,13 +446,17 @@ int engine_request(Engine* e, const uint32_t* dws, int count, int answered, uint
 }
 
 int engine_send_frame(Engine* e, const uint8_t* data, uint32_t size) {
-    Call call(e);
-    if (e->to_card.size() >= RX_FRAMES) { e->host.stats[FRAMES_LOST]++; return 0; }
-    e->to_card.emplace_back(data, data + size);
+    if (e->rx_frames >= RX_FRAMES) return 0;
+    e->rx_frames++;
+    {
+        std::lock_guard<std::mutex> hold(e->mail);
+        e->frames_in.emplace_back(data, data + size);
+    }
+    e->came();
     return 1;
 }
 int engine_recv_frame(Engine* e, uint8_t* data, uint32_t size) {
-    Call call(e);
+    std::lock_guard<std::mutex> hold(e->mail);
     if (e->from_card.empty()) return -1;
     Frame& frame = e->from_card.front();
     uint32_t n = frame.size() < size ? frame.size() : size;
@@ -404,11 +465,11 @@ int engine_recv_frame(Engine* e, uint8_t* data, uint32_t size) {
     return n;
 }
 int engine_interrupts(Engine* e, Interrupt* out, int room) {
-    Call call(e);
+    std::lock_guard<std::mutex> hold(e->mail);
     int n = 0;
-    for (; n < room && !e->host.interrupts.empty(); n++) {
-        out[n] = e->host.interrupts.front();
-        e->host.interrupts.pop_front();
+    for (; n < room && !e->interrupts.empty(); n++) {
+        out[n] = e->interrupts.front();
+        e->interrupts.pop_front();
     }
     return n;
 }
