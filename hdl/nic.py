@@ -6,13 +6,14 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .lib.counters import Counters
 from .lib.frame import frame_beat
-from .lib.gate import PacketGate
+from .lib.gate import PacketCut, PacketGate
 from .lib.regbus import RegDecoder
 from .mac.gmii import Gmii
 from .net.device import NetDevice
 from .pcie.endpoint import Endpoint
 from .pcie.tlp_stream import tlp_beat
 from .spec.bar import COUNTERS, COUNTERS_OFFSET, REG_ADDR_WIDTH
+from .spec.ethernet import FCS_BYTES
 from .spec.virtio import (VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC,
                           VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_VERSION_1, VIRTIO_ID_NET, VIRTIO_PCI_DEVICE_ID_BASE)
 from .transport.transport import Transport
@@ -93,7 +94,7 @@ class RingNIC(wiring.Component):
         m = Module()
         num_queues = 2 * self.queue_pairs
         vectors = num_queues + 1
-        reset = Signal()
+        stop, reset = Signal(), Signal()
         restart = ResetInserter(reset)
 
         device = NetDevice(width=self.width, queue_pairs=self.queue_pairs, mac_address=self.mac_address,
@@ -154,16 +155,18 @@ class RingNIC(wiring.Component):
 
         # Wire side
         m.submodules.tx_gate = tx_gate = PacketGate(frame_beat(self.width))
-        m.submodules.rx_gate = rx_gate = PacketGate(frame_beat(self.width))
+        m.submodules.rx_cut  = rx_cut  = PacketCut(frame_beat(self.width))
         connect(m, device.frames_tx, tx_gate.i)
-        connect(m, rx_gate.o, device.frames_rx)
+        connect(m, rx_cut.o, device.frames_rx)
         sources = [endpoint, transport, engine, device]
         if self.mac == "gmii":
-            m.submodules.mac = mac = Gmii(width=self.width)
+            m.submodules.mac = mac = Gmii(
+                width=self.width, max_frame=device.max_frame + FCS_BYTES)
             connect(m, tx_gate.o, mac.i)
-            connect(m, mac.o, rx_gate.i)
+            connect(m, mac.o, rx_cut.i)
             sources.append(mac)
             m.d.comb += [
+                mac.drain.eq(stop),
                 mac.gmii_rxd.eq(self.gmii_rxd),
                 mac.gmii_rx_dv.eq(self.gmii_rx_dv),
                 mac.gmii_rx_er.eq(self.gmii_rx_er),
@@ -173,16 +176,16 @@ class RingNIC(wiring.Component):
             ]
         else:
             connect(m, tx_gate.o, flipped(self.frames_tx))
-            connect(m, flipped(self.frames_rx), rx_gate.i)
+            connect(m, flipped(self.frames_rx), rx_cut.i)
 
-        # Reset is a drain: first the DMA, then the frame on its way to the wire, then the one from it.
-        stop = Signal()
+        # Reset is a drain: first the DMA, then the frame on its way to the wire. The one that is coming is cut: its end may
+        # be long in coming, if the wire is dead it never comes.
         m.d.comb += [
             stop.eq(endpoint.flr | transport.reset_pending),
             endpoint.stop.eq(stop),
             tx_gate.hold.eq(stop & endpoint.stopped),
-            rx_gate.hold.eq(tx_gate.held),
-            reset.eq(rx_gate.held),
+            rx_cut.hold.eq(reset),
+            reset.eq(tx_gate.held),
             endpoint.reset.eq(reset),
             transport.reset_done.eq(reset),
         ]

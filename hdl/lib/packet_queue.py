@@ -35,6 +35,8 @@ class PacketQueue(wiring.Component):
         Length of each packet in bytes, there no later than its first beat.
     free : Out
         Beats of room.
+    packets : Out
+        Packets inside that have a share of ``max_packets``.
     lost : Out(1)
         Strobe: a packet found no room.
     """
@@ -50,6 +52,7 @@ class PacketQueue(wiring.Component):
             "o":     Out(stream.Signature(frame_beat(width))),
             "o_len": Out(stream.Signature(16)),
             "free":  Out(range(depth + 1)),
+            "packets": Out(range(max_packets + 1)),
             "lost":  Out(1),
         })
 
@@ -69,6 +72,7 @@ class PacketQueue(wiring.Component):
         after = Signal(pointer)  # next free once this beat is stored: what is read is as many beats as the length says
         m.d.comb += [
             self.free.eq(self.depth - (head - tail)[:len(head)]),
+            self.packets.eq(Mux(told.level > stored.level, told.level, stored.level)),
             room.eq(self.free != 0),
             after.eq(head + ((self.i.p.count != 0) | (length == 0))),
             write.addr.eq(head),

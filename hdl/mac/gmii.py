@@ -36,6 +36,8 @@ class GmiiTransmit(wiring.Component):
         Frames without FCS. A frame that has begun and then lacks a beat is spoilt with TX_ER.
     pause : In(16), pause_valid : In(1)
         Strobe: send nothing more for this many quanta.
+    drain : In(1)
+        Do not heed pauses.
     txd, tx_en, tx_er : Out
     sent : Out(1)
         Toggles with every frame sent.
@@ -44,7 +46,7 @@ class GmiiTransmit(wiring.Component):
         self.width = width
         super().__init__({
             "beat": In(frame_beat(width)), "beat_valid": In(1), "beat_ready": Out(1),
-            "pause": In(16), "pause_valid": In(1),
+            "pause": In(16), "pause_valid": In(1), "drain": In(1),
             "txd": Out(8), "tx_en": Out(1), "tx_er": Out(1), "sent": Out(1),
         })
 
@@ -75,7 +77,7 @@ class GmiiTransmit(wiring.Component):
                 with m.If(self.beat_valid):
                     m.d.gmii_tx += sent.eq(sent + 1)
                     # 31B.3.2: a pause never cuts a frame that has begun.
-                    with m.If((sent >= PREFILL) & (quiet == 0)):
+                    with m.If((sent >= PREFILL) & ((quiet == 0) | self.drain)):
                         m.d.gmii_tx += sent.eq(0)
                         m.next = "PREAMBLE"
                     with m.Elif(sent >= PREFILL):
@@ -255,6 +257,8 @@ class Gmii(wiring.Component):
         Frames without FCS, error never set; once begun, a frame comes without pause.
     o : Out(stream(frame_beat(width)))
         Frames without FCS; damaged ones and pause frames end with ``error``. To be taken at once.
+    drain : In(1)
+        Send what has been given, whatever pause the partner asks for.
     gmii_* : the wire
     events : Out
         Strobes for the counters.
@@ -265,6 +269,7 @@ class Gmii(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(frame_beat(width))),
             "o": Out(stream.Signature(frame_beat(width))),
+            "drain": In(1),
             "gmii_rxd": In(8), "gmii_rx_dv": In(1), "gmii_rx_er": In(1),
             "gmii_txd": Out(8), "gmii_tx_en": Out(1), "gmii_tx_er": Out(1),
             "events": Out(data.StructLayout({name: 1 for name in (
@@ -275,6 +280,7 @@ class Gmii(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         transmit = GmiiTransmit(width=self.width)
+        m.submodules.drain = FFSynchronizer(self.drain, transmit.drain, o_domain="gmii_tx")
         m.submodules.receive = receive = GmiiReceive(width=self.width, max_frame=self.max_frame)
         tx_layout, rx_layout = frame_beat(self.width), rx_beat(self.width)
         m.submodules.tx_fifo = tx_fifo = AsyncFIFO(

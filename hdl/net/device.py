@@ -19,6 +19,7 @@ from .transmit import Transmit
 __all__ = ["NetDevice"]
 
 VLAN_TAG_BYTES = 4
+FRAME_MEMORY = 32768  # bytes each way
 
 
 class NetDevice(wiring.Component):
@@ -33,6 +34,11 @@ class NetDevice(wiring.Component):
         68 to 9000 bytes, else :exc:`ValueError`.
     speed : int
         Mbit/s.
+
+    Attributes
+    ----------
+    max_frame : int
+        Longest frame either way, in bytes without FCS.
 
     Members
     -------
@@ -58,10 +64,11 @@ class NetDevice(wiring.Component):
         self.mtu = mtu
         self.speed = speed
         num_queues = 2 * queue_pairs
-        self.receive = Receive(width=width, num_queues=num_queues, queues=range(0, num_queues, 2),
-                               depth=32768 * 8 // width)
-        self.transmit = Transmit(width=width, num_queues=num_queues, queues=range(1, num_queues, 2),
-                                 max_frame=mtu + HEADER_BYTES + VLAN_TAG_BYTES, depth=32768 * 8 // width)
+        # 5.1.4: the MTU is without the link's header.
+        self.max_frame = mtu + HEADER_BYTES + VLAN_TAG_BYTES
+        sizes = dict(width=width, num_queues=num_queues, max_frame=self.max_frame, depth=FRAME_MEMORY * 8 // width)
+        self.receive  = Receive(queues=range(0, num_queues, 2), **sizes)
+        self.transmit = Transmit(queues=range(1, num_queues, 2), **sizes)
         super().__init__({
             "rx_buffers": Out(BufferPort(num_queues)),
             "tx_buffers": Out(BufferPort(num_queues)),

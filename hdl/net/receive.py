@@ -22,7 +22,7 @@ class Receive(wiring.Component):
     """Deliver frames into receive buffers.
 
     While one frame is written, buffers for the next are found. A frame for which there are no buffers waits as long as
-    less than half of the frame memory is filled, so that a driver may be late; then it is dropped, so that a queue that
+    less than half of the frame memory is used, so that a driver may be late; then it is dropped, so that a queue that
     nobody serves does not stop the others.
 
     Parameters
@@ -30,8 +30,12 @@ class Receive(wiring.Component):
     width, num_queues : int
     queues : sequence of int
         Which queues are receive queues, the one to use first.
+    max_frame : int
+        Longest frame delivered, in bytes without FCS (5.1.4.2).
     depth : int
         Beats of frame memory, a power of two.
+    max_packets : int
+        Frames in it.
     max_segments : int
         Buffers that one frame may be spread over, a power of two.
 
@@ -47,11 +51,13 @@ class Receive(wiring.Component):
     busy : Out(1)
     events : Out
     """
-    def __init__(self, *, width, num_queues, queues, depth=4096, max_segments=64):
+    def __init__(self, *, width, num_queues, queues, max_frame=9018, depth=4096, max_packets=256, max_segments=64):
         self.width = width
         self.num_queues = num_queues
         self.queues = tuple(queues)
+        self.max_frame = max_frame
         self.depth = depth
+        self.max_packets = max_packets
         self.max_segments = max_segments
         super().__init__({
             "i":         In(stream.Signature(frame_beat(width))),
@@ -61,13 +67,13 @@ class Receive(wiring.Component):
             "mrg_rxbuf": In(1),
             "busy":      Out(1),
             "events":    Out(data.StructLayout({name: 1 for name in (
-                "rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_down")})),
+                "rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "rx_dropped_down")})),
         })
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.frames = frames = PacketQueue(
-            width=self.width, depth=self.depth, max_packets=256, drop_on_full=True)
+            width=self.width, depth=self.depth, max_packets=self.max_packets, drop_on_full=True)
         connect(m, flipped(self.i), frames.i)
         m.d.comb += self.events.rx_dropped_full.eq(frames.lost)
 
@@ -96,7 +102,7 @@ class Receive(wiring.Component):
         late, full = Signal(), Signal()
         m.d.comb += [
             need.eq(frames.o_len.p + VIRTIO_NET_HDR_SIZE),
-            late.eq(frames.free < self.depth // 2),
+            late.eq((frames.free < self.depth // 2) | (frames.packets > self.max_packets // 2)),
             full.eq(count == self.max_segments),
             take.p.queue.eq(queue),
             length.eq(Mux(segment.p.write, segment.p.len, 0)),
@@ -117,6 +123,9 @@ class Receive(wiring.Component):
                     m.d.comb += self.events.rx_dropped_down.eq(jobs.i.ready)
                     self._finish(m, frames, jobs, drop=True)
                 # One frame is written while another is provided for: the segments of two are all there are.
+                with m.Elif(frames.o_len.valid & (frames.o_len.p > self.max_frame)):
+                    m.d.comb += self.events.rx_dropped_long.eq(jobs.i.ready)
+                    self._finish(m, frames, jobs, drop=True)
                 with m.Elif(frames.o_len.valid & (jobs.level < 2)):
                     m.next = "WAIT"
             with m.State("WAIT"):
@@ -144,7 +153,9 @@ class Receive(wiring.Component):
                             m.d.sync += capacity.eq(capacity + length)
                     with m.If(segment.p.last):
                         m.next = "ENOUGH"
-                        with m.If(segment.p.error | full):
+                        with m.If(segment.p.error):
+                            m.next = "FORGET"
+                        with m.Elif(full):
                             m.next = "GIVE UP"
             with m.State("ENOUGH"):
                 with m.If(capacity == need):
@@ -162,6 +173,11 @@ class Receive(wiring.Component):
                 with m.If(jobs.i.ready):
                     m.d.sync += first.eq(tail)
                 self._finish(m, frames, jobs, drop=False)
+            with m.State("FORGET"):
+                # The queue has stopped: what was taken of it must not come again with the next frame.
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT)]
+                with m.If(take.ready):
+                    m.next = "DROP"
             with m.State("GIVE UP"):
                 m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.REWIND)]
                 with m.If(take.ready):

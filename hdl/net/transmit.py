@@ -82,10 +82,12 @@ class Transmit(wiring.Component):
             with m.If(ready[k] & (k > turn)):
                 m.d.comb += choice.eq(k)
         taken = Signal()
+        # A frame that is being read has its place among those that wait for the wire.
+        places = Signal()
         with m.FSM(name="take"):
             with m.State("CHOOSE"):
                 m.d.sync += [queue.eq(Array(self.queues)[choice]), turn.eq(choice)]
-                with m.If(ready.any() & (in_hand != self.max_chains)):
+                with m.If(ready.any() & (in_hand != self.max_chains) & places):
                     m.next = "TAKE"
             with m.State("TAKE"):
                 m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.TAKE)]
@@ -103,7 +105,8 @@ class Transmit(wiring.Component):
             "queue": 16, "id": 16, "has_read": 1, "beats": range(self.depth + 1), "last": 1, "drop": 1, "lost": 1})
         m.submodules.order = order = Queue(order_layout, 64)
         m.submodules.frames = frames = PacketQueue(
-            width=self.width, depth=self.depth, max_packets=64, drop_on_full=False)
+            width=self.width, depth=self.depth, max_packets=2 * self.max_chains, drop_on_full=False)
+        m.d.comb += places.eq(in_hand + frames.packets < 2 * self.max_chains)
         longest = VIRTIO_NET_HDR_SIZE + self.max_frame
         total, drop = Signal(range(longest + 1)), Signal()
         sum_, bad, reads, asks = Signal(33), Signal(), Signal(), Signal()
@@ -182,11 +185,13 @@ class Transmit(wiring.Component):
             m.d.sync += [header.eq(VIRTIO_NET_HDR_SIZE), failed.eq(0)]
         m.d.sync += reserved.eq(reserved + Mux(asks, beats, 0) - Mux(released, now.beats, 0))
 
+        waits, flush = Signal(), Signal()      # what was offered stays as it is
+        m.d.sync += [waits.eq(used.valid & ~used.ready), flush.eq(used.p.flush)]
         m.d.comb += [
             used.valid.eq(back.o.valid),
             used.p.queue.eq(back.o.p.queue),
             used.p.id.eq(back.o.p.id),
-            used.p.flush.eq((in_hand == 1) & ~ready.any()),
+            used.p.flush.eq(Mux(waits, flush, (in_hand == 1) & ~ready.any())),
             back.o.ready.eq(used.ready),
             self.busy.eq((in_hand != 0) | ready.any() | frames.o.valid | (frames.free != self.depth)),
         ]

@@ -139,6 +139,7 @@ class Reader(wiring.Component):
             i_drain.addr.eq(drain.tag),
             drain.info.eq(i_drain.data),
             drain.failed.eq(bad.bit_select(drain.tag, 1)),
+            drain.stop.eq(self.stop),
             drain.reset.eq(self.reset),
         ]
 

@@ -234,6 +234,8 @@ class Drain(wiring.Component):
     row : Out, row_en : Out(1), row_data : In(width)
         Read of the reorder buffer, data one enabled cycle later.
     beats : Out(stream.Signature(read_beat(width))).array(clients)
+    stop : In(1)
+        Clients are about to be reset: beats do not wait for them.
     error : Out(1)
         One-cycle strobe: a request has failed.
     """
@@ -256,6 +258,7 @@ class Drain(wiring.Component):
             "beats":    Out(stream.Signature(read_beat(width))).array(clients),
             "error":    Out(1),
             "busy":     Out(1),
+            "stop":     In(1),
             "reset":    In(1),
         })
 
@@ -347,7 +350,7 @@ class Drain(wiring.Component):
         o_client = Signal(range(self.clients))
         o_beat   = Signal(read_beat(self.width))
         o_ready  = Signal()
-        m.d.comb += advance.eq(~o_valid | o_ready)
+        m.d.comb += advance.eq(~o_valid | o_ready | self.stop)
         with m.If(advance):
             m.d.sync += [
                 o_valid.eq(b_valid),

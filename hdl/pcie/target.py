@@ -17,7 +17,7 @@ from .tlp_stream import tlp_beat
 
 __all__ = ["Target"]
 
-CHUNK_DWS = 16  # completions are split at 64-byte boundaries of the address
+CHUNK_DWS = 32  # 2.3.1.1: an endpoint splits completions at 128-byte boundaries of the address
 
 
 class Target(wiring.Component):
@@ -257,7 +257,7 @@ class Target(wiring.Component):
                 with m.If(self.regs.resp.valid | (be == 0)):
                     m.d.comb += chunk_w.en.eq(1)
                     m.d.sync += [*step(), fill.eq(fill + 1)]
-                    with m.If((remaining == 1) | word[:4].all()):
+                    with m.If((remaining == 1) | word[:5].all()):
                         m.next = "COMPLETE"
                     with m.Else():
                         m.next = "READ"

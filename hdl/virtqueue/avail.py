@@ -17,8 +17,8 @@ from .table import QueueTable
 
 __all__ = ["RingEntry", "AvailFetch"]
 
-#: Bytes before the entries: flags and idx.
-RING = 4
+#: Byte offsets in either ring, after flags.
+IDX, RING = 2, 4
 
 
 class RingEntry(data.Struct):
@@ -99,8 +99,8 @@ class AvailFetch(wiring.Component):
         m.submodules.polled = polled = Queue(queue_shape, 8)
         m.submodules.armed_q = armed_q = Queue(queue_shape, 8)
         # What has been asked for has its place: no answer ever waits for this machine, which may itself wait for a read.
-        m.submodules.index_cut = index_cut = Elements(width=self.width, shape=32)
-        m.submodules.index_words = index_words = Queue(element(32), 8)
+        m.submodules.index_cut = index_cut = Elements(width=self.width, shape=16)
+        m.submodules.index_words = index_words = Queue(element(16), 8)
         connect(m, flipped(self.index.beat), index_cut.i)
         connect(m, index_cut.o, index_words.i)
 
@@ -158,7 +158,7 @@ class AvailFetch(wiring.Component):
                     m.d.comb += [index_words.o.ready.eq(1), polled.o.ready.eq(1)]
                     m.d.sync += [
                         queue.eq(polled.o.p),
-                        idx.eq(index_words.o.p.data[16:]),  # low half: avail.flags, judged where it matters
+                        idx.eq(index_words.o.p.data),
                         idx_error.eq(index_words.o.p.error),
                     ]
                     m.next = "LOOK-UP INDEX"
@@ -255,8 +255,9 @@ class AvailFetch(wiring.Component):
                     m.next = "IDLE"
 
         m.d.comb += [
-            self.index.req.p.addr.eq(table.row.queue_driver),
-            self.index.req.p.len.eq(RING),
+            # Alone, without flags: a ring need be aligned to 2 only (2.7), and nothing cuts an aligned half word.
+            self.index.req.p.addr.eq(table.row.queue_driver + IDX),
+            self.index.req.p.len.eq(2),
             polled.i.p.eq(queue),
             self.o_room.p.queue.eq(queue),
             self.o_room.p.want.eq(want),

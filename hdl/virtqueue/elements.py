@@ -24,7 +24,8 @@ class Elements(wiring.Component):
     width : int
         Bits per beat.
     shape : shape-castable
-        Element: a power of two of bytes. The read is aligned to the smaller of element and beat.
+        Element: a power of two of bytes. No beat ends within the smaller of element and beat: the read is aligned to
+        it, or has gone through a :class:`~ringnic.hdl.lib.pack.Packer`.
     """
     def __init__(self, *, width, shape):
         self.width = width

@@ -113,11 +113,13 @@ class Engine(wiring.Component):
 
         stopped = Signal(self.num_queues)
         failing = (avail, desc, suppress, *walks)
+        fails = Signal(self.num_queues)
         for stage in failing:
             with m.If(stage.fail_valid):
-                m.d.sync += stopped.bit_select(stage.fail_queue, 1).eq(1)
+                m.d.comb += fails.bit_select(stage.fail_queue, 1).eq(1)
+        m.d.sync += stopped.eq(stopped | fails)
         m.d.comb += [
-            self.error.eq(Cat(stage.fail_valid for stage in failing).any()),
+            self.error.eq((fails & ~stopped).any()),
             self.events.queue_errors.eq(self.error),
             avail.stopped.eq(stopped | ~self.enable.replicate(self.num_queues)),
             avail.kick_valid.eq(self.kick_valid),

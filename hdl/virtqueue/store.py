@@ -49,7 +49,7 @@ class HeadStore(wiring.Component):
         Heads a queue, a power of two of at least 2.
     batch : int
         A request for room that cannot be met in full is met in part only from this many places on, so that a
-        nearly full queue is not refilled one descriptor a read.
+        nearly full queue is not refilled one descriptor a read; or when the device has taken all there was.
 
     Members
     -------
@@ -63,7 +63,7 @@ class HeadStore(wiring.Component):
     available : Out(num_queues)
         Bit per queue: a TAKE has something to take.
     freed_valid : Out(1), freed_queue : Out(16)
-        Strobe: places of that queue became free.
+        Strobe: places of that queue became free, or its last head was taken: room is worth asking for again.
     """
     def __init__(self, *, num_queues, ports, depth, batch):
         if depth < 2 or depth & (depth - 1):
@@ -149,7 +149,8 @@ class HeadStore(wiring.Component):
                 with m.Case(0):
                     with m.If(free >= self.i_room.p.want):
                         m.d.comb += self.grant.eq(self.i_room.p.want)
-                    with m.Elif(free >= self.batch):
+                    # What a device holds without COMMIT may be all there is: then it is waiting for these.
+                    with m.Elif((free >= self.batch) | (row.taken == row.reserved)):
                         m.d.comb += self.grant.eq(free)
                     m.d.comb += [
                         self.i_room.ready.eq(1),
@@ -167,7 +168,10 @@ class HeadStore(wiring.Component):
                         m.d.comb += take.ready.eq(1)
                         with m.Switch(take.p.op):
                             with m.Case(TakeOp.TAKE):
-                                m.d.comb += rows.new.taken.eq(row.taken + 1)
+                                m.d.comb += [
+                                    rows.new.taken.eq(row.taken + 1),
+                                    self.freed_valid.eq((row.taken + 1)[:count] == row.reserved),
+                                ]
                                 m.d.sync += [
                                     self.available.bit_select(queue, 1).eq((row.taken + 1)[:count] != row.pushed),
                                     head.valid.eq(1),

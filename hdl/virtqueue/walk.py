@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import QueueSetup, Segment
 from ..lib.dma import ReadPort
+from ..lib.pack import Packer
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_DESC_SIZE, VirtqDesc, VirtqDescF
 from .elements import Elements, element
@@ -22,7 +23,7 @@ class Walk(wiring.Component):
     """Turn heads into segments, in order.
 
     A chain of one descriptor costs nothing but its two cycles. An indirect table is read ahead, in one read, while
-    earlier chains are still being given out, and gives a segment a cycle as long as its entries follow one another as
+    earlier chains are still being given out, and gives a segment every two cycles as long as its entries follow one another as
     drivers write them. Everything else (chains in the descriptor table, tables in another order or longer than
     ``max_ahead``) is followed one dependent read at a time. Beats are always taken: a table is asked for only when
     there is room for all of it.
@@ -72,7 +73,10 @@ class Walk(wiring.Component):
         m.submodules.order = order = Queue(data.StructLayout({"head": TakenHead, "ahead": ahead_shape}), 16)
         m.submodules.words = words = Elements(width=self.width, shape=VirtqDesc)
         m.submodules.ahead = ahead = Queue(element(VirtqDesc), room)
-        connect(m, flipped(self.table.beat), words.i)
+        # A table may begin at any address (2.7.5.3 asks for no alignment), and then a beat ends anywhere in an entry.
+        m.submodules.table_bytes = table_bytes = Packer(width=self.width)
+        connect(m, flipped(self.table.beat), table_bytes.i)
+        connect(m, table_bytes.o, words.i)
         connect(m, words.o, ahead.i)
 
         # Ask. A table that breaks a rule is not asked for; the answering side comes to the same verdict.
@@ -107,7 +111,9 @@ class Walk(wiring.Component):
         # Answer.
         m.submodules.queues = queues = QueueTable(num_queues=self.num_queues, fields=("size", "queue_desc"))
         m.submodules.one = one = Elements(width=self.width, shape=VirtqDesc)
-        connect(m, flipped(self.single.beat), one.i)
+        m.submodules.single_bytes = single_bytes = Packer(width=self.width)
+        connect(m, flipped(self.single.beat), single_bytes.i)
+        connect(m, single_bytes.o, one.i)
         now = order.o.p.head
         ahead_left = Signal(ahead_shape)
         in_table = Signal()                    # following an indirect table

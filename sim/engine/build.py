@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +17,8 @@ __all__ = ["BuildError", "cache_dir", "build"]
 HERE = Path(__file__).parent
 SOURCES = ("engine.cpp", "root_complex.cpp", "tlp.cpp")
 HEADERS = ("root_complex.h", "tlp.h", "wire.h")
-# The wheel's makefile fragment was configured elsewhere and lacks this one.
-MAKE_VARIABLES = ("CFG_CXXFLAGS_PCH_I=-include",)
+# The wheel's makefile fragment was configured elsewhere: it lacks the first, and Debian has no ``python``.
+MAKE_VARIABLES = ("CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}")
 OPTIMISE = "-O3"
 OPTIMISE_TRACE = "-O1"  # slow anyway, and far sooner built
 COMPILE = ("-march=native", "-fPIC", "-fno-plt", "-std=c++17")

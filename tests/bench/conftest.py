@@ -4,6 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 import shutil
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -21,8 +22,8 @@ TIMEOUT_CYCLES = 4096  # of a completion that never comes: short, so that a benc
 # Only the ports are to be seen: everything below them would not be optimised.
 VERILATE = ("--no-public-flat-rw", "--public-depth", "1", "-O3", "--x-assign", "fast", "--x-initial", "fast",
             "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
-# The wheel's makefile fragment was configured elsewhere and lacks the first of these.
-MAKE_FLAGS = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0"
+# The wheel's makefile fragment was configured elsewhere: it lacks the first, and Debian has no ``python``.
+MAKE_FLAGS = f"CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0 PYTHON3={sys.executable}"
 
 
 def _build(folder, width):

@@ -7,7 +7,7 @@ import pytest
 from ringnic.hdl.spec.bar import BAR_INDEX, NOTIFY_MULTIPLIER, NOTIFY_OFFSET
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU
 from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VirtqDescF
-from ringnic.host.driver.virtqueue import DESC
+from ringnic.host.driver.virtqueue import DESC, Virtqueue
 
 FEATURES = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX}
 NEXT, WRITE, INDIRECT = int(VirtqDescF.NEXT), int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
@@ -300,3 +300,75 @@ def test_random_rings(rig, rng, run):
         attack.act()
     rig.check_dma()
     rig.recover(flr=rng.random() < 0.5)
+
+
+@pytest.mark.parametrize("at, entries", [(0x1001, 2), (0x1004, 2), (0x1008, 2), (0x11f8, 3), (0x11f9, 3), (0x11fc, 2), (0x11fc, 3)])
+def test_table_at_any_address(rig, at, entries):
+    """No rule aligns an indirect table. Many of them, then everything else still works."""
+    attack = Attack(rig, "tx")
+    spans = [(0x40 * k, 30) for k in range(entries)]
+    table = attack.table(at, *[(*rig.describe(attack.arena, offset, size), NEXT if k + 1 < entries else 0, k + 1)
+                               for k, (offset, size) in enumerate(spans)])
+    for head in range(16):
+        attack.desc(head, addr=table, length=16 * entries, flags=INDIRECT)
+    for _ in range(4):
+        attack.go(*range(16))
+    frame = b"".join(bytes(attack.arena.view[offset:offset + size]) for offset, size in spans)[12:]
+    assert rig.wire() == [frame] * 64 and not rig.broken()
+    rig.works_rx()
+    rig.check_dma()
+    rig.recover()
+
+
+def test_ring_that_begins_before_an_edge(rig, monkeypatch):
+    """The available ring is aligned to 2 (2.7): flags and idx may lie on both sides of any boundary."""
+    size = 16
+    plain = Virtqueue.__init__
+
+    def shifted(self, *args, **kwargs):
+        plain(self, *args, **kwargs)
+        self.memory.free()
+        self.avail_offset = 1024 - 2
+        self.used_offset = self.avail_offset + 4 + 2 * size + 2
+        self.memory = self.bus.alloc(self.used_offset + 4 + 8 * size + 2)
+        self.desc_iova = self.memory.iova
+        self.avail_iova = self.memory.iova + self.avail_offset
+        self.used_iova = self.memory.iova + self.used_offset
+    monkeypatch.setattr(Virtqueue, "__init__", shifted)
+    rig.open(FEATURES, queue_size=size)
+    rig.works()
+
+
+def test_frame_in_as_many_buffers_as_it_may_have(rig):
+    """The card holds all of them before it can give one back."""
+    net = rig.open(FEATURES | {VIRTIO_NET_F_MRG_RXBUF}, rx_slot=28)
+    frames = [bytes([k]) * 1500 for k in range(6)]
+    for frame in frames:
+        rig.feed(frame)
+    rig.expect_received(frames)
+    assert net.counters()["rx_dropped_no_buffer"] == 0
+
+
+def test_malformed_chain_is_met_once(rig):
+    attack = Attack(rig, "rx")
+    attack.desc(3, length=0, flags=NEXT, following=3)
+    attack.go(3)
+    for _ in range(20):
+        rig.feed(FRAME[12:])
+    rig.bus.run(20_000)
+    assert attack.net.counters()["queue_errors"] == 1
+    attack.over(stopped=True)
+
+
+def test_a_queue_stops_once(rig):
+    attack = Attack(rig, "tx")
+    attack.go(16, 20, 30, 40)
+    assert attack.net.counters()["queue_errors"] == 1
+    attack.over(stopped=True)
+
+
+def test_frame_longer_than_the_mtu_allows(rig):
+    net = rig.open(FEATURES | {VIRTIO_NET_F_MRG_RXBUF})
+    rig.feed(bytes(net.mtu + 14 + 100))
+    rig.works_rx()
+    assert net.counters()["rx_dropped_long"] == 1

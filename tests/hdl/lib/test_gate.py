@@ -1,9 +1,10 @@
-"""Packet gate: holds between packets, never inside one."""
+"""Packet gate: holds between packets, never inside one. Packet cut: at once, and never gives out a rest."""
 
+import pytest
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from ringnic.hdl.lib.gate import PacketGate
+from ringnic.hdl.lib.gate import PacketCut, PacketGate
 
 BEAT = data.StructLayout({"data": 8, "last": 1})
 
@@ -66,3 +67,30 @@ def test_a_packet_that_waits_at_the_output_is_not_withdrawn():
     sim.add_clock(8e-9)
     sim.add_testbench(testbench)
     sim.run()
+
+
+@pytest.mark.parametrize("hold_from, hold_to, expected", [
+    (1, 2, [(0, 0), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]),  # inside the first packet
+    (1, 4, [(0, 0), (2, 0), (2, 1), (2, 2)]),                          # to inside the second
+    (3, 6, [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1), (2, 2)]),          # the second, whole
+])
+def test_cut(hold_from, hold_to, expected):
+    dut = PacketCut(BEAT)
+    got = []
+
+    async def run(ctx):
+        ctx.set(dut.o.ready, 1)
+        for n, (packet, beat) in enumerate((packet, beat) for packet in range(3) for beat in range(3)):
+            ctx.set(dut.hold, hold_from <= n < hold_to)
+            ctx.set(dut.i.p, {"data": packet << 4 | beat, "last": beat == 2})
+            ctx.set(dut.i.valid, 1)
+            assert ctx.get(dut.i.ready)  # it never makes its source wait
+            _, _, valid, value = await ctx.tick().sample(dut.o.valid, dut.o.p.data)
+            if valid:
+                got.append((value >> 4, value & 15))
+
+    sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    sim.add_testbench(run)
+    sim.run()
+    assert got == expected

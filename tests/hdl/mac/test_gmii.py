@@ -253,6 +253,22 @@ def test_pause_is_lifted_and_never_cuts_a_frame(rng):
     assert [(raw, error) for raw, error, _ in bench.wire] == [(on_wire(frame), 0), (on_wire(waits), 0)]
 
 
+def test_drain_heeds_no_pause(rng):
+    """A reset waits for the frame that has begun, not for a partner that says pause for ever."""
+    bench = Bench()
+    frame = rng.randbytes(1000)                                # more than the FIFO holds
+
+    async def main(ctx):
+        await bench.receive(ctx, PREAMBLE + with_fcs((PAUSE + b"\xff\xff").ljust(60, b"\0")))
+        await ctx.tick().repeat(100)
+        ctx.set(bench.dut.drain, 1)
+        await bench.send(ctx, frame)
+        await ctx.tick().repeat(1200)
+
+    bench.run(main)
+    assert [raw for raw, _, _ in bench.wire] == [on_wire(frame)]
+
+
 def test_what_is_no_pause_is_delivered(rng):
     bench = Bench()
     near = [bytes.fromhex("0180c2000001") + bytes(6) + b"\x88\x08\x00\x02", bytes.fromhex("0180c2000002") + PAUSE[6:],

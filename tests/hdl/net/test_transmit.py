@@ -28,7 +28,9 @@ class Bench:
         self.frames, self.used, self.cycle = [], [], 0
         self.events = {"tx_frames": 0, "tx_dropped": 0}
         self.flushed = []
+        self.longest_wait = 0           # cycles that a beat of an answer was not taken
         self.next_addr = 0x1_0000_0000
+        self.wire = lambda: True
 
     def place(self, chunk):
         addr = self.next_addr + self.rng.randrange(64)
@@ -105,17 +107,22 @@ class Bench:
                 ctx.set(port.p, {"data": int.from_bytes(part + self.rng.randbytes(lanes - len(part)), "little"),
                                  "count": len(part), "last": not chunk, "error": bad and not chunk})
                 ctx.set(port.valid, 1)
+                offered = self.cycle
                 await accepted(ctx, port)
+                self.longest_wait = max(self.longest_wait, self.cycle - offered)
                 ctx.set(port.valid, 0)
                 if not chunk:
                     break
 
     async def take_used(self, ctx):
-        port = self.dut.buffers.used
+        port, held = self.dut.buffers.used, None
         while True:
             ctx.set(port.ready, not self.idle())
-            _, _, taken, p = await ctx.tick().sample(port.valid & port.ready, port.p)
-            if taken:
+            _, _, valid, ready, p = await ctx.tick().sample(port.valid, port.ready, port.p)
+            now = p.queue, p.id, p.len, p.more, p.flush
+            assert held is None or (valid and held == now), "an offered entry was changed"
+            held = now if valid and not ready else None
+            if valid and ready:
                 assert p.len == 0 and not p.more
                 self.used.append((p.queue, p.id))
                 self.flushed.append(p.flush)
@@ -123,7 +130,7 @@ class Bench:
     async def take_frames(self, ctx):
         o, frame, inside = self.dut.o, b"", False
         while True:
-            ctx.set(o.ready, not self.idle())
+            ctx.set(o.ready, self.wire() and not self.idle())
             _, _, valid, ready, p = await ctx.tick().sample(o.valid, o.ready, o.p)
             assert valid or not inside, "a frame paused"
             if valid and ready:
@@ -274,3 +281,20 @@ def test_queues_take_turns(rng):
     bench.run()
     assert sorted(bench.used[:3]) == [(1, 0), (3, 0), (5, 0)]
     assert [sum(queue == wanted for queue, _ in bench.used[:15]) for wanted in bench.chains] == [5, 5, 5]
+
+
+def test_a_wire_that_stands_still_holds_up_no_read(rng):
+    """All clients share the way of the answers: each beat is taken, however many short frames wait for the wire."""
+    bench = Bench(rng, depth=4096)
+    bench.wire = lambda: False
+    frames = [rng.randbytes(60) for _ in range(150)]
+    for k, frame in enumerate(frames):
+        bench.post(1, k, [bytes(HEADER) + frame])
+
+    async def control(ctx):
+        await ctx.tick().repeat(4000)
+        assert not bench.reads and bench.longest_wait < 20 and len(bench.used) > 30
+        bench.wire = lambda: True
+
+    bench.run(control=control)
+    assert bench.frames == frames

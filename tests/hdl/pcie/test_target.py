@@ -205,7 +205,7 @@ def expect_read(mem, addr, length, fbe, lbe):
     stop = len(enabled) - enabled[::-1].index(True) if any(enabled) else 1
     base, found, at = addr & ~3, [], start
     while at < stop:
-        end = min(((base + at) // 64 + 1) * 64 - base, stop)
+        end = min(((base + at) // 128 + 1) * 128 - base, stop)
         dws = range(at // 4, -(-end // 4))
         found.append((stop - at, (base + at) & 0x7f, [
             mem.get(base - BAR + 4 * n, 0) if any(enabled[4 * n:4 * n + 4]) else 0 for n in dws]))

@@ -91,15 +91,17 @@ class StageBench:
         return got
 
     def answer(self, addr, length, lanes):
-        """Beats of a read: packed from its address on, or cut where addresses are; a failed one ends early."""
+        """Beats of a read: packed, or as a link cuts it (a new request at 512 bytes, whole DWs); a failed one ends early."""
         end, beats = addr + length, []
         bad = end > len(self.memory) or addr in self.fails
         if bad and (addr >= len(self.memory) or self.rng.random() < 0.5):
             return [{"data": 0, "count": 0, "last": 1, "error": 1}]
-        cut = lanes - addr % lanes if self.rng.random() < 0.5 else lanes
+        packed, begins = self.rng.random() < 0.3, True
         while addr < end:
-            step = min(cut, end - addr)
-            cut, addr = lanes, addr + step
+            cut = lanes - addr % 4 if begins and not packed else lanes
+            step = min(cut, end - addr, lanes if packed else 512 - addr % 512)
+            addr += step
+            begins = addr % 512 == 0
             beats.append({"data": int.from_bytes(self.memory[addr - step:addr], "little"), "count": step,
                           "last": addr == end, "error": bad and addr == end})
         return beats

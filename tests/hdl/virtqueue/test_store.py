@@ -144,6 +144,26 @@ def test_blocked_port_does_not_stop_others(make):
     bench.run(stuck, others)
 
 
+def test_device_that_holds_all_gets_what_is_left(make):
+    """Chains that are taken and not committed fill the store; the device wants more before it commits."""
+    bench = make(depth=8, batch=4)
+
+    async def run(ctx):
+        assert await ask(ctx, bench.dut, 0, 6) == 6
+        await push(ctx, bench, 0, *range(6))
+        for _ in range(5):
+            await take(ctx, bench, 0)
+        assert await ask(ctx, bench.dut, 0, 4) == 0
+        await take(ctx, bench, 0)
+        assert await ask(ctx, bench.dut, 0, 4) == 2
+        await push(ctx, bench, 0, 6, 7)
+        await take(ctx, bench, 0)
+        await take(ctx, bench, 0)
+        assert await ask(ctx, bench.dut, 0, 4) == 0
+    bench.run(run)
+    assert ids(bench.heads[0]) == [(0, k) for k in range(8)]
+
+
 @pytest.mark.parametrize("num_queues, ports, depth, batch", [(1, 1, 2, 1), (2, 2, 4, 2), (5, 2, 8, 3)])
 def test_random(make, rng, num_queues, ports, depth, batch):
     """Against lists: a port has queues of its own; room is asked for and filled in between."""
@@ -159,9 +179,13 @@ def test_random(make, rng, num_queues, ports, depth, batch):
         while running:
             queue, want = rng.randrange(num_queues), rng.randint(1, depth)
             low = kept[queue]  # a COMMIT may come in while the request waits
+            before = taken[queue]
             granted = await ask(ctx, dut, queue, want)
-            assert granted in [want if want <= free else free if free >= batch else 0
-                               for free in (depth - reserved[queue] + k for k in range(low, committed[queue] + 1))]
+            # A TAKE that is being served may have taken the last, in either case.
+            all_taken = max(before, taken[queue]) + 1 >= reserved[queue]
+            assert granted in [want if want <= free else some
+                               for free in (depth - reserved[queue] + k for k in range(low, committed[queue] + 1))
+                               for some in ([free] if free >= batch else [0, free] if all_taken else [0])]
             reserved[queue] += granted
             to_push.extend([queue] * granted)
 

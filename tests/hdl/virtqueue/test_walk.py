@@ -117,6 +117,9 @@ GOOD = {
     "table with entries left over": lambda ring: table(ring, 0, 1, entries=4),
     "table with more entries than the queue": lambda ring: table(ring, 0, 900, 1, entries=1000),
     "table that does not begin on a beat": lambda ring: table(ring, 0, 1, 2, base=TABLES + 16),
+    "table at an odd address": lambda ring: table(ring, 0, 1, 2, 3, base=TABLES + 1),
+    "table across an edge": lambda ring: table(ring, 0, 1, 2, base=TABLES + 512 - 8),
+    "table across an edge, at an odd address": lambda ring: table(ring, 0, 2, 1, base=TABLES + 512 - 21),
     "chain that ends in a table": lambda ring: (chain(ring, 0, 2, 3), table(ring, 0, 1, 2, head=3)),
     "unknown flags": lambda ring: ring.put(0, 1, 2, 0xfff8),
 }
@@ -253,16 +256,17 @@ def test_random(make, rng, width, pause):
     """Chains good and bad, one after the other without waiting, from descriptors that are mostly well-formed."""
     bench = make(width=width, size=8, max_ahead=rng.choice([1, 4]), pause=pause)
     ring, expected, fails = bench.ring, [], 0
+    shift = rng.choice([0, 8, 12, rng.randrange(16)])  # of all tables
     for index in range(16):
         flags = rng.choice([0, WRITE, NEXT, NEXT | WRITE, INDIRECT, INDIRECT, INDIRECT | NEXT])
         length = 16 * rng.choice([1, 2, 3, 4, 6]) if rng.random() < 0.9 else rng.choice([0, 8, 17])
-        where = TABLES + 256 * rng.randrange(16) if rng.random() < 0.9 else NOWHERE
+        where = TABLES + 256 * rng.randrange(16) + shift if rng.random() < 0.9 else NOWHERE
         ring.put(index, where, length, flags, rng.randrange(9))
     for at in range(16):
         for index in range(16):
             following = index + 1 if rng.random() < 0.8 else rng.randrange(6)
             flags = rng.choice([0, NEXT, NEXT | WRITE]) if rng.random() < 0.98 else INDIRECT
-            ring.put(index, rng.getrandbits(64), rng.getrandbits(32), flags, following, TABLES + 256 * at)
+            ring.put(index, rng.getrandbits(64), rng.getrandbits(32), flags, following, TABLES + 256 * at + shift)
 
     async def testbench(ctx):
         nonlocal fails
