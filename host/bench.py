@@ -17,10 +17,11 @@ from .guest.process import ends_as_exceptions
 from .guest.report import Report
 from .guest.session import DemoOptions, run_demo
 
-__all__ = ["run_bench"]
+__all__ = ["run_bench", "write_report"]
 
 WIDTHS = (64, 128)
 FCS = 4
+INTERRUPTED = 130      # exit status
 GOOD, FAIR = 80, 50   # percent of the link's limit
 GUEST_BYTES = 2 << 20
 
@@ -31,7 +32,7 @@ def _percent(value):
 
 
 def _case_table(link, width, cases):
-    table = Table(title=f"{link}, split ring, {width} bit at {CORE_MHZ:g} MHz; rates are for each way",
+    table = Table(title=f"{link}, split ring, {width} bit at {CORE_MHZ:g} MHz; each way, no MAC",
                   box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Way")
     for name in ("Frame", "Mpps", "Gbit/s", "Limit", "of it", "Cycles", "TLPs", "Reads", "Bytes", "Drops"):
@@ -82,10 +83,20 @@ def _plot(cases, path):
 def _guest_speed(console):
     """Cycles a second while a guest uses the card, and the width of that card; None if the guest does not get there."""
     report = Report()
-    if run_demo(DemoOptions(size=GUEST_BYTES), console=Console(quiet=True), report=report):
+    status = run_demo(DemoOptions(size=GUEST_BYTES), console=Console(quiet=True), report=report)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if status:
         console.print(f"[red]The guest's run failed[/]: {', '.join(report.failed)}")
         return None
     return {"what": "with a guest", "width": report.width, "cycles_per_second": report.cycles_per_second}
+
+
+def write_report(path, cases, speeds):
+    """Write what was measured as JSON; return it as read back."""
+    path.write_text(json.dumps({"core_mhz": CORE_MHZ, "cases": [asdict(case) for case in cases],
+                                "simulator": speeds}, indent=2) + "\n")
+    return json.loads(path.read_text())
 
 
 def run_bench(report, plot):
@@ -118,8 +129,7 @@ def run_bench(report, plot):
     console.print("[dim]Limit: Mpps that the link allows; cycles, TLPs, reads and link bytes are for one packet.[/]")
     console.print(_speed_table(speeds))
     if report is not None:
-        report.write_text(json.dumps({"core_mhz": CORE_MHZ, "cases": [asdict(case) for case in cases],
-                                      "simulator": speeds}, indent=2) + "\n")
+        write_report(report, cases, speeds)
     if plot is not None:
         _plot(cases, plot)
     return 0 if len(speeds) == len(WIDTHS) + 2 else 1

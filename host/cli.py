@@ -96,13 +96,13 @@ def test(
     level: Annotated[Optional[list[Level]], typer.Option(help="Only tests of this level; may be given more than once. "
                                                               "Default: all.")] = None,
 ):
-    """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or a file of tests."""
+    """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or tests/FILE."""
     if importlib.util.find_spec("pytest") is None:
         raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
     root = Path(__file__).resolve().parents[1]
     pytest = [sys.executable, "-m", "pytest", *context.args]
-    if any((root / arg.partition("::")[0]).exists() for arg in context.args):
-        raise typer.Exit(subprocess.run(pytest, cwd=root).returncode)
+    if any(arg.startswith("tests/") and (root / arg.partition("::")[0]).exists() for arg in context.args):
+        raise typer.Exit(1 if subprocess.run(pytest, cwd=root).returncode else 0)
     levels = set(level or Level)
     # A guest keeps both of a small machine's processors busy; everything else shares them.
     workers = [] if "--pdb" in context.args else ["-n", str(os.cpu_count() or 1)]
@@ -111,7 +111,10 @@ def test(
         folders = [str(root / "tests" / name) for one in Level if one in group for name in LEVEL_FOLDERS[one]]
         if folders:
             status.add(subprocess.run([*pytest, *options, *folders], cwd=root).returncode)
-    raise typer.Exit(max(status - {NO_TESTS}, default=0) if 0 in status or status != {NO_TESTS} else NO_TESTS)
+    if status == {NO_TESTS}:
+        raise typer.Exit(NO_TESTS)
+    # A pytest that was killed by a signal has a negative status.
+    raise typer.Exit(1 if status - {0, NO_TESTS} else 0)
 
 
 def main():

@@ -57,7 +57,7 @@ class _Traffic:
         self.offered, self.received = 0, 0
         self.window = min(128, ON_THE_WIRE // size)
 
-    def step(self, goal):
+    def step(self):
         """Top up driver and wire, run a little."""
         if self.sends:
             queued = 0
@@ -86,7 +86,7 @@ class _Traffic:
                 return stats, stats["frames_out"], self.received
             if stats["cycles"] - start > STALL:
                 raise TimeoutError(f"No {goal} packets in {STALL} cycles: {stats}")
-            self.step(goal)
+            self.step()
 
 
 def measure(link, width, direction, frame_bytes, *, read_latency_ns=250.0, seed=0):

@@ -3,7 +3,7 @@
 Every TLP costs its header, its payload and 8 bytes of framing, sequence number and LCRC (PCI Express Base, 3.6.2
 "LCRC, Sequence Number, and Retry Management (TLP Transmitter)"; 4.2.2 for 128b/130b, where the sum is the same).
 A link gives its raw rate less what DLLPs and ordered sets take. The device modelled here wastes nothing that batching
-can save: it reads ring entries and descriptors 256 bytes at a time and returns 64 packets at once.
+can save: it reads 64 ring entries or 16 descriptors at a time and returns 64 packets at once.
 """
 
 from dataclasses import dataclass

@@ -45,5 +45,5 @@ def plugged(one, other):
         os.eventfd_write(stop, 1)
         thread.join()
         os.close(stop)
-        if failure:
-            raise failure[0]
+    if failure:  # and nothing else went wrong
+        raise failure[0]

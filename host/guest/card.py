@@ -6,7 +6,7 @@ import time
 
 from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ...hdl.spec.pcie import Cfg
-from .qemu import vfio_user_device
+from .qemu import GuestError, vfio_user_device
 
 __all__ = ["CardError", "DROPS", "rtl_card"]
 
@@ -20,7 +20,7 @@ GMII_MHZ = 125
 GMII_RATIO = 12
 
 # Packets lost between driver and wire. Those that come while no driver is there are not: nobody missed them.
-DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow",
+DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow",
          "frames_lost", "bad_frames")
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down")
 
@@ -53,7 +53,7 @@ class _RtlCard:
         return frame
 
     def _counters(self):
-        """The card's own counters, read where the guest has placed its BAR; none if it has not."""
+        """The card's own counters, read where the guest has placed its BAR; none if it has not, or they do not answer."""
         engine = self.engine
         bar = engine.config_read(Cfg.BAR0 + 4 * BAR_INDEX, 4) & ~0xF
         if engine.mem_read(bar + COUNTERS_OFFSET, 4) != COUNTERS_MAGIC:
@@ -72,7 +72,7 @@ class _RtlCard:
             **counters,
             "packets_tx": stats["frames_out"], "packets_rx": stats["frames_in"],
             "tlps": sum(stats[name] for name in TLPS), "link_bytes": stats["bytes_up"] + stats["bytes_down"],
-            "drops": sum(counters.get(name, 0) for name in DROPS),
+            "drops": sum(counters[name] for name in DROPS) if DROPS[0] in counters else None,
         }
 
 
@@ -101,5 +101,10 @@ def rtl_card(socket_path, *, seed, wave, tlp, update):
             save_view(wave, engine.names())
         update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
         engine.start()
-        with Server(str(socket_path), EngineDevice(engine)):
-            yield _RtlCard(engine, socket_path)
+        with Server(str(socket_path), EngineDevice(engine)) as server:
+            try:
+                yield _RtlCard(engine, socket_path)
+            except GuestError as error:
+                if server.error is not None:
+                    raise CardError(f"The card gave up on QEMU: {server.error}") from error
+                raise

@@ -103,8 +103,11 @@ class Guest:
         ``check=False`` the result is ``(status, lines)`` instead.
         """
         self._number += 1
-        self._process.stdin.write(f"{self._number} {command}\n".encode())
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(f"{self._number} {command}\n".encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._fail(f"`{command}`: QEMU ended with status {self._process.wait()}")
         output = []
         for line in self._lines(time.monotonic() + timeout, f"`{command}`"):
             done = re.fullmatch(rf"@@ {self._number} (\d+)", line)

@@ -11,7 +11,7 @@ from rich.console import Console
 from .assets import AssetError, find_kernel, find_qemu, find_tools
 from .cable import plugged
 from .card import CardError, rtl_card
-from .demo import Steps, guest_steps
+from .demo import Steps, check_counters, guest_steps
 from .initramfs import build_initramfs
 from .network import GATEWAY, Pcap, open_tap, tap_addresses, user_network
 from .process import ends_as_exceptions
@@ -76,6 +76,7 @@ def _run(options, console, report, card, stack):
             device.fill(report)
         raise
     device.fill(report)
+    check_counters(report)
     return 0
 
 

@@ -125,7 +125,9 @@ struct Engine {
     void came() {
         mailed = true;
         if (!asleep) return;
+        waiting++;
         { std::lock_guard<std::mutex> hold(lock); }
+        waiting--;
         work.notify_all();
     }
     void pass_interrupts() {
@@ -280,6 +282,11 @@ struct Engine {
         host.reset();                  // and what came while the reset took hold
         tx_tlp = Tlp();
         tx_frame = Frame();
+        if (rx_at) { rx_at = 0; next_frame(); }
+        {
+            std::lock_guard<std::mutex> hold(mail);
+            interrupts.clear();
+        }
         nic->rst = 0;
         quiet = 0;
     }

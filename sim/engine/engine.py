@@ -46,7 +46,8 @@ class Link:
 
     ``read_latency_ns``: from a request at the host to its first completion; ``jitter_ns``: up to so much more, drawn
     for each read, so that completions of different reads overtake. ``split``: one completion in so many is cut at a
-    read completion boundary, 0 for none more than needed. ``credits``: bytes that each end buffers.
+    read completion boundary, 0 for none more than needed. ``credits``: bytes that the host buffers; a card that sends
+    faster than the link waits for them. The card grants credits without end: its own streams hold back what it cannot take.
     """
     gen: int = 2
     lanes: int = 4
@@ -158,7 +159,7 @@ class Engine:
         return getattr(self._library, f"engine_{name}")(self._handle, *arguments)
 
     def close(self):
-        """Stop and free everything. May be called again."""
+        """Stop and free everything, when no other thread is in a call. May be called again."""
         if self._handle is not None:
             self._library.engine_free(self._handle)
             self._handle = None
@@ -259,8 +260,8 @@ class Engine:
         """Let the card reach ``memory`` (a writable buffer) at ``iova``; it is kept alive until unmapped."""
         size = len(memory) - offset if size is None else size
         array = (ctypes.c_uint8 * size).from_buffer(memory, offset)
-        self._memory[iova] = array
         self._call("map", iova, size, ctypes.addressof(array), writable)
+        self._memory[iova] = array  # what was there before is let go of only now
 
     def unmap_memory(self, iova, size=None):
         """Take the region that begins at ``iova`` away. When this returns, no DMA reaches it any more."""

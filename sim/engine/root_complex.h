@@ -15,7 +15,7 @@ struct LinkModel {                 // shared with Python (ctypes)
     uint32_t read_latency;         // core cycles from request to first completion
     uint32_t jitter;               // up to this many more, drawn for each read; completions of different tags overtake
     uint32_t mps, rcb;             // bytes
-    uint32_t credits;              // bytes the receiver of each end buffers
+    uint32_t credits;              // bytes that the host buffers of what the card sends
     uint32_t split;                // one completion in this many is cut at an RCB; 0: never more than needed
     uint64_t seed;
 };

@@ -86,6 +86,8 @@ class Interrupts:
         fd = self._fds.pop((index, vector), None)
         if fd is not None:
             os.close(fd)
+        if index == INTX:
+            self._intx_masked = False  # who listens next has not been told yet
 
     def _pump(self):
         poll = select.poll()  # select() ends at descriptor 1023

@@ -104,7 +104,7 @@ class Server:
         try:
             with closing(_Client(connection, self._device)) as client:
                 client.run()
-        except (ProtocolError, OSError) as error:
+        except Exception as error:  # the engine's too: whatever it is, the client must not wait for an answer
             return error
         return None
 

@@ -183,6 +183,7 @@ def rig(request):
     """A card fresh from power-on, of each datapath width."""
     with closing(Engine(width=request.param)) as card:
         yield Rig(card)
+        assert card.violations() == []
 
 
 @pytest.fixture(params=[64, 128], ids=lambda width: f"width{width}")
@@ -191,3 +192,4 @@ def far_rig(request, seed):
     link = Link(read_latency_ns=2000, jitter_ns=1000, split=2, seed=seed)
     with closing(Engine(width=request.param, link=link)) as card:
         yield Rig(card)
+        assert card.violations() == []

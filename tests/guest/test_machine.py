@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from ringnic.host.guest.network import GATEWAY
+
 IOMMU = ("-device", "intel-iommu,intremap=on,caching-mode=on")
 
 
@@ -37,6 +39,19 @@ def test_guest_reboots(boot):
     machine.online()
     assert machine.ping(20) == 0
     machine.check()
+
+
+def test_guest_without_msi_reboots(boot):
+    """Also with an interrupt pending: a pin that stays masked would be silent from then on."""
+    machine = boot(reboots=True, append="pci=nomsi")
+    for _ in range(2):
+        machine.online()
+        assert machine.ping(20) == 0
+        machine.run(f"{{ ping -A {GATEWAY}; }} >/dev/null 2>&1 &")
+        machine.run("{ sleep 0.5; reboot -f; } >/dev/null 2>&1 &")
+        machine.guest.wait_ready()
+    machine.online()
+    assert machine.ping(20) == 0
 
 
 def carrier(machine, state):

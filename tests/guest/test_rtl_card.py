@@ -22,8 +22,10 @@ def test_stock_guest_uses_the_card(kernel, seed, tmp_path):
     assert found["ping_lost"] == 0 and found["sha256_ok"]
     counters = found["counters"]
     # The card's own counters tell of the same frames as the wire.
-    assert counters["tx_frames"] == counters["mac_tx_frames"] == found["packets_tx"] > 100
-    assert counters["rx_frames"] + counters["rx_dropped_down"] == found["packets_rx"] > 100
+    # Not all are read in one moment, and the guest lives on meanwhile.
+    for one, other in ((counters["tx_frames"], found["packets_tx"]), (counters["mac_tx_frames"], found["packets_tx"]),
+                       (counters["rx_frames"] + counters["rx_dropped_down"], found["packets_rx"])):
+        assert min(one, other) > 100 and abs(one - other) <= 4
     assert counters["kicks"] > 0 and counters["notifications"] > 0 and counters["interrupts"] > 0
     assert found["drops"] == 0
     for name in ("queue_errors", "dma_faults", "dma_read_errors", "dma_timeouts", "cpl_unexpected", "tlps_malformed"):

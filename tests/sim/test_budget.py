@@ -34,6 +34,11 @@ def test_both_directions_share_the_link():
     assert both < limit_mpps("gen1x1", "rx", 60)
 
 
+def test_limits_of_short_frames():
+    limits = [limit_mpps("gen1x1", direction, 60) for direction in ("tx", "rx", "both")]
+    assert limits == pytest.approx([2.084, 2.162, 1.617], rel=0.002)
+
+
 @pytest.mark.parametrize("direction", ["tx", "rx"])
 def test_ring_overhead_is_small_beside_a_large_frame(direction):
     cost = packet_cost(direction, 1514)

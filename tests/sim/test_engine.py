@@ -436,7 +436,7 @@ def test_thread(card64):
         begin = time.monotonic()
         card64.stop()
         card64.stop()
-    assert time.monotonic() - begin < 1 and card64.violations() == []
+    assert time.monotonic() - begin < 5 and card64.violations() == []
 
 
 def test_thread_sleeps(card64):

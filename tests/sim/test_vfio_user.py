@@ -434,6 +434,18 @@ def test_pin_interrupt_is_masked_until_the_guest_has_seen_it(client, card):
         assert count(fd) == 0
 
 
+def test_pin_interrupt_that_was_masked_reaches_the_next_listener(client, card):
+    """A driver goes, or the guest reboots, with an interrupt pending: QEMU takes its descriptor away and sends no UNMASK."""
+    with eventfds(2) as (fd, later):
+        client.irqs(INTX, EVENTFD | TRIGGER, 0, 1, [fd])
+        card.intx = True
+        card.fire()
+        assert count(fd, PATIENCE) == 1
+        client.irqs(INTX, NONE | TRIGGER)
+        client.irqs(INTX, EVENTFD | TRIGGER, 0, 1, [later])
+        assert count(later, PATIENCE) == 1
+
+
 # Coming and going
 
 def test_reset_and_disconnect_reset_the_device(server, card):
