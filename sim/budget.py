@@ -9,7 +9,7 @@ can save: it reads 64 ring entries or 16 descriptors at a time and returns 64 pa
 from dataclasses import dataclass
 from math import ceil
 
-__all__ = ["LINKS", "Cost", "link_bytes_per_second", "packet_cost", "limit_mpps"]
+__all__ = ["DLLP_SHARE", "LINKS", "Cost", "link_bytes_per_second", "packet_cost", "limit_mpps"]
 
 FRAMING = 8
 REQUEST_HEADER = 16          # 64-bit address

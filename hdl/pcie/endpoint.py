@@ -7,6 +7,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from ..lib.arbiter import Arbiter
 from ..lib.dma import ReadPort, WritePort
 from ..lib.queue import Queue
 from ..lib.reg import RegPort
@@ -19,7 +20,7 @@ from .msix import IRQ_VECTOR_WIDTH, Intx, Msix
 from .target import Target
 from .tlp_stream import tlp_beat
 
-__all__ = ["TlpDemux", "TlpArbiter", "RegGuard", "Endpoint"]
+__all__ = ["TlpDemux", "RegGuard", "Endpoint"]
 
 
 class TlpDemux(wiring.Component):
@@ -51,45 +52,6 @@ class TlpDemux(wiring.Component):
         ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [inside.eq(~self.i.payload.last), held.eq(is_cpl)]
-        return m
-
-
-class TlpArbiter(wiring.Component):
-    """Interleave whole TLPs of ``n`` streams, in turn, without a cycle in between.
-
-    Members
-    -------
-    i : In(stream).array(n), o : Out(stream)
-        TLP streams.
-    """
-    def __init__(self, *, width, n):
-        super().__init__({
-            "i": In(stream.Signature(tlp_beat(width))).array(n),
-            "o": Out(stream.Signature(tlp_beat(width))),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        n = len(self.i)
-        grant, choice, locked = Signal(range(n)), Signal(range(n)), Signal()
-        m.d.comb += choice.eq(grant)
-        with m.If(~locked):
-            with m.Switch(grant):
-                for last in range(n):
-                    with m.Case(last):
-                        # Later assignments win: the stream right after the last one served is the last of them.
-                        for step in reversed(range(n)):
-                            with m.If(self.i[(last + 1 + step) % n].valid):
-                                m.d.comb += choice.eq((last + 1 + step) % n)
-        with m.Switch(choice):
-            for index, port in enumerate(self.i):
-                with m.Case(index):
-                    m.d.comb += [
-                        self.o.valid.eq(port.valid), self.o.payload.eq(port.payload), port.ready.eq(self.o.ready),
-                    ]
-        m.d.sync += grant.eq(choice)
-        with m.If(self.o.valid):
-            m.d.sync += locked.eq(~(self.o.ready & self.o.payload.last))
         return m
 
 
@@ -216,7 +178,7 @@ class Endpoint(wiring.Component):
         # TLPs
         m.submodules.demux    = demux    = TlpDemux(width=self.width)
         m.submodules.requests = requests = Queue(tlp_beat(self.width), self.request_beats)
-        m.submodules.arbiter  = arbiter  = TlpArbiter(width=self.width, n=3)
+        m.submodules.arbiter  = arbiter  = Arbiter(tlp_beat(self.width), 3)
         # No path goes from an input of the link to an output within a cycle: that is for a hard block's timing, and a
         # simulator has nothing to recompute when an input changes.
         m.submodules.rx_edge = rx_edge = Queue(tlp_beat(self.width), 4)

@@ -7,8 +7,8 @@ Ref: VIRTIO 1.4, 2.7 "Split Virtqueues". Three areas in memory:
     Used Ring          6 + 8 * size    flags, idx, {id, len}[size], avail_event: chains that came back
 
 Both indices count for ever, modulo 2**16; a ring's entry is the index modulo its size. Each side writes its own ring only.
-Real hardware needs memory barriers at the places that a comment names. Between Python and a device behind PCI the order of program and
-posted writes is enough.
+Real hardware needs memory barriers at the places that a comment names. Between Python and a device behind PCI the order
+of program and posted writes is enough.
 """
 
 import struct

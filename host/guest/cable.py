@@ -12,8 +12,8 @@ __all__ = ["plugged"]
 def plugged(one, other):
     """Carry frames both ways between two ends for the length of the block, in a thread.
 
-    An end has ``fileno()`` (readable when a frame waits), ``recv()`` (a frame, or None when none waits) and ``send(frame)``, which
-    may block: an end that is slow to take frames holds up those behind, and so in the end their sender.
+    An end has ``fileno()`` (readable when a frame waits), ``recv()`` (a frame, or None when none waits) and
+    ``send(frame)``, which may block: an end that is slow to take frames holds up those behind, and so in the end their sender.
     """
     stop = os.eventfd(0, os.EFD_CLOEXEC)
     failure = []

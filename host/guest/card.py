@@ -20,8 +20,8 @@ GMII_MHZ = 125
 GMII_RATIO = 12
 
 # Packets lost between driver and wire. Those that come while no driver is there are not: nobody missed them.
-DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow",
-         "frames_lost", "bad_frames")
+DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "mac_rx_bad_fcs", "mac_rx_runt",
+         "mac_rx_giant", "mac_rx_overflow", "frames_lost", "bad_frames")
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down")
 
 
@@ -81,8 +81,8 @@ def rtl_card(socket_path, *, seed, wave, tlp, update):
     """Yield the simulated card, served at ``socket_path`` and ready for a QEMU to connect.
 
     The card is an end of a cable (see :mod:`.cable`) with ``qemu_options`` and ``pass_fds`` for the guest that gets it;
-    ``fill(report)`` reports cycles and counters. ``update`` is called with a text on how far its building is; ``wave`` and ``tlp``
-    are files to write signals and PCIe packets to, or None.
+    ``fill(report)`` reports cycles and counters. ``update`` is called with a text on how far its building is; ``wave``
+    and ``tlp`` are files to write signals and PCIe packets to, or None.
     """
     # Imported here: nothing else of the host's needs a simulator.
     from ...sim.engine.build import BuildError

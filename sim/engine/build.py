@@ -10,9 +10,10 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from ...host.guest.cache import cache_dir
 from ..top import TOP_NAME, to_verilog
 
-__all__ = ["BuildError", "cache_dir", "build"]
+__all__ = ["BuildError", "build"]
 
 HERE = Path(__file__).parent
 SOURCES = ("engine.cpp", "root_complex.cpp", "tlp.cpp")
@@ -41,11 +42,6 @@ TRACE_LIBRARIES = ("-l:liblz4.so.1", "-l:libz.so.1")
 
 class BuildError(Exception):
     """The simulator could not be built; the message says what to do."""
-
-
-def cache_dir():
-    """Where builds are kept: ``RINGNIC_CACHE``, or ``.ringnic`` beside the packages."""
-    return Path(os.environ.get("RINGNIC_CACHE") or Path(__file__).resolve().parents[2] / ".ringnic")
 
 
 def _verilator_root():

@@ -9,6 +9,7 @@ import select
 from dataclasses import dataclass
 
 from ...hdl.nic import RingNIC
+from ..budget import DLLP_SHARE
 from .build import build, sources_digest
 
 __all__ = ["Link", "Engine"]
@@ -20,7 +21,6 @@ FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
 ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
 FRAME_BYTES = 16384        # of the longest frame
 CARD_ID = 0x0100           # bus 1, device 0, function 0
-DLLP_SHARE = 0.06
 
 # fmt, type
 _CFG_RD, _CFG_WR, _MEM_RD, _MEM_WR = (0, 4), (2, 4), (0, 0), (2, 0)
@@ -88,11 +88,13 @@ def _load(path):
             ("run_until", u64, ctypes.c_int, ctypes.c_int, ctypes.c_int, u64),
             ("request", ctypes.c_int, ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, ctypes.c_int,
              ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, u64),
-            ("send_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32), ("recv_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32),
+            ("send_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32),
+            ("recv_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32),
             ("interrupts", ctypes.c_int, ctypes.POINTER(_Interrupt), ctypes.c_int), ("intx", ctypes.c_int), ("reset", None),
             ("link", None, ctypes.c_int), ("stats", None, ctypes.POINTER(u64)),
             ("set_link", None, ctypes.POINTER(_LinkModel)),
-            ("fault_reads", None, ctypes.POINTER(ctypes.c_int), ctypes.c_int), ("fault_rate", None, ctypes.c_int, ctypes.c_uint32),
+            ("fault_reads", None, ctypes.POINTER(ctypes.c_int), ctypes.c_int),
+            ("fault_rate", None, ctypes.c_int, ctypes.c_uint32),
             ("violations", ctypes.c_int, ctypes.c_char_p, ctypes.c_int), ("record", None, ctypes.c_int),
             ("accesses", ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Access), ctypes.c_int),
             ("log", ctypes.c_int, ctypes.c_char_p), ("start_trace", None, ctypes.c_char_p), ("stop_trace", None),

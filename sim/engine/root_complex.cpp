@@ -169,6 +169,12 @@ uint8_t* RootComplex::find(uint64_t addr, uint64_t len, bool write) {
     return region.host + (addr - region.iova);
 }
 
+template <class T> static void store(uint8_t* host, const uint8_t* data) {
+    T value;
+    memcpy(&value, data, sizeof value);
+    __atomic_store_n((T*)host, value, __ATOMIC_RELEASE);
+}
+
 void RootComplex::write_memory(const Tlp& tlp) {
     uint64_t addr = tlp.address();
     if (addr >= msi_base && addr < msi_end) {
@@ -189,8 +195,8 @@ void RootComplex::write_memory(const Tlp& tlp) {
     }
     const uint8_t* data = (const uint8_t*)tlp.data() + skip;
     // Whole naturally aligned words of 2 and 4 bytes (indices) are stored at once: the guest reads them meanwhile.
-    if (len == 2 && !((uintptr_t)host & 1)) { uint16_t v; memcpy(&v, data, 2); __atomic_store_n((uint16_t*)host, v, __ATOMIC_RELEASE); }
-    else if (len == 4 && !((uintptr_t)host & 3)) { uint32_t v; memcpy(&v, data, 4); __atomic_store_n((uint32_t*)host, v, __ATOMIC_RELEASE); }
+    if (len == 2 && !((uintptr_t)host & 1)) store<uint16_t>(host, data);
+    else if (len == 4 && !((uintptr_t)host & 3)) store<uint32_t>(host, data);
     else memcpy(host, data, len);
 }
 

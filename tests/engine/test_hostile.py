@@ -302,7 +302,8 @@ def test_random_rings(rig, rng, run):
     rig.recover(flr=rng.random() < 0.5)
 
 
-@pytest.mark.parametrize("at, entries", [(0x1001, 2), (0x1004, 2), (0x1008, 2), (0x11f8, 3), (0x11f9, 3), (0x11fc, 2), (0x11fc, 3)])
+@pytest.mark.parametrize("at, entries", [
+    (0x1001, 2), (0x1004, 2), (0x1008, 2), (0x11f8, 3), (0x11f9, 3), (0x11fc, 2), (0x11fc, 3)])
 def test_table_at_any_address(rig, at, entries):
     """No rule aligns an indirect table. Many of them, then everything else still works."""
     attack = Attack(rig, "tx")

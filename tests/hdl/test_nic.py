@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The wiring of the rooms: what a host finds behind the TLPs, and that a reset ends."""
 
 import pytest

@@ -1,4 +1,4 @@
-# amaranth: UnusedElaboratable=no
+"""Arbiter: every packet whole, nobody starves."""
 
 import random
 

@@ -1,3 +1,5 @@
+"""Counters: every strobe counts, both halves of a value can be read."""
+
 import gc
 import random
 

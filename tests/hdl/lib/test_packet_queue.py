@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Packet queue: whole packets or none, without pause, and their lengths."""
 
 import pytest

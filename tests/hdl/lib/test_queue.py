@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Queue: order, layout, level."""
 
 import pytest

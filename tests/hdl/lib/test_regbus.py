@@ -1,3 +1,5 @@
+"""Register bus: who is asked, who answers, what nobody answers."""
+
 import gc
 import random
 

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The device configuration, and the parameters that make no device."""
 
 import pytest

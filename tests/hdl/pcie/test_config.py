@@ -1,4 +1,5 @@
-# amaranth: UnusedElaboratable=no
+"""Configuration space: what is read, what may be written, the capability list."""
+
 import pytest
 from amaranth.sim import Simulator
 

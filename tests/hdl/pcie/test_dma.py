@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Reads and writes together: order, bus master off, the drain."""
 
 import pytest

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Reads: cut, asked for by tag, put together again whatever the host answers."""
 
 import pytest

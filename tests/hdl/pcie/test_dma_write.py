@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Writes: bytes aligned, cut, sent in order."""
 
 import pytest

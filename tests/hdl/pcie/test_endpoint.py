@@ -1,9 +1,11 @@
+"""Endpoint: requests, registers, DMA and interrupts together, on raw TLPs."""
+
 import random
 
 import pytest
 from amaranth.sim import Simulator
 
-from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpArbiter, TlpDemux
+from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpDemux
 
 BAR = 0xfe008000
 RID = 0x0208
@@ -80,28 +82,6 @@ def test_demux(width):
     sim.run()
     assert cpls == [t for t in tlps if t[0] in (0x4a, 0x0a)]
     assert requests == [t for t in tlps if t[0] not in (0x4a, 0x0a)]
-
-
-def test_arbiter():
-    dut, rng, out = TlpArbiter(width=64, n=3), random.Random(2), []
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    sent = [[bytes([n, k]) * 2 * rng.randint(1, 9) for k in range(30)] for n in range(3)]
-
-    def feeder(n):
-        async def feed(ctx):
-            for tlp in sent[n]:
-                await put(ctx, dut.i[n], tlp, 64)
-        return feed
-
-    async def collect(ctx):
-        await take(ctx, dut.o, 64, out, lambda: rng.random() < 0.3)
-    for n in range(3):
-        sim.add_testbench(feeder(n))
-    sim.add_testbench(collect, background=True)
-    sim.run()
-    assert [[t for t in out if t[0] == n] for n in range(3)] == sent
-    assert all({t[0] for t in out[k:k + 3]} == {0, 1, 2} for k in range(60))
 
 
 def test_guard():

@@ -1,3 +1,5 @@
+"""TLP headers: fields where the specification has them."""
+
 from amaranth import Const, Module, Signal, Value
 from amaranth.sim import Simulator
 

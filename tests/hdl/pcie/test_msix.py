@@ -1,4 +1,5 @@
-# amaranth: UnusedElaboratable=no
+"""MSI-X table, masking, pending bits and messages; INTx messages."""
+
 import pytest
 from amaranth.sim import Simulator
 

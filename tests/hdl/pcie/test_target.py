@@ -1,3 +1,5 @@
+"""Target: memory and configuration requests and their completions."""
+
 import random
 
 import pytest

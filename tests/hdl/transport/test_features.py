@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Feature negotiation: registers byte by byte, and the verdict on every kind of set."""
 
 import re

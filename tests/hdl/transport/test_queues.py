@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Registers of queues against a model: every size, every byte, what enabling freezes and what a reset restores."""
 
 import re
