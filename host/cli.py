@@ -74,6 +74,8 @@ def demo(
 
     The exit status is 0 if every check held.
     """
+    if shell and report is not None:
+        raise typer.BadParameter("a shell has no results for --report")
     from .guest.session import DemoOptions, run_demo
     raise typer.Exit(run_demo(DemoOptions(
         report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,

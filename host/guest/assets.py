@@ -138,7 +138,10 @@ def _release(image):
     offset = int.from_bytes(head[0x20E:0x210], "little") + 0x200
     if head[0x202:0x206] != b"HdrS":
         raise AssetError(f"{image} is not a bzImage")
-    return head[offset:offset + 200].split(b"\0")[0].decode().split()[0]
+    release = head[offset:offset + 200].split(b"\0")[0].decode(errors="replace").split()
+    if not release:
+        raise AssetError(f"{image} does not say its release")
+    return release[0]
 
 
 def _fetch_tools(folder, say):

@@ -108,7 +108,9 @@ def tap_addresses(name):
                 f"{name} is no interface with an IPv4 address ({error.strerror}). As root: ip tuntap add {name} mode tap "
                 f"user USER; ip addr add 192.168.77.1/24 dev {name}; ip link set {name} up") from None
     host = ipaddress.IPv4Interface(f"{ipaddress.IPv4Address(address)}/{ipaddress.IPv4Address(mask)}")
-    guest = next(one for one in host.network.hosts() if one != host.ip)
+    guest = next((one for one in host.network.hosts() if one != host.ip), None)
+    if guest is None:
+        raise OSError(f"{name} has the network {host.network}, where there is no address for a guest")
     return str(host.ip), f"{guest}/{host.network.prefixlen}"
 
 

@@ -5,7 +5,9 @@ import json
 import re
 import selectors
 import subprocess
+import sys
 import tempfile
+import termios
 import time
 
 from .process import child
@@ -138,7 +140,22 @@ def start_guest(qemu, kernel, initramfs, device, *, pass_fds=(), **options):
             yield Guest(process, errors)
 
 
+@contextmanager
+def _terminal():
+    """Leave the terminal as it was found: a QEMU that is killed cannot."""
+    try:
+        before = termios.tcgetattr(sys.stdin)
+    except (termios.error, ValueError):  # none
+        yield
+        return
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
 def run_shell(qemu, kernel, initramfs, device, *, pass_fds=(), **options):
     """Give the terminal to a guest until it ends; return QEMU's exit status."""
-    with child(command_line(qemu, kernel, initramfs, device, shell=True, **options), pass_fds=pass_fds) as process:
+    argv = command_line(qemu, kernel, initramfs, device, shell=True, **options)
+    with _terminal(), child(argv, pass_fds=pass_fds) as process:
         return process.wait()

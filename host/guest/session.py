@@ -54,7 +54,10 @@ def _run(options, console, report, card, stack):
     report.qemu, report.seed = qemu.version, options.seed
     run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringnic-")))
     initramfs = run_dir / "initramfs.gz"
-    initramfs.write_bytes(build_initramfs(kernel, tools))
+    try:
+        initramfs.write_bytes(build_initramfs(kernel, tools))
+    except ValueError as error:  # a kernel of another make
+        raise AssetError(str(error)) from None
     steps = Steps(console)
     network, addresses = _open_network(options, qemu, stack)
     if options.pcap is not None:
