@@ -33,10 +33,10 @@ def _percent(value):
 
 def _case_table(link, width, cases):
     table = Table(title=f"{link}, split ring, {width} bit at {CORE_MHZ:g} MHz; each way, no MAC",
-                  box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Way")
+                  box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("Way", no_wrap=True)
     for name in ("Frame", "Mpps", "Gbit/s", "Limit", "of it", "Cycles", "TLPs", "Reads", "Bytes", "Drops"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for case in cases:
         table.add_row(case.direction, str(case.frame_bytes), f"{case.mpps:.3f}", f"{case.gbit_s:.2f}",
                       f"{case.limit_mpps:.3f}", _percent(case.percent_of_limit), f"{case.cycles_per_packet:.1f}",
