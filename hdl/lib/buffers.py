@@ -8,7 +8,7 @@ from amaranth import unsigned
 from amaranth.lib import data, enum, stream
 from amaranth.lib.wiring import In, Out, Signature
 
-__all__ = ["TakeOp", "Take", "Segment", "Used", "QueueSetup", "BufferPort"]
+__all__ = ["TakeOp", "Take", "ChainId", "Segment", "Used", "QueueSetup", "BufferPort"]
 
 
 class TakeOp(enum.Enum, shape=2):
@@ -24,14 +24,24 @@ class Take(data.Struct):
     queue: unsigned(16)
 
 
+class ChainId(data.Struct):
+    """What names a chain to the engine; a device gives it back as it came. ``id`` is the driver's, untrusted.
+
+    ``count``: entries of the ring that the chain takes. ``writable``: it has a device-writable buffer.
+    """
+    id:       unsigned(16)
+    count:    unsigned(16)
+    writable: unsigned(1)
+
+
 class Segment(data.Struct):
-    """One descriptor's buffer. ``write``: device-writable. ``last`` ends the chain, exactly once.
+    """One descriptor's buffer. ``write``: device-writable. ``last`` ends the chain, exactly once; ``chain`` is valid with it.
 
     ``error`` is valid with ``last``: the chain is malformed or could not be read; the queue has stopped, the device
     drops what it has of the chain and does not give it back. ``len`` (bytes) is untrusted and may be 0.
     """
     queue: unsigned(16)
-    id:    unsigned(16)
+    chain: ChainId
     addr:  unsigned(64)
     len:   unsigned(32)
     write: unsigned(1)
@@ -40,20 +50,20 @@ class Segment(data.Struct):
 
 
 class Used(data.Struct):
-    """Give chain ``id`` back with ``len`` bytes written.
+    """Give a chain back with ``len`` bytes written.
 
     ``more``: further chains of the same packet follow and become visible together with this one (MRG_RXBUF).
     ``flush``: the device has nothing else in hand, publish without waiting for company.
     """
     queue: unsigned(16)
-    id:    unsigned(16)
+    chain: ChainId
     len:   unsigned(32)
     more:  unsigned(1)
     flush: unsigned(1)
 
 
 class QueueSetup(data.Struct):
-    """One queue as configured by the driver at the moment it wrote queue_enable = 1."""
+    """One queue as configured by the driver at the moment it wrote queue_enable = 1: ``size`` in entries, addresses in bytes."""
     queue:        unsigned(16)
     size:         unsigned(16)
     queue_desc:   unsigned(64)
@@ -64,13 +74,20 @@ class QueueSetup(data.Struct):
 def BufferPort(num_queues):
     """Buffers seam, seen from the device.
 
+    ``enabled``: bit per queue, high while it is set up and has not failed; who waits for chains of any other waits in vain.
     ``available``: bit per queue, high while a TAKE of that queue would be answered; a TAKE is offered only then.
     ``take``: acts in order. ``segment``: chains in the order of the TAKEs; the device accepts them without depending on
     anything but itself. ``used``: in any order.
+    ``pause``: a queue is being reset. The device takes nothing more, and gives back or rewinds what it has taken, of all
+    queues; ``holds`` is high as long as it has chains in hand, from the TAKE until the ``used`` (or REWIND, or COMMIT of
+    a chain that had an error) has been accepted. During a pause that ends by itself, whatever the world outside does.
     """
     return Signature({
+        "enabled":   In(num_queues),
         "available": In(num_queues),
         "take":      Out(stream.Signature(Take)),
         "segment":   In(stream.Signature(Segment)),
         "used":      Out(stream.Signature(Used)),
+        "pause":     In(1),
+        "holds":     Out(1),
     })

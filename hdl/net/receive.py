@@ -7,7 +7,7 @@ from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.buffers import BufferPort, TakeOp
+from ..lib.buffers import BufferPort, ChainId, TakeOp
 from ..lib.dma import WritePort
 from ..lib.frame import frame_beat
 from ..lib.pack import Cutter, Packer
@@ -78,7 +78,7 @@ class Receive(wiring.Component):
         m.d.comb += self.events.rx_dropped_full.eq(frames.lost)
 
         # Segments of the frame being provided for, and of the one being written.
-        segment_layout = data.StructLayout({"id": 16, "addr": 64, "len": 16, "last": 1})
+        segment_layout = data.StructLayout({"chain": ChainId, "addr": 64, "len": 16, "last": 1})
         m.submodules.segments = segments = memory.Memory(
             shape=segment_layout, depth=2 * self.max_segments, init=[])
         seg_w, seg_r = segments.write_port(), segments.read_port()
@@ -107,7 +107,7 @@ class Receive(wiring.Component):
             take.p.queue.eq(queue),
             length.eq(Mux(segment.p.write, segment.p.len, 0)),
             seg_w.addr.eq(tail),
-            seg_w.data.id.eq(segment.p.id),
+            seg_w.data.chain.eq(segment.p.chain),
             seg_w.data.addr.eq(segment.p.addr),
             seg_w.data.len.eq(Mux(length > 0xffff, 0xffff, length)),
             seg_w.data.last.eq(segment.p.last),
@@ -255,7 +255,7 @@ class Receive(wiring.Component):
             cutter.o.ready.eq(payload.ready),
             last_chain.eq(chains == 1),
             used.p.queue.eq(job.queue),
-            used.p.id.eq(segment.id),
+            used.p.chain.eq(segment.chain),
             used.p.len.eq(written),
             used.p.more.eq(~last_chain),
             used.p.flush.eq(last_chain & ~follows),

@@ -7,7 +7,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.buffers import BufferPort, TakeOp
+from ..lib.buffers import BufferPort, ChainId, TakeOp
 from ..lib.dma import ReadPort
 from ..lib.frame import frame_beat
 from ..lib.pack import Packer
@@ -102,7 +102,7 @@ class Transmit(wiring.Component):
 
         # Ask for what the segments hold. ``order`` has an entry for each read and for each end of a chain.
         order_layout = data.StructLayout({
-            "queue": 16, "id": 16, "has_read": 1, "beats": range(self.depth + 1), "last": 1, "drop": 1, "lost": 1})
+            "queue": 16, "chain": ChainId, "has_read": 1, "beats": range(self.depth + 1), "last": 1, "drop": 1, "lost": 1})
         m.submodules.order = order = Queue(order_layout, 64)
         m.submodules.frames = frames = PacketQueue(
             width=self.width, depth=self.depth, max_packets=2 * self.max_chains, drop_on_full=False)
@@ -121,7 +121,7 @@ class Transmit(wiring.Component):
             beats.eq((segment.p.len >> lane_bits) + 2),
             fits.eq(offered | (reserved + beats <= frames.free)),
             entry.queue.eq(segment.p.queue),
-            entry.id.eq(segment.p.id),
+            entry.chain.eq(segment.p.chain),
             entry.has_read.eq(reads),
             entry.beats.eq(beats),
             entry.last.eq(segment.p.last),
@@ -160,7 +160,7 @@ class Transmit(wiring.Component):
         cut = Signal(range(VIRTIO_NET_HDR_SIZE + 1))
         failed, ends, spoilt = Signal(), Signal(), Signal()
         # Room for every chain in hand: what has been read never waits for the used ring.
-        m.submodules.back = back = Queue(data.StructLayout({"queue": 16, "id": 16}), self.max_chains)
+        m.submodules.back = back = Queue(data.StructLayout({"queue": 16, "chain": ChainId}), self.max_chains)
         m.d.comb += [
             cut.eq(Mux(header < beat.p.count, header, beat.p.count)),
             spoilt.eq(now.drop | now.lost | failed | (now.has_read & beat.p.error)),
@@ -175,7 +175,7 @@ class Transmit(wiring.Component):
             order.o.ready.eq(ends | released),
             back.i.valid.eq(ends & ~now.lost),
             back.i.p.queue.eq(now.queue),
-            back.i.p.id.eq(now.id),
+            back.i.p.chain.eq(now.chain),
             self.events.tx_frames.eq(ends & ~spoilt),
             self.events.tx_dropped.eq(ends & spoilt),
         ]
@@ -190,7 +190,7 @@ class Transmit(wiring.Component):
         m.d.comb += [
             used.valid.eq(back.o.valid),
             used.p.queue.eq(back.o.p.queue),
-            used.p.id.eq(back.o.p.id),
+            used.p.chain.eq(back.o.p.chain),
             used.p.flush.eq(Mux(waits, flush, (in_hand == 1) & ~ready.any())),
             back.o.ready.eq(used.ready),
             self.busy.eq((in_hand != 0) | ready.any() | frames.o.valid | (frames.free != self.depth)),

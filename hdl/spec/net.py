@@ -18,6 +18,10 @@ VIRTIO_NET_F_SPEED_DUPLEX = 63
 
 VIRTIO_NET_S_LINK_UP = 1
 VIRTIO_NET_HDR_SIZE = 12     # bytes, with VERSION_1: num_buffers is always there
+VIRTIO_NET_OK, VIRTIO_NET_ERR = 0, 1                    # ack of a control command (5.1.9.5)
+VIRTIO_NET_CTRL_MQ = 4                                  # class
+VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0                     # command: le16, from MIN to MAX and to what the device has
+VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX = 1, 0x8000
 DUPLEX_FULL = 1              # the field description of 5.1.4, and what ethtool shows
 
 

@@ -1,7 +1,7 @@
 """Virtio facts shared by every device type.
 
-Ref: VIRTIO 1.4, 2.1 "Device Status Field", 2.7 "Split Virtqueues", 4.1.4 "Virtio Structure PCI Capabilities",
-6 "Reserved Feature Bits".
+Ref: VIRTIO 1.4, 2.1 "Device Status Field", 2.7 "Split Virtqueues", 2.8 "Packed Virtqueues", 4.1.4 "Virtio Structure PCI
+Capabilities", 6 "Reserved Feature Bits".
 """
 
 from amaranth import unsigned
@@ -10,6 +10,7 @@ from amaranth.lib import data, enum
 VIRTIO_PCI_VENDOR_ID = 0x1af4
 VIRTIO_PCI_DEVICE_ID_BASE = 0x1040
 VIRTIO_ID_NET = 1
+VIRTIO_ID_ENTROPY = 4
 VIRTIO_MSI_NO_VECTOR = 0xffff
 
 # Feature bits are bit numbers.
@@ -74,6 +75,8 @@ class VirtqDescF(enum.IntFlag, shape=16, boundary=enum.KEEP):
     NEXT     = 1  # VIRTQ_DESC_F_NEXT
     WRITE    = 2  # VIRTQ_DESC_F_WRITE
     INDIRECT = 4  # VIRTQ_DESC_F_INDIRECT
+    AVAIL    = 1 << 7   # VIRTQ_DESC_F_AVAIL, packed only
+    USED     = 1 << 15  # VIRTQ_DESC_F_USED, packed only
 
 
 VIRTQ_DESC_SIZE = 16       # bytes
@@ -92,3 +95,33 @@ class VirtqDesc(data.Struct):
 class VirtqUsedElem(data.Struct):
     id:  unsigned(32)
     len: unsigned(32)
+
+
+class VirtqPackedDesc(data.Struct):
+    """Entry of a packed ring (2.8.13), as available and as used descriptor."""
+    addr:  unsigned(64)
+    len:   unsigned(32)
+    id:    unsigned(16)
+    flags: VirtqDescF
+
+
+class RingEvent(enum.IntEnum, shape=2):
+    """RING_EVENT_FLAGS_*: when the writer of an event suppression structure wants to be notified (2.8.10)."""
+    ENABLE  = 0
+    DISABLE = 1
+    DESC    = 2  # at one descriptor, with EVENT_IDX
+
+
+class VirtqEventSuppress(data.Struct):
+    """Event suppression structure of a packed virtqueue (2.8.14), 4 bytes."""
+    desc_event_off:   unsigned(15)
+    desc_event_wrap:  unsigned(1)
+    desc_event_flags: unsigned(2)
+    reserved:         unsigned(14)
+
+
+class NotificationData(data.Struct):
+    """Available buffer notification with NOTIFICATION_DATA (2.9). ``next`` is, of a split virtqueue, the available index
+    (16 bits); of a packed one, the offset of the next descriptor to be made available (15 bits) and the wrap counter."""
+    vqn:  unsigned(16)
+    next: unsigned(16)

@@ -120,7 +120,7 @@ class UsedWriter(wiring.Component):
             rows.queue.eq(queue),
             rows.new.eq(row),
             stage_w.addr.eq(Cat(row.staged[:slot_bits], queue)),
-            stage_w.data.id.eq(used.id),
+            stage_w.data.id.eq(used.chain.id),
             stage_w.data.len.eq(used.len),
             waiting_entries.eq(row.staged - row.written),
             mask.eq(table.row.size - 1),

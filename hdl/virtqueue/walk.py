@@ -132,7 +132,7 @@ class Walk(wiring.Component):
             has_next.eq((desc.flags & VirtqDescF.NEXT) != 0),
             has_table.eq((desc.flags & VirtqDescF.INDIRECT) != 0),
             self.o.p.queue.eq(now.queue),
-            self.o.p.id.eq(now.head.id),
+            self.o.p.chain.id.eq(now.head.id),
             self.o.p.addr.eq(desc.addr),
             self.o.p.len.eq(desc.len),
             self.o.p.write.eq((desc.flags & VirtqDescF.WRITE) != 0),

@@ -33,7 +33,7 @@ class Bench:
         id, segments = len(self.chains) ^ 0x55, []
         for k, size in enumerate(sizes):
             last = k == len(sizes) - 1
-            segments.append({"queue": 0, "id": id, "addr": self.next_addr, "len": size, "write": k not in read,
+            segments.append({"queue": 0, "chain": {"id": id}, "addr": self.next_addr, "len": size, "write": k not in read,
                              "last": last, "error": error and last})
             self.next_addr += min(size, 70000) + self.rng.randrange(1, 64)
         self.chains.append(segments)
@@ -95,12 +95,12 @@ class Bench:
         while True:
             ctx.set(port.ready, not self.idle())
             _, _, valid, ready, p = await ctx.tick().sample(port.valid, port.ready, port.p)
-            now = (p.queue, p.id, p.len, p.more, p.flush)
+            now = (p.queue, p.chain.id, p.len, p.more, p.flush)
             assert held is None or (valid and held == now), "an offered entry was changed"
             held = now if valid and not ready else None
             if valid and ready:
                 assert not self.unfinished
-                self.used.append((p.id, p.len, p.more, p.flush))
+                self.used.append((p.chain.id, p.len, p.more, p.flush))
 
     async def give_frames(self, ctx):
         port, lanes = self.dut.i, self.width // 8
@@ -155,7 +155,7 @@ class Bench:
             while True:
                 id, length, more, _ = self.used[at]
                 chain = next(chains)
-                assert chain[0]["id"] == id
+                assert chain[0]["chain"]["id"] == id
                 spans = [(part["addr"], part["len"]) for part in chain if part["write"]]
                 places = (addr + k for addr, size in spans for k in range(size))
                 whole += bytes(self.memory.pop(place) for _, place in zip(range(length), places))

@@ -44,7 +44,7 @@ class Bench:
         for k, part in enumerate(parts):
             chunk, length = part if isinstance(part, tuple) else (part, len(part))
             last = k == len(parts) - 1
-            segments.append({"queue": queue, "id": id, "addr": self.place(chunk), "len": length, "write": k in write,
+            segments.append({"queue": queue, "chain": {"id": id}, "addr": self.place(chunk), "len": length, "write": k in write,
                              "last": last, "error": error and last})
         self.chains[queue].append(segments)
         return segments
@@ -119,12 +119,12 @@ class Bench:
         while True:
             ctx.set(port.ready, not self.idle())
             _, _, valid, ready, p = await ctx.tick().sample(port.valid, port.ready, port.p)
-            now = p.queue, p.id, p.len, p.more, p.flush
+            now = p.queue, p.chain.id, p.len, p.more, p.flush
             assert held is None or (valid and held == now), "an offered entry was changed"
             held = now if valid and not ready else None
             if valid and ready:
                 assert p.len == 0 and not p.more
-                self.used.append((p.queue, p.id))
+                self.used.append((p.queue, p.chain.id))
                 self.flushed.append(p.flush)
 
     async def take_frames(self, ctx):

@@ -193,7 +193,7 @@ class Bench:
         return segments
 
     async def give_back(self, ctx, queue, ident, length, more=0, flush=0):
-        ctx.set(self.dut.buffers[0].used.p, {"queue": queue, "id": ident, "len": length, "more": more, "flush": flush})
+        ctx.set(self.dut.buffers[0].used.p, {"queue": queue, "chain": {"id": ident}, "len": length, "more": more, "flush": flush})
         ctx.set(self.dut.buffers[0].used.valid, 1)
         await ctx.tick().until(self.dut.buffers[0].used.ready)
         ctx.set(self.dut.buffers[0].used.valid, 0)
@@ -240,7 +240,7 @@ def test_lone_chain(width, event_idx):
         await bench.available(ctx, 1)
         await bench.take(ctx, 1)
         [segment] = await bench.chain(ctx)
-        assert (segment.queue, segment.id, segment.addr, segment.len) == (1, 3, 0x1234_5678_9abc, 77)
+        assert (segment.queue, segment.chain.id, segment.addr, segment.len) == (1, 3, 0x1234_5678_9abc, 77)
         assert segment.write and not segment.error
         await bench.take(ctx, 1, TakeOp.COMMIT)
         await bench.give_back(ctx, 1, 3, 55, flush=1)
@@ -334,7 +334,7 @@ def test_random_traffic(width, seed):
             await bench.take(ctx, queue, TakeOp.COMMIT)
             ident, buffers = expected[queue][done[queue]]
             assert [(s.addr, s.len, WRITE * s.write) for s in segments] == buffers
-            assert all((s.id, s.queue, s.error) == (ident, queue, 0) for s in segments)
+            assert all((s.chain.id, s.queue, s.error) == (ident, queue, 0) for s in segments)
             done[queue] += 1
             await bench.give_back(ctx, queue, ident, done[queue], flush=rng.random() < 0.5)
         await bench.quiet(ctx)
@@ -479,7 +479,7 @@ def test_neighbours_share_a_read_either_way(order):
             await bench.available(ctx, 0)
             await bench.take(ctx, 0)
             [segment] = await bench.chain(ctx)
-            assert (segment.id, segment.addr) == (head, 0x1000 * head)
+            assert (segment.chain.id, segment.addr) == (head, 0x1000 * head)
             await bench.take(ctx, 0, TakeOp.COMMIT)
         reads = [length for addr, length in bench.host.reads if DESC <= addr < DRIVER]
         assert sum(reads) == 64 * 16 and len(reads) <= 9
@@ -508,7 +508,7 @@ def test_few_shared_reads_do_not_deadlock():
             segments = await bench.chain(ctx)
             assert [segment.addr for segment in segments] == [0x1000, 0x2000]
             await bench.take(ctx, queue, TakeOp.COMMIT)
-            await bench.give_back(ctx, queue, segments[0].id, 0, flush=1)
+            await bench.give_back(ctx, queue, segments[0].chain.id, 0, flush=1)
             given[queue] += 1
         await bench.quiet(ctx)
         assert not bench.errors

@@ -40,7 +40,7 @@ def make(stage):
                 await bench.setup(ctx, queue, size=size, queue_device=DEVICE * (queue + 1))
 
         async def give(ctx, queue, ident, length=0, more=0, flush=0, port=0):
-            await bench.send(ctx, dut.i[port], {"queue": queue, "id": ident, "len": length,
+            await bench.send(ctx, dut.i[port], {"queue": queue, "chain": {"id": ident}, "len": length,
                                                 "more": more, "flush": flush})
 
         async def settle(ctx):

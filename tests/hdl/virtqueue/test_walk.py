@@ -71,7 +71,7 @@ def make(stage):
                 assert not item.error or item.last
                 segments.append(FAILED if item.error else (item.addr, item.len, bool(item.write)))
                 if item.last:
-                    out.append((item.queue, item.id, segments))
+                    out.append((item.queue, item.chain.id, segments))
                     segments = []
             return out
         bench.start, bench.chains = start, chains
