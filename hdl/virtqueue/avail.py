@@ -1,12 +1,14 @@
 """Split virtqueue: follow the available ring.
 
-Ref: VIRTIO 1.4, 2.7.6 "The Virtqueue Available Ring", 2.7.10 "Available Buffer Notification Suppression".
+Ref: VIRTIO 1.4, 2.7.6 "The Virtqueue Available Ring", 2.7.10 "Available Buffer Notification Suppression", 2.9 "Driver
+Notifications".
 """
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup
 from ..lib.dma import ReadPort, WritePort
 from ..lib.queue import Queue
@@ -45,10 +47,10 @@ class AvailFetch(wiring.Component):
     Members
     -------
     setup_valid, setup : see :class:`QueueTable`
-    kick_valid : In(1), kick_queue : In(16)
-        Strobe: the driver sent an available buffer notification.
-    event_idx : In(1)
-        EVENT_IDX was negotiated.
+    kick_valid : In(1), kick_queue : In(16), kick_next : In(16)
+        Strobe: available buffer notification, and with NOTIFICATION_DATA the idx that it names.
+    event_idx, notification_data : In(1)
+        Negotiated features.
     stopped : In(num_queues)
         Bit per queue: leave it alone.
     index, ring : Out(ReadPort), event : Out(WritePort)
@@ -70,7 +72,9 @@ class AvailFetch(wiring.Component):
             "setup":       In(QueueSetup),
             "kick_valid":  In(1),
             "kick_queue":  In(16),
+            "kick_next":   In(16),
             "event_idx":   In(1),
+            "notification_data": In(1),
             "stopped":     In(num_queues),
             "index":       Out(ReadPort(width)),
             "ring":        Out(ReadPort(width)),
@@ -96,6 +100,9 @@ class AvailFetch(wiring.Component):
         row_layout = data.StructLayout({"seen": 16, "next": 16})
         m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
 
+        m.submodules.told = told = memory.Memory(shape=16, depth=queues, init=[])  # idx, by notification data
+        told_w, told_r = told.write_port(), told.read_port()
+
         m.submodules.polled = polled = Queue(queue_shape, 8)
         m.submodules.armed_q = armed_q = Queue(queue_shape, 8)
         # What has been asked for has its place: no answer ever waits for this machine, which may itself wait for a read.
@@ -107,6 +114,7 @@ class AvailFetch(wiring.Component):
         # Requests for attention, a bit per queue.
         to_poll  = Signal(self.num_queues)
         to_fetch = Signal(self.num_queues)
+        has_told = Signal(self.num_queues)
         armed    = Signal(self.num_queues)  # avail_event says what we last saw
         polling  = Signal(self.num_queues)  # a read of idx is under way
 
@@ -121,12 +129,7 @@ class AvailFetch(wiring.Component):
         choice, choice_fetch = Signal(queue_shape), Signal()
         wanting = Signal(self.num_queues)
         m.d.comb += wanting.eq(fetchable | pollable)
-        for k in reversed(range(self.num_queues)):
-            with m.If(wanting[k]):
-                m.d.comb += choice.eq(k)
-        for k in reversed(range(self.num_queues)):
-            with m.If(wanting[k] & (k > turn)):
-                m.d.comb += choice.eq(k)
+        round_robin(m, wanting, turn, choice)
         m.d.comb += choice_fetch.eq(fetchable.bit_select(choice, 1))
 
         size, row = table.row.size, rows.row
@@ -138,6 +141,10 @@ class AvailFetch(wiring.Component):
             rows.queue.eq(queue),
             rows.new.eq(row),
             mask.eq(size - 1),
+            told_w.addr.eq(self.kick_queue),
+            told_w.data.eq(self.kick_next),
+            told_w.en.eq(self.kick_valid),
+            told_r.addr.eq(queue),
             self.fail_queue.eq(queue),
         ]
 
@@ -174,7 +181,9 @@ class AvailFetch(wiring.Component):
             with m.State("INDEX"):
                 m.d.sync += polling.bit_select(queue, 1).eq(0)
                 m.next = "IDLE"
-                with m.If(idx_error | ((idx - row.next)[:16] > size)):
+                with m.If(self.notification_data & ~idx_error & (idx != row.seen) & ((row.seen - idx)[:16] <= size)):
+                    pass  # a notification has overtaken this look
+                with m.Elif(idx_error | ((idx - row.next)[:16] > size)):
                     m.d.comb += self.fail_valid.eq(1)
                 with m.Elif(idx != row.next):
                     m.d.comb += [rows.write.eq(1), rows.new.seen.eq(idx)]
@@ -224,7 +233,16 @@ class AvailFetch(wiring.Component):
                     m.d.sync += want.eq(to_end)
                 with m.Else():
                     m.d.sync += want.eq(self.max_batch)
-                with m.If(new == 0):
+                with m.If(has_told.bit_select(queue, 1)):
+                    # As good as a read of idx. One that is late, or lies, is as good as a notification without data.
+                    m.d.sync += has_told.bit_select(queue, 1).eq(0)
+                    m.next = "LOOK-UP RING"
+                    with m.If(((told_r.data - row.next)[:16] <= size) & ((told_r.data - row.next)[:16] > new)):
+                        m.d.comb += [rows.write.eq(1), rows.new.seen.eq(told_r.data)]
+                        m.d.sync += armed.bit_select(queue, 1).eq(0)
+                    with m.Else():
+                        m.d.sync += to_poll.bit_select(queue, 1).eq(1)
+                with m.Elif(new == 0):
                     m.d.sync += to_fetch.bit_select(queue, 1).eq(0)
                     m.next = "IDLE"
                 with m.Else():
@@ -282,10 +300,20 @@ class AvailFetch(wiring.Component):
         with m.If(self.event.done):
             m.d.sync += to_poll.bit_select(armed_q.o.p, 1).eq(1)
         with m.If(self.kick_valid):
-            m.d.sync += to_poll.bit_select(self.kick_queue[:len(queue)], 1).eq(1)
+            with m.If(self.notification_data):
+                m.d.sync += [
+                    has_told.bit_select(self.kick_queue[:len(queue)], 1).eq(1),
+                    to_fetch.bit_select(self.kick_queue[:len(queue)], 1).eq(1),
+                ]
+            with m.Else():
+                m.d.sync += to_poll.bit_select(self.kick_queue[:len(queue)], 1).eq(1)
         with m.If(self.setup_valid):
             # A driver may have added buffers, and notified, before it was ready.
-            m.d.sync += to_poll.bit_select(self.setup.queue[:len(queue)], 1).eq(1)
+            m.d.sync += [
+                to_poll.bit_select(self.setup.queue[:len(queue)], 1).eq(1),
+                armed.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
+                has_told.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
+            ]
         with m.If(self.freed_valid):
             m.d.sync += to_fetch.bit_select(self.freed_queue[:len(queue)], 1).eq(1)
 

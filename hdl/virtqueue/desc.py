@@ -165,6 +165,7 @@ class DescFetch(wiring.Component):
             self.o.p.head.len.eq(bank_r.data.len),
             self.o.p.head.flags.eq(bank_r.data.flags),
             self.o.p.head.next.eq(bank_r.data.next),
+            self.o.p.head.count.eq(1),
         ]
         m.d.sync += ready.eq(whole.o.valid & ~(self.o.valid & self.o.ready))
         with m.If(self.o.valid & self.o.ready):

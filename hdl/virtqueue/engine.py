@@ -1,9 +1,10 @@
 """The ring engine: virtqueues in host memory on one side, chains of buffers on the other.
 
 It knows nothing of networks. Everything is a stream between small stages; each stage keeps what it has to know of a
-queue in a memory indexed by queue:
+queue in a memory indexed by queue. Split and packed queues differ in how available buffers are found:
 
-    kick -> AvailFetch -> DescFetch -> HeadStore -> Walk -> segments -> device
+    kick -> AvailFetch -> DescFetch -+
+    kick -> PackedFetch -------------+-> HeadStore -> Walk -> segments -> device
     device -> used -> UsedWriter -> Suppress -> notify
 """
 
@@ -15,6 +16,7 @@ from ..lib.buffers import BufferPort, QueueSetup
 from ..lib.dma import ReadPort, WritePort
 from .avail import AvailFetch
 from .desc import DescFetch
+from .packed import PackedFetch
 from .store import HeadStore
 from .suppress import Suppress
 from .used import UsedWriter
@@ -22,13 +24,16 @@ from .walk import Walk
 
 __all__ = ["Engine"]
 
+QUIET_CYCLES = 4  # what leaves one stage is in the next by then
+
 
 class Engine(wiring.Component):
-    """Serve ``num_queues`` split virtqueues for a device that takes chains on ``ports`` buffer ports.
+    """Serve ``num_queues`` virtqueues for a device that takes chains on ``ports`` buffer ports.
 
-    Latency of a lone chain is four dependent host reads (idx, ring, descriptor, and what the device reads); of a
-    busy queue none, descriptors are there before they are wanted. A failed or malformed queue stops until reset and
-    leaves the others alone.
+    Latency of a lone chain, in dependent host reads: split three (ring, descriptor, and what the device reads), packed two
+    (descriptor, and what the device reads); split one more (idx) without NOTIFICATION_DATA. A busy queue has none,
+    descriptors are there before they are wanted. A failed or malformed queue stops until it, or the device, is reset
+    and leaves the others alone.
 
     Parameters
     ----------
@@ -38,7 +43,9 @@ class Engine(wiring.Component):
     prefetch : int
         Chain heads kept ready a queue, a power of two.
     batch : int
-        Largest number of ring entries, descriptors or used entries in one DMA.
+        Largest number of ring entries or descriptors in one read, a power of two.
+    used_batch : int
+        Largest number of chains given back at once, and of the chains of one packet, a power of two.
 
     Members
     -------
@@ -46,9 +53,15 @@ class Engine(wiring.Component):
         Strobe: the driver enabled a queue. Alignment that the driver owes is enforced by clearing low address bits.
     enable : In(1)
         DRIVER_OK: until then nothing is read.
-    event_idx, indirect : In(1)
+    event_idx, indirect, packed, in_order, notification_data : In(1)
         Negotiated features.
-    kick_valid : In(1), kick_queue : In(16)
+    kick_valid : In(1), kick_queue : In(16), kick_next : In(16)
+        Available buffer notification; ``kick_next`` is the upper half of notification data.
+    reset_valid : In(1), reset_queue : In(16), reset_done : Out(1)
+        Strobe: reset a queue. For a moment all queues pause; with the strobe ``reset_done`` nothing of this one is under
+        way, and nothing will be before it is set up again. No other reset is asked for meanwhile.
+    pausing : Out(1)
+        High from ``reset_valid`` to ``reset_done``.
     notify : Out(stream(16))
         Used buffer notification for a queue.
     error : Out(1)
@@ -60,20 +73,29 @@ class Engine(wiring.Component):
     events : Out
         Strobes for the counters.
     """
-    def __init__(self, *, width, num_queues, ports, prefetch=64, batch=32):
+    def __init__(self, *, width, num_queues, ports, prefetch=64, batch=32, used_batch=64):
         self.width = width
         self.num_queues = num_queues
         self.ports = ports
         self.prefetch = prefetch
         self.batch = batch
+        self.used_batch = used_batch
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
             "enable":      In(1),
             "event_idx":   In(1),
             "indirect":    In(1),
+            "packed":      In(1),
+            "in_order":    In(1),
+            "notification_data": In(1),
             "kick_valid":  In(1),
             "kick_queue":  In(16),
+            "kick_next":   In(16),
+            "reset_valid": In(1),
+            "reset_queue": In(16),
+            "reset_done":  Out(1),
+            "pausing":     Out(1),
             "notify":      Out(stream.Signature(16)),
             "error":       Out(1),
             "reads":       Out(ReadPort(width)).array(4 + 2 * ports),
@@ -88,9 +110,10 @@ class Engine(wiring.Component):
         sizes = dict(width=self.width, num_queues=self.num_queues)
         m.submodules.avail    = avail    = AvailFetch(**sizes, max_batch=self.batch)
         m.submodules.desc     = desc     = DescFetch(**sizes, max_run=self.batch)
+        m.submodules.packed   = packed   = PackedFetch(**sizes, max_batch=self.batch)
         m.submodules.store    = store    = HeadStore(num_queues=self.num_queues, ports=self.ports,
                                                      depth=self.prefetch, batch=self.batch)
-        m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.batch)
+        m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.used_batch)
         m.submodules.suppress = suppress = Suppress(**sizes)
         walks = [Walk(**sizes) for _ in range(self.ports)]
         for k, walk in enumerate(walks):
@@ -101,47 +124,82 @@ class Engine(wiring.Component):
         m.d.sync += [
             setup_valid.eq(self.setup_valid),
             setup.eq(self.setup),
-            # 2.7 "Split Virtqueues": alignment 16, 2 and 4.
+            # 2.7 "Split Virtqueues": alignment 16, 2 and 4. 2.8 "Packed Virtqueues": 16, 4 and 4.
             setup.queue_desc[:4].eq(0),
-            setup.queue_driver[:1].eq(0),
+            setup.queue_driver[0].eq(0),
             setup.queue_device[:2].eq(0),
         ]
-        for stage in (avail, desc, store, used, suppress, *walks):
+        with m.If(self.packed):
+            m.d.sync += setup.queue_driver[1].eq(0)
+        for stage in (avail, desc, packed, store, used, suppress, *walks):
             m.d.comb += [stage.setup_valid.eq(setup_valid), stage.setup.eq(setup)]
-        for stage in (avail, suppress):
-            m.d.comb += stage.event_idx.eq(self.event_idx)
-
-        stopped = Signal(self.num_queues)
-        failing = (avail, desc, suppress, *walks)
-        fails = Signal(self.num_queues)
-        for stage in failing:
-            with m.If(stage.fail_valid):
-                m.d.comb += fails.bit_select(stage.fail_queue, 1).eq(1)
-        m.d.sync += stopped.eq(stopped | fails)
+        for fetch in (avail, packed):
+            m.d.comb += [
+                fetch.event_idx.eq(self.event_idx),
+                fetch.notification_data.eq(self.notification_data),
+                fetch.kick_valid.eq(self.kick_valid),
+                fetch.kick_queue.eq(self.kick_queue),
+                fetch.kick_next.eq(self.kick_next),
+                fetch.grant.eq(store.grant),
+                fetch.freed_valid.eq(store.freed_valid),
+                fetch.freed_queue.eq(store.freed_queue),
+            ]
         m.d.comb += [
-            self.error.eq((fails & ~stopped).any()),
-            self.events.queue_errors.eq(self.error),
-            avail.stopped.eq(stopped | ~self.enable.replicate(self.num_queues)),
-            avail.kick_valid.eq(self.kick_valid),
-            avail.kick_queue.eq(self.kick_queue),
-            avail.grant.eq(store.grant),
-            avail.freed_valid.eq(store.freed_valid),
-            avail.freed_queue.eq(store.freed_queue),
+            packed.in_order.eq(self.in_order),
+            used.in_order.eq(self.in_order),
+            used.packed.eq(self.packed),
+            suppress.packed.eq(self.packed),
+            suppress.event_idx.eq(self.event_idx),
         ]
 
-        connect(m, avail.o_room, store.i_room)
+        # A queue works from its set-up until it fails or is reset.
+        working, fails = Signal(self.num_queues), Signal(self.num_queues)
+        for stage in (avail, desc, packed, suppress, *walks):
+            with m.If(stage.fail_valid):
+                m.d.comb += fails.bit_select(stage.fail_queue, 1).eq(1)
+        m.d.sync += working.eq(working & ~fails)
+        with m.If(setup_valid):
+            m.d.sync += working.bit_select(setup.queue, 1).eq(1)
+        with m.If(self.reset_valid):
+            m.d.sync += working.bit_select(self.reset_queue, 1).eq(0)
+        everything = self.num_queues
+        m.d.comb += [
+            self.error.eq((fails & working).any()),
+            self.events.queue_errors.eq(self.error),
+            avail.stopped.eq(~working | (~self.enable | self.pausing | self.packed).replicate(everything)),
+            packed.stopped.eq(~working | (~self.enable | self.pausing | ~self.packed).replicate(everything)),
+        ]
+
+        # One of the two ways is in use.
+        self._either(m, self.packed, packed.o_room, avail.o_room, store.i_room)
+        self._either(m, self.packed, packed.o, desc.o, store.i_push)
+        self._either(m, self.packed, packed.ring.req, desc.desc.req, self.reads[2].req)
+        self._either(m, self.packed, packed.event.req, avail.event.req, self.writes[0].req)
+        self._either(m, self.packed, packed.event.data, avail.event.data, self.writes[0].data)
+        for fetch, beat, chosen in ((packed, packed.ring.beat, self.packed), (desc, desc.desc.beat, ~self.packed)):
+            m.d.comb += [
+                beat.payload.eq(self.reads[2].beat.payload),
+                beat.valid.eq(self.reads[2].beat.valid & chosen),
+            ]
+        m.d.comb += [
+            self.reads[2].beat.ready.eq(Mux(self.packed, packed.ring.beat.ready, desc.desc.beat.ready)),
+            packed.event.done.eq(self.writes[0].done),
+            avail.event.done.eq(self.writes[0].done),
+        ]
+
         connect(m, avail.o, desc.i)
-        connect(m, desc.o, store.i_push)
         connect(m, used.o, suppress.i)
         connect(m, suppress.notify, flipped(self.notify))
-        connect(m, avail.event, flipped(self.writes[0]))
         connect(m, used.write, flipped(self.writes[1]))
-        for k, port in enumerate((avail.index, avail.ring, desc.desc, suppress.read)):
+        for k, port in ((0, avail.index), (1, avail.ring), (3, suppress.read)):
             connect(m, port, flipped(self.reads[k]))
         for k, (walk, buffers) in enumerate(zip(walks, self.buffers)):
             m.d.comb += [
                 walk.indirect.eq(self.indirect),
-                buffers.available.eq(store.available),
+                walk.packed.eq(self.packed),
+                buffers.enabled.eq(working),
+                buffers.available.eq(Mux(self.pausing, 0, store.available & working)),
+                buffers.pause.eq(self.pausing),
             ]
             connect(m, flipped(buffers.take), store.i_take[k])
             connect(m, store.o_head[k], walk.i)
@@ -150,5 +208,29 @@ class Engine(wiring.Component):
             connect(m, walk.table, flipped(self.reads[4 + 2 * k]))
             connect(m, walk.single, flipped(self.reads[5 + 2 * k]))
 
-        m.d.comb += self.busy.eq(Cat(stage.busy for stage in (avail, desc, used, suppress, *walks)).any())
+        # Queue reset: what is under way, of any queue, comes to its end; there is no other way to know whose it is.
+        moving = Cat(stage.busy for stage in (avail, desc, packed, store, used, suppress, *walks))
+        held = Cat(buffers.holds for buffers in self.buffers)
+        quiet = Signal(range(QUIET_CYCLES + 1))
+        m.d.comb += self.reset_done.eq(self.pausing & (quiet == QUIET_CYCLES))
+        with m.If(self.reset_valid):
+            m.d.sync += [self.pausing.eq(1), quiet.eq(0)]
+        with m.Elif(self.reset_done):
+            m.d.sync += self.pausing.eq(0)
+        with m.Elif(moving.any() | held.any()):
+            m.d.sync += quiet.eq(0)
+        with m.Else():
+            m.d.sync += quiet.eq(quiet + 1)
+
+        m.d.comb += self.busy.eq(moving.any() | self.pausing)
         return m
+
+    @staticmethod
+    def _either(m, choice, one, other, o):
+        """Connect stream ``one`` to ``o`` while ``choice`` is high, else ``other``."""
+        m.d.comb += [
+            o.payload.eq(Mux(choice, Value.cast(one.payload), Value.cast(other.payload))),
+            o.valid.eq(Mux(choice, one.valid, other.valid)),
+            one.ready.eq(choice & o.ready),
+            other.ready.eq(~choice & o.ready),
+        ]

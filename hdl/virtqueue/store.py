@@ -8,6 +8,7 @@ from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup, Take, TakeOp
 from .rows import QueueRows
 
@@ -15,12 +16,16 @@ __all__ = ["Head", "Room", "Push", "HeadStore"]
 
 
 class Head(data.Struct):
-    """First descriptor of a chain, as read from the descriptor table; everything but ``id`` is untrusted."""
+    """First descriptor of a chain, as read from the descriptor table; all of it is untrusted, but ``id`` of a split queue.
+
+    Of a packed queue a chain of several descriptors is NEXT, with ``next`` the slot of the first and ``count`` their number.
+    """
     id:    unsigned(16)
     addr:  unsigned(64)
     len:   unsigned(32)
     flags: unsigned(3)
     next:  unsigned(16)
+    count: unsigned(16)  # entries of the ring that the chain takes
 
 
 class Room(data.Struct):
@@ -64,6 +69,8 @@ class HeadStore(wiring.Component):
         Bit per queue: a TAKE has something to take.
     freed_valid : Out(1), freed_queue : Out(16)
         Strobe: places of that queue became free, or its last head was taken: room is worth asking for again.
+    busy : Out(1)
+        A head is on its way out.
     """
     def __init__(self, *, num_queues, ports, depth, batch):
         if depth < 2 or depth & (depth - 1):
@@ -83,6 +90,7 @@ class HeadStore(wiring.Component):
             "available":   Out(num_queues),
             "freed_valid": Out(1),
             "freed_queue": Out(16),
+            "busy":        Out(1),
         })
 
     def elaborate(self, platform):
@@ -98,7 +106,7 @@ class HeadStore(wiring.Component):
 
         # One requester is chosen, its queue's row is read, and in the next cycle the row is written back.
         n = 2 + self.ports
-        requests, taking = Signal(n), Signal(n)
+        requests = Signal(n)
         queue = Signal(range(queues))
         chosen = Signal(range(n))
         at_row = Signal()
@@ -108,12 +116,7 @@ class HeadStore(wiring.Component):
             *[take.valid & (head.ready | ~head.valid) for take, head in zip(self.i_take, self.o_head)]))
         turn = Signal(range(n))
         pick = Signal(range(n))
-        for k in reversed(range(n)):
-            with m.If(requests[k]):
-                m.d.comb += pick.eq(k)
-        for k in reversed(range(n)):
-            with m.If(requests[k] & (k > turn)):
-                m.d.comb += pick.eq(k)
+        round_robin(m, requests, turn, pick)
         all_queues = Array([self.i_room.p.queue, self.i_push.p.queue, *[take.p.queue for take in self.i_take]])
         m.d.comb += [
             queue.eq(Mux(at_row, all_queues[chosen], all_queues[pick])),
@@ -185,6 +188,10 @@ class HeadStore(wiring.Component):
                             with m.Case(TakeOp.REWIND):
                                 m.d.comb += rows.new.taken.eq(row.committed)
                                 m.d.sync += self.available.bit_select(queue, 1).eq(row.committed != row.pushed)
+
+        with m.If(self.setup_valid):
+            m.d.sync += self.available.bit_select(self.setup.queue[:len(queue)], 1).eq(0)
+        m.d.comb += self.busy.eq(at_row | Cat(head.valid for head in self.o_head).any())
 
         # The head memory answers in the cycle in which o_head becomes valid; hold it if the walker waits.
         fresh = Signal(self.ports)

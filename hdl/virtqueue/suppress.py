@@ -1,6 +1,6 @@
-"""Split virtqueue: decide whether the driver wants to be told about used buffers.
+"""Decide whether the driver wants to be told about used buffers, split and packed.
 
-Ref: VIRTIO 1.4, 2.7.7 "Used Buffer Notification Suppression".
+Ref: VIRTIO 1.4, 2.7.7 "Used Buffer Notification Suppression", 2.8.10 "Event Suppression Structure Format".
 """
 
 from amaranth import *
@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.buffers import QueueSetup
 from ..lib.dma import ReadPort
 from ..lib.queue import Queue
-from ..spec.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT
+from ..spec.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, RingEvent, VirtqEventSuppress
 from .elements import Elements, element
 from .table import QueueTable
 
@@ -18,10 +18,12 @@ __all__ = ["Published", "Suppress"]
 
 
 class Published(data.Struct):
-    """used.idx of ``queue`` went from ``old`` to ``new``."""
+    """used.idx of ``queue`` went from ``old`` to ``new``; or the slot of the next used descriptor of a packed ring, ``old``
+    negative modulo 2**16 if that is before the ring's beginning, and ``wrap`` the wrap counter now."""
     queue: unsigned(16)
     old:   unsigned(16)
     new:   unsigned(16)
+    wrap:  unsigned(1)
 
 
 class Suppress(wiring.Component):
@@ -33,7 +35,7 @@ class Suppress(wiring.Component):
     -------
     i : In(stream(Published))
         The caller offers it only after the write of the index has left.
-    event_idx : In(1)
+    event_idx, packed : In(1)
     read : Out(ReadPort), notify : Out(stream(16))
     setup_valid, setup : see :class:`QueueTable`
     fail_valid : Out(1), fail_queue : Out(16)
@@ -47,6 +49,7 @@ class Suppress(wiring.Component):
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
             "event_idx":   In(1),
+            "packed":      In(1),
             "i":           In(stream.Signature(Published)),
             "read":        Out(ReadPort(width)),
             "notify":      Out(stream.Signature(16)),
@@ -58,10 +61,10 @@ class Suppress(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size", "queue_driver"))
-        m.submodules.order = order = Queue(Published, 8)
+        m.submodules.order = order = Queue(data.StructLayout({"published": Published, "size": 16}), 8)
         # An answer never waits for the notification before it.
-        m.submodules.cut = cut = Elements(width=self.width, shape=16)
-        m.submodules.words = words = Queue(element(16), 8)
+        m.submodules.cut = cut = Elements(width=self.width, shape=32)
+        m.submodules.words = words = Queue(element(32), 8)
         connect(m, flipped(self.read.beat), cut.i)
         connect(m, cut.o, words.i)
         m.d.comb += [
@@ -74,28 +77,42 @@ class Suppress(wiring.Component):
         m.d.sync += looked_up.eq(self.i.valid & ~self.i.ready)
         m.d.comb += [
             self.read.req.valid.eq(looked_up & self.i.valid & order.i.ready),
-            # used_event follows the available ring's entries (2.7.6); without EVENT_IDX avail.flags is what counts.
-            self.read.req.p.addr.eq(table.row.queue_driver + Mux(self.event_idx, 4 + (table.row.size << 1), 0)),
-            self.read.req.p.len.eq(2),
+            # used_event follows the available ring's entries (2.7.6); without EVENT_IDX avail.flags is what counts. A packed
+            # queue has a structure of its own there.
+            self.read.req.p.addr.eq(table.row.queue_driver
+                                    + Mux(self.event_idx & ~self.packed, 4 + (table.row.size << 1), 0)),
+            self.read.req.p.len.eq(Mux(self.packed, 4, 2)),
             self.i.ready.eq(self.read.req.valid & self.read.req.ready),
             order.i.valid.eq(self.i.ready),
-            order.i.p.eq(self.i.p),
+            order.i.p.published.eq(self.i.p),
+            order.i.p.size.eq(table.row.size),
         ]
 
-        wanted = Signal()
-        said = words.o.p.data
-        with m.If(self.event_idx):
-            # 2.7.7.2, for a batch: did the index pass used_event?
-            m.d.comb += wanted.eq((order.o.p.new - said - 1)[:16] < (order.o.p.new - order.o.p.old)[:16])
+        now = order.o.p.published
+        wanted, passed = Signal(), Signal()
+        said, event = words.o.p.data, Signal(16)
+        structure = data.View(VirtqEventSuppress, said)
+        m.d.comb += event.eq(said[:16])
+        with m.If(self.packed):
+            m.d.comb += event.eq(structure.desc_event_off
+                                 - Mux(structure.desc_event_wrap == now.wrap, 0, order.o.p.size))
+        # 2.7.7.2, for a batch: did the index pass the event?
+        m.d.comb += passed.eq((now.new - event - 1)[:16] < (now.new - now.old)[:16])
+        with m.If(self.packed & (structure.desc_event_flags == RingEvent.DISABLE)):
+            m.d.comb += wanted.eq(0)
+        with m.Elif(self.packed):
+            m.d.comb += wanted.eq(passed | ~self.event_idx | (structure.desc_event_flags != RingEvent.DESC))
+        with m.Elif(self.event_idx):
+            m.d.comb += wanted.eq(passed)
         with m.Else():
             m.d.comb += wanted.eq((said & VIRTQ_AVAIL_F_NO_INTERRUPT) == 0)
         m.d.comb += [
             self.notify.valid.eq(words.o.valid & order.o.valid & wanted & ~words.o.p.error),
-            self.notify.p.eq(order.o.p.queue),
+            self.notify.p.eq(now.queue),
             words.o.ready.eq(order.o.valid & (self.notify.ready | ~self.notify.valid)),
             order.o.ready.eq(words.o.valid & words.o.ready),
             self.fail_valid.eq(order.o.ready & order.o.valid & words.o.p.error),
-            self.fail_queue.eq(order.o.p.queue),
+            self.fail_queue.eq(now.queue),
             self.busy.eq(self.i.valid | (order.level != 0)),
         ]
         return m

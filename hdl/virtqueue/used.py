@@ -1,28 +1,35 @@
-"""Split virtqueue: give buffers back through the used ring.
+"""Give buffers back to the driver: collect them, and write them many at a time.
 
-Ref: VIRTIO 1.4, 2.7.8 "The Virtqueue Used Ring".
+Ref: VIRTIO 1.4, 2.7.8 "The Virtqueue Used Ring", 2.7.9 and 2.8.8 "In-order use of descriptors", 2.8.9 "Multi-buffer
+requests".
 """
 
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.buffers import QueueSetup, Used
+from ..lib.arbiter import round_robin
+from ..lib.buffers import ChainId, QueueSetup, Used
 from ..lib.dma import WritePort
 from ..lib.queue import Queue
-from ..spec.virtio import VIRTQ_USED_ELEM_SIZE, VirtqUsedElem
+from ..spec.virtio import VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE
 from .rows import QueueRows
 from .suppress import Published
 from .table import QueueTable
+from .used_elements import UsedElements
 
 __all__ = ["UsedWriter"]
 
+Entry = data.StructLayout({"chain": ChainId, "len": 32})
+
 
 class UsedWriter(wiring.Component):
-    """Collect used entries a queue and write them many to a TLP, then the index once.
+    """Collect used chains a queue, write them many to a TLP, and tell :class:`Suppress`.
 
-    A batch leaves when the device has nothing else in hand (``flush``), when ``batch`` entries wait, or at the latest
-    two ticks of ``hold_cycles`` after its first entry. The index never moves in the middle of a packet (``more``).
+    A batch leaves when the device has nothing else in hand (``flush``), when ``batch`` chains wait, or at the latest
+    two ticks of ``hold_cycles`` after its first. The driver sees a packet (``more``) whole or not at all: split, its last
+    write is the index; packed, it is the first descriptor, which hides the ones behind it. With IN_ORDER a batch of chains
+    with nothing to report is one entry.
 
     Parameters
     ----------
@@ -30,20 +37,22 @@ class UsedWriter(wiring.Component):
         Bits per beat, 32 or a power of two above.
     num_queues, ports : int
     batch : int
-        Entries a batch, at most: a power of two.
+        Chains a batch, and a packet, at most: a power of two.
     hold_cycles : int
         Cycles of one tick.
 
     Members
     -------
     i : array of In(stream(Used))
+    packed, in_order : In(1)
+        Negotiated features.
     write : Out(WritePort)
     o : Out(stream(Published))
-        Offered after the write of the index has left.
+        Offered after the last write of a batch has left.
     setup_valid, setup : see :class:`QueueTable`
     busy : Out(1)
     """
-    def __init__(self, *, width, num_queues, ports, batch=32, hold_cycles=256):
+    def __init__(self, *, width, num_queues, ports, batch=64, hold_cycles=256):
         self.width = width
         self.num_queues = num_queues
         self.ports = ports
@@ -52,6 +61,8 @@ class UsedWriter(wiring.Component):
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
+            "packed":      In(1),
+            "in_order":    In(1),
             "i":           In(stream.Signature(Used)).array(ports),
             "write":       Out(WritePort(width)),
             "o":           Out(stream.Signature(Published)),
@@ -63,54 +74,48 @@ class UsedWriter(wiring.Component):
         queues = max(2, self.num_queues)
         queue_shape = range(queues)
         slot_bits = (self.batch - 1).bit_length()
-        lanes = self.width // 32            # 32-bit halves of elements a beat
-        m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size", "queue_device"))
+        counts = range(self.batch + 1)
+        m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size", "queue_desc", "queue_device"))
 
-        # All are ring indices, modulo 2**16. staged: next entry to collect. complete: end of the last whole packet.
-        # written: entries up to here are in the ring. published: used.idx as the host has it.
-        row_layout = data.StructLayout({"staged": 16, "complete": 16, "written": 16, "published": 16})
+        # Counts modulo 2**16. staged: chains collected. complete: end of the last whole packet. written: chains that the
+        # driver has (split: used.idx). slot, flip: entry of a packed ring for the next used descriptor, and the complement of
+        # its wrap counter. slots: entries of the ring that the collected chains take. Of those, ``apart``: some take more than
+        # one; ``parts``: some packet has several chains; ``reports``: some have a length, or a device-writable buffer.
+        row_layout = data.StructLayout({
+            "staged": 16, "complete": 16, "written": 16, "slot": 16, "flip": 1, "slots": 16, "apart": 1, "parts": 1,
+            "reports": 1})
         m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
-        m.submodules.staging = staging = memory.Memory(shape=VirtqUsedElem, depth=queues * self.batch, init=[])
+        m.submodules.staging = staging = memory.Memory(shape=Entry, depth=queues * self.batch, init=[])
         stage_w, stage_r = staging.write_port(), staging.read_port()
 
-        # Writes under way: index writes are told from ring writes when they are done.
-        m.submodules.pending = pending = Queue(data.StructLayout({"is_index": 1, "published": Published}), 8)
+        # Writes under way: the last of a batch is told from the others when it is done.
+        m.submodules.pending = pending = Queue(data.StructLayout({"ends": 1, "published": Published}), 8)
         m.submodules.done = done = Queue(Published, 8)
+        in_done = Signal(range(17))  # batches that ``done`` has room for
         m.d.comb += [
-            done.i.valid.eq(self.write.done & pending.o.p.is_index),
+            done.i.valid.eq(self.write.done & pending.o.p.ends),
             done.i.p.eq(pending.o.p.published),
             pending.o.ready.eq(self.write.done),
             self.o.valid.eq(done.o.valid),
             self.o.p.eq(done.o.p),
             done.o.ready.eq(self.o.ready),
         ]
-        in_done = Signal(range(17))  # index writes that ``done`` has room for
-        m.d.sync += in_done.eq(in_done + (pending.i.valid & pending.i.ready & pending.i.p.is_index)
+        m.d.sync += in_done.eq(in_done + (pending.i.valid & pending.i.ready & pending.i.p.ends)
                                - (self.o.valid & self.o.ready))
 
         to_flush, dirty, aged = (Signal(self.num_queues, name=name) for name in ("to_flush", "dirty", "aged"))
         tick = Signal(range(self.hold_cycles))
         m.d.sync += tick.eq(Mux(tick == self.hold_cycles - 1, 0, tick + 1))
 
-        queue, turn = Signal(queue_shape), Signal(range(max(2, self.ports)))
-        used = Signal(Used)
-        choice = Signal(range(max(2, self.ports)))
+        queue, used = Signal(queue_shape), Signal(Used)
         waiting = Signal(self.ports)
-        flush_choice = Signal(queue_shape)
+        turn, choice = Signal(range(max(2, self.ports))), Signal(range(max(2, self.ports)))
+        flush_turn, flush_choice = Signal(queue_shape), Signal(queue_shape)
         m.d.comb += waiting.eq(Cat(port.valid for port in self.i))
-        for k in reversed(range(self.ports)):
-            with m.If(waiting[k]):
-                m.d.comb += choice.eq(k)
-        for k in reversed(range(self.ports)):
-            with m.If(waiting[k] & (k > turn)):
-                m.d.comb += choice.eq(k)
-        for k in reversed(range(self.num_queues)):
-            with m.If(to_flush[k]):
-                m.d.comb += flush_choice.eq(k)
+        round_robin(m, waiting, turn, choice)
+        round_robin(m, to_flush, flush_turn, flush_choice)
 
-        row = rows.row
-        waiting_entries, to_end, count = Signal(16), Signal(16), Signal(range(self.batch + 1))
-        ring_index, mask = Signal(16), Signal(16)
+        row, size = rows.row, table.row.size
         m.d.comb += [
             table.setup_valid.eq(self.setup_valid),
             table.setup.eq(self.setup),
@@ -120,33 +125,75 @@ class UsedWriter(wiring.Component):
             rows.queue.eq(queue),
             rows.new.eq(row),
             stage_w.addr.eq(Cat(row.staged[:slot_bits], queue)),
-            stage_w.data.id.eq(used.chain.id),
+            stage_w.data.chain.eq(used.chain),
             stage_w.data.len.eq(used.len),
-            waiting_entries.eq(row.staged - row.written),
-            mask.eq(table.row.size - 1),
-            ring_index.eq(row.written & mask),
-            to_end.eq(table.row.size - ring_index),
         ]
 
-        slot = Signal(slot_bits)
-        left = Signal(range(self.batch + 1))
-        beat = Signal(self.width)
-        part = Signal(range(max(2, lanes)))
-        request, is_index = self.write.req, Signal()
+        # The batch that is being written, run by run. A run is one write of neighbours.
+        take   = Signal(slot_bits)                 # the chain that is next
+        left   = Signal(counts)                    # chains from there on
+        slot, flip, moved = Signal(16), Signal(), Signal(16)  # entry of the ring for it, and how many were passed
+        count  = Signal(counts)                    # chains of this run, and of it what is still to be handed on
+        room   = Signal(16)                        # entries up to the end of the ring
+        first  = Signal(Entry)                     # what is written last, if ``hidden``
+        hidden, single = Signal(), Signal()        # ``single``: one entry stands for all
+        at_first, is_index = Signal(), Signal()    # this is the write of ``first``, of the index
+        step, after = Signal(16), Signal(17)       # entries that this run passes; where that leads
+        wraps, new_slot = Signal(), Signal(16)
+        run_slot = Signal(16)
+        run_flip, run_first = Signal(), Signal()
+        now = Signal(Entry)
+        request, data_out = self.write.req, self.write.data
+        m.submodules.elements = elements = UsedElements(width=self.width)
+        with m.If(at_first):
+            m.d.comb += step.eq(0)
+        with m.Elif(single):
+            m.d.comb += step.eq(row.slots)
+        with m.Elif(self.packed & row.apart):
+            m.d.comb += step.eq(stage_r.data.chain.count)
+        with m.Else():
+            m.d.comb += step.eq(count)
         m.d.comb += [
-            request.p.addr.eq(table.row.queue_device + Mux(is_index, 2, 4 + (ring_index << 3))),
-            request.p.len.eq(Mux(is_index, 2, count * VIRTQ_USED_ELEM_SIZE)),
-            pending.i.p.is_index.eq(is_index),
+            at_first.eq(hidden & (left == 0)),
+            room.eq(size - slot),
+            after.eq(slot + step),
+            wraps.eq(after >= size),
+            new_slot.eq(Mux(wraps, after - size, after)),
+            stage_r.addr.eq(Cat(take, queue)),
+            run_slot.eq(Mux(at_first, row.slot, slot)),
+            request.p.addr.eq(Mux(self.packed, table.row.queue_desc + (run_slot << 4),
+                                  table.row.queue_device + Mux(is_index, 2, 4 + (run_slot << 3)))),
+            request.p.len.eq(Mux(is_index, 2, Mux(self.packed, count * VIRTQ_DESC_SIZE, count * VIRTQ_USED_ELEM_SIZE))),
+            pending.i.p.ends.eq(is_index | (self.packed & (at_first | (~hidden & (left == count))))),
             pending.i.p.published.queue.eq(queue),
-            pending.i.p.published.old.eq(row.published),
-            pending.i.p.published.new.eq(row.complete),
-            stage_r.addr.eq(Cat(slot, queue)),
+            pending.i.p.published.old.eq(Mux(self.packed, new_slot - moved - step, row.written)),
+            pending.i.p.published.new.eq(Mux(self.packed, new_slot, row.complete)),
+            pending.i.p.published.wrap.eq(~(flip ^ wraps)),
+            now.eq(Mux(run_first, first, stage_r.data)),
+            elements.packed.eq(self.packed),
+            elements.i.p.id.eq(now.chain.id),
+            elements.i.p.len.eq(now.len),
+            elements.i.p.flip.eq(run_flip),
+            elements.i.p.last.eq(count == 1),
+            data_out.valid.eq(elements.o.valid),
+            data_out.p.eq(elements.o.p),
+            elements.o.ready.eq(data_out.ready),
         ]
+
+        offer, accepted = Signal(), Signal()
+        m.d.comb += [
+            request.valid.eq(offer & pending.i.ready & (in_done < 8)),
+            accepted.eq(request.valid & request.ready),
+            pending.i.valid.eq(accepted),
+        ]
+
+        def pass_run():
+            m.d.sync += [slot.eq(new_slot), flip.eq(flip ^ wraps), moved.eq(moved + step)]
 
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
                 with m.If(to_flush.any()):
-                    m.d.sync += queue.eq(flush_choice)
+                    m.d.sync += [queue.eq(flush_choice), flush_turn.eq(flush_choice)]
                     m.next = "LOOK-UP FLUSH"
                 for k, port in enumerate(self.i):
                     with m.If(~to_flush.any() & waiting[k] & (choice == k)):
@@ -161,11 +208,15 @@ class UsedWriter(wiring.Component):
                     stage_w.en.eq(1),
                     rows.write.eq(1),
                     rows.new.staged.eq(row.staged + 1),
+                    rows.new.slots.eq(row.slots + used.chain.count),
+                    rows.new.apart.eq(row.apart | (used.chain.count != 1)),
+                    rows.new.parts.eq(row.parts | used.more),
+                    rows.new.reports.eq(row.reports | used.chain.writable | (used.len != 0)),
                 ]
                 m.d.sync += dirty.bit_select(queue, 1).eq(1)
                 with m.If(~used.more):
                     m.d.comb += rows.new.complete.eq(row.staged + 1)
-                with m.If((waiting_entries == self.batch - 1) | (used.flush & ~used.more)):
+                with m.If((used.flush & ~used.more) | ((row.staged - row.written)[:16] >= self.batch - 1)):
                     m.d.sync += to_flush.bit_select(queue, 1).eq(1)
                 m.next = "IDLE"
 
@@ -174,58 +225,93 @@ class UsedWriter(wiring.Component):
                     to_flush.bit_select(queue, 1).eq(0),
                     dirty.bit_select(queue, 1).eq(0),
                     aged.bit_select(queue, 1).eq(0),
+                    hidden.eq(0),
+                    moved.eq(0),
                 ]
                 m.next = "FLUSH"
             with m.State("FLUSH"):
                 m.d.sync += [
-                    count.eq(Mux(waiting_entries > to_end, to_end, waiting_entries)),
-                    slot.eq(row.written),
+                    take.eq(row.written),
+                    left.eq(row.complete - row.written),
+                    slot.eq(Mux(self.packed, row.slot, row.written & (size - 1)[:16])),
+                    flip.eq(row.flip),
+                    single.eq(0),
                 ]
-                with m.If(waiting_entries != 0):
-                    m.next = "RING"
-                with m.Elif(row.complete != row.published):
-                    m.next = "INDEX"
-                with m.Else():
+                m.d.sync += count.eq(1)
+                with m.If(row.complete == row.written):
                     m.next = "IDLE"
-            with m.State("RING"):
-                m.d.comb += [
-                    request.valid.eq(pending.i.ready),
-                    pending.i.valid.eq(request.ready),
-                ]
-                m.d.sync += [left.eq(count), part.eq(0)]
-                with m.If(request.ready & pending.i.ready):
-                    m.d.comb += [
-                        rows.write.eq(1),
-                        rows.new.written.eq(row.written + count),
-                    ]
-                    m.next = "FILL"
-            # A beat is filled with elements, or an element takes two beats; one cycle a memory read.
+                with m.Elif(self.in_order & ~row.reports & (row.complete == row.staged)):
+                    # 2.7.9, 2.8.8: the id of the last, where the first would be.
+                    m.d.sync += [single.eq(1), take.eq(row.complete - 1), left.eq(1)]
+                    m.next = "RUN"
+                with m.Elif(self.packed & row.parts):
+                    m.next = "LOOK-UP FIRST"
+                with m.Else():
+                    m.next = "RUN"
+            with m.State("LOOK-UP FIRST"):
+                m.next = "FIRST"
+            with m.State("FIRST"):
+                # 2.8.9: the first descriptor of a packet is marked used last. It may as well hide the packets behind it.
+                m.d.sync += [first.eq(stage_r.data), hidden.eq(1), take.eq(take + 1), left.eq(left - 1)]
+                pass_run()
+                m.next = "RUN"
+
+            with m.State("RUN"):
+                with m.If(at_first | (self.packed & row.apart)):
+                    m.d.sync += count.eq(1)
+                with m.Elif(left < room):
+                    m.d.sync += count.eq(left)
+                with m.Else():
+                    m.d.sync += count.eq(room)
+                m.next = "REQUEST"
+            with m.State("REQUEST"):
+                m.d.comb += offer.eq(1)
+                m.d.sync += [run_flip.eq(Mux(at_first, row.flip, flip)), run_first.eq(at_first)]
+                with m.If(accepted):
+                    pass_run()
+                    with m.If(at_first):
+                        m.d.sync += hidden.eq(0)
+                    with m.Else():
+                        m.d.sync += left.eq(left - count)
+                    m.next = "ELEMENT"
             with m.State("FILL"):
                 m.next = "ELEMENT"
             with m.State("ELEMENT"):
-                self._element(m, lanes, stage_r.data, slot, left, beat, part)
+                m.d.comb += elements.i.valid.eq(1)
+                with m.If(elements.i.ready):
+                    m.d.sync += [count.eq(count - 1), take.eq(take + ~run_first)]
+                    m.next = "FILL"
+                    with m.If(count == 1):
+                        with m.If((left != 0) | hidden):
+                            m.next = "RUN"
+                        with m.Elif(self.packed):
+                            m.next = "DONE"
+                        with m.Else():
+                            m.next = "INDEX"
             with m.State("INDEX"):
                 # 2.7.8.2: the elements before the index; both go through this one ordered port.
-                m.d.comb += [
-                    is_index.eq(1),
-                    request.valid.eq(pending.i.ready & (in_done < 8)),
-                    pending.i.valid.eq(request.ready & (in_done < 8)),
-                ]
-                with m.If(request.ready & pending.i.ready & (in_done < 8)):
-                    m.d.comb += [
-                        rows.write.eq(1),
-                        rows.new.published.eq(row.complete),
-                    ]
-                    m.d.sync += beat.eq(row.complete)
+                m.d.comb += [is_index.eq(1), offer.eq(1)]
+                with m.If(accepted):
                     m.next = "INDEX DATA"
             with m.State("INDEX DATA"):
                 m.d.comb += [
-                    self.write.data.valid.eq(1),
-                    self.write.data.p.data.eq(beat),
-                    self.write.data.p.last.eq(1),
+                    data_out.valid.eq(1),
+                    data_out.p.data.eq(row.complete),
+                    data_out.p.last.eq(1),
                 ]
-                with m.If(self.write.data.ready):
-                    m.next = "IDLE"
+                with m.If(data_out.ready):
+                    m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += [
+                    rows.write.eq(1),
+                    rows.new.written.eq(row.complete),
+                    rows.new.slot.eq(slot),
+                    rows.new.flip.eq(flip),
+                    rows.new.slots.eq(row.slots - moved),
+                ]
+                with m.If(row.complete == row.staged):
+                    m.d.comb += [rows.new.apart.eq(0), rows.new.parts.eq(0), rows.new.reports.eq(0)]
+                m.next = "IDLE"
 
         m.d.comb += self.busy.eq(~state.ongoing("IDLE") | dirty.any() | to_flush.any() | waiting.any()
                                  | (pending.level != 0) | (done.level != 0))
@@ -235,43 +321,3 @@ class UsedWriter(wiring.Component):
                 with m.If(dirty[k] & aged[k]):
                     m.d.sync += to_flush[k].eq(1)
         return m
-
-    def _element(self, m, lanes, elem, slot, left, beat, part):
-        out = self.write.data
-        if lanes == 1:
-            m.d.comb += [
-                out.valid.eq(1),
-                out.p.data.eq(Mux(part[0], elem.len, elem.id)),
-                out.p.last.eq(part[0] & (left == 1)),
-            ]
-            with m.If(out.ready):
-                m.d.sync += part.eq(~part)
-                with m.If(part[0]):
-                    m.d.sync += [left.eq(left - 1), slot.eq(slot + 1)]
-                    m.next = "FILL"
-                    with m.If(left == 1):
-                        m.next = "LOOK-UP FLUSH"
-        else:
-            per_beat = lanes // 2
-            whole = Signal(self.width)
-            full = Signal()
-            m.d.comb += [
-                whole.eq(beat),
-                full.eq((part == per_beat - 1) | (left == 1)),
-                out.valid.eq(full),
-                out.p.data.eq(whole),
-                out.p.last.eq(left == 1),
-            ]
-            for k in range(per_beat):
-                with m.If(part == k):
-                    m.d.comb += whole[64 * k:64 * k + 64].eq(elem)
-            with m.If(out.ready | ~full):
-                m.d.sync += [
-                    beat.eq(Mux(full, 0, whole)),
-                    part.eq(Mux(full, 0, part + 1)),
-                    left.eq(left - 1),
-                    slot.eq(slot + 1),
-                ]
-                m.next = "FILL"
-                with m.If(left == 1):
-                    m.next = "LOOK-UP FLUSH"

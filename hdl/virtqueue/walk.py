@@ -1,6 +1,7 @@
-"""Split virtqueue: follow descriptor chains and indirect tables.
+"""Follow descriptor chains and indirect tables, split and packed.
 
-Ref: VIRTIO 1.4, 2.7.5 "The Virtqueue Descriptor Table", 2.7.5.3 "Indirect Descriptors".
+Ref: VIRTIO 1.4, 2.7.5 "The Virtqueue Descriptor Table", 2.7.5.3 "Indirect Descriptors", 2.8.7 "Indirect Flag:
+Scatter-Gather Support".
 """
 
 from amaranth import *
@@ -24,7 +25,7 @@ class Walk(wiring.Component):
 
     A chain of one descriptor costs nothing but its two cycles. An indirect table is read ahead, in one read, while
     earlier chains are still being given out, and gives a segment every two cycles as long as its entries follow one another as
-    drivers write them. Everything else (chains in the descriptor table, tables in another order or longer than
+    drivers write them; so does a chain in a packed ring. Everything else (chains in the descriptor table, tables in another order or longer than
     ``max_ahead``) is followed one dependent read at a time. Beats are always taken: a table is asked for only when
     there is room for all of it.
 
@@ -39,8 +40,8 @@ class Walk(wiring.Component):
     i : In(stream(TakenHead)), o : Out(stream(Segment))
     table, single : Out(ReadPort)
         Reads of whole tables, and of single descriptors.
-    indirect : In(1)
-        INDIRECT_DESC was negotiated.
+    indirect, packed : In(1)
+        INDIRECT_DESC, RING_PACKED were negotiated.
     setup_valid, setup : see :class:`QueueTable`
     fail_valid : Out(1), fail_queue : Out(16)
         Strobe, with the segment that carries ``error``: index past the table, chain longer than Queue Size, nested,
@@ -55,6 +56,7 @@ class Walk(wiring.Component):
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
             "indirect":    In(1),
+            "packed":      In(1),
             "i":           In(stream.Signature(TakenHead)),
             "table":       Out(ReadPort(width)),
             "single":      Out(ReadPort(width)),
@@ -79,25 +81,35 @@ class Walk(wiring.Component):
         connect(m, table_bytes.o, words.i)
         connect(m, words.o, ahead.i)
 
-        # Ask. A table that breaks a rule is not asked for; the answering side comes to the same verdict.
+        # Ask. A table that breaks a rule is not asked for; the answering side comes to the same verdict. A chain in a packed
+        # ring is a table as well, from its first slot to the end of the ring.
+        m.submodules.rings = rings = QueueTable(num_queues=self.num_queues, fields=("size", "queue_desc"))
         head = self.i.p.head
-        entries = Signal(28)
+        is_table, is_ring, looked_up = Signal(), Signal(), Signal()
+        entries, to_end = Signal(28), Signal(16)
         asks = Signal()
         count = Signal(ahead_shape)
         reserved = Signal(range(room + 1))
         asked, dropped = Signal(), Signal()
         m.d.comb += [
-            entries.eq(head.len >> 4),
-            asks.eq(self.indirect & (head.flags[2] & ~head.flags[0]) & (entries != 0) & (head.len[:4] == 0)),
+            rings.setup_valid.eq(self.setup_valid),
+            rings.setup.eq(self.setup),
+            rings.queue.eq(self.i.p.queue),
+            is_ring.eq(self.packed & head.flags[0]),
+            is_table.eq(self.indirect & (head.flags[2] & ~head.flags[0]) & (head.len[4:] != 0) & (head.len[:4] == 0)),
+            asks.eq(is_table | is_ring),
+            to_end.eq(rings.row.size - head.next),
+            entries.eq(Mux(~is_ring, head.len >> 4, Mux(head.count > to_end, to_end, head.count))),
             count.eq(Mux(entries > self.max_ahead, self.max_ahead, entries)),
             order.i.p.head.eq(self.i.p),
             order.i.p.ahead.eq(Mux(asks, count, 0)),
-            self.table.req.p.addr.eq(head.addr),
+            self.table.req.p.addr.eq(Mux(is_ring, rings.row.queue_desc + (head.next << 4), head.addr)),
             self.table.req.p.len.eq(count * VIRTQ_DESC_SIZE),
         ]
+        m.d.sync += looked_up.eq(self.i.valid & ~self.i.ready)
         with m.If(asks):
             m.d.comb += [
-                self.table.req.valid.eq(self.i.valid & order.i.ready & (reserved + count <= room)),
+                self.table.req.valid.eq(self.i.valid & (looked_up | ~is_ring) & order.i.ready & (reserved + count <= room)),
                 asked.eq(self.table.req.valid & self.table.req.ready),
                 order.i.valid.eq(asked),
                 self.i.ready.eq(asked),
@@ -116,29 +128,43 @@ class Walk(wiring.Component):
         connect(m, single_bytes.o, one.i)
         now = order.o.p.head
         ahead_left = Signal(ahead_shape)
-        in_table = Signal()                    # following an indirect table
+        in_table = Signal()                    # following an indirect table, or a chain in a packed ring
+        in_ring  = Signal()                    # the latter
         in_order = Signal()                    # and so far the entry read ahead was always the next one
         base     = Signal(64)                  # of the table that is followed
         limit    = Signal(28)                  # its entries
-        index    = Signal(16)                  # entry that is next
+        left     = Signal(28)                  # of them, after this one (packed)
+        index    = Signal(28)                  # entry that is next
         length   = Signal(17)                  # descriptors seen in this chain that hold or held a buffer
         desc     = Signal(VirtqDesc)           # the one to judge
         failed   = Signal()                    # it could not be read
-        has_next, has_table = Signal(), Signal()
+        writable = Signal()                    # one before it was
+        has_next, has_table, wrong = Signal(), Signal(), Signal()
         m.d.comb += [
             queues.setup_valid.eq(self.setup_valid),
             queues.setup.eq(self.setup),
             queues.queue.eq(now.queue),
             has_next.eq((desc.flags & VirtqDescF.NEXT) != 0),
             has_table.eq((desc.flags & VirtqDescF.INDIRECT) != 0),
+            wrong.eq(has_table & (has_next | in_table | ~self.indirect)),
             self.o.p.queue.eq(now.queue),
             self.o.p.chain.id.eq(now.head.id),
+            self.o.p.chain.count.eq(now.head.count),
+            self.o.p.chain.writable.eq(writable | self.o.p.write),
             self.o.p.addr.eq(desc.addr),
             self.o.p.len.eq(desc.len),
             self.o.p.write.eq((desc.flags & VirtqDescF.WRITE) != 0),
             self.fail_queue.eq(now.queue),
             self.busy.eq((order.level != 0) | self.i.valid),
         ]
+        with m.If(self.packed):
+            # 2.8.7: the entries of a table follow one another, and of their flags only WRITE means something.
+            m.d.comb += [
+                has_next.eq(in_table & (left != 0)),
+                wrong.eq(has_table & Mux(in_table, in_ring, ~self.indirect)),
+            ]
+            with m.If(in_table & ~in_ring):
+                m.d.comb += has_table.eq(0)
 
         with m.FSM(name="state"):
             with m.State("HEAD"):
@@ -149,19 +175,35 @@ class Walk(wiring.Component):
                     desc.next.eq(now.head.next),
                     ahead_left.eq(order.o.p.ahead),
                     in_table.eq(0),
+                    in_ring.eq(0),
                     length.eq(1),
                     failed.eq(0),
+                    writable.eq(0),
                 ]
                 with m.If(order.o.valid):
                     m.next = "JUDGE"
+                    with m.If(self.packed & now.head.flags[0]):
+                        m.next = "RING"
+            with m.State("RING"):
+                m.d.sync += [
+                    base.eq(queues.row.queue_desc),
+                    limit.eq(queues.row.size),
+                    left.eq(now.head.count),
+                    index.eq(now.head.next),
+                    in_table.eq(1),
+                    in_ring.eq(1),
+                    in_order.eq(1),
+                ]
+                m.next = "AHEAD"
             with m.State("JUDGE"):
                 # A loop is a chain that is longer than the queue (2.7.5.2).
-                with m.If(failed | (length > queues.row.size) | (has_table & (has_next | in_table | ~self.indirect))):
+                with m.If(failed | wrong | (length > queues.row.size)):
                     m.next = "FAIL"
                 with m.Elif(has_table):
                     m.d.sync += [
                         base.eq(desc.addr),
                         limit.eq(desc.len >> 4),
+                        left.eq(desc.len >> 4),
                         index.eq(0),
                         in_table.eq(1),
                         in_order.eq(1),
@@ -178,13 +220,15 @@ class Walk(wiring.Component):
                         self.o.p.last.eq(~has_next),
                     ]
                     with m.If(self.o.ready):
-                        m.d.sync += [length.eq(length + 1), index.eq(desc.next)]
+                        m.d.sync += [length.eq(length + 1), writable.eq(writable | self.o.p.write)]
+                        with m.If(~self.packed):
+                            m.d.sync += index.eq(desc.next)
                         with m.If(~has_next):
                             m.next = "FLUSH"
                             with m.If(ahead_left == 0):
                                 m.d.comb += order.o.ready.eq(1)
                                 m.next = "HEAD"
-                        with m.Elif(in_table & in_order & (ahead_left != 0) & (desc.next == index)):
+                        with m.Elif(in_table & in_order & (ahead_left != 0) & (self.packed | (desc.next == index))):
                             m.next = "AHEAD"
                         with m.Else():
                             m.d.sync += [
@@ -198,10 +242,11 @@ class Walk(wiring.Component):
                 with m.If(ahead.o.valid):
                     m.d.comb += [ahead.o.ready.eq(1), dropped.eq(1)]
                     m.d.sync += [
-                        desc.eq(ahead.o.p.data),
+                        self._judge_next(desc, ahead.o.p.data),
                         failed.eq(ahead.o.p.error),
                         ahead_left.eq(ahead_left - 1),
-                        index.eq(index + 1),
+                        left.eq(left - 1),
+                        index.eq(Mux(in_ring & (index + 1 == limit), 0, index + 1)),
                     ]
                     with m.If(ahead.o.p.last):
                         m.d.sync += ahead_left.eq(0)
@@ -211,12 +256,15 @@ class Walk(wiring.Component):
                 with m.If(index >= limit):
                     m.next = "FAIL"
                 with m.Elif(self.single.req.ready):
-                    m.d.sync += index.eq(index + 1)
+                    m.d.sync += [
+                        left.eq(left - 1),
+                        index.eq(Mux(in_ring & (index + 1 == limit), 0, index + 1)),
+                    ]
                     m.next = "ANSWER"
             with m.State("ANSWER"):
                 m.d.comb += one.o.ready.eq(1)
                 m.d.sync += [
-                    desc.eq(one.o.p.data),
+                    self._judge_next(desc, one.o.p.data),
                     failed.eq(one.o.p.error),
                 ]
                 with m.If(one.o.valid & one.o.p.last):
@@ -249,3 +297,10 @@ class Walk(wiring.Component):
             m.d.comb += give_back.eq(Mux(ahead.o.p.last, ahead_left, 1))
         m.d.sync += reserved.eq(reserved + Mux(asked, count, 0) - give_back)
         return m
+
+    def _judge_next(self, desc, read):
+        """A packed descriptor has its flags where a split one has ``next`` (2.8.13)."""
+        return [
+            desc.eq(read),
+            desc.flags.eq(Mux(self.packed, read.next, read.flags)),
+        ]

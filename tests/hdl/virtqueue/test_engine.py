@@ -193,7 +193,8 @@ class Bench:
         return segments
 
     async def give_back(self, ctx, queue, ident, length, more=0, flush=0):
-        ctx.set(self.dut.buffers[0].used.p, {"queue": queue, "chain": {"id": ident}, "len": length, "more": more, "flush": flush})
+        ctx.set(self.dut.buffers[0].used.p, {"queue": queue, "chain": {"id": ident, "count": 1}, "len": length,
+                                               "more": more, "flush": flush})
         ctx.set(self.dut.buffers[0].used.valid, 1)
         await ctx.tick().until(self.dut.buffers[0].used.ready)
         ctx.set(self.dut.buffers[0].used.valid, 0)

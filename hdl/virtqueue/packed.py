@@ -1,0 +1,301 @@
+"""Packed virtqueue: follow the descriptor ring.
+
+Ref: VIRTIO 1.4, 2.8 "Packed Virtqueues", 2.8.10 "Event Suppression Structure Format", 2.9 "Driver Notifications".
+"""
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.arbiter import round_robin
+from ..lib.buffers import QueueSetup
+from ..lib.dma import ReadPort, WritePort
+from ..lib.queue import Queue
+from ..spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqEventSuppress
+from .rows import QueueRows
+from .scan import Fetch, Scan, Scanned
+from .store import Push, Room
+from .table import QueueTable
+
+__all__ = ["PackedFetch"]
+
+MIN_PACE = 4  # descriptors: a cache line
+
+
+class PackedFetch(wiring.Component):
+    """Read descriptors from where the ring goes on, judge them, and look again as long as all of them were available.
+
+    One read a queue, up to 8 of different queues, are outstanding. How much is read is twice as much each time that
+    all was available, and little when not. A queue that has gone empty is told so in its event suppression structure
+    (with EVENT_IDX) and then looked at once more, because the driver may have added a buffer before it saw that.
+
+    Parameters
+    ----------
+    width, num_queues : int
+    max_batch : int
+        Descriptors a read, at most: a power of two of at least 4.
+
+    Members
+    -------
+    setup_valid, setup : see :class:`QueueTable`
+    kick_valid : In(1), kick_queue : In(16), kick_next : In(16)
+        Strobe: available buffer notification, and with NOTIFICATION_DATA where the driver says it will go on.
+    event_idx, in_order, notification_data : In(1)
+        Negotiated features.
+    stopped : In(num_queues)
+        Bit per queue: leave it alone.
+    ring : Out(ReadPort), event : Out(WritePort)
+    o_room : Out(stream(Room)), grant : In, freed_valid : In, freed_queue : In
+        See :class:`HeadStore`.
+    o : Out(stream(Push))
+    fail_valid : Out(1), fail_queue : Out(16)
+        Strobe: a read failed, or a chain that cannot be.
+    busy : Out(1)
+    """
+    def __init__(self, *, width, num_queues, max_batch):
+        if max_batch < MIN_PACE or max_batch & (max_batch - 1):
+            raise ValueError(f"Largest read must be a power of 2 of at least {MIN_PACE} descriptors, not {max_batch!r}")
+        self.width = width
+        self.num_queues = num_queues
+        self.max_batch = max_batch
+        super().__init__({
+            "setup_valid": In(1),
+            "setup":       In(QueueSetup),
+            "kick_valid":  In(1),
+            "kick_queue":  In(16),
+            "kick_next":   In(16),
+            "event_idx":   In(1),
+            "in_order":    In(1),
+            "notification_data": In(1),
+            "stopped":     In(num_queues),
+            "ring":        Out(ReadPort(width)),
+            "event":       Out(WritePort(width)),
+            "o_room":      Out(stream.Signature(Room)),
+            "grant":       In(16),
+            "freed_valid": In(1),
+            "freed_queue": In(16),
+            "o":           Out(stream.Signature(Push)),
+            "fail_valid":  Out(1),
+            "fail_queue":  Out(16),
+            "busy":        Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        queues = max(2, self.num_queues)
+        queue_shape = range(queues)
+        counts = range(self.max_batch + 1)
+        m.submodules.table = table = QueueTable(
+            num_queues=self.num_queues, fields=("size", "queue_desc", "queue_device"))
+        # slot, flip: next descriptor, and the wrap counter's complement, so that all zero is the start. start, chain: the
+        # chain that it goes on with. sure: so many from here were seen available. granted: places in the store. run:
+        # chains of one descriptor since there was a longer one. pace: how far to look.
+        row_layout = data.StructLayout({
+            "slot": 16, "flip": 1, "start": 16, "chain": 16, "sure": counts, "granted": 16, "run": 17, "pace": counts})
+        m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
+        m.submodules.told = told = memory.Memory(shape=16, depth=queues, init=[])  # by notification data
+        told_w, told_r = told.write_port(), told.read_port()
+        m.submodules.scan = scan = Scan(width=self.width, max_batch=self.max_batch)
+        m.submodules.asked = asked = Queue(Fetch, 8)
+        m.submodules.results = results = Queue(Scanned, 8)
+        m.submodules.armed_q = armed_q = Queue(queue_shape, 8)
+        connect(m, asked.o, scan.i)
+        connect(m, flipped(self.ring.beat), scan.beat)
+        connect(m, scan.o, flipped(self.o))
+        connect(m, scan.o_result, results.i)
+
+        to_fetch = Signal(self.num_queues)
+        fetching = Signal(self.num_queues)
+        hungry   = Signal(self.num_queues)  # there may be more than there was room for
+        armed    = Signal(self.num_queues)  # the driver knows where we wait
+        has_told = Signal(self.num_queues)
+        fetchable = Signal(self.num_queues)
+        queue, turn, choice = Signal(queue_shape), Signal(queue_shape), Signal(queue_shape)
+        m.d.comb += fetchable.eq(to_fetch & ~self.stopped & ~fetching)
+        round_robin(m, fetchable, turn, choice)
+
+        row, size = rows.row, table.row.size
+        result = Signal(Scanned)
+        limit, ahead, want, count = Signal(counts), Signal(counts), Signal(counts), Signal(counts)
+        told_slot, told_flip = told_r.data[:15], ~told_r.data[15]
+        distance, believed = Signal(17), Signal()
+        sure, pace, places = Signal(counts), Signal(counts), Signal(16)
+        to_edge = Signal(counts)
+        m.d.comb += [
+            table.setup_valid.eq(self.setup_valid),
+            table.setup.eq(self.setup),
+            table.queue.eq(queue),
+            rows.setup_valid.eq(self.setup_valid),
+            rows.setup_queue.eq(self.setup.queue),
+            rows.queue.eq(queue),
+            rows.new.eq(row),
+            told_w.addr.eq(self.kick_queue),
+            told_w.data.eq(self.kick_next),
+            told_w.en.eq(self.kick_valid),
+            told_r.addr.eq(queue),
+            # 2.9: what a notification names lies ahead by a ring at most; a late one names what is past.
+            distance.eq(Mux(told_flip == row.flip, told_slot, told_slot + size) - row.slot),
+            believed.eq(self.notification_data & has_told.bit_select(queue, 1) & (told_slot < size)
+                        & (distance <= size) & (distance != 0)),
+            to_edge.eq(self.max_batch - (row.slot & (self.max_batch - 1))),
+            pace.eq(Mux(row.pace == 0, MIN_PACE, row.pace)),
+            sure.eq(Mux(row.sure > ahead, row.sure, ahead)),
+            places.eq(row.granted + self.grant),
+            self.fail_queue.eq(queue),
+        ]
+
+        with m.FSM(name="state") as state:
+            with m.State("IDLE"):
+                with m.If(results.o.valid):
+                    m.d.comb += results.o.ready.eq(1)
+                    m.d.sync += [queue.eq(results.o.p.queue), result.eq(results.o.p)]
+                    m.next = "LOOK-UP RESULT"
+                with m.Elif(fetchable.any()):
+                    m.d.sync += [queue.eq(choice), turn.eq(choice)]
+                    m.next = "LOOK-UP"
+
+            with m.State("LOOK-UP"):
+                m.next = "MEASURE"
+            with m.State("MEASURE"):
+                # Up to the end of the ring; and reads end where the ones after them begin well.
+                m.d.sync += [
+                    limit.eq(Mux(size - row.slot < to_edge, size - row.slot, to_edge)),
+                    ahead.eq(Mux(believed, Mux(distance > self.max_batch, self.max_batch, distance), 0)),
+                ]
+                with m.If(~believed):
+                    m.d.sync += has_told.bit_select(queue, 1).eq(0)  # or it would be ahead again a lap later
+                m.next = "WANT"
+            with m.State("WANT"):
+                with m.If((sure > pace) & (sure < limit)):
+                    m.d.sync += want.eq(sure)
+                with m.Elif((sure <= pace) & (pace < limit)):
+                    m.d.sync += want.eq(pace)
+                with m.Else():
+                    m.d.sync += want.eq(limit)
+                m.d.comb += rows.write.eq(1)
+                m.d.comb += rows.new.sure.eq(sure)
+                m.next = "LOOK-UP ROOM"
+            with m.State("LOOK-UP ROOM"):
+                m.next = "ROOM"
+            with m.State("ROOM"):
+                m.d.comb += self.o_room.valid.eq(row.granted < want)
+                with m.If(row.granted >= want):
+                    m.d.sync += count.eq(want)
+                    m.next = "READ"
+                with m.Elif(self.o_room.ready):
+                    m.d.comb += [rows.write.eq(1), rows.new.granted.eq(places)]
+                    m.d.sync += count.eq(Mux(places < want, places, want))
+                    m.next = "LOOK-UP READ"
+                    with m.If(places == 0):
+                        m.d.sync += [
+                            to_fetch.bit_select(queue, 1).eq(0),
+                            hungry.bit_select(queue, 1).eq(1),
+                        ]
+                        m.next = "IDLE"
+            with m.State("LOOK-UP READ"):
+                m.next = "READ"
+            with m.State("READ"):
+                m.d.comb += [
+                    self.ring.req.valid.eq(asked.i.ready),
+                    asked.i.valid.eq(self.ring.req.ready),
+                ]
+                with m.If(self.ring.req.ready & asked.i.ready):
+                    m.d.sync += [
+                        to_fetch.bit_select(queue, 1).eq(0),
+                        fetching.bit_select(queue, 1).eq(1),
+                    ]
+                    m.next = "IDLE"
+
+            with m.State("LOOK-UP RESULT"):
+                m.d.sync += fetching.bit_select(queue, 1).eq(0)
+                m.next = "RESULT"
+            with m.State("RESULT"):
+                m.d.comb += [
+                    rows.write.eq(1),
+                    rows.new.slot.eq(result.slot),
+                    rows.new.flip.eq(result.flip),
+                    rows.new.start.eq(result.start),
+                    rows.new.chain.eq(result.chain),
+                    rows.new.sure.eq(result.sure),
+                    rows.new.granted.eq(row.granted - result.pushed),
+                    rows.new.pace.eq(Mux(result.taken, pace, MIN_PACE)),
+                ]
+                with m.If(result.long):
+                    m.d.comb += rows.new.run.eq(0)
+                with m.Elif(row.run < (size << 1)):
+                    m.d.comb += rows.new.run.eq(row.run + result.pushed)
+                with m.If(result.whole):
+                    m.d.comb += rows.new.pace.eq(Mux(pace == self.max_batch, pace, pace << 1))
+                with m.If(result.taken):
+                    m.d.sync += armed.bit_select(queue, 1).eq(0)
+                m.next = "IDLE"
+                with m.If(result.failed):
+                    m.d.comb += self.fail_valid.eq(1)
+                with m.Elif(result.whole | (result.sure != 0)):
+                    # Look for more before the driver has to say so; take what could not be trusted at first sight.
+                    m.d.sync += to_fetch.bit_select(queue, 1).eq(1)
+                with m.Elif(self.event_idx & (result.taken | ~armed.bit_select(queue, 1))):
+                    m.next = "ARM"
+            with m.State("ARM"):
+                # The look that follows waits for this write to have left, so that driver and device cannot miss each other.
+                m.d.comb += [
+                    self.event.req.valid.eq(armed_q.i.ready),
+                    armed_q.i.valid.eq(self.event.req.ready),
+                ]
+                with m.If(armed_q.i.ready & self.event.req.ready):
+                    m.d.sync += armed.bit_select(queue, 1).eq(1)
+                    m.next = "ARM DATA"
+            with m.State("ARM DATA"):
+                m.d.comb += self.event.data.valid.eq(1)
+                with m.If(self.event.data.ready):
+                    m.next = "IDLE"
+
+        suppress = Signal(VirtqEventSuppress)
+        m.d.comb += [
+            self.o_room.p.queue.eq(queue),
+            self.o_room.p.want.eq(want - row.granted),
+            self.ring.req.p.addr.eq(table.row.queue_desc + (row.slot << 4)),
+            self.ring.req.p.len.eq(count * VIRTQ_DESC_SIZE),
+            asked.i.p.queue.eq(queue),
+            asked.i.p.size.eq(size),
+            asked.i.p.slot.eq(row.slot),
+            asked.i.p.flip.eq(row.flip),
+            asked.i.p.start.eq(row.start),
+            asked.i.p.chain.eq(row.chain),
+            asked.i.p.sure.eq(row.sure),
+            # Two laps of single descriptors: each slot holds a used descriptor that we wrote, whatever came back when.
+            asked.i.p.marked.eq(~self.in_order & (row.run >= (size << 1))),
+            suppress.desc_event_off.eq(result.slot),
+            suppress.desc_event_wrap.eq(~result.flip),
+            suppress.desc_event_flags.eq(RingEvent.DESC),
+            armed_q.i.p.eq(queue),
+            armed_q.o.ready.eq(self.event.done),
+            self.event.req.p.addr.eq(table.row.queue_device),
+            self.event.req.p.len.eq(VirtqEventSuppress.as_shape().size // 8),
+            self.event.data.p.data.eq(suppress),
+            self.event.data.p.last.eq(1),
+            self.busy.eq(~state.ongoing("IDLE") | fetchable.any() | fetching.any() | self.o.valid | (armed_q.level != 0)),
+        ]
+
+        # A nudge wins over a state that clears the same bit in the same cycle.
+        with m.If(self.event.done):
+            m.d.sync += to_fetch.bit_select(armed_q.o.p, 1).eq(1)
+        with m.If(self.freed_valid & hungry.bit_select(self.freed_queue[:len(queue)], 1)):
+            m.d.sync += [
+                to_fetch.bit_select(self.freed_queue[:len(queue)], 1).eq(1),
+                hungry.bit_select(self.freed_queue[:len(queue)], 1).eq(0),
+            ]
+        with m.If(self.kick_valid):
+            m.d.sync += [
+                to_fetch.bit_select(self.kick_queue[:len(queue)], 1).eq(1),
+                has_told.bit_select(self.kick_queue[:len(queue)], 1).eq(1),
+            ]
+        with m.If(self.setup_valid):
+            # A driver may have added buffers, and notified, before it was ready.
+            m.d.sync += [
+                to_fetch.bit_select(self.setup.queue[:len(queue)], 1).eq(1),
+                hungry.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
+                armed.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
+                has_told.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
+            ]
+        return m

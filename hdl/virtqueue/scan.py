@@ -1,0 +1,185 @@
+"""Packed virtqueue: judge descriptors that were read from the ring.
+
+Ref: VIRTIO 1.4, 2.8.1 "Driver and Device Ring Wrap Counters", 2.8.6 "Next Flag: Descriptor Chaining", 2.8.15 "Device
+Requirements: The Virtqueue Descriptor Table".
+
+A read of host memory is not one look: PCIe promises no order of the bytes within it, and here every 8 bytes may be of
+another moment. Flags and id are in the upper half of a descriptor, the address is in the lower one. So the address of
+an available descriptor may be older than its flags, and is believed in two cases only:
+
+- the flags were available in an *earlier* read, or the driver has said so in a notification (``sure``);
+- the older content is known, and this is another: used descriptors are written with :data:`NO_ADDRESS`, a field that is
+  unused then (2.8.6), and every slot of the ring was one of those (``marked``).
+
+Otherwise the descriptor is read once more. The descriptors of a chain are complete once its head is available, so a
+chain is judged here by its flags only, and its addresses are read by the walk afterwards.
+"""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.dma import read_beat
+from ..lib.queue import Queue
+from ..spec.virtio import VirtqDescF, VirtqPackedDesc
+from .elements import Elements
+from .store import Push
+
+__all__ = ["NO_ADDRESS", "Fetch", "Scanned", "Scan"]
+
+NO_ADDRESS = (1 << 64) - 1
+
+
+class Fetch(data.Struct):
+    """A read of descriptors from ``slot`` on, none beyond the end of the ring. ``flip``: complement of the wrap counter."""
+    queue:  unsigned(16)
+    size:   unsigned(16)
+    slot:   unsigned(16)
+    flip:   unsigned(1)
+    start:  unsigned(16)  # of the chain that goes on here
+    chain:  unsigned(16)  # its descriptors so far, 0: none
+    sure:   unsigned(16)  # so many of them were available before this read
+    marked: unsigned(1)
+
+
+class Scanned(data.Struct):
+    """What became of a :class:`Fetch`: where the ring goes on, and ``sure`` for the next read from there."""
+    queue:  unsigned(16)
+    slot:   unsigned(16)
+    flip:   unsigned(1)
+    start:  unsigned(16)
+    chain:  unsigned(16)
+    sure:   unsigned(16)
+    pushed: unsigned(16)  # chains
+    taken:  unsigned(1)   # some descriptor was
+    whole:  unsigned(1)   # all were
+    long:   unsigned(1)   # a chain had more than one
+    failed: unsigned(1)
+
+
+class Scan(wiring.Component):
+    """Turn descriptors into chain heads, one a cycle, up to the first that is not available or not to be trusted.
+
+    A chain of several descriptors is handed on as NEXT, its first slot and their number.
+
+    Parameters
+    ----------
+    width, max_batch : int
+
+    Members
+    -------
+    i : In(stream(Fetch)), beat : In(stream(read_beat(width)))
+        A read, taken with its last beat, and its beats.
+    o : Out(stream(Push)), o_result : Out(stream(Scanned))
+        ``failed``: a read failed, a chain is longer than the ring, or behind an available head a descriptor is not.
+    """
+    def __init__(self, *, width, max_batch):
+        self.width = width
+        self.max_batch = max_batch
+        super().__init__({
+            "i":        In(stream.Signature(Fetch)),
+            "beat":     In(stream.Signature(read_beat(width))),
+            "o":        Out(stream.Signature(Push)),
+            "o_result": Out(stream.Signature(Scanned)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cut = cut = Elements(width=self.width, shape=VirtqPackedDesc)
+        # Room for a read: what waits for a place in the store holds up no other client's beats.
+        m.submodules.heads = heads = Queue(Push, self.max_batch)
+        connect(m, flipped(self.beat), cut.i)
+        connect(m, heads.o, flipped(self.o))
+
+        fetch, desc = self.i.p, cut.o.p.data
+        first = Signal(init=1)
+        kept, now = Signal(Scanned), Signal(Scanned)          # as before this descriptor
+        new = Signal(Scanned)                                 # and after it
+        at, stopped, looking = Signal(range(self.max_batch + 1)), Signal(), Signal()
+        head_sure, chain_sure = Signal(), Signal()
+        with m.If(first):
+            m.d.comb += [
+                *[now[name].eq(fetch[name]) for name in ("queue", "slot", "flip", "start", "chain")],
+                now.whole.eq(1),
+                chain_sure.eq(1),                             # a chain that goes on here began in an earlier read
+            ]
+        with m.Else():
+            m.d.comb += [now.eq(kept), chain_sure.eq(head_sure)]
+
+        available, follows, trusted, advance, push = Signal(), Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            available.eq(((desc.flags & VirtqDescF.AVAIL) != 0) & ((desc.flags & VirtqDescF.USED) == 0)),
+            follows.eq((desc.flags & VirtqDescF.NEXT) != 0),
+            trusted.eq((at < fetch.sure) | (fetch.marked & (desc.addr != NO_ADDRESS))),
+            new.eq(now),
+        ]
+        with m.If(fetch.flip):
+            m.d.comb += available.eq(((desc.flags & VirtqDescF.AVAIL) == 0) & ((desc.flags & VirtqDescF.USED) != 0))
+
+        with m.If(cut.o.p.error):
+            m.d.comb += new.failed.eq(1)
+        with m.Elif(stopped):
+            # Not to be taken in this read; but it is worth knowing how far the next one may trust.
+            with m.If(looking & available):
+                m.d.comb += new.sure.eq(now.sure + 1)
+        with m.Elif(~available):
+            m.d.comb += new.whole.eq(0)
+            with m.If(now.chain != 0):
+                with m.If(chain_sure):
+                    m.d.comb += new.failed.eq(1)  # 2.8.6: the head is made available last
+                with m.Else():
+                    m.d.comb += [new.slot.eq(now.start), new.chain.eq(0), new.sure.eq(now.chain)]
+        with m.Elif(follows):
+            m.d.comb += [
+                advance.eq(1),
+                new.chain.eq(now.chain + 1),
+                new.failed.eq(now.chain + 1 == fetch.size),
+            ]
+            with m.If(now.chain == 0):
+                m.d.comb += new.start.eq(now.slot)
+        with m.Elif((now.chain != 0) | trusted):
+            m.d.comb += [
+                advance.eq(1),
+                push.eq(1),
+                new.chain.eq(0),
+                new.pushed.eq(now.pushed + 1),
+                new.long.eq(now.long | (now.chain != 0)),
+            ]
+        with m.Else():
+            m.d.comb += [new.whole.eq(0), new.sure.eq(1)]
+        with m.If(advance):
+            m.d.comb += [new.taken.eq(1), new.slot.eq(now.slot + 1)]
+            with m.If(now.slot + 1 == fetch.size):
+                m.d.comb += [new.slot.eq(0), new.flip.eq(~now.flip)]
+
+        step = Signal()
+        m.d.comb += [
+            step.eq(cut.o.valid & self.i.valid & (heads.i.ready | ~push) & (self.o_result.ready | ~cut.o.p.last)),
+            cut.o.ready.eq(step),
+            heads.i.valid.eq(step & push),
+            heads.i.p.queue.eq(fetch.queue),
+            heads.i.p.head.id.eq(desc.id),
+            heads.i.p.head.addr.eq(desc.addr),
+            heads.i.p.head.len.eq(desc.len),
+            heads.i.p.head.flags.eq(desc.flags),
+            heads.i.p.head.next.eq(now.start),
+            heads.i.p.head.count.eq(now.chain + 1),
+            self.o_result.valid.eq(step & cut.o.p.last),
+            self.o_result.p.eq(new),
+            self.i.ready.eq(self.o_result.valid),
+        ]
+        with m.If(now.chain != 0):
+            m.d.comb += heads.i.p.head.flags.eq(VirtqDescF.NEXT)
+        with m.If(step):
+            m.d.sync += [first.eq(0), kept.eq(new), at.eq(at + 1)]
+            with m.If(~stopped & (~advance | new.failed)):
+                m.d.sync += [stopped.eq(1), looking.eq(available & ~new.failed)]
+            with m.If(~available):
+                m.d.sync += looking.eq(0)
+            with m.If(follows & (now.chain == 0)):
+                m.d.sync += head_sure.eq(at < fetch.sure)
+            with m.Elif(first):
+                m.d.sync += head_sure.eq(1)
+            with m.If(cut.o.p.last):
+                m.d.sync += [first.eq(1), at.eq(0), stopped.eq(0), looking.eq(0)]
+        return m
