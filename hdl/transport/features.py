@@ -22,13 +22,15 @@ class Features(wiring.Component):
     Parameters
     ----------
     device_features : int
-        Bit mask of what is offered; has VERSION_1.
+        Bit mask of what can be offered; has VERSION_1.
     feature_prerequisites : dict
         Bit number to a sequence of what it needs: each item a bit number, or a tuple of bit numbers of which one is
-        enough. What is offered obeys it too, else :exc:`ValueError`.
+        enough. ``device_features`` obeys it too, else :exc:`ValueError`.
 
     Members
     -------
+    offered : In(128)
+        Of ``device_features``, what is offered now; all, if nobody drives it. Stable from reset to reset.
     word : In(10), write : In(1), be : In(4), data : In(32)
         Access to a DW of the common configuration; writes to others than the feature registers are not seen.
     frozen : In(1)
@@ -57,6 +59,7 @@ class Features(wiring.Component):
                 if not any(device_features >> other & 1 for other in need):  # 2.2.2
                     raise ValueError(f"Feature bit {bit} is offered without any of {need}, which it needs")
         super().__init__({
+            "offered": In(FEATURE_BITS, init=(1 << FEATURE_BITS) - 1),
             "word":   In(10),
             "write":  In(1),
             "be":     In(4),
@@ -70,7 +73,9 @@ class Features(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        words = [self.device_features >> shift & 0xffffffff for shift in range(0, FEATURE_BITS, 32)]
+        # A bit that can never be offered is a constant, and so are the bits that follow from it.
+        words = [Cat(self.offered[bit] if self.device_features >> bit & 1 else C(0, 1) for bit in range(shift, shift + 32))
+                 for shift in range(0, FEATURE_BITS, 32)]
         device_select, driver_select = Signal(32), Signal(32)
         accepted = Signal(FEATURE_BITS)
         refused = Signal(4 * len(words))  # a byte of driver_feature was written with a bit that is not offered
@@ -102,11 +107,11 @@ class Features(wiring.Component):
                     m.d.sync += driver_select.word_select(lane, 8).eq(byte)
                 with m.If((self.word == Common.DRIVER_FEATURE // 4) & ~self.frozen):
                     for index, word in enumerate(words):
-                        offered = word >> (8 * lane) & 0xff
+                        offered = word.word_select(lane, 8)
                         with m.If(driver_select == index):
                             m.d.sync += [
                                 accepted.word_select(4 * index + lane, 8).eq(byte & offered),
-                                refused[4 * index + lane].eq((byte & ~offered & 0xff).any()),
+                                refused[4 * index + lane].eq((byte & ~offered).any()),
                             ]
         with m.If(self.write & (self.word == Common.DRIVER_FEATURE // 4) & ~self.frozen
                   & (driver_select[2:] != 0)):

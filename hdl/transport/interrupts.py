@@ -25,13 +25,13 @@ class Interrupts(wiring.Component):
         DRIVER_OK, and no reset asked for.
     msix_enabled : In(1)
     notify : In(stream.Signature(unsigned(16)))
-        Used buffer notification of a queue; vanishes if the queue does not exist or has no vector.
+        Used buffer notification of a queue; vanishes if the queue does not exist, is not alive or has no vector.
     config_event : In(1)
         High for one cycle: the driver is to look at the configuration.
     vector_write : In(1), vector_data : In(16), config_vector : Out(16)
         config_msix_vector; NO_VECTOR after a write of a vector that does not exist.
-    lookup : Out(range(num_queues)), vector : In(range(msix_vectors + 1))
-        Vector of a queue, a cycle later; ``msix_vectors`` is none.
+    lookup : Out(range(num_queues)), vector : In(range(msix_vectors + 1)), alive : In(1)
+        Of a queue, a cycle later: its vector, ``msix_vectors`` is none; whether it is enabled and not being reset.
     isr_read : In(1), isr : Out(8)
         The read clears, but for what happens in the same cycle.
     clear : In(1)
@@ -56,6 +56,7 @@ class Interrupts(wiring.Component):
             "config_vector": Out(16, init=VIRTIO_MSI_NO_VECTOR),
             "lookup":   Out(range(num_queues)),
             "vector":   In(range(msix_vectors + 1)),
+            "alive":    In(1),
             "isr_read": In(1),
             "isr":      Out(8),
             "clear":    In(1),
@@ -93,11 +94,12 @@ class Interrupts(wiring.Component):
             with m.State("VECTOR"):
                 m.d.sync += self.irq.payload.eq(self.vector)
                 m.next = "IDLE"
-                with m.If(~self.msix_enabled & self.live):
-                    m.d.sync += queue_bit.eq(1)
-                    m.d.comb += self.notified.eq(1)
-                with m.Elif(self.live & (self.vector != self.msix_vectors)):  # 4.1.5.3.1
-                    m.next = "SEND"
+                with m.If(self.live & self.alive):  # 2.6.1.1.1: not for a queue that has been reset
+                    with m.If(~self.msix_enabled):
+                        m.d.sync += queue_bit.eq(1)
+                        m.d.comb += self.notified.eq(1)
+                    with m.Elif(self.vector != self.msix_vectors):  # 4.1.5.3.1
+                        m.next = "SEND"
             with m.State("SEND"):
                 m.d.comb += [self.irq.valid.eq(1), self.busy.eq(1)]
                 with m.If(self.irq.ready):

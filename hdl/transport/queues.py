@@ -1,14 +1,15 @@
 """Per-queue registers of the common configuration structure.
 
-Ref: VIRTIO 1.4, 4.1.4.3 "Common configuration structure layout".
+Ref: VIRTIO 1.4, 2.6.1 "Virtqueue Reset", 4.1.4.3 "Common configuration structure layout".
 """
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..lib.buffers import QueueSetup
+from ..lib.queue import Queue
 from ..spec.virtio import VIRTIO_MSI_NO_VECTOR, Common
 
 __all__ = ["Queues"]
@@ -16,15 +17,19 @@ __all__ = ["Queues"]
 SIZE_WORD    = Common.QUEUE_SIZE // 4        # queue_msix_vector in the upper half
 ENABLE_WORD  = Common.QUEUE_ENABLE // 4      # queue_notify_off in the upper half
 ADDRESS_WORDS = range(Common.QUEUE_DESC // 4, Common.QUEUE_NOTIF_CONFIG_DATA // 4)
+RESET_WORD   = Common.QUEUE_RESET // 4       # in the upper half
 SLOTS = 8  # DWs per queue in the memory; a slot is the low bits of the register's DW number, so none is computed
 
 
 class Queues(wiring.Component):
-    """Hold size, vector, addresses and enable bit of every queue, in memories indexed by queue.
+    """Hold size, vector, addresses and state of every queue, in memories indexed by queue; reset one, or all.
 
-    A value is read one cycle after ``word`` and ``queue_select`` are stable. queue_size takes powers of 2 up to the
-    largest, any other value keeps the old one; size and addresses of an enabled queue do not change; queue_enable takes 1
-    only. A 16-bit register takes writes of both its bytes only.
+    A value is read two cycles after ``queue_select`` was written, one after ``word`` is stable. queue_size takes what
+    a ring may have, any other value keeps the old one; size and addresses of an enabled queue do not change;
+    queue_enable takes 1 only. A 16-bit register takes writes of both its bytes only.
+
+    A write of 1 to queue_reset of an enabled queue begins its reset, and writes to that queue vanish until it has ended.
+    Resets take place one after the other, in the order in which they were asked for; accesses go on meanwhile.
 
     Parameters
     ----------
@@ -39,17 +44,27 @@ class Queues(wiring.Component):
     -------
     word : In(10), write : In(1), be : In(4), data : In(32), value : Out(32)
         Access to a DW of the common configuration; DWs of others read 0, but queue_select, in its place.
-    may_enable : In(1)
-        queue_enable is listened to.
+    may_enable, may_reset : In(1)
+        queue_enable, queue_reset is listened to.
+    packed : In(1)
+        A ring may have any size up to the largest, else only powers of 2.
     clear : In(1), cleared : Out(1)
         While ``clear`` is high everything goes back to its default, done when ``cleared``.
     busy : Out(1)
         A queue is being enabled: no access is made.
-    enabled : Out(num_queues)
     setup_valid : Out(1), setup : Out(QueueSetup)
         High for one cycle when a queue has been enabled, before ``busy`` ends.
-    lookup : In(range(num_queues)), vector : Out(range(msix_vectors + 1))
-        Vector of a queue, a cycle later; ``msix_vectors`` is none.
+    reset_valid : Out(1), reset_queue : Out(16), reset_done : In(1)
+        ``reset_valid`` is high for one cycle: give up that queue, then make ``reset_done`` high for one cycle. Not answered if
+        ``clear`` comes first.
+    reset_hold : In(1)
+        A reset does not end.
+    resetting : Out(1)
+        A reset has been asked for and has not ended.
+    lookup : In(range(num_queues)), vector : Out(range(msix_vectors + 1)), alive : Out(1)
+        Of a queue, a cycle later: its vector, ``msix_vectors`` is none; whether it is enabled and not being reset.
+    kick_lookup : In(range(num_queues)), kick_alive : Out(1)
+        The same for somebody else.
     """
     def __init__(self, *, num_queues, max_queue_size, msix_vectors):
         if num_queues not in range(1, 513):
@@ -68,43 +83,58 @@ class Queues(wiring.Component):
             "data":  In(32),
             "value": Out(32),
             "may_enable":  In(1),
+            "may_reset":   In(1),
+            "packed":      In(1),
             "clear":       In(1),
             "cleared":     Out(1),
             "busy":        Out(1),
-            "enabled":     Out(num_queues),
             "setup_valid": Out(1),
             "setup":       Out(QueueSetup),
-            "lookup": In(range(num_queues)),
-            "vector": Out(range(msix_vectors + 1)),
+            "reset_valid": Out(1),
+            "reset_queue": Out(16),
+            "reset_done":  In(1),
+            "reset_hold":  In(1),
+            "resetting":   Out(1),
+            "lookup":      In(range(num_queues)),
+            "vector":      Out(range(msix_vectors + 1)),
+            "alive":       Out(1),
+            "kick_lookup": In(range(num_queues)),
+            "kick_alive":  Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         no_vector = self.msix_vectors
+        state_layout = data.StructLayout({"vector": range(no_vector + 1), "enabled": 1, "resetting": 1})
         m.submodules.registers = registers = Memory(shape=32, depth=SLOTS * self.num_queues, init=[])
-        m.submodules.vectors = vectors = Memory(shape=range(no_vector + 1), depth=self.num_queues, init=[])
+        m.submodules.states = states = Memory(shape=state_layout, depth=self.num_queues, init=[])
         read, write = registers.read_port(), registers.write_port(granularity=8)
-        vector_read, vector_write = vectors.read_port(), vectors.write_port()
-        lookup = vectors.read_port()
-        m.d.comb += [lookup.addr.eq(self.lookup), self.vector.eq(lookup.data)]
+        state_write = states.write_port()
+        state_read = states.read_port(transparent_for=(state_write,))
+        lookup, kick = states.read_port(), states.read_port()
+        m.d.comb += [
+            lookup.addr.eq(self.lookup),
+            self.vector.eq(lookup.data.vector),
+            self.alive.eq(lookup.data.enabled & ~lookup.data.resetting),
+            kick.addr.eq(self.kick_lookup),
+            self.kick_alive.eq(kick.data.enabled & ~kick.data.resetting),
+        ]
 
         select = Signal(16)
         queue = Signal(range(self.num_queues))
-        exists, enabled = Signal(), Signal()
+        state = state_read.data  # of the selected queue
+        exists = Signal()
         m.d.comb += queue.eq(select)
-        m.d.sync += [
-            exists.eq(select < self.num_queues),
-            enabled.eq(self.enabled.bit_select(queue, 1)),
-        ]
+        m.d.sync += exists.eq(select < self.num_queues)
 
         slot = Signal(range(SLOTS))
         m.d.comb += [
             read.addr.eq(Cat(slot, queue)),
             write.addr.eq(Cat(self.word[:3], queue)),
             write.data.eq(self.data),
-            vector_read.addr.eq(queue),
-            vector_write.addr.eq(queue),
-            vector_write.data.eq(Mux(self.data[16:] < self.msix_vectors, self.data[16:], no_vector)),
+            state_read.addr.eq(queue),
+            state_write.addr.eq(queue),
+            state_write.data.eq(state),
         ]
 
         with m.Switch(self.word):
@@ -115,19 +145,22 @@ class Queues(wiring.Component):
                 m.d.comb += self.value.eq(VIRTIO_MSI_NO_VECTOR << 16)
                 with m.If(exists):
                     m.d.comb += self.value[:16].eq(read.data[:16])
-                    with m.If(vector_read.data != no_vector):
-                        m.d.comb += self.value[16:].eq(vector_read.data)
+                    with m.If(state.vector != no_vector):
+                        m.d.comb += self.value[16:].eq(state.vector)
             with m.Case(ENABLE_WORD):
                 with m.If(exists):
-                    m.d.comb += self.value.eq(Cat(enabled, C(0, 15), select))
+                    m.d.comb += self.value.eq(Cat(state.enabled, C(0, 15), select))
             with m.Case(*ADDRESS_WORDS):
                 with m.If(exists):
                     m.d.comb += self.value.eq(read.data)
+            with m.Case(RESET_WORD):
+                m.d.comb += self.value[16].eq(exists & state.resetting)
 
-        size = self.data[:16]
+        low, high = self.data[:16], self.data[16:]
         size_ok = Signal()
-        m.d.comb += size_ok.eq((size != 0) & ((size & (size - 1)[:16]) == 0) & (size <= self.max_queue_size))
-        starting = Signal()
+        # 4.1.4.3.1: a power of 2, unless RING_PACKED has been negotiated.
+        m.d.comb += size_ok.eq((low != 0) & (low <= self.max_queue_size) & (self.packed | ((low & (low - 1)[:16]) == 0)))
+        starting, asking = Signal(), Signal()
         with m.If(self.write):
             with m.Switch(self.word):
                 with m.Case(Common.QUEUE_SELECT // 4):
@@ -135,13 +168,21 @@ class Queues(wiring.Component):
                         with m.If(self.be[lane]):
                             m.d.sync += select.word_select(lane - 2, 8).eq(self.data.word_select(lane, 8))
                 with m.Case(SIZE_WORD):
-                    m.d.comb += write.en.eq((exists & ~enabled & size_ok & self.be[:2].all()).replicate(2))
-                    m.d.comb += vector_write.en.eq(exists & self.be[2:].all())
+                    m.d.comb += [
+                        write.en.eq((exists & ~state.enabled & size_ok & self.be[:2].all()).replicate(2)),
+                        state_write.en.eq(exists & ~state.resetting & self.be[2:].all()),
+                        state_write.data.vector.eq(Mux(high < self.msix_vectors, high, no_vector)),
+                    ]
                 with m.Case(ENABLE_WORD):
-                    m.d.comb += starting.eq(
-                        exists & ~enabled & self.may_enable & self.be[:2].all() & (self.data[:16] == 1))
+                    m.d.comb += starting.eq(exists & ~state.enabled & self.may_enable & self.be[:2].all() & (low == 1))
                 with m.Case(*ADDRESS_WORDS):
-                    m.d.comb += write.en.eq(Mux(exists & ~enabled, self.be, 0))
+                    m.d.comb += write.en.eq(Mux(exists & ~state.enabled, self.be, 0))
+                with m.Case(RESET_WORD):
+                    m.d.comb += [
+                        asking.eq(exists & state.enabled & ~state.resetting & self.may_reset & self.be[2:].all() & (high == 1)),
+                        state_write.en.eq(asking),
+                        state_write.data.resetting.eq(1),
+                    ]
 
         # Enabling reads the registers in the order of their slots from queue_size on, and pushes the addresses, the last
         # six, through one shift register.
@@ -165,8 +206,10 @@ class Queues(wiring.Component):
                 m.d.comb += self.busy.eq(1)
                 m.next = "DONE"
             with m.State("DONE"):
-                m.d.comb += [self.busy.eq(1), self.setup_valid.eq(~self.clear)]
-                m.d.sync += self.enabled.bit_select(queue, 1).eq(1)
+                m.d.comb += [
+                    self.busy.eq(1), self.setup_valid.eq(~self.clear),
+                    state_write.en.eq(1), state_write.data.enabled.eq(1),
+                ]
                 m.next = "IDLE"
         with m.If(self.busy & ~self.setup_valid):
             m.d.sync += shift.eq(Cat(shift[32:], read.data))
@@ -178,18 +221,55 @@ class Queues(wiring.Component):
             Cat(self.setup.queue_desc, self.setup.queue_driver, self.setup.queue_device).eq(shift),
         ]
 
+        # Queue reset. A queue is asked for once until its reset has ended, so there is room for all.
+        resets = Module()
+        m.submodules.resets = ResetInserter(self.clear)(resets)
+        resets.submodules.asked = asked = Queue(unsigned(max(1, len(queue))), max(2, self.num_queues))
+        erasing = Signal()
+        erase = Signal(range(SLOTS))
+        m.d.comb += [
+            asked.i.valid.eq(asking),
+            asked.i.payload.eq(queue),
+            self.reset_queue.eq(asked.o.payload),
+            self.resetting.eq(asked.level != 0),
+        ]
+        with resets.FSM():
+            with resets.State("ASK"):
+                resets.d.comb += self.reset_valid.eq(asked.o.valid & ~self.clear)
+                with resets.If(asked.o.valid):
+                    resets.next = "DRAIN"
+            with resets.State("DRAIN"):
+                with resets.If(self.reset_done):
+                    resets.next = "HOLD"
+            with resets.State("HOLD"):
+                with resets.If(~self.reset_hold):
+                    resets.next = "ERASE"
+            with resets.State("ERASE"):
+                resets.d.comb += erasing.eq(~self.write & ~self.busy)  # the write ports are free
+                resets.d.sync += erase.eq(erase + erasing)
+                with resets.If(erasing & (erase == SLOTS - 1)):
+                    resets.d.comb += asked.o.ready.eq(1)
+                    resets.next = "ASK"
+
+        # Back to default, a DW a cycle: one queue's, or all.
         index = Signal(range(SLOTS * self.num_queues + 1))
-        m.d.comb += self.cleared.eq(index == SLOTS * self.num_queues)
-        with m.If(~self.clear):
-            m.d.sync += index.eq(0)
-        with m.Else():
+        target = Signal.like(index)
+        m.d.comb += [
+            self.cleared.eq(index == SLOTS * self.num_queues),
+            target.eq(Mux(self.clear, index, Cat(erase, asked.o.payload))),
+        ]
+        with m.If(self.clear | erasing):
             m.d.comb += [
-                write.addr.eq(index),
-                write.data.eq(Mux(index[:3] == first, self.max_queue_size, 0)),
-                write.en.eq(Mux(self.cleared, 0, 0xf)),
-                vector_write.addr.eq(index >> 3),
-                vector_write.data.eq(no_vector),
-                vector_write.en.eq(~self.cleared),
+                write.addr.eq(target),
+                write.data.eq(Mux(target[:3] == first, self.max_queue_size, 0)),
+                write.en.eq(Mux(self.clear & self.cleared, 0, 0xf)),
+                state_write.addr.eq(target >> 3),
+                state_write.data.eq(state_layout.const({"vector": no_vector})),
+                # 4.1.4.3.1: queue_reset and queue_enable show the end, so they go last.
+                state_write.en.eq(~(self.clear & self.cleared) & (target[:3] == SLOTS - 1)),
             ]
-            m.d.sync += [select.eq(0), self.enabled.eq(0), index.eq(index + ~self.cleared)]
+        with m.If(self.clear):
+            m.d.sync += [select.eq(0), index.eq(index + ~self.cleared)]
+        with m.Else():
+            m.d.sync += index.eq(0)
         return m

@@ -1,6 +1,7 @@
 """Virtio over PCI: the registers behind the BAR, device status and reset.
 
-Ref: VIRTIO 1.4, 2.1 "Device Status Field", 2.4 "Device Reset", 4.1.4 "Virtio Structure PCI Capabilities".
+Ref: VIRTIO 1.4, 2.1 "Device Status Field", 2.4 "Device Reset", 2.6.1 "Virtqueue Reset", 2.9 "Driver Notifications",
+4.1.4 "Virtio Structure PCI Capabilities".
 """
 
 from amaranth import *
@@ -10,7 +11,9 @@ from amaranth.lib.wiring import In, Out
 from ..lib.buffers import QueueSetup
 from ..lib.reg import RegPort
 from ..spec.bar import COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, NOTIFY_OFFSET, REG_ADDR_WIDTH
-from ..spec.virtio import Common, Status
+from ..spec.virtio import (
+    VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, Common, NotificationData, Status,
+)
 from .features import FEATURE_BITS, Features
 from .interrupts import Interrupts
 from .queues import Queues
@@ -32,7 +35,7 @@ class Transport(wiring.Component):
     Parameters
     ----------
     device_features : int
-        Bit mask of what is offered.
+        Bit mask of what can be offered.
     feature_prerequisites : dict
         As :class:`Features` takes it.
     num_queues, max_queue_size, msix_vectors : int
@@ -44,13 +47,21 @@ class Transport(wiring.Component):
     -------
     regs : In(RegPort(REG_ADDR_WIDTH))
         Pages of the four structures; others read 0.
+    offered : In(128)
+        As :class:`Features` takes it.
     features : Out(128)
         Accepted features: 0 until FEATURES_OK, then stable until reset.
     driver_ok : Out(1)
     setup_valid : Out(1), setup : Out(QueueSetup)
         High for one cycle when the driver has enabled a queue, which it can from FEATURES_OK on.
-    kick_valid : Out(1), kick_queue : Out(16)
-        High for one cycle per available buffer notification of an enabled queue, from DRIVER_OK on.
+    kick_valid : Out(1), kick_queue : Out(16), kick_next : Out(16)
+        High for one cycle per available buffer notification of an enabled queue, from DRIVER_OK on. With NOTIFICATION_DATA
+        ``kick_next`` is the ``next`` of :class:`NotificationData`, untrusted, and a write of fewer than four bytes is
+        no notification; else it means nothing.
+    reset_queue_valid : Out(1), reset_queue : Out(16), reset_queue_done : In(1)
+        ``reset_queue_valid`` is high for one cycle: drain and forget that queue, then make ``reset_queue_done`` high for one
+        cycle. No kick of that queue comes in between; kicks, setups and notifications of others do. A reset of the device ends
+        it without an answer.
     notify : In(stream.Signature(unsigned(16)))
         Used buffer notification of a queue; always taken, unless ``irq`` is full.
     queue_error : In(1)
@@ -66,11 +77,13 @@ class Transport(wiring.Component):
         Level of INTx.
     reset_pending : Out(1), reset_done : In(1)
         The driver wants a reset, until ``reset_done`` is high for one cycle; that alone (FLR) resets as well.
+    busy : Out(1)
+        A reset, of a queue or behind ``reset_done``, is under way and needs clock cycles.
     events : Out
         ``kicks``, ``notifications``.
     """
     def __init__(self, *, device_features, feature_prerequisites, num_queues, msix_vectors, config_bytes,
-                 max_queue_size=256):
+                 max_queue_size=1024):
         if config_bytes not in range(1, 4097):
             raise ValueError(f"Device configuration must be 1 to 4096 bytes, not {config_bytes!r}")
         self.num_queues = num_queues
@@ -80,12 +93,17 @@ class Transport(wiring.Component):
         self._interrupts = Interrupts(num_queues=num_queues, msix_vectors=msix_vectors)
         super().__init__({
             "regs":           In(RegPort(REG_ADDR_WIDTH)),
+            "offered":        In(FEATURE_BITS, init=(1 << FEATURE_BITS) - 1),
             "features":       Out(FEATURE_BITS),
             "driver_ok":      Out(1),
             "setup_valid":    Out(1),
             "setup":          Out(QueueSetup),
             "kick_valid":     Out(1),
             "kick_queue":     Out(16),
+            "kick_next":      Out(16),
+            "reset_queue_valid": Out(1),
+            "reset_queue":    Out(16),
+            "reset_queue_done": In(1),
             "notify":         In(stream.Signature(unsigned(16))),
             "queue_error":    In(1),
             "config":         In(8 * config_bytes),
@@ -95,6 +113,7 @@ class Transport(wiring.Component):
             "intx":           Out(1),
             "reset_pending":  Out(1),
             "reset_done":     In(1),
+            "busy":           Out(1),
             "events":         Out(data.StructLayout({"kicks": 1, "notifications": 1})),
         })
 
@@ -208,20 +227,33 @@ class Transport(wiring.Component):
             ]
 
         m.d.comb += [
+            features.offered.eq(self.offered),
             features.frozen.eq(features_ok),
             queues.may_enable.eq(features_ok),
+            queues.may_reset.eq(self.features[VIRTIO_F_RING_RESET]),
+            queues.packed.eq(self.features[VIRTIO_F_RING_PACKED]),
             self.setup_valid.eq(queues.setup_valid),
             self.setup.eq(queues.setup),
+            self.reset_queue_valid.eq(queues.reset_valid),
+            self.reset_queue.eq(queues.reset_queue),
+            queues.reset_done.eq(self.reset_queue_done),
+            # 2.6.1.1.1: no notification after the end, so what has been offered goes first.
+            queues.reset_hold.eq(interrupts.busy),
+            self.busy.eq(clearing | queues.resetting),
         ]
 
-        # Available buffer notifications: a 16-bit index, in a write of 2 or 4 bytes.
+        # Available buffer notifications: a 16-bit index, in a write of 2 or 4 bytes; with NOTIFICATION_DATA (2.9) one of 4.
         kick = Signal()
-        index = access.data[:16]
-        m.d.comb += kick.eq(writing & (page == NOTIFY_OFFSET >> PAGE_BITS) & access.be[:2].all()
-                            & (index < self.num_queues) & live)
+        notification = NotificationData(access.data)
+        told = Mux(self.features[VIRTIO_F_NOTIFICATION_DATA], access.be.all(), access.be[:2].all())
         m.d.sync += [
-            self.kick_valid.eq(kick & queues.enabled.bit_select(index[:max(1, (self.num_queues - 1).bit_length())], 1)),
-            self.kick_queue.eq(index),
+            kick.eq(writing & (page == NOTIFY_OFFSET >> PAGE_BITS) & told & (notification.vqn < self.num_queues) & live),
+            self.kick_queue.eq(notification.vqn),
+            self.kick_next.eq(notification.next),
+        ]
+        m.d.comb += [
+            queues.kick_lookup.eq(notification.vqn),
+            self.kick_valid.eq(kick & queues.kick_alive),
         ]
 
         # Notifications to the driver
@@ -236,6 +268,7 @@ class Transport(wiring.Component):
             interrupts.clear.eq(clearing),
             queues.lookup.eq(interrupts.lookup),
             interrupts.vector.eq(queues.vector),
+            interrupts.alive.eq(queues.alive),
             self.intx.eq(interrupts.intx),
             self.events.kicks.eq(self.kick_valid),
             self.events.notifications.eq(interrupts.notified),

@@ -15,11 +15,10 @@ class Bench:
         self.dut = dut = Interrupts(num_queues=QUEUES, msix_vectors=VECTORS)
         self.msix, self.open = msix, True
         self.irqs, self.notified = [], 0
+        self.alive = Signal(QUEUES, init=-1)
         m = Module()
         m.submodules.dut = dut
-        looked_up = Signal.like(dut.vector)
-        m.d.sync += looked_up.eq(Array(OF_QUEUE)[dut.lookup])
-        m.d.comb += dut.vector.eq(looked_up)
+        m.d.sync += [dut.vector.eq(Array(OF_QUEUE)[dut.lookup]), dut.alive.eq(self.alive.bit_select(dut.lookup, 1))]
         self.sim = Simulator(m)
         self.sim.add_clock(8e-9)
         self.sim.add_testbench(self.watch, background=True)
@@ -152,6 +151,21 @@ def test_what_happens_in_the_cycle_of_the_read_stays():
         await bench.notify(ctx, 0)
         await bench.pulse(ctx, bench.dut.isr_read)  # the cycle in which the bit is set
         assert ctx.get(bench.dut.isr) == 1
+    bench.run(test)
+
+
+@pytest.mark.parametrize("msix", [0, 1])
+def test_a_queue_that_is_not_alive_says_nothing(msix):
+    bench = Bench(msix=msix)
+
+    async def test(ctx):
+        ctx.set(bench.alive, 0b011)
+        await bench.notify(ctx, 2)
+        await bench.idle(ctx)
+        assert bench.irqs == [] and bench.notified == 0 and ctx.get(bench.dut.isr) == 0
+        await bench.notify(ctx, 0)
+        await bench.idle(ctx)
+        assert bench.notified == 1 and ctx.get(bench.dut.isr) == (not msix)
     bench.run(test)
 
 
