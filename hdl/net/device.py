@@ -7,12 +7,13 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.buffers import BufferPort
-from ..lib.dma import ReadPort, WritePort
+from ..lib.device import DevicePort
 from ..lib.frame import frame_beat
 from ..spec.ethernet import HEADER_BYTES
+from ..spec.features import FEATURE_PREREQUISITES
 from ..spec.net import (DUPLEX_FULL, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
                         VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS, VIRTIO_NET_S_LINK_UP, VirtioNetConfig)
+from ..spec.virtio import VIRTIO_ID_NET
 from .receive import Receive
 from .transmit import Transmit
 
@@ -42,15 +43,14 @@ class NetDevice(wiring.Component):
 
     Members
     -------
-    rx_buffers, tx_buffers : Out(BufferPort), read : Out(ReadPort), write : Out(WritePort)
+    host : Out(DevicePort)
     frames_rx : In(stream(frame_beat(width))), frames_tx : Out(stream(frame_beat(width)))
     link_up : In(1)
-    features : In(128), driver_ok : In(1)
-    config : Out
-        Device configuration, byte 0 lowest. config_changed : Out(1) is a strobe.
-    busy : Out(1), events : Out
+    events : Out
     """
-    #: Feature bits that this device type brings.
+    DEVICE_ID = VIRTIO_ID_NET
+    CLASS_CODE = 0x020000  # Ethernet controller
+    FEATURE_PREREQUISITES = FEATURE_PREREQUISITES
     FEATURES = (VIRTIO_NET_F_MTU, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS,
                 VIRTIO_NET_F_SPEED_DUPLEX)
 
@@ -63,25 +63,18 @@ class NetDevice(wiring.Component):
         self.mac_address = mac_address
         self.mtu = mtu
         self.speed = speed
-        num_queues = 2 * queue_pairs
+        num_queues = 2 * queue_pairs + 1
         # 5.1.4: the MTU is without the link's header.
         self.max_frame = mtu + HEADER_BYTES + VLAN_TAG_BYTES
         sizes = dict(width=width, num_queues=num_queues, max_frame=self.max_frame, depth=FRAME_MEMORY * 8 // width)
-        self.receive  = Receive(queues=range(0, num_queues, 2), **sizes)
-        self.transmit = Transmit(queues=range(1, num_queues, 2), **sizes)
+        self.receive  = Receive(queues=range(0, 2 * queue_pairs, 2), **sizes)
+        self.transmit = Transmit(queues=range(1, 2 * queue_pairs, 2), **sizes)
         super().__init__({
-            "rx_buffers": Out(BufferPort(num_queues)),
-            "tx_buffers": Out(BufferPort(num_queues)),
-            "read":       Out(ReadPort(width)),
-            "write":      Out(WritePort(width)),
+            "host":       Out(DevicePort(width, num_queues=num_queues, buffers=2, reads=1, writes=1,
+                                         config_bytes=VirtioNetConfig.as_shape().size // 8)),
             "frames_rx":  In(stream.Signature(frame_beat(width))),
             "frames_tx":  Out(stream.Signature(frame_beat(width))),
             "link_up":    In(1),
-            "features":   In(128),
-            "driver_ok":  In(1),
-            "config":     Out(VirtioNetConfig.as_shape().size),
-            "config_changed": Out(1),
-            "busy":       Out(1),
             "events":     Out(data.StructLayout({
                 name: 1 for unit in (self.receive, self.transmit) for name, _ in unit.events.shape()})),
         })
@@ -92,10 +85,11 @@ class NetDevice(wiring.Component):
         m.submodules.transmit = transmit = self.transmit
         connect(m, flipped(self.frames_rx), receive.i)
         connect(m, transmit.o, flipped(self.frames_tx))
-        connect(m, receive.buffers, flipped(self.rx_buffers))
-        connect(m, transmit.buffers, flipped(self.tx_buffers))
-        connect(m, receive.write, flipped(self.write))
-        connect(m, transmit.read, flipped(self.read))
+        host = self.host
+        connect(m, receive.buffers, flipped(host.buffers[0]))
+        connect(m, transmit.buffers, flipped(host.buffers[1]))
+        connect(m, receive.write, flipped(host.writes[0]))
+        connect(m, transmit.read, flipped(host.reads[0]))
 
         config = Signal(VirtioNetConfig)
         link, link_was = Signal(), Signal()
@@ -107,12 +101,12 @@ class NetDevice(wiring.Component):
             config.mtu.eq(self.mtu),
             config.speed.eq(self.speed),
             config.duplex.eq(DUPLEX_FULL),
-            self.config.eq(config),
-            self.config_changed.eq(link != link_was),
-            receive.enable.eq(self.driver_ok),
-            receive.mrg_rxbuf.eq(self.features[VIRTIO_NET_F_MRG_RXBUF]),
+            host.config.eq(config),
+            host.config_changed.eq(link != link_was),
+            receive.enable.eq(host.driver_ok),
+            receive.mrg_rxbuf.eq(host.features[VIRTIO_NET_F_MRG_RXBUF]),
             transmit.link_up.eq(link),
-            self.busy.eq(receive.busy | transmit.busy),
+            host.busy.eq(receive.busy | transmit.busy),
             *[self.events[name].eq(unit.events[name])
               for unit in (receive, transmit) for name, _ in unit.events.shape()],
         ]

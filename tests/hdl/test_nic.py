@@ -3,6 +3,7 @@
 import pytest
 from amaranth.sim import Simulator
 
+from ringnic.hdl.function import COMMON_FEATURES
 from ringnic.hdl.nic import RingNIC
 from ringnic.hdl.spec import bar
 from ringnic.hdl.spec.pcie import Cfg, Command
@@ -21,7 +22,7 @@ def test_constructor():
 @pytest.mark.parametrize("mac, wire", [("gmii", GMII), (None, FRAMES)])
 def test_members(mac, wire):
     members = set(RingNIC(mac=mac).signature.members)
-    assert members == wire | {"tlp_rx", "tlp_tx", "link_up", "busy"}
+    assert members == wire | {"tlp_rx", "tlp_tx", "link_up", "offered", "busy"}
 
 
 class Host:
@@ -94,14 +95,14 @@ def test_what_a_host_finds(width):
         await host.cfg_write(Cfg.BAR0, BAR)
         await host.cfg_write(Cfg.COMMAND, 1 << Command.MEMORY_ENABLE | 1 << Command.BUS_MASTER)
 
-        assert await host.read(bar.COMMON_OFFSET + Common.NUM_QUEUES, 2) == 2
+        assert await host.read(bar.COMMON_OFFSET + Common.NUM_QUEUES, 2) == 3
         assert await host.read(bar.COMMON_OFFSET + Common.QUEUE_SIZE, 2) == 128
         offered = 0
         for word in (0, 1):
             await host.write(Common.DEVICE_FEATURE_SELECT, word)
             offered |= await host.read(Common.DEVICE_FEATURE) << 32 * word
-        # MTU, MAC, MRG_RXBUF, STATUS; INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_ and ORDER_PLATFORM; SPEED_DUPLEX
-        assert {bit for bit in range(64) if offered >> bit & 1} == {3, 5, 15, 16, 28, 29, 32, 33, 36, 63}
+        # MTU, MAC, MRG_RXBUF, STATUS, SPEED_DUPLEX; and what every function offers
+        assert {bit for bit in range(64) if offered >> bit & 1} == {3, 5, 15, 16, 63, *COMMON_FEATURES}
         config = [await host.read(bar.DEVICE_OFFSET + at, 1) for at in range(17)]
         assert bytes(config[:6]) == bytes.fromhex("025304050607")
         assert config[6] & 1 and config[10:12] == [4000 & 0xff, 4000 >> 8] and config[12] | config[13] << 8 == 2500

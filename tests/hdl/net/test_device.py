@@ -28,9 +28,9 @@ def test_configuration_follows_the_link():
         for link in (0, 1, 1, 0):
             ctx.set(dut.link_up, link)
             for _ in range(5):
-                _, _, changed = await ctx.tick().sample(dut.config_changed)
+                _, _, changed = await ctx.tick().sample(dut.host.config_changed)
                 changes.append(changed)
-            assert ctx.get(dut.config).to_bytes(len(dut.config) // 8, "little") == image(link)
+            assert ctx.get(dut.host.config).to_bytes(len(dut.host.config) // 8, "little") == image(link)
         assert sum(changes) == 2
 
     sim = Simulator(dut)
