@@ -87,7 +87,8 @@ class RegDecoder(wiring.Component):
 class RegArbiter(wiring.Component):
     """Let several initiators use one target, in turn.
 
-    One request at a time, one cycle added to each; a read holds the target until its answer has gone back.
+    One request at a time; a read holds the target until its answer has gone back. Request and answer pass through
+    registers: two cycles are added to a write, three to a read.
 
     Parameters
     ----------
@@ -113,6 +114,10 @@ class RegArbiter(wiring.Component):
         m = Module()
         n = len(self.i)
         grant = Signal(range(n))
+        asked, answer = Signal.like(self.o.req.payload), Signal.like(self.o.resp.payload)
+        m.d.comb += self.o.req.payload.eq(asked)
+        for port in self.i:
+            m.d.comb += port.resp.payload.eq(answer)
 
         with m.FSM():
             with m.State("PICK"):
@@ -123,31 +128,32 @@ class RegArbiter(wiring.Component):
                             for step in reversed(range(n)):
                                 index = (last + 1 + step) % n
                                 with m.If(self.i[index].req.valid):
-                                    m.d.sync += grant.eq(index)
+                                    m.d.sync += [grant.eq(index), asked.eq(self.i[index].req.payload)]
                                     m.next = "REQUEST"
             with m.State("REQUEST"):
+                m.d.comb += self.o.req.valid.eq(1)
+                with m.If(self.o.req.ready):
+                    m.next = "ACCEPT"
+            with m.State("ACCEPT"):
+                # A write is accepted only now, when it is where it belongs.
                 with m.Switch(grant):
                     for index, port in enumerate(self.i):
                         with m.Case(index):
-                            m.d.comb += [
-                                self.o.req.valid.eq(port.req.valid),
-                                self.o.req.payload.eq(port.req.payload),
-                                port.req.ready.eq(self.o.req.ready),
-                            ]
-                with m.If(self.o.req.valid & self.o.req.ready):
+                            m.d.comb += port.req.ready.eq(1)
+                with m.If(asked.write):
                     m.next = "PICK"
-                    with m.If(~self.o.req.payload.write):
-                        m.next = "ANSWER"
+                with m.Else():
+                    m.next = "AWAIT"
+            with m.State("AWAIT"):
+                m.d.comb += self.o.resp.ready.eq(1)
+                m.d.sync += answer.eq(self.o.resp.payload)
+                with m.If(self.o.resp.valid):
+                    m.next = "ANSWER"
             with m.State("ANSWER"):
                 with m.Switch(grant):
                     for index, port in enumerate(self.i):
                         with m.Case(index):
-                            m.d.comb += [
-                                port.resp.valid.eq(self.o.resp.valid),
-                                self.o.resp.ready.eq(port.resp.ready),
-                            ]
-                for port in self.i:
-                    m.d.comb += port.resp.payload.eq(self.o.resp.payload)
-                with m.If(self.o.resp.valid & self.o.resp.ready):
-                    m.next = "PICK"
+                            m.d.comb += port.resp.valid.eq(1)
+                            with m.If(port.resp.ready):
+                                m.next = "PICK"
         return m

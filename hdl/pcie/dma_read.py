@@ -144,11 +144,16 @@ class Reader(wiring.Component):
         ]
 
         # Requests: accept, cut (CUT), build the header (HEAD).
+        # The client is chosen a cycle ahead: round robin and the request's way to the registers are a cycle each.
         last_client = Signal(range(self.clients))
+        turn    = Signal(range(self.clients))
         pick    = Signal(range(self.clients))
+        picked  = Signal()
+        accept  = Signal()
         offered = Cat(port.req.valid for port in self.reads)
         request = Signal(ReadReq)
-        round_robin(m, offered, last_client, pick)
+        round_robin(m, offered, last_client, turn)
+        m.d.sync += [pick.eq(turn), picked.eq(offered.any() & ~accept)]
         addr   = Signal(64)
         rest   = Signal(16)
         length = Signal(range(self.slot_bytes + 1))
@@ -183,11 +188,11 @@ class Reader(wiring.Component):
             ]
 
         idle = Signal()
+        m.d.comb += accept.eq(idle & picked & offered.bit_select(pick, 1) & ~self.stop)
         with m.Switch(pick):
             for k, port in enumerate(self.reads):
                 with m.Case(k):
-                    m.d.comb += request.eq(port.req.payload)
-                    m.d.comb += port.req.ready.eq(idle & port.req.valid & ~self.stop)
+                    m.d.comb += [request.eq(port.req.payload), port.req.ready.eq(accept)]
         dws, first_be, last_be = byte_enables(addr[:2], length)
         header, dw4 = mem_header(write=0, addr=addr, length=dws, first_be=first_be, last_be=last_be,
                                  requester_id=self.requester_id, tag=next_tag)
@@ -203,12 +208,9 @@ class Reader(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += idle.eq(1)
-                with m.If(offered.any() & ~self.stop):
-                    m.d.sync += [
-                        last_client.eq(pick),
-                        addr.eq(request.addr),
-                        rest.eq(request.len),
-                    ]
+                m.d.sync += [addr.eq(request.addr), rest.eq(request.len)]
+                with m.If(accept):
+                    m.d.sync += last_client.eq(pick)
                     m.next = "CUT"
             with m.State("CUT"):
                 m.d.sync += length.eq(cut_length(addr, rest, mask))
@@ -245,10 +247,8 @@ class Reader(wiring.Component):
         for k in range(self.clients):
             push = issue & (last_client == k)
             pop  = drain.pop & (drain.pop_client == k)
-            m.d.comb += [
-                drain.head[k].eq(first[k]),
-                drain.ready[k].eq(listed[k] & done.bit_select(first[k], 1)),
-            ]
+            m.d.comb += drain.head[k].eq(first[k])
+            m.d.sync += drain.ready[k].eq(listed[k] & done.bit_select(first[k], 1) & ~pop)
             with m.If(push):
                 m.d.sync += [newest[k].eq(next_tag), listed[k].eq(1)]
             with m.If(pop):

@@ -178,15 +178,19 @@ class Writer(wiring.Component):
         # A request is accepted into both branches at once: its bytes, and its headers.
         m.submodules.align = align = _Align(self.width, self.clients)
 
+        # The client is chosen a cycle ahead: round robin and the request's way to the registers are a cycle each.
         last_client = Signal(range(self.clients))
+        turn    = Signal(range(self.clients))
         pick    = Signal(range(self.clients))
+        picked  = Signal()
         offered = Cat(port.req.valid for port in self.writes)
-        round_robin(m, offered, last_client, pick)
+        round_robin(m, offered, last_client, turn)
         accept = Signal()
         cut_idle = Signal()
         request  = Signal(WriteReq)
+        m.d.sync += [pick.eq(turn), picked.eq(offered.any() & ~accept)]
         m.d.comb += [
-            accept.eq(offered.any() & ~self.stop & align.i_job.ready & cut_idle),
+            accept.eq(picked & offered.bit_select(pick, 1) & ~self.stop & align.i_job.ready & cut_idle),
             align.i_job.valid.eq(accept),
             align.i_job.payload.client.eq(pick),
             align.i_job.payload.offset.eq(request.addr[:2]),
@@ -350,6 +354,6 @@ class Writer(wiring.Component):
         gone = left_tlp & out_done
         lost = step & end & closing & discard
         for k, port in enumerate(self.writes):
-            m.d.comb += port.done.eq((gone & (out_client == k)) | (lost & (owner == k)))
+            m.d.sync += port.done.eq((gone & (out_client == k)) | (lost & (owner == k)))
         m.d.comb += self.busy.eq(align.busy | ~cut_idle | head_valid | sending | self.tlp.valid)
         return m

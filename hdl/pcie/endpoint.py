@@ -12,6 +12,7 @@ from ..lib.dma import ReadPort, WritePort
 from ..lib.queue import Queue
 from ..lib.reg import RegPort
 from ..lib.regbus import RegArbiter, RegDecoder
+from ..lib.slice import Slice
 from ..spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
 from ..spec.pcie import TlpType
 from .config import ConfigSpace
@@ -188,9 +189,13 @@ class Endpoint(wiring.Component):
         connect(m, demux.o_cpl, dma.cpl)
         connect(m, demux.o_request, requests.i)
         connect(m, requests.o, target.i)
-        connect(m, target.o, arbiter.i[0])
+        m.submodules.target_out = target_out = Slice(tlp_beat(self.width))
+        m.submodules.dma_out    = dma_out    = Slice(tlp_beat(self.width))
+        connect(m, target.o, target_out.i)
+        connect(m, target_out.o, arbiter.i[0])
         connect(m, intx.o, arbiter.i[1])
-        connect(m, dma.tlp, arbiter.i[2])
+        connect(m, dma.tlp, dma_out.i)
+        connect(m, dma_out.o, arbiter.i[2])
         connect(m, arbiter.o, tx_edge.i)
         connect(m, tx_edge.o, flipped(self.tlp_tx))
 
@@ -245,7 +250,7 @@ class Endpoint(wiring.Component):
             # 6.1.3: no INTx while MSI-X is on
             intx.level.eq(config.interrupt & ~config.intx_disable),
             intx.requester_id.eq(target.completer_id),
-            self.busy.eq(dma.busy | target.busy | rx_edge.o.valid | tx_edge.o.valid),
+            self.busy.eq(dma.busy | target.busy | rx_edge.o.valid | target_out.o.valid | dma_out.o.valid | tx_edge.o.valid),
         ]
         m.d.comb += [self.events[name].eq(unit.events[name]) for name, unit in self._event_sources.items()]
         return m

@@ -1,0 +1,45 @@
+"""A register in a stream, both ways."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Slice"]
+
+
+class Slice(wiring.Component):
+    """Pass a stream through registers: no path from ``i`` to ``o``, nor from ``o.ready`` to ``i.ready``.
+
+    Adds one cycle; an item a cycle. Keeps up to two items.
+
+    Parameters
+    ----------
+    shape : shape-castable
+
+    Members
+    -------
+    i : In(stream(shape)), o : Out(stream(shape))
+    """
+    def __init__(self, shape):
+        self.shape = shape
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        spare = Signal.like(self.i.payload)   # came when ``o`` was found not to move
+        full  = Signal()
+        m.d.comb += self.i.ready.eq(~full)
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += [
+                self.o.valid.eq(self.i.valid | full),
+                self.o.payload.eq(Mux(full, spare, self.i.payload)),
+                full.eq(0),
+            ]
+        with m.Elif(self.i.valid & ~full):
+            m.d.sync += full.eq(1)
+        with m.If(~full):
+            m.d.sync += spare.eq(self.i.payload)
+        return m
