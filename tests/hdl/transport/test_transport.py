@@ -9,7 +9,8 @@ from amaranth.sim import Simulator
 from ringnic.hdl.spec.virtio import Common
 from ringnic.hdl.transport.transport import Transport
 
-OFFERED = 1 << 32 | 1 << 0 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 29
+V1, PACKED, NOTIFICATION_DATA, RING_RESET = 1 << 32, 1 << 34, 1 << 38, 1 << 40
+OFFERED = V1 | 1 << 0 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 29 | PACKED | NOTIFICATION_DATA | RING_RESET
 NEEDS = {11: (0,), 12: (0,), 13: ((11, 12),), 60: (17,)}
 
 
@@ -34,7 +35,7 @@ def test_errors(changes, message):
 class Driver:
     def __init__(self, ctx, dut):
         self.ctx, self.dut = ctx, dut
-        self.kicks, self.setups, self.irqs = [], [], []
+        self.kicks, self.nexts, self.setups, self.resets, self.irqs = [], [], [], [], []
 
     async def request(self, addr, be, write, value):
         regs = self.dut.regs
@@ -74,15 +75,24 @@ class Driver:
         assert self.ctx.get(self.dut.reset_pending)
         await self.pulse(self.dut.reset_done)
 
-    async def start(self, vectors=(1, 2, 0xffff)):
+    async def start(self, vectors=(1, 2, 0xffff), features=V1):
         """Up to DRIVER_OK, every queue enabled."""
-        assert await self.accept(1 << 32) == 11
+        assert await self.accept(features) == 11
         for queue, vector in enumerate(vectors):
             await self.select(queue)
             await self.write(Common.QUEUE_MSIX_VECTOR, vector, 2)
             await self.write(Common.QUEUE_ENABLE, 1, 2)
         await self.write(Common.DEVICE_STATUS, 15, 1)
         assert await self.status() == 15
+
+    async def reset_queue(self, queue):
+        await self.select(queue)
+        await self.write(Common.QUEUE_RESET, 1, 2)
+        await self.idle(4)
+
+    async def resetting(self, queue):
+        await self.select(queue)
+        return await self.read(Common.QUEUE_RESET, 2)
 
     async def idle(self, cycles=12):
         for _ in range(cycles):
@@ -114,12 +124,16 @@ def simulate(test, msix=True, **changes):
 
     async def monitor(ctx):
         for _ in range(20000):
-            _, _, kick_valid, kick, setup_valid, setup, irq_valid, irq_ready, irq = await ctx.tick().sample(
-                dut.kick_valid, dut.kick_queue, dut.setup_valid, dut.setup,
-                dut.irq.valid, dut.irq.ready, dut.irq.payload)
+            _, _, kick_valid, kick, kick_next, setup_valid, setup, reset_valid, reset, irq_valid, irq_ready, irq = (
+                await ctx.tick().sample(
+                    dut.kick_valid, dut.kick_queue, dut.kick_next, dut.setup_valid, dut.setup,
+                    dut.reset_queue_valid, dut.reset_queue, dut.irq.valid, dut.irq.ready, dut.irq.payload))
             driver = seen["driver"]
             if kick_valid:
                 driver.kicks.append(kick)
+                driver.nexts.append(kick_next)
+            if reset_valid:
+                driver.resets.append(reset)
             if setup_valid:
                 driver.setups.append((setup.queue, setup.size, setup.queue_desc, setup.queue_driver, setup.queue_device))
             if irq_valid and irq_ready:
@@ -238,6 +252,198 @@ def test_kicks():
         await driver.write(0x3000, 0, 2)
         assert await driver.status() == 15
         assert len(driver.kicks) == 6
+    simulate(test)
+
+
+def test_notification_data():
+    """2.9: 32 bits, of which the upper half is where the driver's next descriptor will be."""
+    async def test(ctx, dut, driver):
+        await driver.start(features=V1 | NOTIFICATION_DATA)
+        for queue, position in ((0, 0), (2, 0xffff), (1, 0x8000), (0, 0x1234)):
+            await driver.write(0x3000 + 4 * queue, position << 16 | queue)
+        for value, size in ((0, 2), (1, 1), (1 << 16 | 3, 4), (0xffff_ffff, 4)):
+            await driver.write(0x3000, value, size)  # too short for its data, of no queue
+        await driver.idle()
+        assert list(zip(driver.kicks, driver.nexts)) == [(0, 0), (2, 0xffff), (1, 0x8000), (0, 0x1234)]
+        await driver.reset()
+        await driver.start()
+        await driver.write(0x3000, 1, 2)
+        await driver.idle()
+        assert driver.kicks[4:] == [1]
+    simulate(test)
+
+
+def test_sizes_of_packed_rings():
+    async def test(ctx, dut, driver):
+        for features, sizes in ((V1, (1, 4, 256)), (V1 | PACKED, (1, 3, 5, 255, 256)), (V1, (2, 64))):
+            await driver.accept(features)
+            await driver.select(1)
+            now = await driver.read(Common.QUEUE_SIZE, 2)
+            for size in (1, 2, 3, 4, 5, 64, 255, 256, 257, 0, 0x8000):
+                await driver.write(Common.QUEUE_SIZE, size, 2)
+                if size in range(1, 257) and (features & PACKED or size & (size - 1) == 0):
+                    now = size
+                assert await driver.read(Common.QUEUE_SIZE, 2) == now
+            await driver.write(Common.QUEUE_SIZE, sizes[-2], 2)
+            await driver.write(Common.QUEUE_ENABLE, 1, 2)
+            await driver.idle()
+            assert driver.setups[-1][:2] == (1, sizes[-2])
+            await driver.reset()
+    simulate(test)
+
+
+def test_queue_reset():
+    async def test(ctx, dut, driver):
+        await driver.start(features=V1 | RING_RESET)
+        await driver.reset_queue(1)
+        for _ in range(2):
+            assert await driver.resetting(1) == 1 and await driver.read(Common.QUEUE_ENABLE, 2) == 1
+            assert ctx.get(dut.busy) and driver.resets == [1]
+            # What concerns it vanishes, others go on.
+            for queue in (0, 1, 2):
+                await driver.write(0x3000, queue, 2)
+                await driver.notify(queue)
+            await driver.idle()
+            assert await driver.status() == 15
+        assert driver.kicks == [0, 2, 0, 2] and driver.irqs == [1, 1]
+        await driver.pulse(dut.reset_queue_done)
+        await driver.idle()
+        assert await driver.resetting(1) == 0 and not ctx.get(dut.busy)
+        assert [await driver.read(offset, 2) for offset in (
+            Common.QUEUE_ENABLE, Common.QUEUE_SIZE, Common.QUEUE_MSIX_VECTOR)] == [0, 256, 0xffff]
+        await driver.write(0x3000, 1, 2)
+        await driver.notify(1)
+        await driver.idle()
+        assert len(driver.kicks) == 4 and len(driver.irqs) == 2
+        await driver.write(Common.QUEUE_SIZE, 32, 2)
+        await driver.write(Common.QUEUE_DESC, 0x5000)
+        await driver.write(Common.QUEUE_MSIX_VECTOR, 0, 2)
+        await driver.write(Common.QUEUE_ENABLE, 1, 2)
+        await driver.write(0x3000, 1, 2)
+        await driver.notify(1)
+        await driver.idle()
+        assert driver.setups[3:] == [(1, 32, 0x5000, 0, 0)]
+        assert driver.kicks[4:] == [1] and driver.irqs[2:] == [0]
+        assert await driver.resetting(1) == 0
+    simulate(test)
+
+
+def test_no_queue_reset_unless_negotiated():
+    async def test(ctx, dut, driver):
+        async def nothing():
+            for queue in range(4):
+                await driver.reset_queue(queue)
+                assert await driver.resetting(queue) == 0
+            assert driver.resets == [] and not ctx.get(dut.busy)
+        await nothing()
+        await driver.start()
+        await nothing()
+        await driver.write(0x3000, 1, 2)
+        await driver.idle()
+        assert driver.kicks == [1]
+        await driver.reset()
+        assert await driver.accept(V1 | RING_RESET) == 11
+        await nothing()  # none is enabled
+    simulate(test)
+
+
+def test_queue_reset_waits_for_an_interrupt_on_its_way():
+    """2.6.1.1.1: none after the end."""
+    async def test(ctx, dut, driver):
+        await driver.start(features=V1 | RING_RESET)
+        ctx.set(dut.irq.ready, 0)
+        await driver.notify(1)
+        await driver.idle()
+        await driver.reset_queue(1)
+        await driver.pulse(dut.reset_queue_done)
+        await driver.idle(40)
+        assert await driver.resetting(1) == 1 and driver.irqs == []
+        ctx.set(dut.irq.ready, 1)
+        await driver.idle()
+        assert await driver.resetting(1) == 0 and driver.irqs == [2]
+    simulate(test)
+
+
+def test_queue_reset_and_intx():
+    async def test(ctx, dut, driver):
+        await driver.start(features=V1 | RING_RESET)
+        await driver.reset_queue(1)
+        await driver.notify(1)
+        await driver.idle()
+        assert not ctx.get(dut.intx)
+        await driver.notify(0)
+        await driver.idle()
+        assert ctx.get(dut.intx)
+    simulate(test, msix=False)
+
+
+@pytest.mark.parametrize("flr", [0, 1])
+@pytest.mark.parametrize("moment", [0, 1, 2, 5, 9, 14])
+def test_reset_in_the_middle_of_queue_resets(flr, moment):
+    """The reset of the device wins, and nothing is left."""
+    async def test(ctx, dut, driver):
+        await driver.start(features=V1 | RING_RESET)
+        await driver.reset_queue(1)
+        await driver.reset_queue(0)
+        if moment:
+            await driver.pulse(dut.reset_queue_done)
+            await driver.idle(moment - 1)
+        if flr:
+            await driver.pulse(dut.reset_done)
+        else:
+            await driver.reset()
+        resets = len(driver.resets)
+        assert await driver.status() == 0 and not ctx.get(dut.busy)
+        await driver.start(features=V1 | RING_RESET)
+        for queue in range(3):
+            assert await driver.resetting(queue) == 0
+            await driver.write(0x3000, queue, 2)
+        await driver.idle()
+        assert driver.kicks == [0, 1, 2] and len(driver.resets) == resets
+        await driver.reset_queue(1)
+        assert driver.resets[resets:] == [1]
+        await driver.pulse(dut.reset_queue_done)
+        await driver.idle()
+        assert await driver.resetting(1) == 0
+    simulate(test)
+
+
+@pytest.mark.parametrize("num_queues", [1, 9, 65])
+def test_many_queues(num_queues):
+    """A control queue beside pairs makes an odd number."""
+    async def test(ctx, dut, driver):
+        assert await driver.read(Common.NUM_QUEUES, 2) == num_queues
+        await driver.start(vectors=range(1, num_queues + 1), features=V1 | PACKED | NOTIFICATION_DATA | RING_RESET)
+        last = num_queues - 1
+        await driver.reset_queue(last)
+        for queue in range(num_queues + 1):
+            await driver.write(0x3000 + 4 * queue, 7 << 16 | queue)
+            await driver.notify(queue)
+        assert driver.kicks == list(range(last))
+        assert driver.irqs == [queue + 1 for queue in range(last)]
+        await driver.pulse(dut.reset_queue_done)
+        await driver.idle()
+        for queue in range(num_queues):
+            assert await driver.resetting(queue) == 0
+            assert await driver.read(Common.QUEUE_ENABLE, 2) == (queue != last)
+            assert await driver.read(Common.QUEUE_MSIX_VECTOR, 2) == (0xffff if queue == last else queue + 1)
+        assert [setup[:2] for setup in driver.setups] == [(queue, 1024) for queue in range(num_queues)]
+        await driver.reset()
+        assert await driver.status() == 0
+        for queue in range(num_queues):
+            await driver.select(queue)
+            assert await driver.read(Common.QUEUE_ENABLE, 2) == 0
+    simulate(test, num_queues=num_queues, msix_vectors=num_queues + 1, max_queue_size=1024)
+
+
+def test_offered_now():
+    async def test(ctx, dut, driver):
+        ctx.set(dut.offered, V1 | RING_RESET)
+        await driver.write(Common.DEVICE_FEATURE_SELECT, 1)
+        assert await driver.read(Common.DEVICE_FEATURE) == 1 << 0 | 1 << 8
+        assert await driver.accept(V1 | PACKED) == 3
+        assert await driver.accept(V1 | RING_RESET) == 11
+        assert ctx.get(dut.features) == V1 | RING_RESET
     simulate(test)
 
 
