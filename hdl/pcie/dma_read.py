@@ -301,7 +301,7 @@ class Reader(wiring.Component):
             done.eq((done | finishes | expires) & ~retires),
             bad.eq((bad | one(placer.spoil, placer.spoil_tag) | expires | broken) & ~starts),
             late.eq(late & ~ended | expires | broken),
-            fresh.eq(fresh & ~one(placer.begin, placer.tag) | starts),
+            fresh.eq(fresh & ~one(placer.begin, placer.begin_tag) | starts),
             age[0].eq((age[0] ^ stepped) & ~starts & ~expires & ~broken),
             age[1].eq((age[1] ^ (stepped & age[0])) & ~starts & ~expires & ~broken),
         ]

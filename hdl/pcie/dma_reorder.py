@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.arbiter import round_robin
 from ..lib.dma import read_beat
-from ..spec.pcie import CplStatus, TlpType
-from .header import Header
+from ..spec.pcie import CompletionDw2, CplStatus, TlpType
+from .header import Header, byteswap
 from .tlp_stream import tlp_beat
 
 __all__ = ["tag_info", "Placer", "Drain"]
@@ -37,10 +37,12 @@ class Placer(wiring.Component):
         Tags whose completions are awaited.
     late : In(tags)
         Tags given up that may still be answered.
-    tag : Out(8), info : In(tag_info)
-        The tag looked up, and what is known of it.
+    tag : Out, info : In(tag_info)
+        The tag looked up while its beat is offered, and what is known of it.
     fresh : In(1)
-        Nothing has come yet for ``tag``. ``begin`` strobes when something has.
+        Nothing has come yet for ``tag``.
+    begin, begin_tag : Out
+        Something has come for the tag.
     row, bank_data, bank_en
         Write of the reorder buffer, a row and DW and enable for each bank.
     finish, finish_tag : Out
@@ -65,6 +67,7 @@ class Placer(wiring.Component):
             "info":         In(tag_info(clients, slot_bytes)),
             "fresh":        In(1),
             "begin":        Out(1),
+            "begin_tag":    Out(range(tags)),
             "row":          Out(range(self.rows)).array(self.lanes),
             "bank_data":    Out(32).array(self.lanes),
             "bank_en":      Out(self.lanes),
@@ -113,57 +116,72 @@ class Placer(wiring.Component):
                         low, high = 32 * lanes * k, min(32 * lanes * (k + 1), 96)
                         m.d.sync += raw[low:high].eq(self.cpl.payload.data)
 
-        # Second stage: the header's verdict. Progress is written here, so that the next header may follow at once.
+        # With it: what is known of the tag. What the completion before changes, in the two stages below, is seen here.
         header = Header(raw)
         progress = data.StructLayout({"pos": range(slot_dws + 1), "left": range(self.slot_bytes + 1)})
         m.submodules.progress = store = memory.Memory(shape=progress, depth=self.tags, init=[])
         w_port = store.write_port()
         r_port = store.read_port(domain="comb")
-        m.d.comb += [
-            self.tag.eq(header.tag),
-            r_port.addr.eq(header.tag),
-            w_port.addr.eq(header.tag),
-        ]
 
         finishing = Signal()   # third stage, below
         c_tag     = Signal(range(self.tags))
-        pos     = Signal(range(slot_dws + 1))
-        left    = Signal(range(self.slot_bytes + 1))
-        offset  = Signal(2)
+        a_tag     = Signal(range(self.tags))
+        a_waiting = Signal()
+        pos       = Signal(range(slot_dws + 1))
+        left      = Signal(range(self.slot_bytes + 1))
+        offset    = Signal(2)
+        dws       = Signal(range(slot_dws + 1))
+        same      = Signal()   # the completion in the second stage is this tag's, too
+        m.d.comb += [
+            self.tag.eq(CompletionDw2(byteswap(self.cpl.payload.data.word_select(head_lanes - 1, 32))).tag),
+            r_port.addr.eq(self.tag),
+            same.eq(w_port.en & (a_tag == self.tag)),
+        ]
+        m.d.sync += [
+            a_tag.eq(self.tag),
+            a_waiting.eq(self.waiting.bit_select(self.tag, 1) & ~(finishing & (c_tag == self.tag))),
+            pos.eq(Mux(self.fresh, 0, r_port.data.pos)),
+            left.eq(Mux(self.fresh, self.info.len, r_port.data.left)),
+            offset.eq(Mux(self.fresh & ~same, self.info.offset, 0)),
+            dws.eq(self.info.dws),
+        ]
+        with m.If(same):
+            m.d.sync += [pos.eq(w_port.data.pos), left.eq(w_port.data.left)]
+
+        # Second stage: the header's verdict.
         length  = Signal(11)
         goes_on = Signal(12)
         held    = Signal(14)   # bytes in this completion if it is not the last
         ours    = Signal()
         known   = Signal()
         m.d.comb += [
-            pos.eq(Mux(self.fresh, 0, r_port.data.pos)),
-            left.eq(Mux(self.fresh, self.info.len, r_port.data.left)),
-            offset.eq(Mux(self.fresh, self.info.offset, 0)),
             length.eq(Mux(header.has_data, Cat(header.length, header.length == 0), 0)),
             goes_on.eq(pos + length),
             held.eq((length << 2) - offset),
             ours.eq((header.requester_id == self.requester_id) & (header.tag < self.tags) & header.is_cpl
                     & (header.type == TlpType.CPL.value)),
-            known.eq(ours & self.waiting.bit_select(self.tag, 1) & ~(finishing & (c_tag == self.tag))),
+            known.eq(ours & a_waiting & ~(finishing & (c_tag == a_tag))),
         ]
-        full    = goes_on == self.info.dws
+        full    = goes_on == dws
         refused = (header.status != CplStatus.SC.value)
         # 2.3.2: the Byte Count is what was left to come before this completion.
-        wrong   = ~refused & (~header.has_data | (header.byte_count != left[:12]) | (goes_on > self.info.dws))
+        wrong   = ~refused & (~header.has_data | (header.byte_count != left[:12]) | (goes_on > dws))
         judge   = a_valid & a_head & ((a_beat.dws >= head_lanes))
         m.d.comb += [
+            w_port.addr.eq(a_tag),
             w_port.en.eq(judge & known),
             w_port.data.pos.eq(goes_on),
             w_port.data.left.eq(left - held),
             self.begin.eq(judge & known),
+            self.begin_tag.eq(a_tag),
             self.spoil.eq(judge & known & (refused | wrong | header.ep)),
-            self.spoil_tag.eq(self.tag),
+            self.spoil_tag.eq(a_tag),
             self.unexpected.eq(judge & ~known),
             # A late completion is the last one when it carries all that its Byte Count says is left.
-            self.forget.eq(judge & ours & ~known & self.late.bit_select(self.tag, 1)
+            self.forget.eq(judge & ours & ~known & self.late.bit_select(a_tag, 1)
                            & (refused | (Cat(header.byte_count, header.byte_count == 0) + header.lower_address[:2]
                                          <= (length << 2)))),
-            self.forget_tag.eq(self.tag),
+            self.forget_tag.eq(a_tag),
         ]
 
         # Third stage: the DWs, lane by lane to the bank where each belongs. ``c_place`` is the place of lane 0.
@@ -186,7 +204,7 @@ class Placer(wiring.Component):
                 c_store.eq(judge & known & ~wrong & ~refused),
                 c_ends.eq(full | refused),
                 c_wrong.eq(wrong),
-                c_tag.eq(self.tag),
+                c_tag.eq(a_tag),
                 c_first.eq(head_lanes),
                 c_place.eq(pos - head_lanes),
                 c_left.eq(length + head_lanes),

@@ -32,7 +32,7 @@ class PlacerBench:
         padded = [*self.infos, *[Signal.like(self.infos[0]) for _ in range(TAGS - len(infos))]]
         m.d.comb += [dut.info.eq(Array(padded)[dut.tag]), dut.fresh.eq(fresh.bit_select(dut.tag, 1))]
         with m.If(dut.begin):
-            m.d.sync += fresh.bit_select(dut.tag, 1).eq(0)
+            m.d.sync += fresh.bit_select(dut.begin_tag, 1).eq(0)
         self.sim = Simulator(m)
         self.sim.add_clock(8e-9)
         self.sim.add_testbench(self.watch, background=True)
