@@ -1,7 +1,7 @@
 """Store whole packets, then forward them."""
 
 from amaranth import *
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .frame import frame_beat
@@ -25,14 +25,19 @@ class PacketQueue(wiring.Component):
     drop_on_full : bool
         Take every beat at once and lose a packet that finds no room, whole; else wait for room. Then the sender
         must know that its packet fits.
+    note_width : int
+        Bits of a note that goes with each packet.
 
     Members
     -------
-    i : In(stream(frame_beat(width)))
-        Packed: only the last beat is partial; it may be empty, and then takes no room but in an empty packet.
+    i : In(stream(frame_beat(width))), i_note : In(note_width)
+        Packed: only the last beat is partial; it may be empty, and then takes no room but in an empty packet. The note is
+        valid with the last beat.
     o : Out(stream(frame_beat(width)))
-    o_len : Out(stream(16))
-        Length of each packet in bytes, there no later than its first beat.
+    o_len : Out(stream(16)), o_note : Out(note_width)
+        Length of each packet in bytes, and with it the note, there no later than its first beat.
+    kept : Out(1)
+        Strobe: a packet was stored, and will leave.
     free : Out
         Beats of room.
     packets : Out
@@ -40,17 +45,21 @@ class PacketQueue(wiring.Component):
     lost : Out(1)
         Strobe: a packet found no room.
     """
-    def __init__(self, *, width, depth, max_packets, drop_on_full):
+    def __init__(self, *, width, depth, max_packets, drop_on_full, note_width=0):
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"Packet queue depth must be a power of 2 of at least 2 beats, not {depth!r}")
         self.width = width
         self.depth = depth
         self.max_packets = max_packets
         self.drop_on_full = drop_on_full
+        self.note_width = note_width
         super().__init__({
             "i":     In(stream.Signature(frame_beat(width))),
+            "i_note": In(note_width),
             "o":     Out(stream.Signature(frame_beat(width))),
             "o_len": Out(stream.Signature(16)),
+            "o_note": Out(note_width),
+            "kept":  Out(1),
             "free":  Out(range(depth + 1)),
             "packets": Out(range(max_packets + 1)),
             "lost":  Out(1),
@@ -62,9 +71,9 @@ class PacketQueue(wiring.Component):
         pointer = range(2 * self.depth)
         m.submodules.beats = beats = memory.Memory(shape=self.width, depth=self.depth, init=[])
         write, read = beats.write_port(), beats.read_port()
-        m.submodules.told   = told   = Queue(16, self.max_packets)
+        m.submodules.told   = told   = Queue(
+            data.StructLayout({"len": 16, "note": self.note_width}), self.max_packets)
         m.submodules.stored = stored = Queue(16, self.max_packets)
-        connect(m, told.o, flipped(self.o_len))
 
         # In
         head, begin, tail = Signal(pointer), Signal(pointer), Signal(pointer)  # next free, start of packet, next out
@@ -78,7 +87,13 @@ class PacketQueue(wiring.Component):
             write.addr.eq(head),
             write.data.eq(self.i.p.data),
             self.i.ready.eq(1 if self.drop_on_full else (room & told.i.ready & stored.i.ready)),
-            told.i.p.eq(length + self.i.p.count),
+            told.i.p.len.eq(length + self.i.p.count),
+            told.i.p.note.eq(self.i_note),
+            self.o_len.p.eq(told.o.p.len),
+            self.o_note.eq(told.o.p.note),
+            self.o_len.valid.eq(told.o.valid),
+            told.o.ready.eq(self.o_len.ready),
+            self.kept.eq(told.i.valid & told.i.ready),
             stored.i.p.eq(length + self.i.p.count),
             keep.eq(room & ~spoilt & told.i.ready & stored.i.ready),
         ]
