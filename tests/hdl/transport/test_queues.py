@@ -167,6 +167,7 @@ def test_vectors(vectors):
         await bench.write(Common.QUEUE_ENABLE, 1, 2)
         await bench.write(Common.QUEUE_MSIX_VECTOR, vectors - 1, 2)  # of an enabled queue too
         expected[2] = vectors - 1
+        assert await bench.alive() == 0b100
         for queue, vector in expected.items():
             ctx.set(bench.dut.lookup, queue)
             await ctx.tick()
@@ -370,6 +371,22 @@ def test_resets_of_queues_in_turn():
         await bench.reset(3)
         assert await bench.read(Common.QUEUE_RESET, 2) == 1  # the second as the first
     bench.run(test)
+
+
+def test_a_reset_ends_while_another_queue_is_being_enabled():
+    for delay in range(50):
+        bench = Bench()
+        bench.drain = delay
+
+        async def test(ctx, bench=bench):
+            await bench.fill(1, size=4, vector=1, address=16)
+            await bench.reset(1)
+            row = await bench.fill(2, size=16, vector=2, address=32)
+            for _ in range(20):
+                await ctx.tick()
+            assert await bench.row(2) == row and await bench.row(1) == DEFAULT
+            assert len(bench.setups) == 2 and await bench.alive() == 0b100
+        bench.run(test)
 
 
 def test_clear_while_queues_are_being_reset():
