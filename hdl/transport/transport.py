@@ -28,9 +28,9 @@ VECTOR_WORD = Common.CONFIG_MSIX_VECTOR // 4  # with num_queues
 class Transport(wiring.Component):
     """Common, ISR, device and notification structures of a virtio PCI function, and what follows from them.
 
-    An access takes two to five cycles; after a reset the registers wait until the memories are back at their defaults,
-    some ``8 * num_queues`` cycles. The driver can only set status bits, and clear them all by a reset. Until
-    ``reset_done`` answers a status write of 0, registers read as before and writes vanish.
+    An access takes three to five cycles, ten more where it enables a queue; after a reset the registers wait until the
+    memories are back at their defaults, some ``8 * num_queues`` cycles. The driver can only set status bits, and clear them
+    all by a reset. Until ``reset_done`` answers a status write of 0, registers read as before and writes vanish.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class Transport(wiring.Component):
         page, word = access.addr[PAGE_BITS:], access.addr[2:PAGE_BITS]
         writing = Signal()         # the cycle in which a write acts
         common_write = Signal()
-        value = Signal(32)
+        value, queue_value = Signal(32), Signal(32)
         isr = Signal(8)
         m.d.comb += common_write.eq(writing & (page == COMMON_OFFSET >> PAGE_BITS))
         for part in features, queues:
@@ -167,10 +167,13 @@ class Transport(wiring.Component):
                     m.d.comb += interrupts.isr_read.eq(
                         (page == ISR_OFFSET >> PAGE_BITS) & (word == 0) & access.be[0])
                     m.d.sync += isr.eq(interrupts.isr)
-                    m.next = "COLLECT"
+                    m.next = "READ"
             with m.State("SETTLE"):
                 with m.If(~queues.busy):
                     m.next = "IDLE"
+            with m.State("READ"):  # a cycle for the memory, another for what chooses
+                m.d.sync += queue_value.eq(queues.value)
+                m.next = "COLLECT"
             with m.State("COLLECT"):
                 m.d.sync += resp.payload.eq(value)
                 m.next = "ANSWER"
@@ -181,11 +184,11 @@ class Transport(wiring.Component):
 
         with m.Switch(page):
             with m.Case(COMMON_OFFSET >> PAGE_BITS):
-                m.d.comb += value.eq(features.value | queues.value)
+                m.d.comb += value.eq(features.value | queue_value)
                 with m.If(word == VECTOR_WORD):
                     m.d.comb += value.eq(Cat(interrupts.config_vector, C(self.num_queues, 16)))
                 with m.If(word == STATUS_WORD):
-                    m.d.comb += value.eq(Cat(status, generation, queues.value[16:]))
+                    m.d.comb += value.eq(Cat(status, generation, queue_value[16:]))
             with m.Case(ISR_OFFSET >> PAGE_BITS):
                 with m.If(word == 0):
                     m.d.comb += value.eq(isr)
@@ -246,14 +249,12 @@ class Transport(wiring.Component):
         kick = Signal()
         notification = NotificationData(access.data)
         told = Mux(self.features[VIRTIO_F_NOTIFICATION_DATA], access.be.all(), access.be[:2].all())
+        m.d.comb += queues.kick_lookup.eq(notification.vqn)
         m.d.sync += [
             kick.eq(writing & (page == NOTIFY_OFFSET >> PAGE_BITS) & told & (notification.vqn < self.num_queues) & live),
-            self.kick_queue.eq(notification.vqn),
-            self.kick_next.eq(notification.next),
-        ]
-        m.d.comb += [
-            queues.kick_lookup.eq(notification.vqn),
             self.kick_valid.eq(kick & queues.kick_alive),
+            self.kick_queue.eq(notification.vqn),  # ``access`` stays until after ``kick``
+            self.kick_next.eq(notification.next),
         ]
 
         # Notifications to the driver
