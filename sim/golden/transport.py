@@ -7,11 +7,14 @@ from collections import Counter
 
 from ...hdl.spec.bar import (COMMON_OFFSET, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET, DEVICE_OFFSET, ISR_OFFSET,
                              NOTIFY_OFFSET)
-from ...hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_VERSION_1, VIRTIO_MSI_NO_VECTOR,
+from ...hdl.spec.features import FEATURE_PREREQUISITES
+from ...hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED,
+                                VIRTIO_F_RING_RESET, VIRTIO_F_VERSION_1, VIRTIO_MSI_NO_VECTOR,
                                 VIRTIO_PCI_DEVICE_ID_BASE, Common, Isr, Status)
 from .function import GoldenFunction
 from .memory import Memory
-from .virtqueue import DeviceQueue
+from .packed import PackedQueue
+from .split import SplitQueue
 
 __all__ = ["GoldenTransport"]
 
@@ -21,25 +24,37 @@ WIDTHS = {
     Common.DRIVER_FEATURE: 4, Common.CONFIG_MSIX_VECTOR: 2, Common.NUM_QUEUES: 2, Common.DEVICE_STATUS: 1,
     Common.CONFIG_GENERATION: 1, Common.QUEUE_SELECT: 2, Common.QUEUE_SIZE: 2, Common.QUEUE_MSIX_VECTOR: 2,
     Common.QUEUE_ENABLE: 2, Common.QUEUE_NOTIFY_OFF: 2, Common.QUEUE_DESC: 8, Common.QUEUE_DRIVER: 8,
-    Common.QUEUE_DEVICE: 8,
+    Common.QUEUE_DEVICE: 8, Common.QUEUE_RESET: 2,
 }
 ADDRESSES = (Common.QUEUE_DESC, Common.QUEUE_DRIVER, Common.QUEUE_DEVICE)
+MAX_QUEUE_SIZE = 1 << 15  # 2.7, 2.8
 STICKY = Status.ACKNOWLEDGE | Status.DRIVER | Status.FAILED
 
 
 class GoldenTransport(GoldenFunction):
-    """A virtio device of any type. A subclass has ``_config_bytes()``, ``_kicked(index)`` and ``_stop()``.
+    """A virtio device of any type. A subclass has ``_config_bytes()``, ``_kicked(index)``, ``_queue_gone()`` and ``_stop()``.
+
+    Parameters
+    ----------
+    features : iterable of int
+        Bit numbers of all that the device can do.
+    offered : iterable of int, or None
+        Of these, what is offered. None: everything.
+    max_queue_size : int
+        Entries, a power of 2 from 1 to 32768.
 
     Attributes
     ----------
     memory : Memory
     queues : dict
-        :class:`DeviceQueue` by index, those that are enabled.
+        :class:`SplitQueue` or :class:`PackedQueue` by index, those that are enabled.
     counters : Counter
         By the names of the card's counters; those of hardware stay 0.
     """
-    def __init__(self, *, device_type, class_code, features, num_queues, max_queue_size):
-        self.offered = frozenset(features)
+    def __init__(self, *, device_type, class_code, features, offered, num_queues, max_queue_size):
+        if not 0 < max_queue_size <= MAX_QUEUE_SIZE or max_queue_size & (max_queue_size - 1):
+            raise ValueError(f"Queue size must be a power of 2 from 1 to {MAX_QUEUE_SIZE}, not {max_queue_size!r}")
+        self.offered = frozenset(features) if offered is None else frozenset(features) & frozenset(offered)
         self.num_queues = num_queues
         self.max_queue_size = max_queue_size
         self.memory = Memory()
@@ -62,11 +77,14 @@ class GoldenTransport(GoldenFunction):
         self._driver_words = {}
         self._selected = {Common.DEVICE_FEATURE_SELECT: 0, Common.DRIVER_FEATURE_SELECT: 0, Common.QUEUE_SELECT: 0}
         self._config_vector = VIRTIO_MSI_NO_VECTOR
-        self._registers = [
-            {Common.QUEUE_SIZE: self.max_queue_size, Common.QUEUE_MSIX_VECTOR: VIRTIO_MSI_NO_VECTOR,
-             Common.QUEUE_ENABLE: 0, Common.QUEUE_NOTIFY_OFF: queue, **dict.fromkeys(ADDRESSES, 0)}
-            for queue in range(self.num_queues)]
+        self._registers = [self._queue_registers(index) for index in range(self.num_queues)]
         self._pending = set()
+
+    def _queue_registers(self, index):
+        """What they are by default."""
+        return {Common.QUEUE_SIZE: self.max_queue_size, Common.QUEUE_MSIX_VECTOR: VIRTIO_MSI_NO_VECTOR,
+                Common.QUEUE_ENABLE: 0, Common.QUEUE_NOTIFY_OFF: index, **dict.fromkeys(ADDRESSES, 0),
+                Common.QUEUE_RESET: 0}
 
     def _flr(self):
         self._reset()
@@ -136,7 +154,8 @@ class GoldenTransport(GoldenFunction):
 
     def _write(self, page, offset, size, value):
         if page == NOTIFY_OFFSET:
-            if size >= 2:
+            # 2.9: with NOTIFICATION_DATA more is told, which a device need not believe: it looks into the ring.
+            if size >= (4 if VIRTIO_F_NOTIFICATION_DATA in self.features else 2):
                 self._notified(value & 0xffff)
         elif page == COMMON_OFFSET:
             for at, width in WIDTHS.items():
@@ -168,11 +187,16 @@ class GoldenTransport(GoldenFunction):
             self._stop()
             return
         self.status |= value & STICKY
-        # 2.2.2: what was not offered, and a set without VERSION_1, is refused.
-        if value & Status.FEATURES_OK and VIRTIO_F_VERSION_1 in self._accepted() <= self.offered:
+        if value & Status.FEATURES_OK and self._acceptable(self._accepted()):
             self.status |= Status.FEATURES_OK
         if value & Status.DRIVER_OK and self.status & Status.FEATURES_OK:
             self.status |= Status.DRIVER_OK
+
+    def _acceptable(self, features):
+        """2.2.2: what was not offered, a set without VERSION_1, and a bit without what it requires, is refused."""
+        return VIRTIO_F_VERSION_1 in features <= self.offered and all(
+            not features.isdisjoint(need if isinstance(need, tuple) else (need,))
+            for bit in features for need in FEATURE_PREREQUISITES.get(bit, ()))
 
     def _set_queue(self, index, at, value):
         registers = self._registers[index]
@@ -180,15 +204,24 @@ class GoldenTransport(GoldenFunction):
         if at == Common.QUEUE_MSIX_VECTOR:
             registers[at] = self._vector(value)
         elif at == Common.QUEUE_SIZE:
-            if not enabled and 0 < value <= self.max_queue_size and value & (value - 1) == 0:
+            # 4.1.4.3.2: a power of 2, unless the ring is packed.
+            if not enabled and 0 < value <= self.max_queue_size and (
+                    VIRTIO_F_RING_PACKED in self.features or value & (value - 1) == 0):
                 registers[at] = value
+        elif at == Common.QUEUE_RESET:
+            if value == 1 and enabled and VIRTIO_F_RING_RESET in self.features:
+                # 4.1.4.3.1: without time, it has been done when the write is over.
+                del self.queues[index]
+                self._registers[index] = self._queue_registers(index)
+                self._queue_gone()
         elif at in ADDRESSES:
             if not enabled:
                 registers[at] = value
         elif at == Common.QUEUE_ENABLE and value == 1 and not enabled and self.status & Status.FEATURES_OK:
             registers[at] = 1
             desc, driver, device = (registers[area] for area in ADDRESSES)
-            self.queues[index] = DeviceQueue(
+            kind = PackedQueue if VIRTIO_F_RING_PACKED in self.features else SplitQueue
+            self.queues[index] = kind(
                 self.memory, size=registers[Common.QUEUE_SIZE], desc=desc, driver=driver, device=device,
                 event_idx=VIRTIO_F_EVENT_IDX in self.features, indirect=VIRTIO_F_INDIRECT_DESC in self.features)
 

@@ -1,21 +1,15 @@
-"""A split virtqueue, the device's side.
+"""A virtqueue, the device's side: what split and packed have in common.
 
-Ref: VIRTIO 1.4, 2.7 "Split Virtqueues".
+Ref: VIRTIO 1.4, 2.6 "Virtqueues".
 """
 
-import struct
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import NamedTuple
 
-from ...hdl.spec.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE, VirtqDescF
 from .memory import Fault
 
-__all__ = ["RingError", "Segment", "DeviceQueue"]
-
-DESC = struct.Struct("<QIHH")
-USED_ELEM = struct.Struct("<II")
-INDEX = 2    # bytes from the start of either ring to idx
-ENTRIES = 4  # and to its entries
+__all__ = ["RingError", "Segment", "Chain", "Use", "DeviceQueue"]
 
 
 class RingError(Exception):
@@ -28,86 +22,144 @@ class Segment(NamedTuple):
     write: bool
 
 
-class DeviceQueue:
+class Chain(NamedTuple):
+    """A chain that is available. ``count``: entries of the ring that it takes; ``elements``: what is known of it."""
+    id: int
+    count: int
+    elements: tuple = ()
+
+
+class Use(NamedTuple):
+    """A used entry: at ``place``, where ``before`` was. ``whole``: all that is device-writable has been written."""
+    place: NamedTuple
+    before: bytes
+    id: int
+    len: int
+    writable: bool
+    whole: bool
+
+
+class DeviceQueue(ABC):
     """One enabled queue.
 
     Attributes
     ----------
-    heads : deque
-        Chains that are known and not yet used, by their first descriptor.
+    chains : deque
+        What is available, known and not yet used.
     stopped : bool
         The driver broke a rule: the queue does nothing any more.
+    used : int
+        Chains given back since the queue was enabled.
+    uses : deque
+        The last of them, at most as many as the ring has entries.
     """
+    ENTRY_BYTES = None  # of a used entry
+    SHARED = False      # driver and device write the same ring, which is at ``desc``
+
     def __init__(self, memory, *, size, desc, driver, device, event_idx, indirect):
         self.memory = memory
         self.size = size
         self.desc, self.driver, self.device = desc, driver, device
         self.event_idx = event_idx
         self.indirect = indirect
-        self.heads = deque()
+        self.chains = deque()
         self.stopped = False
-        self._seen = 0   # avail idx up to which heads are known
-        self._used = 0   # used idx
+        self.used = 0
+        self.uses = deque(maxlen=size)
+
+    # What a format is
+
+    @property
+    @abstractmethod
+    def place(self):
+        """Where the next used entry goes; ``place.addr`` is its address."""
+
+    @abstractmethod
+    def _look(self):
+        """Add all that is available to ``chains``."""
+
+    @abstractmethod
+    def _segments(self, chain):
+        """Return the segments of a chain."""
+
+    @abstractmethod
+    def _pass(self, count):
+        """Move ``place`` on by a chain of ``count`` entries of the ring."""
+
+    @abstractmethod
+    def _entry(self, place, use):
+        """Return the bytes that tell of ``use`` at ``place``."""
+
+    @abstractmethod
+    def _publish(self, uses):
+        """Write what tells the driver of ``uses``."""
+
+    @abstractmethod
+    def _wanted(self, place, entries):
+        """Return whether the driver wants a notification of the ``entries`` passed since ``place``."""
+
+    @abstractmethod
+    def shown(self, read, place):
+        """Return the id in the used entry at ``place``, in a card's memory behind ``read``; None if there is none yet."""
+
+    @abstractmethod
+    def writes(self):
+        """Return ``(addr, end)`` of all that the device writes."""
+
+    @property
+    @abstractmethod
+    def event(self):
+        """``(addr, end)`` of where the device says when it wants to be notified."""
+
+    @abstractmethod
+    def check_event(self, read):
+        """:exc:`AssertionError` if what a card wrote there, behind ``read``, may not be."""
+
+    # What a device does with it
 
     def look(self):
-        """Take notice of all that is available. :exc:`RingError` after the heads before the wrong one are known."""
+        """Take notice of all that is available. :exc:`RingError` after the chains before the wrong one are known."""
         try:
-            while (count := (self.memory.read_u16(self.driver + INDEX) - self._seen) & 0xffff):
-                if count > self.size:
-                    raise RingError(f"avail idx went {count} further in a queue of {self.size}")
-                for _ in range(count):
-                    head = self.memory.read_u16(self.driver + ENTRIES + 2 * (self._seen % self.size))
-                    if head >= self.size:
-                        raise RingError(f"Head {head} in a queue of {self.size}")
-                    self.heads.append(head)
-                    self._seen = (self._seen + 1) & 0xffff
-                if self.event_idx:  # 2.7.10: avail_event lies behind the used ring; then a look at idx again
-                    self.memory.write_u16(self.device + ENTRIES + VIRTQ_USED_ELEM_SIZE * self.size, self._seen)
+            self._look()
         except Fault as fault:
             raise RingError(str(fault)) from fault
 
-    def chain(self, head):
-        """Return the segments of a chain. Every rule of 2.7.5 that a driver can break is a :exc:`RingError`."""
-        table, entries, index, segments, nested = self.desc, self.size, head, [], False
-        while True:
-            if index >= entries:
-                raise RingError(f"Descriptor {index} in a table of {entries}")
-            try:
-                addr, length, flags, following = DESC.unpack(
-                    self.memory.read(table + VIRTQ_DESC_SIZE * index, VIRTQ_DESC_SIZE))
-            except Fault as fault:
-                raise RingError(str(fault)) from fault
-            if len(segments) == self.size:
-                raise RingError("Chain is longer than the queue")  # 2.7.5.2: a loop, too
-            if flags & VirtqDescF.INDIRECT:
-                # 2.7.5.3.1
-                if not self.indirect or nested or flags & VirtqDescF.NEXT:
-                    raise RingError("Indirect table where none may be")
-                if length == 0 or length % VIRTQ_DESC_SIZE:
-                    raise RingError(f"Indirect table of {length} bytes")
-                table, entries, index, nested = addr, length // VIRTQ_DESC_SIZE, 0, True
-                continue  # 2.7.5.3.2: WRITE of such a descriptor is ignored
-            segments.append(Segment(addr, length, bool(flags & VirtqDescF.WRITE)))
-            if not flags & VirtqDescF.NEXT:
-                return segments
-            index = following
+    def segments(self, chain):
+        """Return the segments of a chain. Every rule that a driver can break is a :exc:`RingError`."""
+        try:
+            return self._segments(chain)
+        except Fault as fault:
+            raise RingError(str(fault)) from fault
 
-    def use(self, chains):
-        """Give back the first ``heads`` with the bytes written into each. Return whether the driver wants to know.
+    def use(self, written):
+        """Give back the first ``chains``: ``(segments, bytes written)`` of each. Return whether the driver wants to know.
 
         They become visible together.
         """
-        old = self._used
-        for written in chains:
-            at = self.device + ENTRIES + VIRTQ_USED_ELEM_SIZE * (self._used % self.size)
-            self.memory.write(at, USED_ELEM.pack(self.heads.popleft(), written))
-            self._used = (self._used + 1) & 0xffff
-        self.memory.write_u16(self.device + INDEX, self._used)  # 2.7.8.2: after the entries
+        uses, start, entries = [], self.place, 0
+        for segments, length in written:
+            chain = self.chains.popleft()
+            writable = [segment.len for segment in segments if segment.write]
+            uses.append(Use(self.place, self._peek(self.place.addr), chain.id, length, bool(writable),
+                            length == sum(writable)))
+            self._pass(chain.count)
+            entries += chain.count
+        self._publish(uses)
+        self.uses.extend(uses)
+        self.used += len(uses)
         try:
-            if not self.event_idx:
-                return not self.memory.read_u16(self.driver) & VIRTQ_AVAIL_F_NO_INTERRUPT
-            event = self.memory.read_u16(self.driver + ENTRIES + 2 * self.size)
+            return self._wanted(start, entries)
         except Fault as fault:
             raise RingError(str(fault)) from fault
-        # 2.7.7.2: did idx go past used_event, that is: was that entry among these?
-        return (event - old) % 0x10000 < (self._used - old) % 0x10000
+
+    def _peek(self, addr):
+        try:
+            return self.memory.read(addr, self.ENTRY_BYTES)
+        except Fault:
+            return b""
+
+    def batch(self, uses):
+        """Let ``uses``, the next to each other, be told by one entry (IN_ORDER): as the others had not been written."""
+        for use in uses:
+            self.memory.write(use.place.addr, use.before)
+        self.memory.write(uses[0].place.addr, self._entry(uses[0].place, uses[-1]))

@@ -198,7 +198,7 @@ class Run:
     def settle(self):
         assert self.rig.engine.run_until(idle=True, limit=20_000) < 20_000
         self.look()
-        self.oracle.check(self.queues, self.vectors)
+        self.oracle.check(self.vectors)
         self.vectors = set()
         self.rig.check_dma()
         for chains in self.tx, self.rx:

@@ -34,7 +34,7 @@ def test_what_it_says_of_itself(device):
     assert net.features == (FEATURES | {VIRTIO_F_VERSION_1})
     assert net.mac == bytes.fromhex("525400524e01")
     assert (net.mtu, net.speed, net.link_up) == (9000, 1000, True)
-    assert net.transport.function.msix_vectors == 3
+    assert net.transport.function.msix_vectors == 4
     assert net.transport.function.bars[0].size == 0x8000
     assert net.counters()["tx_frames"] == 0
 
@@ -63,7 +63,7 @@ def test_negotiation(device, features, verdict):
 def test_registers_keep_what_they_may(device):
     transport = Transport(PciFunction(GoldenBus(device)))
     transport.negotiate(FEATURES)
-    transport.common_write(Common.QUEUE_SELECT, 2, 2)
+    transport.common_write(Common.QUEUE_SELECT, 2, 3)
     assert transport.common_read(Common.QUEUE_SIZE, 2) == 0
     assert transport.common_read(Common.QUEUE_MSIX_VECTOR, 2) == 0xffff
     transport.common_write(Common.QUEUE_SELECT, 2, 1)
@@ -88,7 +88,7 @@ def test_window_in_configuration_space(device):
     window, bus = function.structures[CfgType.PCI].cap, function.bus
     bus.config_write(window + VirtioCap.OFFSET, 4, function.structures[CfgType.COMMON].offset + Common.NUM_QUEUES)
     bus.config_write(window + VirtioCap.LENGTH, 4, 2)
-    assert bus.config_read(window + VirtioCap.PCI_CFG_DATA, 2) == 2
+    assert bus.config_read(window + VirtioCap.PCI_CFG_DATA, 2) == 3
     bus.config_write(window + VirtioCap.OFFSET, 4, function.structures[CfgType.COMMON].offset + Common.DEVICE_STATUS)
     bus.config_write(window + VirtioCap.LENGTH, 4, 1)
     bus.config_write(window + VirtioCap.PCI_CFG_DATA, 1, Status.ACKNOWLEDGE)

@@ -13,8 +13,6 @@ class Bench:
         self.card, self.device = GoldenNet(), GoldenNet()
         self.oracle = Oracle(GoldenBus(self.card), self.device)
         self.net = VirtioNet.open(self.oracle, {VIRTIO_F_EVENT_IDX}, queue_size=8, fill=False)
-        for queue in self.net.rx, self.net.tx:
-            self.oracle.let_write(queue.memory, queue.used_offset)
         self.oracle.let_write(self.net.rx_memory)
 
     def traffic(self):
@@ -25,7 +23,7 @@ class Bench:
             device.receive(b"\1" * 60)
 
     def check(self):
-        self.oracle.check((self.net.rx, self.net.tx), self.oracle.poll_irq())
+        self.oracle.check(self.oracle.poll_irq())
 
 
 def test_nothing_is_wrong():
@@ -69,4 +67,4 @@ def test_wrong_vectors():
     bench = Bench()
     bench.traffic()
     with pytest.raises(AssertionError, match=r"^Vectors \[1\] came, \[1, 2\] were due$"):
-        bench.oracle.check((bench.net.rx, bench.net.tx), {1})
+        bench.oracle.check({1})
