@@ -252,7 +252,7 @@ class Transport(wiring.Component):
         m.d.comb += queues.kick_lookup.eq(notification.vqn)
         m.d.sync += [
             kick.eq(writing & (page == NOTIFY_OFFSET >> PAGE_BITS) & told & (notification.vqn < self.num_queues) & live),
-            self.kick_valid.eq(kick & queues.kick_alive),
+            self.kick_valid.eq(kick & queues.kick_alive & live & ~self.reset_done),
             self.kick_queue.eq(notification.vqn),  # ``access`` stays until after ``kick``
             self.kick_next.eq(notification.next),
         ]

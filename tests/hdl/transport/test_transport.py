@@ -255,6 +255,22 @@ def test_kicks():
     simulate(test)
 
 
+@pytest.mark.parametrize("delay", range(6))
+def test_no_kick_outlives_a_reset(delay):
+    """What ``reset_done`` resets as well sees none after it."""
+    async def test(ctx, dut, driver):
+        await driver.start()
+        await driver.write(0x3000, 0, 2)
+        for _ in range(delay):
+            await ctx.tick()
+        await driver.pulse(dut.reset_done)
+        for _ in range(8):
+            assert not ctx.get(dut.kick_valid)
+            await ctx.tick()
+        assert len(driver.kicks) == (delay >= 2)
+    simulate(test)
+
+
 def test_notification_data():
     """2.9: 32 bits, of which the upper half is where the driver's next descriptor will be."""
     async def test(ctx, dut, driver):
