@@ -1,4 +1,4 @@
-"""The network device as virtio sees it: receive, transmit, device configuration.
+"""The network device as virtio sees it: receive, transmit, control queue, steering, device configuration.
 
 Ref: VIRTIO 1.4, 5.1 "Network Device".
 """
@@ -9,12 +9,18 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.device import DevicePort
 from ..lib.frame import frame_beat
+from ..lib.share import BufferShare
 from ..spec.ethernet import HEADER_BYTES
 from ..spec.features import FEATURE_PREREQUISITES
-from ..spec.net import (DUPLEX_FULL, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
-                        VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS, VIRTIO_NET_S_LINK_UP, VirtioNetConfig)
+from ..spec.net import (
+    DUPLEX_FULL, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
+    VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS,
+    VIRTIO_NET_S_LINK_UP, VirtioNetConfig,
+)
 from ..spec.virtio import VIRTIO_ID_NET
+from .control import Control
 from .receive import Receive
+from .steer import FlowHash, FlowTable
 from .transmit import Transmit
 
 __all__ = ["NetDevice"]
@@ -24,11 +30,16 @@ FRAME_MEMORY = 32768  # bytes each way
 
 
 class NetDevice(wiring.Component):
-    """virtio-net on the buffers seam. Queue ``2 * k`` is receiveq ``k + 1``, queue ``2 * k + 1`` its transmitq (5.1.2).
+    """virtio-net on the device seam. Queue ``2 * k`` is receiveq ``k + 1``, queue ``2 * k + 1`` its transmitq; behind those of all
+    pairs, or behind the first if MQ was not negotiated, comes the control queue (5.1.2).
+
+    Received frames go to the pair that last sent one of the same flow, others to the first.
 
     Parameters
     ----------
-    width, queue_pairs : int
+    width : int
+    queue_pairs : int
+        1 to 0x8000, else :exc:`ValueError`.
     mac_address : int
         48 bits, first byte of the address highest.
     mtu : int
@@ -51,14 +62,17 @@ class NetDevice(wiring.Component):
     DEVICE_ID = VIRTIO_ID_NET
     CLASS_CODE = 0x020000  # Ethernet controller
     FEATURE_PREREQUISITES = FEATURE_PREREQUISITES
-    FEATURES = (VIRTIO_NET_F_MTU, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS,
-                VIRTIO_NET_F_SPEED_DUPLEX)
 
     def __init__(self, *, width, queue_pairs, mac_address, mtu, speed):
+        if queue_pairs not in range(VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX + 1):
+            raise ValueError(f"Queue pairs must be 1 to {VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX}, not {queue_pairs!r}")
         if mtu not in range(68, 9001):
             raise ValueError(f"MTU must be 68 to 9000 bytes, not {mtu!r}")
         if mac_address not in range(1 << 48) or mac_address >> 40 & 1:
             raise ValueError(f"MAC address must be 48 bits of an individual address, not {mac_address!r}")
+        self.FEATURES = (VIRTIO_NET_F_MTU, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_CTRL_VQ,
+                         VIRTIO_NET_F_SPEED_DUPLEX, *([VIRTIO_NET_F_MQ] if queue_pairs > 1 else []))
+        self.width = width
         self.queue_pairs = queue_pairs
         self.mac_address = mac_address
         self.mtu = mtu
@@ -66,11 +80,12 @@ class NetDevice(wiring.Component):
         num_queues = 2 * queue_pairs + 1
         # 5.1.4: the MTU is without the link's header.
         self.max_frame = mtu + HEADER_BYTES + VLAN_TAG_BYTES
-        sizes = dict(width=width, num_queues=num_queues, max_frame=self.max_frame, depth=FRAME_MEMORY * 8 // width)
-        self.receive  = Receive(queues=range(0, 2 * queue_pairs, 2), **sizes)
-        self.transmit = Transmit(queues=range(1, 2 * queue_pairs, 2), **sizes)
+        sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, max_frame=self.max_frame, depth=FRAME_MEMORY * 8 // width)
+        self.receive  = Receive(**sizes)
+        self.transmit = Transmit(**sizes)
+        self.control  = Control(width=width, num_queues=num_queues, pairs=queue_pairs)
         super().__init__({
-            "host":       Out(DevicePort(width, num_queues=num_queues, buffers=2, reads=1, writes=1,
+            "host":       Out(DevicePort(width, num_queues=num_queues, buffers=2, reads=2, writes=2,
                                          config_bytes=VirtioNetConfig.as_shape().size // 8)),
             "frames_rx":  In(stream.Signature(frame_beat(width))),
             "frames_tx":  Out(stream.Signature(frame_beat(width))),
@@ -83,13 +98,34 @@ class NetDevice(wiring.Component):
         m = Module()
         m.submodules.receive  = receive  = self.receive
         m.submodules.transmit = transmit = self.transmit
-        connect(m, flipped(self.frames_rx), receive.i)
-        connect(m, transmit.o, flipped(self.frames_tx))
+        m.submodules.control  = control  = self.control
         host = self.host
+        num_queues = len(host.buffers[0].available)
+        # The control queue has no walker of its own.
+        m.submodules.share = share = BufferShare(num_queues=num_queues, n=2)
         connect(m, receive.buffers, flipped(host.buffers[0]))
-        connect(m, transmit.buffers, flipped(host.buffers[1]))
+        connect(m, share.o, flipped(host.buffers[1]))
+        connect(m, transmit.buffers, share.parts[0])
+        connect(m, control.buffers, share.parts[1])
         connect(m, receive.write, flipped(host.writes[0]))
+        connect(m, control.write, flipped(host.writes[1]))
         connect(m, transmit.read, flipped(host.reads[0]))
+        connect(m, control.read, flipped(host.reads[1]))
+        connect(m, transmit.o, flipped(self.frames_tx))
+        under_way = C(0)
+        if self.queue_pairs == 1:
+            connect(m, flipped(self.frames_rx), receive.i)
+        else:
+            under_way = self._steer(m)
+        mq, last = host.features[VIRTIO_NET_F_MQ], 2 * self.queue_pairs
+        m.d.comb += [
+            share.owned[0].eq(Mux(mq, 1 << last, 1 << 2)),
+            control.queue.eq(Mux(mq, last, 2)),
+            control.enable.eq(host.features[VIRTIO_NET_F_CTRL_VQ]),
+            control.mq.eq(mq),
+            control.settled.eq(receive.settled),
+            receive.active.eq(control.active),
+        ]
 
         config = Signal(VirtioNetConfig)
         link, link_was = Signal(), Signal()
@@ -106,8 +142,38 @@ class NetDevice(wiring.Component):
             receive.enable.eq(host.driver_ok),
             receive.mrg_rxbuf.eq(host.features[VIRTIO_NET_F_MRG_RXBUF]),
             transmit.link_up.eq(link),
-            host.busy.eq(receive.busy | transmit.busy),
+            host.busy.eq(receive.busy | transmit.busy | control.busy | under_way),
             *[self.events[name].eq(unit.events[name])
               for unit in (receive, transmit) for name, _ in unit.events.shape()],
         ]
         return m
+
+    def _steer(self, m):
+        """Learn from what is sent where what is received belongs; the answer is high while a frame is on this way."""
+        receive, transmit = self.receive, self.transmit
+        m.submodules.flows = flows = FlowTable(pairs=self.queue_pairs)
+        m.submodules.sent  = sent  = FlowHash(width=self.width)
+        m.submodules.came  = came  = FlowHash(width=self.width)
+        pair_1, pair_2 = Signal.like(transmit.sent_pair), Signal.like(transmit.sent_pair)
+        m.d.sync += [pair_1.eq(transmit.sent_pair), pair_2.eq(pair_1)]
+        m.d.comb += [
+            sent.i.eq(transmit.sent),
+            sent.valid.eq(transmit.sent_valid),
+            flows.learn.eq(sent.done & ~sent.error),
+            flows.learn_hash.eq(sent.hash),
+            flows.learn_pair.eq(pair_2),
+            came.i.eq(self.frames_rx.p),
+            came.valid.eq(self.frames_rx.valid),
+            flows.hash.eq(came.hash),
+            self.frames_rx.ready.eq(1),
+        ]
+        # Two cycles for the hash, one for the table.
+        beat, valid = self.frames_rx.p, self.frames_rx.valid
+        under_way = C(0)
+        for _ in range(3):
+            next_beat, next_valid = Signal.like(self.frames_rx.p), Signal()
+            m.d.sync += [next_beat.eq(beat), next_valid.eq(valid)]
+            beat, valid = next_beat, next_valid
+            under_way = under_way | valid
+        m.d.comb += [receive.i.p.eq(beat), receive.i.valid.eq(valid), receive.i_pair.eq(flows.pair)]
+        return under_way

@@ -19,17 +19,17 @@ __all__ = ["Receive"]
 
 
 class Receive(wiring.Component):
-    """Deliver frames into receive buffers.
+    """Deliver frames into the receive buffers of the queue pair that they belong to.
 
-    While one frame is written, buffers for the next are found. A frame for which there are no buffers waits as long as
-    less than half of the frame memory is used, so that a driver may be late; then it is dropped, so that a queue that
-    nobody serves does not stop the others.
+    While one frame is written, buffers for the next are found. A frame for which there are no buffers waits, so that a
+    driver may be late, as long as less than half of the frame memory is used, and, if frames of other pairs wait behind it,
+    for ``patience`` cycles; then it is dropped, so that a queue that nobody serves does not stop the others. A frame of a pair
+    that is not active, or whose queue is not enabled, goes to the first queue that is; if there is none it is dropped.
 
     Parameters
     ----------
-    width, num_queues : int
-    queues : sequence of int
-        Which queues are receive queues, the one to use first.
+    width, num_queues, pairs : int
+        The receive queue of pair ``k`` is ``2 * k`` (5.1.2).
     max_frame : int
         Longest frame delivered, in bytes without FCS (5.1.4.2).
     depth : int
@@ -38,33 +38,44 @@ class Receive(wiring.Component):
         Frames in it.
     max_segments : int
         Buffers that one frame may be spread over, a power of two.
+    patience : int
+        Cycles.
 
     Members
     -------
-    i : In(stream(frame_beat(width)))
-        Always taken; damaged frames vanish.
+    i : In(stream(frame_beat(width))), i_pair : In(range(pairs))
+        Always taken; damaged frames vanish. The pair is valid with the last beat.
     buffers : Out(BufferPort(num_queues)), write : Out(WritePort(width))
     enable : In(1)
         The driver is ready; until then frames are dropped.
     mrg_rxbuf : In(1)
         MRG_RXBUF was negotiated: a frame may take several chains.
+    active : In(range(pairs + 1))
+        Pairs that the driver uses, from the first on.
+    settled : Out(1)
+        Nothing is under way for a pair that is active no more; low from the change of ``active`` on.
     busy : Out(1)
     events : Out
     """
-    def __init__(self, *, width, num_queues, queues, max_frame=9018, depth=4096, max_packets=256, max_segments=64):
+    def __init__(self, *, width, num_queues, pairs=1, max_frame=9018, depth=4096, max_packets=256, max_segments=64,
+                 patience=4096):
         self.width = width
         self.num_queues = num_queues
-        self.queues = tuple(queues)
+        self.pairs = pairs
         self.max_frame = max_frame
         self.depth = depth
         self.max_packets = max_packets
         self.max_segments = max_segments
+        self.patience = patience
         super().__init__({
             "i":         In(stream.Signature(frame_beat(width))),
+            "i_pair":    In(range(pairs)),
             "buffers":   Out(BufferPort(num_queues)),
             "write":     Out(WritePort(width)),
             "enable":    In(1),
             "mrg_rxbuf": In(1),
+            "active":    In(range(pairs + 1), init=1),
+            "settled":   Out(1),
             "busy":      Out(1),
             "events":    Out(data.StructLayout({name: 1 for name in (
                 "rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "rx_dropped_down")})),
@@ -73,9 +84,13 @@ class Receive(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.frames = frames = PacketQueue(
-            width=self.width, depth=self.depth, max_packets=self.max_packets, drop_on_full=True)
+            width=self.width, depth=self.depth, max_packets=self.max_packets, drop_on_full=True,
+            note_width=len(self.i_pair))
         connect(m, flipped(self.i), frames.i)
-        m.d.comb += self.events.rx_dropped_full.eq(frames.lost)
+        m.d.comb += [
+            frames.i_note.eq(self.i_pair),
+            self.events.rx_dropped_full.eq(frames.lost),
+        ]
 
         # Segments of the frame being provided for, and of the one being written.
         segment_layout = data.StructLayout({"chain": ChainId, "addr": 64, "len": 16, "last": 1})
@@ -84,26 +99,67 @@ class Receive(wiring.Component):
         seg_w, seg_r = segments.write_port(), segments.read_port()
         place = range(2 * self.max_segments)
         # ``drop``: the frame is discarded and no buffer is used. ``chains``: num_buffers.
-        job_layout = data.StructLayout({"len": 16, "drop": 1, "first": place, "chains": 16, "queue": 16})
+        job_layout = data.StructLayout({"len": 16, "drop": 1, "first": place, "chains": 16, "pair": range(self.pairs)})
         m.submodules.jobs = jobs = Queue(job_layout, 2)
-        self._provide(m, frames, jobs, seg_w)
-        self._deliver(m, frames, jobs, seg_r)
+
+        # What was steered by another number of active pairs comes to its end before anything new begins, and so does what is in
+        # hand when the engine pauses.
+        was_active, stale, halt = Signal.like(self.active, init=1), Signal(), Signal()
+        m.d.sync += was_active.eq(self.active)
+        m.d.comb += [
+            self.settled.eq(~stale & (self.active == was_active)),
+            halt.eq(stale | self.buffers.pause),
+        ]
+        holds = self._provide(m, frames, jobs, seg_w, halt)
+        with m.If(self.active != was_active):
+            m.d.sync += stale.eq(1)
+        with m.Elif(~self.buffers.holds):
+            m.d.sync += stale.eq(0)
+        m.d.comb += self.buffers.holds.eq(holds | (jobs.level != 0))
+        self._deliver(m, frames, jobs, seg_r, halt)
         return m
 
-    def _provide(self, m, frames, jobs, seg_w):
-        """Find buffers for frame after frame."""
+    def _others_wait(self, m, frames):
+        """Of the frames in memory, not all are of the same pair."""
+        newest = Signal.like(self.i_pair)
+        run = Signal(range(self.max_packets + 1))          # the newest frames that are of one pair
+        with m.If(frames.kept):
+            m.d.sync += newest.eq(self.i_pair)
+            with m.If(self.i_pair != newest):
+                m.d.sync += run.eq(1)
+            with m.Elif(run != self.max_packets):
+                m.d.sync += run.eq(run + 1)
+        others = Signal()
+        m.d.sync += others.eq(run < frames.packets)
+        return others
+
+    def _provide(self, m, frames, jobs, seg_w, halt):
+        """Find buffers for frame after frame; the answer is high while a chain is in hand that no job has."""
         take, segment = self.buffers.take, self.buffers.segment
-        queue = self.queues[0]                 # steering goes here
-        available = self.buffers.available[queue]
+        pair, queue = Signal(range(self.pairs)), Signal(16)
         need, capacity = Signal(17), Signal(17)
         first, tail = Signal(range(2 * self.max_segments)), Signal(range(2 * self.max_segments))
         count, chains = Signal(range(self.max_segments + 1)), Signal(16)
         length = Signal(33)
         late, full = Signal(), Signal()
+        waited = Signal(range(self.patience + 1))
+
+        # Pairs that can be served, and the first of them.
+        usable, available, fallback = Signal(self.pairs), Signal(self.pairs), Signal(range(self.pairs))
+        here = Signal()
+        m.d.comb += [
+            usable.eq(Cat(self.buffers.enabled[2 * k] & (self.active > k) for k in range(self.pairs))),
+            available.eq(Cat(self.buffers.available[2 * k] for k in range(self.pairs))),
+            here.eq(usable.bit_select(pair, 1)),
+        ]
+        for k in reversed(range(self.pairs)):
+            with m.If(usable[k]):
+                m.d.sync += fallback.eq(k)
+
         m.d.comb += [
             need.eq(frames.o_len.p + VIRTIO_NET_HDR_SIZE),
-            late.eq((frames.free < self.depth // 2) | (frames.packets > self.max_packets // 2)),
             full.eq(count == self.max_segments),
+            queue.eq(pair << 1),
             take.p.queue.eq(queue),
             length.eq(Mux(segment.p.write, segment.p.len, 0)),
             seg_w.addr.eq(tail),
@@ -114,11 +170,15 @@ class Receive(wiring.Component):
             jobs.i.p.len.eq(frames.o_len.p),
             jobs.i.p.first.eq(first),
             jobs.i.p.chains.eq(chains),
-            jobs.i.p.queue.eq(queue),
+            jobs.i.p.pair.eq(pair),
         ]
+        m.d.sync += late.eq((frames.free < self.depth // 2) | (frames.packets > self.max_packets // 2))
+        if self.pairs > 1:
+            m.d.sync += waited.eq(Mux(self._others_wait(m, frames), waited + (waited != self.patience), 0))
+        holds = Signal()
         with m.FSM(name="provide"):
             with m.State("FRAME"):
-                m.d.sync += [capacity.eq(0), count.eq(0), chains.eq(0), tail.eq(first)]
+                m.d.sync += [capacity.eq(0), count.eq(0), chains.eq(0), tail.eq(first), pair.eq(frames.o_note)]
                 with m.If(frames.o_len.valid & ~self.enable):
                     m.d.comb += self.events.rx_dropped_down.eq(jobs.i.ready)
                     self._finish(m, frames, jobs, drop=True)
@@ -126,17 +186,25 @@ class Receive(wiring.Component):
                 with m.Elif(frames.o_len.valid & (frames.o_len.p > self.max_frame)):
                     m.d.comb += self.events.rx_dropped_long.eq(jobs.i.ready)
                     self._finish(m, frames, jobs, drop=True)
-                with m.Elif(frames.o_len.valid & (jobs.level < 2)):
-                    m.next = "WAIT"
+                with m.Elif(frames.o_len.valid & (jobs.level < 2) & ~halt):
+                    m.next = "STEER" if self.pairs > 1 else "WAIT"
+                m.d.sync += waited.eq(0)
+            with m.State("STEER"):
+                # 5.1.9.5.5.1: nothing above the count; a queue that is being reset gets nothing either.
+                with m.If(~here):
+                    m.d.sync += pair.eq(fallback)
+                m.next = "WAIT"
             with m.State("WAIT"):
-                with m.If(~self.enable):
+                with m.If(~self.enable | ~usable.any()):
                     m.next = "GIVE UP"
-                with m.Elif(available):
+                with m.Elif(halt | ~here):
+                    m.next = "RETRY"
+                with m.Elif(available.bit_select(pair, 1)):
                     m.next = "TAKE"
-                with m.Elif(late):
+                with m.Elif(late | (waited == self.patience)):
                     m.next = "GIVE UP"
             with m.State("TAKE"):
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.TAKE)]
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.TAKE), holds.eq(1)]
                 with m.If(take.ready):
                     m.d.sync += chains.eq(chains + 1)
                     m.next = "SEGMENTS"
@@ -177,14 +245,24 @@ class Receive(wiring.Component):
                 # The queue has stopped: what was taken of it must not come again with the next frame.
                 m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT)]
                 with m.If(take.ready):
+                    m.d.sync += chains.eq(0)
                     m.next = "DROP"
+            with m.State("RETRY"):
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.REWIND)]
+                with m.If(take.ready):
+                    m.d.sync += chains.eq(0)
+                    m.next = "FRAME"
             with m.State("GIVE UP"):
                 m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.REWIND)]
                 with m.If(take.ready):
+                    m.d.sync += chains.eq(0)
                     m.next = "DROP"
             with m.State("DROP"):
                 m.d.comb += self.events.rx_dropped_no_buffer.eq(jobs.i.ready)
                 self._finish(m, frames, jobs, drop=True)
+        with m.If(chains != 0):
+            m.d.comb += holds.eq(1)
+        return holds
 
     def _finish(self, m, frames, jobs, *, drop):
         m.d.comb += [
@@ -195,7 +273,7 @@ class Receive(wiring.Component):
         with m.If(jobs.i.ready):
             m.next = "FRAME"
 
-    def _deliver(self, m, frames, jobs, seg_r):
+    def _deliver(self, m, frames, jobs, seg_r, halt):
         """Write header and frame into the segments of each job, give the chains back."""
         lanes = self.width // 8
         used, job = self.buffers.used, jobs.o.p
@@ -239,9 +317,14 @@ class Receive(wiring.Component):
         chains = Signal(16)
         segment = seg_r.data
         last_chain = Signal()
-        follows = Signal()                                 # another frame has its buffers, or can have them at once
+        # Another frame of this pair has its buffers, or can have them at once.
+        follows, last_pair, ready = Signal(), Signal.like(job.pair), Signal()
+        m.d.comb += ready.eq(Cat(self.buffers.available[2 * k] for k in range(self.pairs)).bit_select(job.pair, 1))
+        with m.If(jobs.i.valid & jobs.i.ready):
+            m.d.sync += last_pair.eq(jobs.i.p.pair)
         with m.If(~used.valid):
-            m.d.sync += follows.eq((jobs.level > 1) | (frames.o_len.valid & self.buffers.available[self.queues[0]]))
+            m.d.sync += follows.eq(((jobs.level > 1) & (last_pair == job.pair))
+                                   | (frames.o_len.valid & (frames.o_note == job.pair) & ready & ~halt))
         request, payload = self.write.req, self.write.data
         m.d.comb += [
             seg_r.addr.eq(place),
@@ -254,12 +337,12 @@ class Receive(wiring.Component):
             payload.valid.eq(cutter.o.valid),
             cutter.o.ready.eq(payload.ready),
             last_chain.eq(chains == 1),
-            used.p.queue.eq(job.queue),
+            used.p.queue.eq(job.pair << 1),
             used.p.chain.eq(segment.chain),
             used.p.len.eq(written),
             used.p.more.eq(~last_chain),
             used.p.flush.eq(last_chain & ~follows),
-            self.busy.eq(jobs.o.valid | frames.o_len.valid | (frames.free != self.depth)),
+            self.busy.eq((jobs.level != 0) | halt | frames.o_len.valid | (frames.free != self.depth)),
         ]
         with m.FSM(name="deliver"):
             with m.State("JOB"):

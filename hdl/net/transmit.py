@@ -7,6 +7,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from ..lib.arbiter import round_robin
 from ..lib.buffers import BufferPort, ChainId, TakeOp
 from ..lib.dma import ReadPort
 from ..lib.frame import frame_beat
@@ -29,15 +30,16 @@ class Transmit(wiring.Component):
 
     Parameters
     ----------
-    width, num_queues : int
-    queues : sequence of int
-        Which queues are transmit queues.
+    width, num_queues, pairs : int
+        The transmit queue of pair ``k`` is ``2 * k + 1`` (5.1.2).
     max_frame : int
         Longest frame, in bytes without FCS.
     depth : int
         Beats of frame memory; room for a longest frame twice.
     max_chains : int
         Chains in hand, at most.
+    patience : int
+        Cycles that a frame waits for room while the engine pauses and nothing leaves; then it is dropped.
 
     Members
     -------
@@ -45,21 +47,27 @@ class Transmit(wiring.Component):
     o : Out(stream(frame_beat(width)))
         Frames without FCS; one that has begun comes without pause.
     link_up : In(1)
+    sent : Out(frame_beat(width)), sent_valid : Out(1), sent_pair : Out(range(pairs))
+        The beats of frames as they enter the frame memory, and the pair each is of, valid with its last.
     busy : Out(1)
     events : Out
     """
-    def __init__(self, *, width, num_queues, queues, max_frame, depth=2048, max_chains=32):
+    def __init__(self, *, width, num_queues, max_frame, pairs=1, depth=2048, max_chains=32, patience=1 << 15):
         self.width = width
         self.num_queues = num_queues
-        self.queues = tuple(queues)
+        self.pairs = pairs
         self.max_frame = max_frame
         self.depth = depth
         self.max_chains = max_chains
+        self.patience = patience
         super().__init__({
             "buffers": Out(BufferPort(num_queues)),
             "read":    Out(ReadPort(width)),
             "o":       Out(stream.Signature(frame_beat(width))),
             "link_up": In(1),
+            "sent":       Out(frame_beat(width)),
+            "sent_valid": Out(1),
+            "sent_pair":  Out(range(pairs)),
             "busy":    Out(1),
             "events":  Out(data.StructLayout({"tx_frames": 1, "tx_dropped": 1})),
         })
@@ -72,22 +80,17 @@ class Transmit(wiring.Component):
 
         # Take chains, queue after queue.
         in_hand = Signal(range(self.max_chains + 1))
-        ready, queue, turn = Signal(len(self.queues)), Signal(16), Signal(range(max(2, len(self.queues))))
-        choice = Signal.like(turn)
-        m.d.comb += ready.eq(Cat(self.buffers.available[queue_index] for queue_index in self.queues))
-        for k in reversed(range(len(self.queues))):
-            with m.If(ready[k]):
-                m.d.comb += choice.eq(k)
-        for k in reversed(range(len(self.queues))):
-            with m.If(ready[k] & (k > turn)):
-                m.d.comb += choice.eq(k)
+        ready = Signal(self.pairs)
+        turn, choice = Signal(range(self.pairs)), Signal(range(self.pairs))
+        m.d.comb += ready.eq(Cat(self.buffers.available[2 * k + 1] for k in range(self.pairs)))
+        round_robin(m, ready, turn, choice)
         taken = Signal()
         # A frame that is being read has its place among those that wait for the wire.
         places = Signal()
-        with m.FSM(name="take"):
+        with m.FSM(name="take") as taking:
             with m.State("CHOOSE"):
-                m.d.sync += [queue.eq(Array(self.queues)[choice]), turn.eq(choice)]
-                with m.If(ready.any() & (in_hand != self.max_chains) & places):
+                with m.If(ready.any() & (in_hand != self.max_chains) & places & ~self.buffers.pause):
+                    m.d.sync += turn.eq(choice)
                     m.next = "TAKE"
             with m.State("TAKE"):
                 m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.TAKE)]
@@ -98,7 +101,7 @@ class Transmit(wiring.Component):
                 m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT)]
                 with m.If(take.ready):
                     m.next = "CHOOSE"
-        m.d.comb += take.p.queue.eq(queue)
+        m.d.comb += take.p.queue.eq((turn << 1) + 1)
 
         # Ask for what the segments hold. ``order`` has an entry for each read and for each end of a chain.
         order_layout = data.StructLayout({
@@ -112,11 +115,12 @@ class Transmit(wiring.Component):
         sum_, bad, reads, asks = Signal(33), Signal(), Signal(), Signal()
         beats, reserved, released = Signal(range(self.depth + 1)), Signal(range(self.depth + 1)), Signal()
         fits = Signal()
+        hopeless = Signal()
         up, offered = Signal(), Signal()       # a read that was offered stays, whatever changes meanwhile
         entry = order.i.p
         m.d.comb += [
             sum_.eq(total + segment.p.len),
-            bad.eq(drop | segment.p.write | (sum_ > longest) | ~up),
+            bad.eq(drop | segment.p.write | (sum_ > longest) | ~up | (hopeless & ~offered)),
             reads.eq(~bad & (segment.p.len != 0) & ~segment.p.error),
             beats.eq((segment.p.len >> lane_bits) + 2),
             fits.eq(offered | (reserved + beats <= frames.free)),
@@ -130,6 +134,13 @@ class Transmit(wiring.Component):
             self.read.req.p.addr.eq(segment.p.addr),
             self.read.req.p.len.eq(segment.p.len),
         ]
+        # A queue reset ends, whatever the wire does.
+        stood = Signal(range(self.patience + 1))
+        m.d.comb += hopeless.eq(stood == self.patience)
+        with m.If(~self.buffers.pause | (self.o.valid & self.o.ready)):
+            m.d.sync += stood.eq(0)
+        with m.Elif(~hopeless):
+            m.d.sync += stood.eq(stood + 1)
         m.d.sync += offered.eq(self.read.req.valid & ~self.read.req.ready)
         with m.If(~self.read.req.valid | self.read.req.ready):
             m.d.sync += up.eq(self.link_up)
@@ -152,9 +163,17 @@ class Transmit(wiring.Component):
 
         # Put the answers together, less the virtio_net_hdr, which may be cut anywhere.
         m.submodules.packer = packer = Packer(width=self.width)
+        last_pair = Signal.like(self.sent_pair)        # of the bytes that the packer may still hold
         connect(m, packer.o, frames.i)
         connect(m, frames.o, flipped(self.o))
-        m.d.comb += frames.o_len.ready.eq(1)
+        m.d.comb += [
+            frames.o_len.ready.eq(1),
+            self.sent.eq(packer.o.p),
+            self.sent_valid.eq(packer.o.valid & packer.o.ready),
+            self.sent_pair.eq(Mux(packer.i.valid & packer.i.ready, order.o.p.queue >> 1, last_pair)),
+        ]
+        with m.If(packer.i.valid & packer.i.ready):
+            m.d.sync += last_pair.eq(order.o.p.queue >> 1)
         beat, now = self.read.beat, order.o.p
         header = Signal(range(VIRTIO_NET_HDR_SIZE + 1), init=VIRTIO_NET_HDR_SIZE)  # bytes of it still to come
         cut = Signal(range(VIRTIO_NET_HDR_SIZE + 1))
@@ -191,8 +210,9 @@ class Transmit(wiring.Component):
             used.valid.eq(back.o.valid),
             used.p.queue.eq(back.o.p.queue),
             used.p.chain.eq(back.o.p.chain),
-            used.p.flush.eq(Mux(waits, flush, (in_hand == 1) & ~ready.any())),
+            used.p.flush.eq(Mux(waits, flush, (in_hand == 1) & (~ready.any() | self.buffers.pause))),
             back.o.ready.eq(used.ready),
+            self.buffers.holds.eq((in_hand != 0) | ~taking.ongoing("CHOOSE")),
             self.busy.eq((in_hand != 0) | ready.any() | frames.o.valid | (frames.free != self.depth)),
         ]
         m.d.sync += in_hand.eq(in_hand + taken - (used.valid & used.ready) - (ends & now.lost))

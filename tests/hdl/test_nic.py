@@ -101,8 +101,8 @@ def test_what_a_host_finds(width):
         for word in (0, 1):
             await host.write(Common.DEVICE_FEATURE_SELECT, word)
             offered |= await host.read(Common.DEVICE_FEATURE) << 32 * word
-        # MTU, MAC, MRG_RXBUF, STATUS, SPEED_DUPLEX; and what every function offers
-        assert {bit for bit in range(64) if offered >> bit & 1} == {3, 5, 15, 16, 63, *COMMON_FEATURES}
+        # MTU, MAC, MRG_RXBUF, STATUS, CTRL_VQ, SPEED_DUPLEX; and what every function offers
+        assert {bit for bit in range(64) if offered >> bit & 1} == {3, 5, 15, 16, 17, 63, *COMMON_FEATURES}
         config = [await host.read(bar.DEVICE_OFFSET + at, 1) for at in range(17)]
         assert bytes(config[:6]) == bytes.fromhex("025304050607")
         assert config[6] & 1 and config[10:12] == [4000 & 0xff, 4000 >> 8] and config[12] | config[13] << 8 == 2500

@@ -9,6 +9,8 @@ GOOD = dict(width=64, queue_pairs=2, mac_address=0x5254_0052_4e01, mtu=1500, spe
 
 
 def test_errors():
+    with pytest.raises(ValueError, match="^Queue pairs must be 1 to 32768, not 0$"):
+        NetDevice(**{**GOOD, "queue_pairs": 0})
     with pytest.raises(ValueError, match="^MTU must be 68 to 9000 bytes, not 67$"):
         NetDevice(**{**GOOD, "mtu": 67})
     for address in (1 << 48, 0x0100_0000_0000):
@@ -40,5 +42,6 @@ def test_configuration_follows_the_link():
 
 
 def test_features():
-    # MTU, MAC, MRG_RXBUF, STATUS, SPEED_DUPLEX
-    assert set(NetDevice.FEATURES) == {3, 5, 15, 16, 63}
+    # MTU, MAC, MRG_RXBUF, STATUS, CTRL_VQ, SPEED_DUPLEX; MQ
+    assert set(NetDevice(**{**GOOD, "queue_pairs": 1}).FEATURES) == {3, 5, 15, 16, 17, 63}
+    assert set(NetDevice(**GOOD).FEATURES) == {3, 5, 15, 16, 17, 22, 63}

@@ -19,7 +19,7 @@ class Bench:
     """The engine with one receive queue (0), host memory behind the write port, and a wire."""
     def __init__(self, rng, *, width=64, busy=1.0, depth=512, max_segments=64, max_frame=9018):
         self.rng, self.width, self.busy = rng, width, busy
-        self.dut = Receive(width=width, num_queues=2, queues=[0], depth=depth, max_segments=max_segments,
+        self.dut = Receive(width=width, num_queues=2, depth=depth, max_segments=max_segments,
                            max_frame=max_frame)
         self.chains, self.taken, self.committed = [], 0, 0   # every chain ever posted; how far the device is
         self.frames, self.segments = [], []
@@ -129,6 +129,7 @@ class Bench:
 
     def run(self, *, control=None, enable=1, mrg_rxbuf=1, settle=True):
         async def main(ctx):
+            ctx.set(self.dut.buffers.enabled, 1)
             ctx.set(self.dut.enable, enable)
             ctx.set(self.dut.mrg_rxbuf, mrg_rxbuf)
             await ctx.tick()

@@ -20,8 +20,7 @@ class Bench:
     """The engine (takes, segments, used) and a host memory behind the read port, both with a will of their own."""
     def __init__(self, rng, *, width=64, pairs=1, latency=20, busy=1.0, depth=1024):
         self.rng, self.width, self.latency, self.busy = rng, width, latency, busy
-        self.dut = Transmit(width=width, num_queues=2 * pairs, queues=range(1, 2 * pairs, 2), max_frame=MAX_FRAME,
-                            depth=depth)
+        self.dut = Transmit(width=width, num_queues=2 * pairs, pairs=pairs, max_frame=MAX_FRAME, depth=depth)
         self.chains = {queue: [] for queue in range(1, 2 * pairs, 2)}   # not yet taken: (id, segments)
         self.memory, self.bad = {}, set()
         self.segments, self.reads = [], []
