@@ -1,4 +1,4 @@
-"""virtio-net: frames out and in, link, counters.
+"""virtio-net: frames out and in, pairs of queues, commands, link, counters.
 
 Ref: VIRTIO 1.4, 5.1 "Network Device".
 """
@@ -6,9 +6,12 @@ Ref: VIRTIO 1.4, 5.1 "Network Device".
 import struct
 
 from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET
-from ...hdl.spec.net import (VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
-                             VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_S_LINK_UP)
-from ...hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_ID_NET
+from ...hdl.spec.net import (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
+                             VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX,
+                             VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK, VIRTIO_NET_S_LINK_UP)
+from ...hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_NOTIFICATION_DATA,
+                                VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, VIRTIO_ID_NET)
+from .control import ControlQueue
 from .pci import PciFunction
 from .transport import Transport
 from .virtqueue import DeviceError
@@ -16,14 +19,17 @@ from .virtqueue import DeviceError
 __all__ = ["FEATURES", "NoSpace", "VirtioNet"]
 
 #: What this driver knows how to use.
-FEATURES = frozenset({VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MAC,
-                      VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX})
+FEATURES = frozenset({VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_PACKED, VIRTIO_F_IN_ORDER,
+                      VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_RESET, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MAC,
+                      VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_CTRL_VQ,
+                      VIRTIO_NET_F_MQ})
 
-RECEIVEQ, TRANSMITQ = 0, 1  # 5.1.2: of the first pair
-CONFIG_VECTOR = 0
+RECEIVEQ, TRANSMITQ = 0, 1  # 5.1.2: of the first pair; pair k has 2k and 2k + 1, and the control queue follows all pairs
+CONFIG_VECTOR = 0           # and vector 1 + k is queue k's
 # Byte offsets in device configuration (5.1.4).
-MAC, STATUS, MTU, SPEED = 0, 6, 10, 12
+MAC, STATUS, MAX_PAIRS, MTU, SPEED = 0, 6, 8, 10, 12
 HEADER = struct.Struct("<BBHHHHH")
+PAIRS = struct.Struct("<H")
 ETHERNET_HEADER = 18  # with a VLAN tag
 DEFAULT_MTU = 1500
 COUNTERS_HEADER = 16  # bytes: magic, number of counters, build id, 0
@@ -33,51 +39,123 @@ class NoSpace(Exception):
     """The transmit queue is full until the device gives buffers back."""
 
 
+class Packets:
+    """Puts packets of several receive buffers together (5.1.9.4): one for each receive queue.
+
+    ``frames`` are whole, without the header.
+    """
+    def __init__(self, mergeable):
+        self.mergeable = mergeable
+        self.frames = []
+        self._parts, self._left = [], 0
+
+    def add(self, part):
+        """Take what the device wrote into the next buffer."""
+        if not self._left:
+            if len(part) < VIRTIO_NET_HDR_SIZE:
+                raise DeviceError(f"{len(part)} bytes do not hold a header")
+            *_, num_buffers = HEADER.unpack_from(part)
+            if num_buffers == 0 or (not self.mergeable and num_buffers != 1):  # 5.1.9.4.1
+                raise DeviceError(f"Received packet has num_buffers {num_buffers}")
+            self._left, part = num_buffers, part[VIRTIO_NET_HDR_SIZE:]
+        self._parts.append(part)
+        self._left -= 1
+        if not self._left:
+            self.frames.append(b"".join(self._parts))
+            self._parts = []
+
+    def cut(self):
+        """What comes next is the beginning of a packet."""
+        self._parts, self._left = [], 0
+
+    def take(self):
+        """Return the frames that are whole, once."""
+        frames, self.frames = self.frames, []
+        return frames
+
+
 class VirtioNet:
     """A live network device. :meth:`open` makes one.
 
     Attributes
     ----------
-    rx, tx : Virtqueue
-        First queue pair. Tokens are slot numbers into ``rx_memory`` and ``tx_memory``, of ``rx_slot`` and ``tx_slot`` bytes.
+    rx_queues, tx_queues : list
+        Virtqueues by pair. Tokens are slot numbers into ``rx_memory`` and ``tx_memory``, of ``rx_slot`` and ``tx_slot``
+        bytes; each pair has as many slots of its own as its queue had entries at first, one pair's after the other's.
+    control_queue : Virtqueue or None
     features : frozenset
         Bit numbers agreed upon.
+    pairs : int
+        How many pairs the device uses.
     """
     @classmethod
     def open(cls, bus, features=FEATURES, **options):
         """Discover, negotiate of ``features`` what is offered, set up, go live. ``options`` as for the class."""
         return cls(Transport(PciFunction(bus)), features, **options)
 
-    def __init__(self, transport, features=FEATURES, *, queue_size=None, rx_slot=None, fill=True):
-        """``rx_slot``: bytes of one receive buffer. ``fill``: post receive buffers at once."""
+    def __init__(self, transport, features=FEATURES, *, pairs=1, queue_size=None, rx_slot=None, fill=True):
+        """``pairs`` of queues are set up and used. ``rx_slot``: bytes of one receive buffer. ``fill``: post receive buffers
+        at once."""
         if transport.device_type != VIRTIO_ID_NET:
             raise LookupError(f"Virtio device type {transport.device_type} is not a network card")
         self.transport = transport
         self.bus = transport.bus
         self._wanted = frozenset(features)
-        self._options = dict(queue_size=queue_size, rx_slot=rx_slot, fill=fill)
+        self._options = dict(pairs=pairs, queue_size=queue_size, rx_slot=rx_slot, fill=fill)
         self._start(**self._options)
 
-    def _start(self, *, queue_size, rx_slot, fill):
+    def _start(self, *, pairs, queue_size, rx_slot, fill):
         transport = self.transport
         self.features = transport.negotiate(self._wanted)
         self.mergeable = VIRTIO_NET_F_MRG_RXBUF in self.features
-        vectors = min(transport.function.msix_vectors, transport.num_queues + 1)
-        transport.function.enable_msix(vectors)
+        if not 1 <= pairs <= self.max_pairs:
+            raise ValueError(f"The device has 1 to {self.max_pairs} pairs of queues, not {pairs}")
+        self._vectors = min(transport.function.msix_vectors, transport.num_queues + 1)
+        transport.function.enable_msix(self._vectors)
         transport.set_config_vector(CONFIG_VECTOR)
-        self.rx = transport.setup_queue(RECEIVEQ, queue_size, vector=CONFIG_VECTOR + 1 + RECEIVEQ)
-        self.tx = transport.setup_queue(TRANSMITQ, queue_size, vector=CONFIG_VECTOR + 1 + TRANSMITQ)
+        self.rx_queues = [self._setup(RECEIVEQ + 2 * pair, queue_size) for pair in range(pairs)]
+        self.tx_queues = [self._setup(TRANSMITQ + 2 * pair, queue_size) for pair in range(pairs)]
+        self.control_queue = self._control = None
+        if VIRTIO_NET_F_CTRL_VQ in self.features:
+            self.control_queue = self._setup(2 * self.max_pairs)
+            self._control = ControlQueue(self.bus, self.control_queue)
         self.max_frame = ETHERNET_HEADER + self.mtu
         self.tx_slot = VIRTIO_NET_HDR_SIZE + self.max_frame + 3 & ~3
-        # 5.1.6.3.1: without MRG_RXBUF one buffer holds any packet.
+        # 5.1.9.3.1: without MRG_RXBUF one buffer holds any packet.
         self.rx_slot = rx_slot or (2048 if self.mergeable else self.tx_slot)
-        self.tx_memory = self.bus.alloc(self.tx_slot * self.tx.size)
-        self.rx_memory = self.bus.alloc(self.rx_slot * self.rx.size)
-        self._tx_free = list(range(self.tx.size))
-        self._rx_parts, self._rx_left = [], 0  # packet of which further buffers have not come back yet
+        self._rx_slots = self._share(self.rx_queues)
+        self._tx_slots = self._share(self.tx_queues)
+        self.rx_memory = self.bus.alloc(self.rx_slot * self._rx_slots[-1].stop)
+        self.tx_memory = self.bus.alloc(self.tx_slot * self._tx_slots[-1].stop)
+        self._tx_free = [list(slots) for slots in self._tx_slots]
+        self._packets = [Packets(self.mergeable) for _ in range(pairs)]
         transport.driver_ok()
         if fill:
-            self.refill(range(self.rx.size))
+            for pair in range(pairs):
+                self.refill(self._rx_slots[pair], pair)
+        self.pairs = 1  # 5.1.9.5.5: until the command
+        if pairs > 1:
+            self.set_pairs(pairs)
+
+    def _setup(self, index, size=None):
+        return self.transport.setup_queue(index, size, vector=min(CONFIG_VECTOR + 1 + index, self._vectors - 1))
+
+    def _share(self, queues):
+        """Return each queue's range of slots."""
+        ends = [0]
+        for queue in queues:
+            ends.append(ends[-1] + queue.size)
+        return [range(*share) for share in zip(ends, ends[1:])]
+
+    @property
+    def rx(self):
+        """Receive queue of the first pair."""
+        return self.rx_queues[0]
+
+    @property
+    def tx(self):
+        """Transmit queue of the first pair."""
+        return self.tx_queues[0]
 
     def reset(self):
         """Reset by status 0; the device is at rest and has let go of all memory."""
@@ -93,74 +171,112 @@ class VirtioNet:
     def _release(self):
         self.tx_memory.free()
         self.rx_memory.free()
+        if self._control is not None:
+            self._control.free()
 
     def restart(self, **options):
         """Go live again after :meth:`reset` or :meth:`flr`, with options as before but for these."""
         self._options |= options
         self._start(**self._options)
 
-    # Transmit (5.1.6.2).
+    def reset_queue(self, index, size=None):
+        """Reset one queue and set it up anew, with ``size`` entries or as many as the device allows (2.6.1).
 
-    def send(self, frame, kick=True):
+        A larger queue than at first gets no more buffers than that one had. Return the number of frames lost: sent, and not
+        given back by the device. Frames that had been received are kept for :meth:`receive`.
+        """
+        self.transport.reset_queue(index)
+        if self.control_queue is not None and index == self.control_queue.index:
+            self.control_queue = self._setup(index, size)
+            self._control.free()
+            self._control = ControlQueue(self.bus, self.control_queue)
+            return 0
+        pair, direction = divmod(index, 2)
+        if direction == TRANSMITQ:
+            self.reclaim(pair)
+            lost = self.tx_queues[pair].num_pending
+            self.tx_queues[pair] = self._setup(index, size)
+            self._tx_free[pair] = list(self._tx_slots[pair])
+            return lost
+        self._collect(pair)
+        self._packets[pair].cut()
+        queue = self.rx_queues[pair] = self._setup(index, size)
+        if self._options["fill"]:
+            self.refill(self._rx_slots[pair][:queue.size], pair)
+        return 0
+
+    # Transmit (5.1.9.2).
+
+    def can_send(self, pair=0):
+        """Is there room for one more frame without reclaiming?"""
+        return bool(self._tx_free[pair]) and self.tx_queues[pair].num_free > 0
+
+    def send(self, frame, kick=True, pair=0):
         """Queue one Ethernet frame, without FCS; :exc:`NoSpace` if there is no room even after reclaiming."""
         if len(frame) > self.max_frame:
             raise ValueError(f"Frame of {len(frame)} bytes is longer than the MTU allows")
-        if not self._tx_free or not self.tx.num_free:
-            self.reclaim()
-            if not self._tx_free or not self.tx.num_free:
-                raise NoSpace(f"All {self.tx.size} transmit buffers are with the device")
-        slot = self._tx_free.pop()
+        queue = self.tx_queues[pair]
+        if not self.can_send(pair):
+            self.reclaim(pair)
+            if not self.can_send(pair):
+                raise NoSpace(f"All {queue.size} transmit buffers are with the device")
+        slot = self._tx_free[pair].pop()
         at = slot * self.tx_slot
         packet = bytes(VIRTIO_NET_HDR_SIZE) + bytes(frame)
         self.tx_memory.view[at:at + len(packet)] = packet
-        self.tx.add_buf([(self.tx_memory.iova + at, len(packet))], [], slot)
+        queue.add_buf([(self.tx_memory.iova + at, len(packet))], [], slot)
         if kick:
-            self.tx.kick()
+            queue.kick()
 
-    def reclaim(self):
+    def reclaim(self, pair=0):
         """Take back what the device has sent; return how many."""
         count = 0
-        while (got := self.tx.get_buf()) is not None:
-            slot, written = got
-            if written:
-                raise DeviceError(f"Transmit buffer came back with {written} bytes written")  # 2.7.8.2
-            self._tx_free.append(slot)
+        while (got := self.tx_queues[pair].get_buf()) is not None:
+            self._tx_free[pair].append(got[0])
             count += 1
         return count
 
-    # Receive (5.1.6.3, 5.1.6.4).
+    # Receive (5.1.9.3, 5.1.9.4).
 
-    def refill(self, slots):
+    def refill(self, slots, pair=0):
         """Give receive buffers to the device."""
+        queue = self.rx_queues[pair]
         for slot in slots:
-            self.rx.add_buf([], [(self.rx_memory.iova + slot * self.rx_slot, self.rx_slot)], slot)
-        self.rx.kick()
+            queue.add_buf([], [(self.rx_memory.iova + slot * self.rx_slot, self.rx_slot)], slot)
+        queue.kick()
 
-    def receive(self):
+    def receive(self, pair=0):
         """Return the frames that have come, and give their buffers back to the device."""
-        frames, slots = [], []
-        while (got := self.rx.get_buf()) is not None:
-            slot, written = got
-            if written > self.rx_slot:
-                raise DeviceError(f"{written} bytes written into a buffer of {self.rx_slot}")
-            at = slot * self.rx_slot
-            part = bytes(self.rx_memory.view[at:at + written])
-            if not self._rx_left:
-                if written < VIRTIO_NET_HDR_SIZE:
-                    raise DeviceError(f"{written} bytes do not hold a header")
-                *_, num_buffers = HEADER.unpack_from(part)
-                if num_buffers == 0 or (not self.mergeable and num_buffers != 1):  # 5.1.6.4.1
-                    raise DeviceError(f"Received packet has num_buffers {num_buffers}")
-                self._rx_left, part = num_buffers, part[VIRTIO_NET_HDR_SIZE:]
-            self._rx_parts.append(part)
-            self._rx_left -= 1
-            if not self._rx_left:
-                frames.append(b"".join(self._rx_parts))
-                self._rx_parts = []
-            slots.append(slot)
+        slots = self._collect(pair)
         if slots:
-            self.refill(slots)
-        return frames
+            self.refill(slots, pair)
+        return self._packets[pair].take()
+
+    def _collect(self, pair):
+        """Take what has come; return the slots that are free again."""
+        slots = []
+        while (got := self.rx_queues[pair].get_buf()) is not None:
+            slot, written = got
+            at = slot * self.rx_slot
+            slots.append(slot)
+            self._packets[pair].add(bytes(self.rx_memory.view[at:at + written]))
+        return slots
+
+    # Commands (5.1.9.5).
+
+    def control(self, cls, command, data=b"", **how):
+        """Send a command and return its ack byte; ``how`` as for :meth:`~.control.ControlQueue.command`."""
+        if self._control is None:
+            raise ValueError("CTRL_VQ was not negotiated")
+        return self._control.command(cls, command, data, **how)
+
+    def set_pairs(self, pairs):
+        """Have the device use the first ``pairs`` pairs, of those that were set up (5.1.9.5.5)."""
+        if not 1 <= pairs <= len(self.rx_queues):
+            raise ValueError(f"1 to {len(self.rx_queues)} pairs of queues were set up, not {pairs}")
+        if self.control(VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, PAIRS.pack(pairs)) != VIRTIO_NET_OK:
+            raise DeviceError(f"Device refuses {pairs} pairs of queues")
+        self.pairs = pairs
 
     # What the device says of itself (5.1.4); fields are there with their features.
 
@@ -174,6 +290,11 @@ class VirtioNet:
     @property
     def mtu(self):
         return self.transport.config_read(MTU, 2) if VIRTIO_NET_F_MTU in self.features else DEFAULT_MTU
+
+    @property
+    def max_pairs(self):
+        """Pairs of queues that the device has and the driver may use."""
+        return self.transport.config_read(MAX_PAIRS, 2) if VIRTIO_NET_F_MQ in self.features else 1
 
     @property
     def link_up(self):

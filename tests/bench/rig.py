@@ -98,7 +98,7 @@ class Rig:
 
     def send(self, frames):
         for one in frames:
-            self.until(lambda: self.net.reclaim() or self.net._tx_free, "a free transmit buffer")
+            self.until(lambda: self.net.reclaim() or self.net.can_send(), "a free transmit buffer")
             self.net.send(one)
 
     def feed(self, frames):

@@ -86,7 +86,7 @@ class Rig:
     def send(self, frames):
         """Send through the driver, waiting where the queue is full."""
         for frame in frames:
-            self.until(lambda: self.net.reclaim() or self.net._tx_free, "a free transmit buffer")
+            self.until(lambda: self.net.reclaim() or self.net.can_send(), "a free transmit buffer")
             self.net.send(frame)
 
     def feed(self, frame):

@@ -164,7 +164,7 @@ class FakeNet:
         self.at(queue["device"] + 2, 2)[:] = struct.pack("<H", queue["used"])
         event = self.word(queue["driver"] + 4 + 2 * queue["size"])
         quiet = self.word(queue["driver"]) & 1
-        if passed(event, queue["used"], old) if event_idx else not quiet:
+        if passed(event, queue["used"], queue["used"] - old & 0xffff) if event_idx else not quiet:
             low, high, data, masked = self.msix[queue["vector"]]
             assert not masked
             self.irqs.append((high << 32 | low, data))
