@@ -109,7 +109,8 @@ class Walk(wiring.Component):
         m.d.sync += looked_up.eq(self.i.valid & ~self.i.ready)
         with m.If(asks):
             m.d.comb += [
-                self.table.req.valid.eq(self.i.valid & (looked_up | ~is_ring) & order.i.ready & (reserved + count <= room)),
+                self.table.req.valid.eq(
+                    self.i.valid & (looked_up | ~is_ring) & order.i.ready & (reserved + count <= room)),
                 asked.eq(self.table.req.valid & self.table.req.ready),
                 order.i.valid.eq(asked),
                 self.i.ready.eq(asked),
