@@ -25,9 +25,9 @@ class Walk(wiring.Component):
 
     A chain of one descriptor costs nothing but its two cycles. An indirect table is read ahead, in one read, while
     earlier chains are still being given out, and gives a segment every two cycles as long as its entries follow one another as
-    drivers write them; so does a chain in a packed ring. Everything else (chains in the descriptor table, tables in another order or longer than
-    ``max_ahead``) is followed one dependent read at a time. Beats are always taken: a table is asked for only when
-    there is room for all of it.
+    drivers write them; so does a chain in a packed ring. Everything else (chains in the descriptor table, tables in
+    another order or longer than ``max_ahead``) is followed one dependent read at a time. Beats are always taken: a table is
+    asked for only when there is room for all of it.
 
     Parameters
     ----------
