@@ -16,14 +16,19 @@ COUNTERS_MAGIC = 0x43494e52  # "RNIC"
 
 REG_ADDR_WIDTH = 15          # byte address inside BAR 0
 
-COUNTERS = (                 # in the order of the registers: 64 bits each, from COUNTERS_OFFSET + 16
-    "tx_frames", "tx_dropped",                  # net: read, on its way to the MAC; taken from the driver and not sendable
-    "rx_frames", "rx_dropped_no_buffer",        # net: has got buffers; no buffers in time
-    "rx_dropped_full", "rx_dropped_long",       # net: the link to the host is slower than the wire; longer than the MTU
-    "rx_dropped_down",                          # net: driver not ready
-    "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow", "mac_rx_pause", "mac_tx_frames",
+# In the order of the registers: 64 bits each, from COUNTERS_OFFSET + 16. Of every function:
+FUNCTION_COUNTERS = (
     "kicks", "notifications",                   # available buffer notifications in; used buffer notifications out
     "queue_errors",                             # a queue stopped: malformed ring or failed read
     "dma_read_tlps", "dma_write_tlps", "dma_read_errors", "dma_timeouts",
     "cpl_unexpected", "requests_unsupported", "tlps_malformed",
 )
+COUNTERS = (                                    # of the network card
+    "tx_frames", "tx_dropped",                  # net: read, on its way to the MAC; taken from the driver and not sendable
+    "rx_frames", "rx_dropped_no_buffer",        # net: has got buffers; no buffers in time
+    "rx_dropped_full", "rx_dropped_long",       # net: the link to the host is slower than the wire; longer than the MTU
+    "rx_dropped_down",                          # net: driver not ready
+    "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow", "mac_rx_pause", "mac_tx_frames",
+    *FUNCTION_COUNTERS,
+)
+ENTROPY_COUNTERS = ("entropy_requests", *FUNCTION_COUNTERS)

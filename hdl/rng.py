@@ -1,0 +1,63 @@
+"""RingRNG: a virtio entropy device; the smallest card there is, and the pattern for one's own."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .entropy.device import EntropyDevice
+from .function import VirtioFunction
+from .pcie.tlp_stream import tlp_beat
+from .spec.bar import ENTROPY_COUNTERS
+
+__all__ = ["RingRNG"]
+
+
+class RingRNG(wiring.Component):
+    """A source of random numbers that is a virtio entropy device.
+
+    Parameters
+    ----------
+    width : int
+        Bits per beat of the whole datapath.
+    max_queue_size : int
+        Entries that the queue may have.
+    timeout_cycles : int
+        Completion timeout.
+
+    Members
+    -------
+    tlp_rx : In(stream), tlp_tx : Out(stream)
+        Raw TLPs.
+    random : In(stream(width))
+        Random words.
+    offered : In(128)
+        Mask of the device features to offer; a constant on a board. Stable while the card is in use.
+    busy : Out(1)
+        Something is under way inside that needs clock cycles.
+    """
+    def __init__(self, *, width=64, max_queue_size=256, timeout_cycles=1 << 20):
+        self.width = width
+        self.max_queue_size = max_queue_size
+        self.timeout_cycles = timeout_cycles
+        super().__init__({
+            "tlp_rx":  In(stream.Signature(tlp_beat(width))),
+            "tlp_tx":  Out(stream.Signature(tlp_beat(width))),
+            "random":  In(stream.Signature(width)),
+            "offered": In(128, init=(1 << 128) - 1),
+            "busy":    Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        device = EntropyDevice(width=self.width)
+        m.submodules.function = function = VirtioFunction(
+            device, width=self.width, counters=ENTROPY_COUNTERS, max_queue_size=self.max_queue_size,
+            timeout_cycles=self.timeout_cycles)
+        connect(m, flipped(self.tlp_rx), function.tlp_rx)
+        connect(m, function.tlp_tx, flipped(self.tlp_tx))
+        connect(m, flipped(self.random), device.i)
+        m.d.comb += [
+            function.offered.eq(self.offered),
+            self.busy.eq(function.busy),
+        ]
+        return m

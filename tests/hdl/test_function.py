@@ -1,0 +1,109 @@
+"""What a function makes of what a device type declares, and that a reset waits for what lies behind the device."""
+
+import pytest
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import Out
+from amaranth.sim import Simulator
+
+from ringnic.hdl.function import COMMON_FEATURES, VirtioFunction
+from ringnic.hdl.lib.device import DevicePort
+from ringnic.hdl.spec import bar
+from ringnic.hdl.spec.pcie import Cfg
+from ringnic.hdl.spec.virtio import VIRTIO_F_VERSION_1, Common
+
+
+class Device(wiring.Component):
+    """A device that does nothing but count the cycles since its last reset."""
+    DEVICE_ID = 0x2a
+    CLASS_CODE = 0x123456
+    FEATURES = (3, 5)
+    FEATURE_PREREQUISITES = {5: [3]}
+
+    def __init__(self):
+        super().__init__({
+            "host":   Out(DevicePort(64, num_queues=5, buffers=2, reads=1, writes=0, config_bytes=6)),
+            "age":    Out(8),
+            "events": Out(data.StructLayout({"tx_frames": 1})),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.age.eq(self.age + (self.age != 255))
+        m.d.comb += [self.host.config.eq(0x0605_0403_0201), self.events.tx_frames.eq(self.age == 7)]
+        return m
+
+
+SIZES = dict(width=64, max_queue_size=64, timeout_cycles=1 << 10)
+
+
+def test_every_event_has_a_counter():
+    with pytest.raises(ValueError, match="^Event 'tx_frames' has no counter$"):
+        VirtioFunction(Device(), counters=bar.FUNCTION_COUNTERS, **SIZES)
+    with pytest.raises(ValueError, match="^Event '.*' has no counter$"):
+        VirtioFunction(Device(), counters=("tx_frames",), **SIZES)
+
+
+def test_what_a_device_declares(make_host):
+    device = Device()
+    dut = VirtioFunction(device, counters=bar.COUNTERS, **SIZES)
+    sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    host = make_host(dut, 64)
+    host.attach(sim)
+
+    async def offers(ctx):
+        bits = 0
+        for word in range(4):
+            await host.write(ctx, Common.DEVICE_FEATURE_SELECT, word)
+            bits |= await host.read(ctx, Common.DEVICE_FEATURE) << 32 * word
+        return {bit for bit in range(128) if bits >> bit & 1}
+
+    async def accepts(ctx, *features):
+        for status in (1, 3):
+            await host.write(ctx, Common.DEVICE_STATUS, status, 1)
+        for word in (0, 1):
+            await host.write(ctx, Common.DRIVER_FEATURE_SELECT, word)
+            await host.write(ctx, Common.DRIVER_FEATURE, sum(1 << bit for bit in features) >> 32 * word & 0xffff_ffff)
+        await host.write(ctx, Common.DEVICE_STATUS, 11, 1)
+        return bool(await host.read(ctx, Common.DEVICE_STATUS, 1) & 8)
+
+    async def reset(ctx):
+        await host.write(ctx, Common.DEVICE_STATUS, 0, 1)
+        for _ in range(50):
+            if await host.read(ctx, Common.DEVICE_STATUS, 1) == 0:
+                return True
+        return False
+
+    async def testbench(ctx):
+        assert await host.cfg_read(ctx, Cfg.VENDOR_ID) == 0x106a_1af4
+        assert await host.cfg_read(ctx, Cfg.REVISION_ID) >> 8 == 0x12_34_56
+        await host.enable(ctx)
+        assert await host.read(ctx, Common.NUM_QUEUES, 2) == 5
+        assert await host.read(ctx, Common.QUEUE_SIZE, 2) == 64
+        assert [await host.read(ctx, bar.DEVICE_OFFSET + at, 1) for at in range(8)] == [1, 2, 3, 4, 5, 6, 0, 0]
+        tx_frames = bar.COUNTERS_OFFSET + 16 + 8 * bar.COUNTERS.index("tx_frames")
+        assert await host.read(ctx, tx_frames) == 1
+
+        assert await offers(ctx) == {3, 5, *COMMON_FEATURES}
+        ctx.set(dut.offered, 1 << VIRTIO_F_VERSION_1 | 1 << 3)
+        assert await reset(ctx) and await offers(ctx) == {3, VIRTIO_F_VERSION_1}
+        ctx.set(dut.offered, (1 << 128) - 1)
+        assert not await accepts(ctx, VIRTIO_F_VERSION_1, 5)
+        assert await reset(ctx) and await accepts(ctx, VIRTIO_F_VERSION_1, 5, 3)
+        assert ctx.get(device.host.features) == 1 << VIRTIO_F_VERSION_1 | 1 << 5 | 1 << 3
+
+        # Reset: what lies behind the device has its say, and the device starts again.
+        await ctx.tick().repeat(256)
+        assert ctx.get(device.age) == 255 and not ctx.get(dut.stop)
+        ctx.set(dut.quiet, 0)
+        assert not await reset(ctx)
+        assert ctx.get(dut.stop) and ctx.get(dut.drained) and ctx.get(dut.busy) and ctx.get(device.age) == 255
+        ctx.set(dut.quiet, 1)
+        assert ctx.get(dut.restart)
+        await ctx.tick()
+        assert not ctx.get(dut.restart) and ctx.get(device.age) == 0
+        assert await reset(ctx)
+
+    sim.add_testbench(testbench)
+    sim.run()
