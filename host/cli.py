@@ -40,6 +40,12 @@ class Accel(StrEnum):
     KVM = "kvm"
 
 
+class Family(StrEnum):
+    """FPGA families that the core is synthesised for."""
+    ECP5 = "ecp5"
+    XC7 = "xc7"
+
+
 def _file(path: Path | None):
     """Refuse at once what could not be written at the end."""
     if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK)):
@@ -90,6 +96,24 @@ def bench(
     """Measure the card (packets, cycles, TLPs and bytes, beside what the link allows) and its simulator."""
     from .bench import run_bench
     raise typer.Exit(run_bench(report, plot))
+
+
+@app.command()
+def area(
+    report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
+    pairs: Annotated[Optional[list[int]], typer.Option(help="Only cores of this many queue pairs; may be given more than "
+                                                            "once. Default: 1, 4 and 16.", min=1)] = None,
+    width: Annotated[Optional[list[int]], typer.Option(help="Only datapaths of this many bits; may be given more than "
+                                                            "once. Default: 64 and 128.", min=32)] = None,
+    family: Annotated[Optional[list[Family]], typer.Option(help="Only this FPGA family; may be given more than once. "
+                                                                "Default: all.")] = None,
+    timing: Annotated[bool, typer.Option(help="Place and route the core of 64 bit and 4 pairs on ECP5, for its speed.")] = True,
+):
+    """Count what the core takes of an FPGA, and find how fast it runs there. Minutes a core; a repeat is at once."""
+    from .area import FAMILIES, PAIRS, WIDTHS, run_area
+    raise typer.Exit(run_area(report, families=tuple(map(str, dict.fromkeys(family or FAMILIES))),
+                              widths=tuple(dict.fromkeys(width or WIDTHS)), pairs=tuple(dict.fromkeys(pairs or PAIRS)),
+                              timed=timing))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
