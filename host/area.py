@@ -215,7 +215,8 @@ class Tools:
         stat = json.loads((self.work / "stat.json").read_text())
         cells = next(iter(stat["modules"].values()))["num_cells_by_type"]
         cells.pop("$scopeinfo", None)
-        return {"cells": cells, "registers": registers((self.work / "log").read_text(), (self.work / source).read_text()), "seconds": round(seconds, 1)}
+        lost = registers((self.work / "log").read_text(), (self.work / source).read_text())
+        return {"cells": cells, "registers": lost, "seconds": round(seconds, 1)}
 
     def area(self, family, width, queue_pairs):
         """The :class:`Area` of a core."""
