@@ -12,6 +12,7 @@ class Host:
     def __init__(self, dut, width):
         self.dut, self.lanes = dut, width // 8
         self.out, self.completions, self.memory, self.writes = [], [], {}, []
+        self.intx = False
 
     def attach(self, sim):
         sim.add_testbench(self.send, background=True)
@@ -48,6 +49,9 @@ class Host:
         if kind & 0x1f == 0x0a:
             assert int.from_bytes(tlp[8:10], "big") == ROOT
             self.completions.append((tlp[6] >> 5, int.from_bytes(tlp[12:], "little")))
+            return
+        if kind & 0x38 == 0x30:                        # a message: Assert_INTA or Deassert_INTA
+            self.intx = {0x20: True, 0x24: False}[tlp[7]]
             return
         assert kind in (0x00, 0x20, 0x40, 0x60)
         start = 16 if kind & 0x20 else 12
