@@ -218,13 +218,13 @@ class PackedFetch(wiring.Component):
                     rows.new.chain.eq(result.chain),
                     rows.new.sure.eq(result.sure),
                     rows.new.granted.eq(row.granted - result.pushed),
-                    rows.new.pace.eq(Mux(result.taken, pace, MIN_PACE)),
+                    rows.new.pace.eq(Mux(result.taken | (result.sure != 0), pace, MIN_PACE)),
                 ]
                 with m.If(result.long):
                     m.d.comb += rows.new.run.eq(0)
                 with m.Elif(row.run < (size << 1)):
                     m.d.comb += rows.new.run.eq(row.run + result.pushed)
-                with m.If(result.whole):
+                with m.If(result.full):
                     m.d.comb += rows.new.pace.eq(Mux(pace == self.max_batch, pace, pace << 1))
                 with m.If(result.taken):
                     m.d.sync += armed.bit_select(queue, 1).eq(0)

@@ -53,6 +53,7 @@ class Scanned(data.Struct):
     pushed: unsigned(16)  # chains
     taken:  unsigned(1)   # some descriptor was
     whole:  unsigned(1)   # all were
+    full:   unsigned(1)   # all were available, if not to be trusted
     long:   unsigned(1)   # a chain had more than one
     failed: unsigned(1)
 
@@ -101,6 +102,7 @@ class Scan(wiring.Component):
             m.d.comb += [
                 *[now[name].eq(fetch[name]) for name in ("queue", "slot", "flip", "start", "chain")],
                 now.whole.eq(1),
+                now.full.eq(1),
                 chain_sure.eq(1),                             # a chain that goes on here began in an earlier read
             ]
         with m.Else():
@@ -116,6 +118,8 @@ class Scan(wiring.Component):
         with m.If(fetch.flip):
             m.d.comb += available.eq(((desc.flags & VirtqDescF.AVAIL) == 0) & ((desc.flags & VirtqDescF.USED) != 0))
 
+        with m.If(~available):
+            m.d.comb += new.full.eq(0)
         with m.If(cut.o.p.error):
             m.d.comb += new.failed.eq(1)
         with m.Elif(stopped):

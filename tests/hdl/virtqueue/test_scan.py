@@ -47,7 +47,7 @@ def judge(fetch, descriptors):
     slot = fetch["slot"] + at
     wraps = slot == fetch["size"]
     return heads, {"slot": 0 if wraps else slot, "flip": fetch["flip"] ^ wraps, "chain": chain, "sure": sure,
-                   "pushed": len(heads), "whole": int(at == len(descriptors)), "long": long, "failed": int(failed),
+                   "pushed": len(heads), "whole": int(at == len(descriptors)), "full": int(all(there)), "long": long, "failed": int(failed),
                    "start": start if chain else None}
 
 
@@ -103,7 +103,7 @@ def test_random(stage, rng, width, pause):
         assert result.queue == fetch["queue"] and result.failed == told["failed"]
         assert (result.pushed, result.long) == (told["pushed"], told["long"])
         if not told["failed"]:
-            for name in ("slot", "flip", "chain", "sure", "whole"):
+            for name in ("slot", "flip", "chain", "sure", "whole", "full"):
                 assert result[name] == told[name], name
             if told["chain"]:
                 assert result.start == told["start"]
