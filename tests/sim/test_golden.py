@@ -2,16 +2,18 @@
 
 import pytest
 
-from ringnic.hdl.spec.net import VIRTIO_NET_F_CSUM, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF
+from ringnic.hdl.spec.net import (VIRTIO_NET_F_CSUM, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ,
+                                  VIRTIO_NET_F_MRG_RXBUF)
 from ringnic.hdl.spec.pcie import VirtioCap
-from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_VERSION_1, CfgType, Common, Isr,
-                                     Status, VirtqDescF)
+from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_PACKED,
+                                     VIRTIO_F_VERSION_1, CfgType, Common, Isr, Status, VirtqDescF)
 from ringnic.host.driver import PciFunction, Transport, VirtioNet
 from ringnic.host.driver.net import FEATURES
 from ringnic.sim.bus import GoldenBus
 from ringnic.sim.golden import GoldenNet
 
 CONFIG, RX, TX = 0, 1, 2  # vectors that the driver uses
+SPLIT = FEATURES - {VIRTIO_F_RING_PACKED}
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def device():
     return GoldenNet()
 
 
-def open_net(device, features=FEATURES, **options):
+def open_net(device, features=SPLIT, **options):
     return VirtioNet.open(GoldenBus(device), features, **options)
 
 
@@ -31,7 +33,8 @@ def frame(k, length=60):
 
 def test_what_it_says_of_itself(device):
     net = open_net(device)
-    assert net.features == (FEATURES | {VIRTIO_F_VERSION_1})
+    assert net.features == (SPLIT & device.offered | {VIRTIO_F_VERSION_1})
+    assert FEATURES <= GoldenNet(queue_pairs=2).offered == device.offered | {VIRTIO_NET_F_MQ}
     assert net.mac == bytes.fromhex("525400524e01")
     assert (net.mtu, net.speed, net.link_up) == (9000, 1000, True)
     assert net.transport.function.msix_vectors == 4
@@ -46,8 +49,11 @@ def test_what_it_says_of_itself(device):
     ({VIRTIO_F_VERSION_1, VIRTIO_NET_F_CSUM}, False),
     ({VIRTIO_F_VERSION_1, 127}, False),
     ({VIRTIO_F_VERSION_1, 200}, False),
+    ({VIRTIO_F_VERSION_1, VIRTIO_NET_F_MQ}, False),
+    ({VIRTIO_F_VERSION_1, VIRTIO_NET_F_MQ, VIRTIO_NET_F_CTRL_VQ}, True),
 ])
-def test_negotiation(device, features, verdict):
+def test_negotiation(features, verdict):
+    device = GoldenNet(queue_pairs=2)
     transport = Transport(PciFunction(GoldenBus(device)))
     transport.reset()
     transport.status = Status.ACKNOWLEDGE | Status.DRIVER
@@ -60,14 +66,20 @@ def test_negotiation(device, features, verdict):
     assert device.features == (features if verdict else frozenset())
 
 
+def test_what_is_offered():
+    offered = {VIRTIO_F_VERSION_1, VIRTIO_F_RING_PACKED, VIRTIO_NET_F_MQ, 100}
+    device = GoldenNet(offered=offered)
+    assert open_net(device, FEATURES).features == device.offered == {VIRTIO_F_VERSION_1, VIRTIO_F_RING_PACKED}
+
+
 def test_registers_keep_what_they_may(device):
     transport = Transport(PciFunction(GoldenBus(device)))
-    transport.negotiate(FEATURES)
+    transport.negotiate(SPLIT)
     transport.common_write(Common.QUEUE_SELECT, 2, 3)
     assert transport.common_read(Common.QUEUE_SIZE, 2) == 0
     assert transport.common_read(Common.QUEUE_MSIX_VECTOR, 2) == 0xffff
     transport.common_write(Common.QUEUE_SELECT, 2, 1)
-    transport.common_write(Common.QUEUE_MSIX_VECTOR, 2, 3)
+    transport.common_write(Common.QUEUE_MSIX_VECTOR, 2, 4)
     assert transport.common_read(Common.QUEUE_MSIX_VECTOR, 2) == 0xffff
     for size in (0, 3, 512):
         transport.common_write(Common.QUEUE_SIZE, 2, size)
@@ -134,7 +146,7 @@ def test_interrupts(device):
 
 # Traffic
 
-@pytest.mark.parametrize("features", [set(), {VIRTIO_F_EVENT_IDX}, {VIRTIO_NET_F_MRG_RXBUF}, FEATURES])
+@pytest.mark.parametrize("features", [set(), {VIRTIO_F_EVENT_IDX}, {VIRTIO_NET_F_MRG_RXBUF}, SPLIT, FEATURES])
 def test_frames_pass(device, features):
     net = open_net(device, features, queue_size=8)
     for k in range(300):
@@ -283,7 +295,7 @@ def test_a_nested_table(device):
 
 
 def test_indirect_that_was_not_negotiated(device):
-    net = open_net(device, FEATURES - {VIRTIO_F_INDIRECT_DESC})
+    net = open_net(device, SPLIT - {VIRTIO_F_INDIRECT_DESC})
     net.tx.write_desc(0, net.tx_memory.iova, 16, VirtqDescF.INDIRECT)
     net.tx.publish(0)
     net.tx.notify()
