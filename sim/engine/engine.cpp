@@ -76,10 +76,11 @@ struct Engine {
     std::unique_ptr<VerilatedFstC> trace;
 #endif
 
-    Engine(const LinkModel& link, int ratio) : nic(), host(link), gmii_ratio(ratio) {
+    Engine(const LinkModel& link, int ratio, const uint32_t* offered) : nic(), host(link), gmii_ratio(ratio) {
         context.traceEverOn(true);
         nic = std::make_unique<Vnic>(&context);
-        nic->link_up = 1;
+        for (int k = 0; k < 4; k++) nic->offered[k] = offered[k];
+        set_link(true);
         nic->eval();
         irq_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         frame_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -187,6 +188,12 @@ struct Engine {
         host.stats[FRAMES_IN]++;
     }
 
+#if defined(NIC_GMII) || defined(NIC_FRAMES)
+    void set_link(bool up) { nic->link_up = up; }
+#else
+    void set_link(bool) {}
+#endif
+
 #ifdef NIC_GMII
     void gmii_low() {
         uint8_t rxd, dv;
@@ -225,7 +232,17 @@ struct Engine {
         gmii_edge();
     }
     bool wire_busy() const { return !source.ready() || !to_card.empty() || sink.active(); }
-#else
+#elif defined(NIC_RANDOM)
+    // Always a beat of noise for who wants one.
+    std::mt19937 noise{(uint32_t)host.link.seed};
+    bool drawn = false;
+    void drive_wire() {
+        if (!drawn) for (int k = 0; k < LANES; k++) set_dw(nic->random_data, k, noise());
+        drawn = nic->random_valid = 1;
+    }
+    void sample_wire() { if (nic->random_ready) drawn = false; }
+    bool wire_busy() const { return false; }
+#elif defined(NIC_FRAMES)
     void drive_wire() {
         const int bytes = NIC_WIDTH / 8;
         nic->frame_rx_valid = !to_card.empty();
@@ -254,6 +271,10 @@ struct Engine {
         }
     }
     bool wire_busy() const { return !to_card.empty() || !tx_frame.empty(); }
+#else
+    void drive_wire() {}
+    void sample_wire() {}
+    bool wire_busy() const { return false; }
 #endif
 
     void give(Frame frame) {
@@ -388,7 +409,8 @@ struct Call {
 
 extern "C" {
 
-Engine* engine_new(const LinkModel* link, int gmii_ratio) { return new Engine(*link, gmii_ratio); }
+// ``offered``: 128 bits, which device features the card is to offer.
+Engine* engine_new(const LinkModel* link, int gmii_ratio, const uint32_t* offered) { return new Engine(*link, gmii_ratio, offered); }
 void engine_free(Engine* e) { delete e; }
 void engine_start(Engine* e) { e->start(); }
 void engine_stop(Engine* e) { e->stop(); }
@@ -482,11 +504,20 @@ int engine_interrupts(Engine* e, Interrupt* out, int room) {
 }
 void engine_reset(Engine* e) { Call call(e); e->reset(); }
 int engine_intx(Engine* e) { Call call(e); return e->host.intx; }
-void engine_link(Engine* e, int up) { Call call(e); e->nic->link_up = up; e->quiet = 0; }
+void engine_link(Engine* e, int up) { Call call(e); e->set_link(up); e->quiet = 0; }
 void engine_stats(Engine* e, uint64_t* out) {
     Call call(e);
     for (int k = 0; k < STAT_COUNT; k++) out[k] = e->host.stats[k];
     out[STAT_COUNT] = e->busy_ns;
+}
+void engine_store_later(Engine* e, const Store* stores, int count) {
+    Call call(e);
+    for (int k = 0; k < count; k++) {
+        Store store = stores[k];
+        store.at += (uint64_t)e->host.now;
+        e->host.store_later(store);
+    }
+    e->quiet = 0;
 }
 void engine_set_link(Engine* e, const LinkModel* link) { Call call(e); e->host.link = *link; }
 void engine_fault_reads(Engine* e, const int* faults, int count) {

@@ -17,9 +17,11 @@ __all__ = ["Link", "Engine"]
 STATS = ("cycles", "mrd_up", "mwr_up", "msg_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down", "cpl_up", "bytes_up",
          "bytes_down", "frames_in", "frames_out", "frames_lost", "bad_frames", "interrupts", "dma_faults", "max_reads",
          "violations")
+KINDS = ("read", "write", "answer")
 FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
 ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
 FRAME_BYTES = 16384        # of the longest frame
+QUEUE_PAIRS = 4            # one build for most tests
 CARD_ID = 0x0100           # bus 1, device 0, function 0
 
 # fmt, type
@@ -29,11 +31,16 @@ _CFG_RD, _CFG_WR, _MEM_RD, _MEM_WR = (0, 4), (2, 4), (0, 0), (2, 0)
 class _LinkModel(ctypes.Structure):
     _fields_ = [("bytes_per_cycle", ctypes.c_double), ("read_latency", ctypes.c_uint32), ("jitter", ctypes.c_uint32),
                 ("mps", ctypes.c_uint32), ("rcb", ctypes.c_uint32), ("credits", ctypes.c_uint32),
-                ("split", ctypes.c_uint32), ("seed", ctypes.c_uint64)]
+                ("split", ctypes.c_uint32), ("tear", ctypes.c_uint32), ("seed", ctypes.c_uint64)]
 
 
 class _Access(ctypes.Structure):
-    _fields_ = [("addr", ctypes.c_uint64), ("len", ctypes.c_uint32), ("write", ctypes.c_uint32), ("cycle", ctypes.c_uint64)]
+    _fields_ = [("addr", ctypes.c_uint64), ("len", ctypes.c_uint32), ("kind", ctypes.c_uint32), ("cycle", ctypes.c_uint64)]
+
+
+class _Store(ctypes.Structure):
+    _fields_ = [("delay", ctypes.c_uint64), ("addr", ctypes.c_uint64), ("len", ctypes.c_uint32), ("pad", ctypes.c_uint32),
+                ("data", ctypes.c_uint8 * 8)]
 
 
 class _Interrupt(ctypes.Structure):
@@ -46,7 +53,8 @@ class Link:
 
     ``read_latency_ns``: from a request at the host to its first completion; ``jitter_ns``: up to so much more, drawn
     for each read, so that completions of different reads overtake. ``split``: one completion in so many is cut at a
-    read completion boundary, 0 for none more than needed. ``credits``: bytes that the host buffers; a card that sends
+    read completion boundary, 0 for none more than needed. ``tear_ns``: a host promises no more of a read than that 8 bytes
+    belong together; each 8 are looked at in a cycle of their own, drawn from so long a time. ``credits``: bytes that the host buffers; a card that sends
     faster than the link waits for them. The card grants credits without end: its own streams hold back what it cannot take.
     """
     gen: int = 2
@@ -57,6 +65,7 @@ class Link:
     mps: int = 256
     rcb: int = 64
     split: int = 0
+    tear_ns: float = 0.0
     credits: int = 2048
     seed: int = 0
 
@@ -75,14 +84,15 @@ class Link:
     def model(self):
         cycle = 1e3 / self.core_mhz  # ns
         return _LinkModel(self.bytes_per_second * cycle * 1e-9, round(self.read_latency_ns / cycle),
-                          round(self.jitter_ns / cycle), self.mps, self.rcb, self.credits, self.split, self.seed)
+                          round(self.jitter_ns / cycle), self.mps, self.rcb, self.credits, self.split,
+                          round(self.tear_ns / cycle), self.seed)
 
 
 def _load(path):
     library = ctypes.CDLL(str(path))
     pointer, u64, u8p = ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint8)
     for name, result, *arguments in (
-            ("new", pointer, ctypes.POINTER(_LinkModel), ctypes.c_int), ("free", None), ("start", None), ("stop", None),
+            ("new", pointer, ctypes.POINTER(_LinkModel), ctypes.c_int, ctypes.POINTER(ctypes.c_uint32)), ("free", None), ("start", None), ("stop", None),
             ("irq_fd", ctypes.c_int), ("frame_fd", ctypes.c_int), ("map", None, u64, u64, pointer, ctypes.c_int),
             ("unmap", ctypes.c_int, u64), ("run", None, u64),
             ("run_until", u64, ctypes.c_int, ctypes.c_int, ctypes.c_int, u64),
@@ -92,6 +102,7 @@ def _load(path):
             ("recv_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32),
             ("interrupts", ctypes.c_int, ctypes.POINTER(_Interrupt), ctypes.c_int), ("intx", ctypes.c_int), ("reset", None),
             ("link", None, ctypes.c_int), ("stats", None, ctypes.POINTER(u64)),
+            ("store_later", None, ctypes.POINTER(_Store), ctypes.c_int),
             ("set_link", None, ctypes.POINTER(_LinkModel)),
             ("fault_reads", None, ctypes.POINTER(ctypes.c_int), ctypes.c_int),
             ("fault_rate", None, ctypes.c_int, ctypes.c_uint32),
@@ -115,11 +126,14 @@ class Engine:
 
     Parameters
     ----------
-    width, queue_pairs, mac : see :class:`ringnic.hdl.nic.RingNIC`
-        Other keyword arguments are passed on to it.
+    card : class
+        Of the card: :class:`~ringnic.hdl.nic.RingNIC`, with four queue pairs and without a MAC unless said otherwise, or another
+        virtio function. ``width`` and all other keyword arguments are for it.
     nic : Component or None
-        To simulate this one: any with the ports and the ``width`` of a :class:`~ringnic.hdl.nic.RingNIC`, and like it
-        with no path from an input to an output within a cycle.
+        To simulate this one: any with ports as :func:`ringnic.sim.top.to_verilog` wants them and a ``width``, and with no path
+        from an input to an output within a cycle.
+    features : iterable of int, or None
+        Numbers of the device features that the card may offer; all that it has if None.
     link : Link
     gmii_ratio : int
         GMII clock periods in one of the core.
@@ -130,14 +144,15 @@ class Engine:
 
     Raises :exc:`ringnic.sim.engine.build.BuildError` if there is no compiler.
     """
-    def __init__(self, *, width=64, queue_pairs=1, mac=None, link=Link(), gmii_ratio=1, trace=None, tlp_log=None, nic=None,
+    def __init__(self, *, card=RingNIC, width=64, link=Link(), features=None, gmii_ratio=1, trace=None, tlp_log=None, nic=None,
                  **options):
         self._handle = None
         if gmii_ratio < 1:
             raise ValueError(f"GMII ratio must be at least 1, not {gmii_ratio!r}")
         if nic is None:
-            options = {"width": width, "queue_pairs": queue_pairs, "mac": mac, **options}
-            path = build(lambda: RingNIC(**options), name=(sources_digest(), sorted(options.items())),
+            defaults = {"queue_pairs": QUEUE_PAIRS, "mac": None} if card is RingNIC else {}
+            options = {"width": width, **defaults, **options}
+            path = build(lambda: card(**options), name=(sources_digest(), card.__qualname__, sorted(options.items())),
                          trace=trace is not None)
         elif options:
             raise TypeError(f"Given a NIC, {', '.join(options)} cannot be chosen")
@@ -148,7 +163,9 @@ class Engine:
         self._library = _load(path)
         self._memory = {}
         self._names = {}
-        self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio)
+        mask = (1 << 128) - 1 if features is None else sum(1 << bit for bit in set(features))
+        offered = (ctypes.c_uint32 * 4)(*(mask >> 32 * k & 0xffff_ffff for k in range(4)))
+        self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio, offered)
         if tlp_log is not None and not self._call("log", os.fsencode(tlp_log)):
             self.close()
             raise OSError(f"Cannot write TLPs to {tlp_log}")
@@ -270,6 +287,14 @@ class Engine:
         self._call("unmap", iova)
         self._memory.pop(iova, None)
 
+    def store_later(self, stores):
+        """Write memory while time passes, as a driver on another CPU would: ``(delay in cycles, iova, 1 to 8 bytes)`` each."""
+        array = (_Store * len(stores))()
+        for slot, (delay, iova, raw) in zip(array, stores):
+            slot.delay, slot.addr, slot.len = delay, iova, len(raw)
+            slot.data[:len(raw)] = raw
+        self._call("store_later", array, len(array))
+
     # Interrupts
 
     def interrupts(self):
@@ -332,19 +357,24 @@ class Engine:
         """Begin (or end) to keep a record of all DMA."""
         self._call("record", on)
 
+    def events(self):
+        """DMA since :meth:`record` or the last call, as the host saw it: ``(cycle, kind, address, bytes)`` with kind "read",
+        "write", or "answer": the last completion of a read is on its way."""
+        return [(found.cycle, KINDS[found.kind], found.addr, found.len) for found in self._accesses(False)]
+
     def accesses(self):
         """DMA since :meth:`record` or the last call: ``(address, bytes, is_write)``."""
-        return self._accesses(False)
+        return [(address, size, kind == "write") for _, kind, address, size in self.events() if kind != "answer"]
 
     def dma_faults(self):
         """DMA outside mapped memory since the last call, in the same form."""
-        return self._accesses(True)
+        return [(found.addr, found.len, KINDS[found.kind] == "write") for found in self._accesses(True)]
 
     def _accesses(self, faults):
         out = (_Access * 4096)()
         found = []
         while count := self._call("accesses", faults, out, len(out)):
-            found += [(out[k].addr, out[k].len, bool(out[k].write)) for k in range(count)]
+            found += [_Access.from_buffer_copy(out[k]) for k in range(count)]
         return found
 
     def set_link_model(self, link):

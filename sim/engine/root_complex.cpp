@@ -4,6 +4,41 @@
 #include <utility>
 
 static const int FRAMING = 8;  // sequence number, LCRC and framing symbols of a TLP
+static const uint32_t UNIT = 8;  // bytes that a host reads and writes at once, naturally aligned
+
+static uint32_t unit(uint64_t addr, const uint8_t* host, uint32_t left) {
+    uint32_t size = UNIT;
+    while (size > left || (addr | (uintptr_t)host) & (size - 1)) size /= 2;
+    return size;
+}
+template <class T> static void store(uint8_t* host, const uint8_t* data) {
+    T value;
+    memcpy(&value, data, sizeof value);
+    __atomic_store_n((T*)host, value, __ATOMIC_RELEASE);
+}
+template <class T> static void load(uint8_t* data, const uint8_t* host) {
+    T value = __atomic_load_n((const T*)host, __ATOMIC_ACQUIRE);
+    memcpy(data, &value, sizeof value);
+}
+// Host memory changes unit by unit, in ascending order: a guest's CPU polls rings meanwhile.
+static void put(uint8_t* host, uint64_t addr, const uint8_t* data, uint32_t len) {
+    for (uint32_t n; len; addr += n, host += n, data += n, len -= n) {
+        n = unit(addr, host, len);
+        if (n == 8) store<uint64_t>(host, data);
+        else if (n == 4) store<uint32_t>(host, data);
+        else if (n == 2) store<uint16_t>(host, data);
+        else store<uint8_t>(host, data);
+    }
+}
+static void get(uint8_t* data, uint64_t addr, const uint8_t* host, uint32_t len) {
+    for (uint32_t n; len; addr += n, host += n, data += n, len -= n) {
+        n = unit(addr, host, len);
+        if (n == 8) load<uint64_t>(data, host);
+        else if (n == 4) load<uint32_t>(data, host);
+        else if (n == 2) load<uint16_t>(data, host);
+        else load<uint8_t>(data, host);
+    }
+}
 
 int RootComplex::access(Tlp tlp, bool wants_answer) {
     int tag = 0;
@@ -40,6 +75,7 @@ void RootComplex::reset() {
     down.clear();
     up.clear();
     reads = {};
+    samples.clear();
     card_tags = {};
     intx = false;
     for (int tag = 0; tag < 256; tag++) {
@@ -72,6 +108,16 @@ void RootComplex::tick() {
     while (!up.empty() && up.front().at <= now) {
         carry_out(up.front().tlp);
         up.pop_front();
+    }
+    while (!stores.empty() && stores.begin()->first <= now) {
+        const Store& due = stores.begin()->second;
+        if (uint8_t* host = find(due.addr, due.len, false)) put(host, due.addr, due.data, due.len);
+        stores.erase(stores.begin());
+    }
+    while (!samples.empty() && samples.begin()->first <= now) {
+        Sample& due = samples.begin()->second;
+        if (uint8_t* host = find(due.addr, due.len, false)) get(due.into, due.addr, host, due.len);
+        samples.erase(samples.begin());
     }
     while (!reads.empty() && reads.top().at <= now && down.size() < 64) {
         Read read = reads.top();
@@ -134,11 +180,30 @@ void RootComplex::accept(const Tlp& tlp) {
     span(tlp, skip, size);
     if (card_tags[tlp.tag()]) violation("2.2.6.2: tag in use", tlp);
     card_tags[tlp.tag()] = true;
-    // 2.2.5: a read of no byte is answered with one DW, as if for one byte.
-    Read read{now + link.read_latency + extra, order++, tlp, draw_fault(), tlp.address() + skip, std::max(size, 1)};
-    if (record) accesses.push_back({read.addr, (uint32_t)read.left, 0, (uint64_t)now});
+    uint64_t start = tlp.address() + skip;
+    size = std::max(size, 1);          // 2.2.5: a read of no byte is answered with one DW, as if for one byte.
+    Read read{now + link.read_latency + extra, order++, tlp, draw_fault(), start, size, start, size, nullptr};
+    if (record) accesses.push_back({start, (uint32_t)size, DMA_READ, (uint64_t)now});
+    if (link.tear) tear(read);
     reads.push(std::move(read));
     stats[MAX_READS] = std::max<uint64_t>(stats[MAX_READS], reads.size());
+}
+
+// Every unit is looked at in a cycle of its own, and the answer leaves after the last of them.
+void RootComplex::tear(Read& read) {
+    double first = read.at;
+    uint64_t end = read.start + read.size;
+    read.torn = std::make_shared<std::vector<uint8_t>>(read.size);
+    for (uint64_t addr = read.start, next; addr < end; addr = next) {
+        next = std::min(end, (addr | (UNIT - 1)) + 1);
+        double at = first + random() % link.tear;
+        samples.insert({at, {addr, (uint32_t)(next - addr), read.torn->data() + (addr - read.start), read.torn}});
+        read.at = std::max(read.at, at);
+    }
+}
+
+void RootComplex::answered(const Read& read) {
+    if (record) accesses.push_back({read.start, (uint32_t)read.size, DMA_ANSWER, (uint64_t)now});
 }
 
 void RootComplex::violation(const char* rule, const Tlp& tlp) {
@@ -169,12 +234,6 @@ uint8_t* RootComplex::find(uint64_t addr, uint64_t len, bool write) {
     return region.host + (addr - region.iova);
 }
 
-template <class T> static void store(uint8_t* host, const uint8_t* data) {
-    T value;
-    memcpy(&value, data, sizeof value);
-    __atomic_store_n((T*)host, value, __ATOMIC_RELEASE);
-}
-
 void RootComplex::write_memory(const Tlp& tlp) {
     uint64_t addr = tlp.address();
     if (addr >= msi_base && addr < msi_end) {
@@ -186,18 +245,14 @@ void RootComplex::write_memory(const Tlp& tlp) {
     span(tlp, skip, size);
     if (size <= 0) return;
     uint32_t len = size;
-    if (record) accesses.push_back({addr + skip, len, 1, (uint64_t)now});
+    if (record) accesses.push_back({addr + skip, len, DMA_WRITE, (uint64_t)now});
     uint8_t* host = find(addr + skip, len, true);
     if (!host) {
-        faults.push_back({addr + skip, len, 1, (uint64_t)now});
+        faults.push_back({addr + skip, len, DMA_WRITE, (uint64_t)now});
         stats[DMA_FAULTS]++;
         return;
     }
-    const uint8_t* data = (const uint8_t*)tlp.data() + skip;
-    // Whole naturally aligned words of 2 and 4 bytes (indices) are stored at once: the guest reads them meanwhile.
-    if (len == 2 && !((uintptr_t)host & 1)) store<uint16_t>(host, data);
-    else if (len == 4 && !((uintptr_t)host & 3)) store<uint32_t>(host, data);
-    else memcpy(host, data, len);
+    put(host, addr + skip, (const uint8_t*)tlp.data() + skip, len);
 }
 
 void RootComplex::complete(Read read) {
@@ -206,15 +261,14 @@ void RootComplex::complete(Read read) {
     if (read.fault == FAULT_LOST) return;
     uint8_t* host = find(read.addr, read.left, false);
     if (!host) {
-        faults.push_back({read.addr, (uint32_t)read.left, 0, (uint64_t)now});
+        faults.push_back({read.addr, (uint32_t)read.left, DMA_READ, (uint64_t)now});
         stats[DMA_FAULTS]++;
     }
     if (!host || read.fault == FAULT_UR || read.fault == FAULT_CA) {
         stats[CPL_DOWN]++;
         send_down(Tlp::completion(read.fault == FAULT_CA ? 4 : 1, tlp.requester_id(), tlp.tag(), read.left, read.addr, 0));
-        return;
+        return answered(read);
     }
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
     while (read.left > 0) {
         int unit = link.split && random() % link.split == 0 ? link.rcb : link.mps;
         int chunk = std::min<int>(read.left, unit - read.addr % unit);
@@ -223,7 +277,9 @@ void RootComplex::complete(Read read) {
         if (read.fault == FAULT_POISON) cpl.dw[0] |= __builtin_bswap32(1u << 14);
         size_t at = cpl.dw.size();
         cpl.dw.resize(at + words);
-        memcpy((uint8_t*)(cpl.dw.data() + at) + (read.addr & 3), host, chunk);
+        uint8_t* data = (uint8_t*)(cpl.dw.data() + at) + (read.addr & 3);
+        if (read.torn) memcpy(data, read.torn->data() + (read.addr - read.start), chunk);
+        else get(data, read.addr, host, chunk);
         stats[CPL_DOWN]++;
         if (read.fault == FAULT_DUPLICATE) send_down(cpl);
         send_down(std::move(cpl));
@@ -237,4 +293,5 @@ void RootComplex::complete(Read read) {
             return;
         }
     }
+    answered(read);
 }

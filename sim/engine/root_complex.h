@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <deque>
 #include <map>
+#include <memory>
 #include <queue>
 #include <random>
 #include <string>
@@ -17,6 +18,7 @@ struct LinkModel {                 // shared with Python (ctypes)
     uint32_t mps, rcb;             // bytes
     uint32_t credits;              // bytes that the host buffers of what the card sends
     uint32_t split;                // one completion in this many is cut at an RCB; 0: never more than needed
+    uint32_t tear;                 // every 8 bytes of a read are as they were at some cycle of so many; 0: all at once
     uint64_t seed;
 };
 
@@ -30,7 +32,9 @@ enum Fault { NO_FAULT, FAULT_UR, FAULT_CA, FAULT_POISON, FAULT_LOST, FAULT_DUPLI
 const uint16_t CARD_ID = 0x0100;   // bus 1, device 0, function 0
 
 struct Region { uint64_t iova, size; uint8_t* host; bool writable; };
-struct Access { uint64_t addr; uint32_t len; uint32_t write; uint64_t cycle; };
+enum AccessKind { DMA_READ, DMA_WRITE, DMA_ANSWER };    // the last completion of a read has left the host
+struct Access { uint64_t addr; uint32_t len; uint32_t kind; uint64_t cycle; };
+struct Store { uint64_t at; uint64_t addr; uint32_t len; uint32_t pad; uint8_t data[8]; };
 struct Interrupt { uint64_t addr; uint32_t data; uint32_t pad; };
 
 class RootComplex {
@@ -44,6 +48,7 @@ public:
     bool full() const { return down.size() >= 64; }     // the host's own requests wait
     void map(const Region& region) { regions[region.iova] = region; }
     bool unmap(uint64_t iova) { return regions.erase(iova); }
+    void store_later(const Store& store) { stores.insert({store.at, store}); }   // by a driver, while time passes
 
     // Link side, once a cycle
     bool down_ready() const { return !down.empty() && down.front().at <= now; }
@@ -53,7 +58,7 @@ public:
     void up_tlp(Tlp tlp);                               // a whole TLP came from the card
     void tick();
     void reset();                                       // the card was reset: what is under way is forgotten
-    bool idle() const { return down.empty() && up.empty() && reads.empty() && outstanding == 0; }
+    bool idle() const { return down.empty() && up.empty() && reads.empty() && outstanding == 0 && stores.empty(); }
 
     LinkModel link;
     double now = 0;
@@ -73,13 +78,18 @@ public:
 
 private:
     struct Timed { double at; Tlp tlp; };
-    struct Read { double at; uint64_t order; Tlp tlp; Fault fault; uint64_t addr; int left; };
+    using Bytes = std::shared_ptr<std::vector<uint8_t>>;
+    // ``addr``, ``left``: what is still to be answered of ``size`` bytes at ``start``. ``torn``: them as they were looked at.
+    struct Read { double at; uint64_t order; Tlp tlp; Fault fault; uint64_t addr; int left; uint64_t start; int size; Bytes torn; };
+    struct Sample { uint64_t addr; uint32_t len; uint8_t* into; Bytes torn; };
     struct Later { bool operator()(const Read& a, const Read& b) const {
         return a.at != b.at ? a.at > b.at : a.order > b.order; } };
 
     void send_down(Tlp tlp);
     void carry_out(const Tlp& tlp);
     void accept(const Tlp& tlp);
+    void tear(Read& read);
+    void answered(const Read& read);
     void complete(Read read);
     Fault draw_fault();
     void check(const Tlp& tlp);
@@ -92,6 +102,8 @@ private:
     double down_free = 0, up_free = 0;
     std::priority_queue<Read, std::vector<Read>, Later> reads;
     uint64_t order = 0;
+    std::multimap<double, Sample> samples;
+    std::multimap<uint64_t, Store> stores;
     std::map<uint64_t, Region> regions;
     enum TagState { FREE, WAITS, ANSWERED, ABANDONED };
     std::array<TagState, 256> tags{};

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from amaranth import Module
+from amaranth import Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -30,7 +30,7 @@ class Relay(wiring.Component):
         super().__init__({
             "tlp_rx": In(stream.Signature(tlp_beat(width))), "tlp_tx": Out(stream.Signature(tlp_beat(width))),
             "frames_rx": In(stream.Signature(frame_beat(width))), "frames_tx": Out(stream.Signature(frame_beat(width))),
-            "link_up": In(1), "busy": Out(1),
+            "link_up": In(1), "offered": In(128), "busy": Out(1),
         })
 
     def elaborate(self, platform):
@@ -57,7 +57,7 @@ class GmiiLoop(wiring.Component):
         super().__init__({
             "tlp_rx": In(stream.Signature(tlp_beat(64))), "tlp_tx": Out(stream.Signature(tlp_beat(64))),
             "gmii_rxd": In(8), "gmii_rx_dv": In(1), "gmii_rx_er": In(1),
-            "gmii_txd": Out(8), "gmii_tx_en": Out(1), "gmii_tx_er": Out(1), "link_up": In(1), "busy": Out(1),
+            "gmii_txd": Out(8), "gmii_tx_en": Out(1), "gmii_tx_er": Out(1), "link_up": In(1), "offered": In(128), "busy": Out(1),
         })
 
     def elaborate(self, platform):
@@ -510,3 +510,162 @@ def test_saved_view(tmp_path):
     assert f'[dumpfile] "{tmp_path}/a.fst"' in text and "\nTOP.nic.clk\n" in text and "\nTOP.nic.tlp_tx_data[63:0]\n" in text
     assert "other" not in text and "gmii" not in text
     assert sucl.read_text().splitlines()[:2] == ["divider_add Clock", "variable_add TOP.nic.clk"]
+
+
+# Torn reads: what a packed ring's reader has to live with.
+
+TORN = Link(gen=3, lanes=16, tear_ns=400, seed=5)
+
+
+def test_parts_of_eight_bytes_are_of_one_moment_each():
+    """A counter in every 8 bytes, all counting at once: no unit is torn, but hardly a read is of one moment."""
+    with Engine(nic=Relay(), link=TORN) as card:
+        memory = bytearray(256)
+        card.map_memory(IOVA, memory)
+        card.store_later([(cycle, IOVA + at, cycle.to_bytes(4, "little") * 2)
+                          for cycle in range(400) for at in range(0, 256, 8)])
+        mixed, backwards = 0, 0
+        for tag in range(16):
+            assert card.send_frame(card_read(IOVA + 4, 251, tag))
+            card.run(20)
+        card.run_until(idle=True)
+        cpls = [Completion(raw) for raw in received(card)]
+        assert sorted(cpl.tag for cpl in cpls) == list(range(16))
+        for cpl in cpls:
+            words = [int.from_bytes(cpl.body[k:k + 4], "little") for k in range(0, 252, 4)]
+            assert cpl.count == 251 and all(a == b for a, b in zip(words[1::2], words[2::2]))
+            times = words[1::2]
+            mixed += len(set(times)) > 1
+            backwards += any(a > b for a, b in zip(times, times[1:]))
+            assert max(times) - min(times) < 50
+        assert mixed > 8 and backwards > 8
+        assert card.violations() == []
+
+
+@pytest.mark.parametrize("link, fooled", [(TORN, True), (FAST, False)], ids=["torn", "whole"])
+def test_a_plain_reader_of_a_packed_ring_is_fooled(link, fooled):
+    """A driver makes descriptors available, address first and flags last (2.8.21); whoever believes all 16 bytes once the
+    flags say so has read an address that is not the driver's."""
+    with Engine(nic=Relay(), link=link) as card:
+        memory = bytearray(16 * 64)
+        card.map_memory(IOVA, memory)
+        card.store_later([(40 + 3 * k + half, IOVA + 16 * k + 8 * half, b"\x80" * 8) for k in range(64) for half in range(2)])
+        stale = 0
+        for tag in range(48):
+            assert card.send_frame(card_read(IOVA, 256, tag))
+            card.run(5)
+        card.run_until(idle=True)
+        for cpl in (Completion(raw) for raw in received(card)):
+            stale += sum(cpl.body[k + 15] == 0x80 != cpl.body[k] for k in range(0, 256, 16))
+        assert (stale > 0) == fooled
+
+
+def test_tearing_is_the_same_for_the_same_seed():
+    def run(seed):
+        with Engine(nic=Relay(), link=Link(gen=3, lanes=16, tear_ns=400, seed=seed)) as card:
+            card.map_memory(IOVA, bytearray(256))
+            card.store_later([(cycle, IOVA + at, bytes([cycle])) for cycle in range(100) for at in range(0, 256, 8)])
+            [cpl] = completions(card, [card_read(IOVA, 256, 0)])
+            return cpl.body
+    assert run(1) == run(1) != run(2)
+
+
+def test_torn_reads_fail_as_others_do():
+    with Engine(nic=Relay(), link=TORN) as card:
+        memory = bytearray(b"abcdefgh" * 2)
+        card.map_memory(IOVA, memory)
+        card.fault_reads(["ur"])
+        cpls = completions(card, [card_read(IOVA, 16, 0), card_read(IOVA + 8, 16, 1), card_read(IOVA + 3, 13, 2)])
+        assert {cpl.tag: (cpl.status, cpl.data[:13]) for cpl in cpls} == {
+            0: (1, b""), 1: (1, b""), 2: (0, bytes(memory[3:]))}
+        card.send_frame(card_read(IOVA, 16, 3))
+        card.run(10)
+        card.reset()
+        card.run_until(idle=True)
+        assert received(card) == []
+
+
+def test_stores_of_a_driver_come_at_their_cycles(card64):
+    memory = bytearray(16)
+    card64.map_memory(IOVA, memory)
+    card64.store_later([(20, IOVA + 8, b"later"), (10, IOVA + 1, b"now"), (15, IOVA + 4096, b"nowhere")])
+    seen = []
+    for cycle in range(25):
+        card64.run(1)
+        seen.append((bytes(memory[1:4]) == b"now", bytes(memory[8:13]) == b"later"))
+    assert seen.count((False, False)) in (9, 10) and seen.count((True, False)) == 10 and not card64.dma_faults()
+
+
+def test_writes_appear_in_ascending_order(card64):
+    """What one cycle may not show, a watching thread does: later bytes of a TLP never come before earlier ones."""
+    memory = bytearray(256)
+    card64.map_memory(IOVA, memory)
+    card64.start()
+    wrong, seen = 0, 0
+    for turn in range(1, 200):
+        card64.send_frame(card_write(IOVA, bytes([turn]) * 248))
+        while memory[0] != turn:
+            pass
+        seen += 1
+        last = memory[240]
+        wrong += last == turn and bytes(memory[:248]) != bytes([turn]) * 248
+    card64.stop()
+    assert seen == 199 and not wrong
+
+
+def test_events_tell_when_reads_are_answered():
+    with Engine(nic=Relay(), link=Link(gen=3, lanes=16, read_latency_ns=800)) as card:
+        card.map_memory(IOVA, bytearray(4096))
+        card.record()
+        card.send_frame(card_write(IOVA + 8, b"1234"))
+        completions(card, [card_read(IOVA, 300, 0)])
+        (write_at, *write), (read_at, *read), (answer_at, *answer) = card.events()
+        assert (write, read, answer) == (["write", IOVA + 8, 4], ["read", IOVA, 300], ["answer", IOVA, 300])
+        assert write_at <= read_at and answer_at - read_at in (100, 101)
+        assert card.events() == []
+
+
+# A card without frames.
+
+class Noise(wiring.Component):
+    """Writes what comes from ``random``, a beat into a TLP, to one address."""
+    def __init__(self, width):
+        self.width = width
+        super().__init__({
+            "tlp_rx": In(stream.Signature(tlp_beat(width))), "tlp_tx": Out(stream.Signature(tlp_beat(width))),
+            "random": In(stream.Signature(width)), "offered": In(128), "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        dws = self.width // 32
+        m.submodules.up = up = Queue(tlp_beat(self.width), 4)
+        connect(m, up.o, flipped(self.tlp_tx))
+        m.d.comb += [self.tlp_rx.ready.eq(1), self.busy.eq(up.o.valid)]
+        beat = up.i.p
+        head = int.from_bytes(header(0x60 << 24 | dws, CARD << 16 | 0xff, *address(IOVA)), "little")
+        step, word = Signal(range(5)), Signal(self.width)
+        m.d.comb += [word.eq(Const(head, 128) >> step * self.width), beat.dws.eq(dws), beat.last.eq(step == 4 // dws),
+                     beat.data.eq(Mux(beat.last, self.random.payload, word)),
+                     up.i.valid.eq(Mux(beat.last, self.random.valid, self.offered[127])),
+                     self.random.ready.eq(beat.last & up.i.ready)]
+        with m.If(up.i.valid & up.i.ready):
+            m.d.sync += step.eq(Mux(beat.last, 0, step + 1))
+        return m
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_card_that_takes_noise(width):
+    def run(seed, features=None):
+        with Engine(nic=Noise(width), link=Link(gen=3, lanes=16, seed=seed), features=features) as card:
+            memory, seen = bytearray(width // 8), []
+            card.map_memory(IOVA, memory)
+            for _ in range(100):
+                card.run(1)
+                if not seen or seen[-1] != memory:
+                    seen.append(bytes(memory))
+            assert card.violations() == []
+            return seen
+    assert run(1) == run(1) != run(2)
+    assert len(run(1)) > 8 and len(set(run(1))) == len(run(1))
+    assert run(1, features=[5]) == [bytes(width // 8)] and len(run(1, features={5, 127})) > 8
