@@ -17,7 +17,7 @@ counter is 1 in its first half. Sizes need be no power of 2.
 import struct
 
 from ...hdl.spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqDescF
-from .virtqueue import INDIRECT, NEXT, WRITE, BaseVirtqueue, DeviceError, passed
+from .virtqueue import NEXT, WRITE, BaseVirtqueue, DeviceError, passed
 
 __all__ = ["PackedVirtqueue"]
 
