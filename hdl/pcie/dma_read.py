@@ -21,7 +21,7 @@ __all__ = ["Reader"]
 class Reader(wiring.Component):
     """Carry out read requests, many at a time; each client's answers come in the order of its requests.
 
-    A request is cut at multiples of Max_Read_Request_Size (or ``slot_bytes``, if that is less), one tag to a TLP.
+    A request is cut at 4 KiB boundaries and to Max_Read_Request_Size (or ``slot_bytes``, if that is less), one tag to a TLP.
     Completions come in any order of tags; each has its place in a reorder buffer of ``tags * slot_bytes`` bytes. A tag
     that is not answered in ``timeout_cycles`` (to 1.5 times that) fails, and its number is not used until its late answer
     has come or the same time has passed again.

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.arbiter import round_robin
 from ..lib.dma import DMA_LEN_WIDTH, WritePort, WriteReq, write_beat
+from ..lib.slice import Slice
 from .header import mem_header
 from .tlp_stream import tlp_beat
 
@@ -28,16 +29,20 @@ def byte_enables(offset, length):
 
 
 def cut_length(addr, length, mask):
-    """Bytes from ``addr`` up to the next multiple of ``mask + 1``, at most ``length``; ``mask`` is ``2**n - 1``."""
-    room = ((~addr[:len(mask)]) & mask) + 1
-    return Mux(length > room, room, length)
+    """Bytes of the next TLP of ``length`` bytes at ``addr``: up to the next 4 KiB, and no more DWs than ``mask + 1`` bytes are.
+
+    ``mask`` is ``2**n - 1``. What does not fit ends at a whole DW.
+    """
+    limit = mask + 1 - addr[:2]
+    room  = 4096 - addr[:12]             # 2.2.7: no request crosses a 4 KiB boundary
+    return Mux(length > limit, Mux(limit > room, room, limit), Mux(length > room, room, length))
 
 
 class _Align(wiring.Component):
     """Bytes of one request after another to DWs, as they lie in host memory.
 
     ``i_job`` names client, offset in the first DW and length; ``o`` has ``dws`` valid DWs from lane 0, full but for the
-    last beat of a request. No cycle is lost within a request, one between two.
+    last beat of a request. No cycle is lost within a request, two between two.
     """
     def __init__(self, width, clients):
         self.width   = width
@@ -55,33 +60,40 @@ class _Align(wiring.Component):
         lanes = self.width // 32
         size  = self.width // 8
 
-        active = Signal()
+        # The client's beats, through registers: nothing of what follows is in the way of a client's data or ready.
+        m.submodules.come = come = Slice(self.width)
         client = Signal(range(self.clients))
+        unread = Signal(DMA_LEN_WIDTH)       # beats of the client still to come
+        with m.Switch(client):
+            for k, port in enumerate(self.i_data):
+                with m.Case(k):
+                    m.d.comb += [
+                        come.i.payload.eq(port.payload.data),
+                        come.i.valid.eq(port.valid & unread.any()),
+                        port.ready.eq(come.i.ready & unread.any()),
+                    ]
+        with m.If(come.i.valid & come.i.ready):
+            m.d.sync += unread.eq(unread - 1)
+
+        active = Signal()
         offset = Signal(2)
         left   = Signal(DMA_LEN_WIDTH + 1)   # bytes of DWs still to make, offset included
-        unread = Signal(DMA_LEN_WIDTH)       # beats of the client still to come
+        full   = Signal(DMA_LEN_WIDTH)       # beats of the client still to take
         carry  = Signal(24)
 
         beat   = Signal(self.width)
-        offer  = Signal()
         free   = Signal()
         take   = Signal()
         want   = Signal()
         m.d.comb += [
             self.busy.eq(active | self.o.valid),
+            beat.eq(come.o.payload),
             free.eq(~self.o.valid | self.o.ready),
-            want.eq(unread.any()),
-            take.eq(active & free & (offer | ~want)),
+            want.eq(full.any()),
+            take.eq(active & free & (come.o.valid | ~want)),
+            come.o.ready.eq(active & free),
             self.i_job.ready.eq(~active),
         ]
-        with m.Switch(client):
-            for k, port in enumerate(self.i_data):
-                with m.Case(k):
-                    m.d.comb += [
-                        beat.eq(port.payload.data),
-                        offer.eq(port.valid),
-                        port.ready.eq(active & free & want),
-                    ]
 
         shifted = Signal(self.width + 24)
         with m.Switch(offset):
@@ -103,7 +115,7 @@ class _Align(wiring.Component):
                 self.o.payload.dws.eq(Mux(end, (left + 3)[2:], lanes)),
                 self.o.payload.last.eq(end),
                 left.eq(left - size),
-                unread.eq(unread - want),
+                full.eq(full - want),
             ]
             with m.If(end):
                 m.d.sync += active.eq(0)
@@ -115,6 +127,7 @@ class _Align(wiring.Component):
                 offset.eq(job.offset),
                 left.eq(job.len + job.offset),
                 unread.eq((job.len + (size - 1)) >> (size.bit_length() - 1)),
+                full.eq((job.len + (size - 1)) >> (size.bit_length() - 1)),
             ]
         return m
 
@@ -122,7 +135,7 @@ class _Align(wiring.Component):
 class Writer(wiring.Component):
     """Carry out write requests, in the order in which they were accepted.
 
-    A request is cut at multiples of Max_Payload_Size, which cuts it at 4 KB boundaries too; TLPs follow each other
+    A request is cut at 4 KiB boundaries and to Max_Payload_Size; TLPs follow each other
     without a pause while clients keep their data coming.
 
     Parameters
