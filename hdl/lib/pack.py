@@ -2,10 +2,11 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .dma import DMA_LEN_WIDTH
 from .frame import frame_beat
+from .slice import Slice
 
 __all__ = ["Packer", "Cut", "cut_beat", "Cutter"]
 
@@ -18,7 +19,8 @@ def _keep(value, count, lanes):
 class Packer(wiring.Component):
     """Join beats of any number of bytes into full beats; a packet keeps its length and its end.
 
-    One beat a cycle, and one cycle more for a packet whose last bytes overflow into a beat of their own.
+    One beat a cycle, and one cycle more for a packet whose last bytes overflow into a beat of their own. Beats leave a
+    cycle later, through registers.
 
     Parameters
     ----------
@@ -42,6 +44,9 @@ class Packer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         lanes = self.width // 8
+        m.submodules.slice = slice = Slice(frame_beat(self.width))
+        connect(m, slice.o, flipped(self.o))
+        o = slice.i
         held, level = Signal(self.width), Signal(range(lanes))   # bytes that wait for company
         tail, tail_error = Signal(), Signal()                    # they are the end of a packet
 
@@ -57,22 +62,22 @@ class Packer(wiring.Component):
         ]
         with m.If(tail):
             m.d.comb += [
-                self.o.valid.eq(1),
-                self.o.p.data.eq(held),
-                self.o.p.count.eq(level),
-                self.o.p.last.eq(1),
-                self.o.p.error.eq(tail_error),
+                o.valid.eq(1),
+                o.p.data.eq(held),
+                o.p.count.eq(level),
+                o.p.last.eq(1),
+                o.p.error.eq(tail_error),
             ]
-            with m.If(self.o.ready):
+            with m.If(o.ready):
                 m.d.sync += [tail.eq(0), held.eq(0), level.eq(0)]
         with m.Else():
             m.d.comb += [
-                self.o.valid.eq(self.i.valid & (full | self.i.p.last)),
-                self.i.ready.eq(self.o.ready | ~(full | self.i.p.last)),
-                self.o.p.data.eq(both[:self.width]),
-                self.o.p.count.eq(Mux(full, lanes, total)),
-                self.o.p.last.eq(self.i.p.last & (~full | (rest == 0))),
-                self.o.p.error.eq(self.i.p.error),
+                o.valid.eq(self.i.valid & (full | self.i.p.last)),
+                self.i.ready.eq(o.ready | ~(full | self.i.p.last)),
+                o.p.data.eq(both[:self.width]),
+                o.p.count.eq(Mux(full, lanes, total)),
+                o.p.last.eq(self.i.p.last & (~full | (rest == 0))),
+                o.p.error.eq(self.i.p.error),
             ]
             with m.If(self.i.valid & self.i.ready):
                 with m.If(full):

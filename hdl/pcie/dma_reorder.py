@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.arbiter import round_robin
 from ..lib.dma import read_beat
+from ..lib.slice import Slice
 from ..spec.pcie import CompletionDw2, CplStatus, TlpType
 from .header import Header, byteswap
 from .tlp_stream import tlp_beat
@@ -364,26 +365,22 @@ class Drain(wiring.Component):
             ]
 
         # The beat as delivered.
-        o_valid  = Signal()
-        o_client = Signal(range(self.clients))
-        o_beat   = Signal(read_beat(self.width))
-        o_ready  = Signal()
-        m.d.comb += advance.eq(~o_valid | o_ready | self.stop)
-        with m.If(advance):
-            m.d.sync += [
-                o_valid.eq(b_valid),
-                o_client.eq(b_client),
-                o_beat.data.eq(self.row_data >> Cat(C(0, 3), b_offset)),
-                o_beat.count.eq(b_count),
-                o_beat.last.eq(b_last),
-                o_beat.error.eq(b_error),
-            ]
+        m.submodules.out = out = Slice(data.StructLayout({"client": range(self.clients), "beat": read_beat(self.width)}))
+        m.d.comb += [
+            advance.eq(out.i.ready),
+            out.i.valid.eq(b_valid),
+            out.i.p.client.eq(b_client),
+            out.i.p.beat.data.eq(self.row_data >> Cat(C(0, 3), b_offset)),
+            out.i.p.beat.count.eq(b_count),
+            out.i.p.beat.last.eq(b_last),
+            out.i.p.beat.error.eq(b_error),
+        ]
         for k, port in enumerate(self.beats):
             m.d.comb += [
-                port.valid.eq(o_valid & (o_client == k)),
-                port.payload.eq(o_beat),
+                port.valid.eq(out.o.valid & (out.o.p.client == k)),
+                port.payload.eq(out.o.p.beat),
             ]
-            with m.If(o_client == k):
-                m.d.comb += o_ready.eq(port.ready)
-        m.d.comb += self.busy.eq(p_valid | a_valid | b_valid | o_valid)
+            with m.If(out.o.p.client == k):
+                m.d.comb += out.o.ready.eq(port.ready | self.stop)
+        m.d.comb += self.busy.eq(p_valid | a_valid | b_valid | out.o.valid)
         return m
