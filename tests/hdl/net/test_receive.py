@@ -16,27 +16,34 @@ async def accepted(ctx, port):
 
 
 class Bench:
-    """The engine with one receive queue (0), host memory behind the write port, and a wire."""
-    def __init__(self, rng, *, width=64, busy=1.0, depth=512, max_segments=64, max_frame=9018):
+    """The engine with receive queues (0, 2, ...), host memory behind the write port, and a wire."""
+    def __init__(self, rng, *, width=64, busy=1.0, depth=512, max_segments=64, max_frame=9018, pairs=1, patience=4096):
         self.rng, self.width, self.busy = rng, width, busy
-        self.dut = Receive(width=width, num_queues=2, depth=depth, max_segments=max_segments,
-                           max_frame=max_frame)
-        self.chains, self.taken, self.committed = [], 0, 0   # every chain ever posted; how far the device is
+        self.dut = Receive(width=width, num_queues=2 * pairs, pairs=pairs, depth=depth, max_segments=max_segments,
+                           max_frame=max_frame, patience=patience)
+        self.queues = range(0, 2 * pairs, 2)
+        self.chains = {queue: [] for queue in self.queues}   # every chain ever posted
+        self.taken = {queue: 0 for queue in self.queues}     # how far the device is
+        self.committed = {queue: 0 for queue in self.queues}
         self.frames, self.segments = [], []
         self.memory = {}                                     # byte address to byte
         self.unfinished = 0                                  # writes accepted but not yet complete
-        self.used, self.cycle, self.stopped = [], 0, False
+        self.all_used, self.cycle, self.stopped, self.pausing = [], 0, set(), False
         self.events = {name: 0 for name, _ in self.dut.events.shape()}
         self.next_addr = 0x2_0000_0000
 
-    def post(self, sizes, *, read=(), error=False):
-        id, segments = len(self.chains) ^ 0x55, []
+    @property
+    def used(self):
+        return [entry[1:] for entry in self.all_used]
+
+    def post(self, sizes, *, read=(), error=False, queue=0):
+        id, segments = len(self.chains[queue]) ^ 0x55, []
         for k, size in enumerate(sizes):
             last = k == len(sizes) - 1
-            segments.append({"queue": 0, "chain": {"id": id}, "addr": self.next_addr, "len": size, "write": k not in read,
+            segments.append({"queue": queue, "chain": {"id": id}, "addr": self.next_addr, "len": size, "write": k not in read,
                              "last": last, "error": error and last})
             self.next_addr += min(size, 70000) + self.rng.randrange(1, 64)
-        self.chains.append(segments)
+        self.chains[queue].append(segments)
 
     def idle(self):
         return self.rng.random() > self.busy
@@ -44,21 +51,23 @@ class Bench:
     async def takes(self, ctx):
         take, p = self.dut.buffers.take, self.dut.buffers.take.p
         while True:
-            ctx.set(self.dut.buffers.available, int(self.taken < len(self.chains) and not self.stopped))
+            ctx.set(self.dut.buffers.pause, self.pausing)
+            ctx.set(self.dut.buffers.available, 0 if self.pausing else sum(
+                1 << queue for queue in self.queues if self.taken[queue] < len(self.chains[queue]) and queue not in self.stopped))
             ctx.set(take.ready, not self.idle())
             _, _, taken, op, queue = await ctx.tick().sample(take.valid & take.ready, p.op, p.queue)
             self.cycle += 1
             if taken and op == TakeOp.TAKE:
-                assert queue == 0
-                chain = self.chains[self.taken]
+                chain = self.chains[queue][self.taken[queue]]
                 self.segments += chain
-                self.stopped |= chain[-1]["error"]
-                self.taken += 1
+                if chain[-1]["error"]:
+                    self.stopped.add(queue)
+                self.taken[queue] += 1
             elif taken and op == TakeOp.COMMIT:
-                self.committed = self.taken
+                self.committed[queue] = self.taken[queue]
             elif taken:
                 assert not self.segments
-                self.taken = self.committed
+                self.taken[queue] = self.committed[queue]
 
     async def give_segments(self, ctx):
         port = self.dut.buffers.segment
@@ -100,7 +109,7 @@ class Bench:
             held = now if valid and not ready else None
             if valid and ready:
                 assert not self.unfinished
-                self.used.append((p.chain.id, p.len, p.more, p.flush))
+                self.all_used.append((p.queue, p.chain.id, p.len, p.more, p.flush))
 
     async def give_frames(self, ctx):
         port, lanes = self.dut.i, self.width // 8
@@ -108,7 +117,8 @@ class Bench:
             if not self.frames:
                 await ctx.tick()
                 continue
-            frame, error = self.frames.pop(0)
+            frame, error, *pair = self.frames.pop(0)
+            ctx.set(self.dut.i_pair, pair[0] if pair else 0)
             for at in range(0, len(frame), lanes):
                 chunk, last = frame[at:at + lanes], at + lanes >= len(frame)
                 ctx.set(port.p, {"data": int.from_bytes(chunk, "little"), "count": len(chunk), "last": last,
@@ -129,7 +139,8 @@ class Bench:
 
     def run(self, *, control=None, enable=1, mrg_rxbuf=1, settle=True):
         async def main(ctx):
-            ctx.set(self.dut.buffers.enabled, 1)
+            ctx.set(self.dut.buffers.enabled, sum(1 << queue for queue in self.queues))
+            ctx.set(self.dut.active, len(self.queues))
             ctx.set(self.dut.enable, enable)
             ctx.set(self.dut.mrg_rxbuf, mrg_rxbuf)
             await ctx.tick()
@@ -149,12 +160,18 @@ class Bench:
         sim.run()
 
     def delivered(self):
-        """Frames as a driver puts them together, and the chains each took."""
-        frames, chains, at = [], iter(self.chains), 0
-        while at < len(self.used):
+        """Frames as a driver of one queue puts them together, and the chains each took."""
+        frames = self.of_queue(0)
+        assert not self.memory, "bytes were written that no used entry tells of"
+        return frames
+
+    def of_queue(self, queue):
+        frames, chains, at = [], iter(self.chains[queue]), 0
+        used = [entry[1:] for entry in self.all_used if entry[0] == queue]
+        while at < len(used):
             whole, number = b"", 0
             while True:
-                id, length, more, _ = self.used[at]
+                id, length, more, _ = used[at]
                 chain = next(chains)
                 assert chain[0]["chain"]["id"] == id
                 spans = [(part["addr"], part["len"]) for part in chain if part["write"]]
@@ -165,7 +182,6 @@ class Bench:
                     break
             assert whole[:HEADER] == bytes(10) + number.to_bytes(2, "little")
             frames.append((whole[HEADER:], number))
-        assert not self.memory, "bytes were written that no used entry tells of"
         return frames
 
 
@@ -284,7 +300,7 @@ def test_malformed_chain_drops_the_frame(rng):
     bench.run(control=control)
     assert bench.delivered() == [(frame, 1)]
     assert bench.events["rx_dropped_no_buffer"] == 1
-    assert bench.committed == 3  # and does not come again
+    assert bench.committed[0] == 3  # and does not come again
 
 
 def test_a_frame_longer_than_the_mtu_allows_is_dropped(rng):
@@ -339,3 +355,152 @@ def test_random(width, busy, mrg_rxbuf, rng):
 
     bench.run(control=control, mrg_rxbuf=mrg_rxbuf)
     assert [frame for frame, _ in bench.delivered()] == frames
+
+
+def everything(bench):
+    """Frames that each queue has got."""
+    got = {queue: [frame for frame, _ in bench.of_queue(queue)] for queue in bench.queues}
+    assert not bench.memory, "bytes were written that no used entry tells of"
+    return got
+
+
+@pytest.mark.parametrize("pairs, width, busy", [(2, 64, 0.7), (5, 128, 0.7), (3, 64, 1.0)])
+def test_every_pair_has_its_frames(pairs, width, busy, rng):
+    bench = Bench(rng, pairs=pairs, width=width, busy=busy, depth=4096)
+    want = {queue: [] for queue in bench.queues}
+    for _ in range(40):
+        pair, frame = rng.randrange(pairs), rng.randbytes(rng.randrange(14, 300))
+        for _ in range(4):
+            bench.post([rng.randrange(80, 200)], queue=2 * pair)
+        bench.frames.append((frame, 0, pair))
+        want[2 * pair].append(frame)
+    bench.run()
+    assert everything(bench) == want
+    # Each queue is told when there is nothing more to come.
+    last = {queue: flush for queue, _, _, _, flush in bench.all_used}
+    assert all(last.values())
+
+
+def test_no_frame_above_the_count_nor_to_a_queue_in_reset(rng):
+    bench, frames = Bench(rng, pairs=4), [rng.randbytes(60) for _ in range(5)]
+    for queue in bench.queues:
+        for _ in range(10):
+            bench.post([200], queue=queue)
+
+    async def deliver(ctx, active, enabled):
+        ctx.set(bench.dut.active, active)
+        ctx.set(bench.dut.buffers.enabled, enabled)
+        before = {queue: len(frames) for queue, frames in got(bench).items()}
+        bench.frames = [(frame, 0, pair) for pair, frame in enumerate(frames[:4])]
+        for _ in range(400):
+            await ctx.tick()
+        return [len(frames) - before[queue] for queue, frames in got(bench).items()]
+
+    def got(bench):
+        return {queue: [entry for entry in bench.all_used if entry[0] == queue] for queue in bench.queues}
+
+    async def control(ctx):
+        assert await deliver(ctx, 4, 0b1010101) == [1, 1, 1, 1]
+        assert await deliver(ctx, 2, 0b1010101) == [3, 1, 0, 0]
+        assert await deliver(ctx, 1, 0b1010101) == [4, 0, 0, 0]
+        assert await deliver(ctx, 4, 0b1010100) == [0, 2, 1, 1]     # MQ with RING_RESET: another one
+        assert await deliver(ctx, 3, 0b1000100) == [0, 4, 0, 0]
+        assert bench.counted() == {"rx_frames": 20}
+        assert await deliver(ctx, 3, 0b1000000) == [0, 0, 0, 0]     # all in reset: dropped, at once
+        assert bench.counted() == {"rx_frames": 20, "rx_dropped_no_buffer": 4}
+    bench.run(control=control)
+
+
+def test_a_queue_without_buffers_stops_others_for_a_moment_only(rng):
+    bench, patience = Bench(rng, pairs=3, depth=4096, patience=200), 200
+    mine, others = [rng.randbytes(60) for _ in range(6)], [rng.randbytes(60) for _ in range(3)]
+    for _ in range(10):
+        bench.post([200], queue=4)
+
+    async def control(ctx):
+        # Nobody else: they wait.
+        bench.frames = [(frame, 0, 1) for frame in mine[:3]]
+        await ctx.tick().repeat(5 * patience)
+        assert not bench.counted()
+        # Someone waits behind three frames: each of them gets a moment.
+        bench.frames = [(others[0], 0, 2)]
+        await ctx.tick().repeat(2 * patience)
+        assert 1 <= bench.counted()["rx_dropped_no_buffer"] <= 2
+        await ctx.tick().repeat(2 * patience)
+        assert bench.counted() == {"rx_frames": 1, "rx_dropped_no_buffer": 3}
+        # And who is served in time loses nothing.
+        bench.frames = [(mine[3], 0, 1), (others[1], 0, 2), (mine[4], 0, 1), (others[2], 0, 2), (mine[5], 0, 1)]
+        await ctx.tick().repeat(patience // 2)
+        for _ in range(3):
+            bench.post([200], queue=2)
+
+    bench.run(control=control)
+    assert everything(bench) == {0: [], 2: mine[3:], 4: others}
+    assert bench.counted() == {"rx_frames": 6, "rx_dropped_no_buffer": 3}
+
+
+def test_fewer_pairs_under_load(rng):
+    """Once it has settled, nothing comes above the count, however much was under way."""
+    bench = Bench(rng, pairs=4, busy=0.8)
+    for queue in bench.queues:
+        for _ in range(300):
+            bench.post([60] if rng.randrange(3) else [200], queue=queue)
+
+    async def control(ctx):
+        for active in (2, 4, 1, 3, 4, 1, 2, 3, 1):
+            bench.frames = [(rng.randbytes(rng.randrange(14, 200)), 0, rng.randrange(4)) for _ in range(8)]
+            for _ in range(rng.randrange(20, 300)):
+                await ctx.tick()
+            ctx.set(bench.dut.active, active)
+            assert not ctx.get(bench.dut.settled)
+            for cycles in range(500):
+                await ctx.tick()
+                if ctx.get(bench.dut.settled):
+                    break
+            else:
+                raise AssertionError("does not settle")
+            before = len(bench.all_used)
+            for _ in range(300):
+                await ctx.tick()
+            assert all(queue < 2 * active for queue, *_ in bench.all_used[before:])
+        await ctx.tick().repeat(1500)
+
+    bench.run(control=control)
+    everything(bench)
+
+
+@pytest.mark.parametrize("mrg_rxbuf", [0, 1])
+def test_pause_gives_up_chains_but_no_frame(mrg_rxbuf, rng):
+    bench, frames = Bench(rng, pairs=2, busy=0.8, depth=4096), {0: [], 2: []}
+
+    async def control(ctx):
+        for _ in range(30):
+            for _ in range(rng.randrange(4)):
+                pair, frame = rng.randrange(2), rng.randbytes(rng.randrange(14, 200))
+                frames[2 * pair].append(frame)
+                bench.frames.append((frame, 0, pair))
+            for queue in bench.queues:
+                if rng.randrange(2):
+                    bench.post([300 if not mrg_rxbuf or rng.randrange(2) else 50], queue=queue)
+            for _ in range(rng.randrange(60)):
+                await ctx.tick()
+            bench.pausing = True
+            for cycles in range(400):
+                await ctx.tick()
+                if cycles > 3 and not ctx.get(bench.dut.buffers.holds):
+                    break
+            else:
+                raise AssertionError("holds on to something")
+            taken = dict(bench.taken)
+            for _ in range(50):
+                await ctx.tick()
+                assert not ctx.get(bench.dut.buffers.holds)
+            assert bench.taken == taken == bench.committed
+            bench.pausing = False
+        for queue in bench.queues:
+            for _ in range(100):
+                bench.post([300], queue=queue)
+
+    bench.run(control=control, mrg_rxbuf=mrg_rxbuf)
+    assert everything(bench) == frames
+    assert "rx_dropped_no_buffer" not in bench.counted()
