@@ -97,7 +97,8 @@ class PackedQueue(DeviceQueue):
         self._done += count
 
     def _entry(self, place, use):
-        flags = (VirtqDescF.AVAIL | VirtqDescF.USED) * place.wrap | VirtqDescF.WRITE * use.writable
+        # 2.8.5: WRITE, if something has been written.
+        flags = (VirtqDescF.AVAIL | VirtqDescF.USED) * place.wrap | VirtqDescF.WRITE * (use.len > 0)
         return DESC.pack(UNUSED_ADDR, use.len, use.id, flags)
 
     def _publish(self, uses):

@@ -35,7 +35,6 @@ class Use(NamedTuple):
     before: bytes
     id: int
     len: int
-    writable: bool
     whole: bool
 
 
@@ -139,9 +138,8 @@ class DeviceQueue(ABC):
         uses, start, entries = [], self.place, 0
         for segments, length in written:
             chain = self.chains.popleft()
-            writable = [segment.len for segment in segments if segment.write]
-            uses.append(Use(self.place, self._peek(self.place.addr), chain.id, length, bool(writable),
-                            length == sum(writable)))
+            writable = sum(segment.len for segment in segments if segment.write)
+            uses.append(Use(self.place, self._peek(self.place.addr), chain.id, length, length == writable))
             self._pass(chain.count)
             entries += chain.count
         self._publish(uses)
