@@ -107,13 +107,14 @@ class HeadStore(wiring.Component):
         # One requester is chosen, its queue's row is read, and in the next cycle the row is written back.
         n = 2 + self.ports
         requests = Signal(n)
+        read = Signal(self.ports)   # the head memory has been read for this port
         queue = Signal(range(queues))
         chosen = Signal(range(n))
         at_row = Signal()
         m.d.comb += requests.eq(Cat(
             self.i_room.valid, self.i_push.valid,
-            # A TAKE needs a free place at the walker; the reply of the port before it has left by then.
-            *[take.valid & (head.ready | ~head.valid) for take, head in zip(self.i_take, self.o_head)]))
+            # A TAKE needs a free place at the walker; what the port took before has left by then.
+            *[take.valid & ~head.valid & ~read[k] for k, (take, head) in enumerate(zip(self.i_take, self.o_head))]))
         turn = Signal(range(n))
         pick = Signal(range(n))
         round_robin(m, requests, turn, pick)
@@ -142,9 +143,13 @@ class HeadStore(wiring.Component):
             head_r.addr.eq(Cat(row.taken[:depth_bits], queue)),
             self.freed_queue.eq(queue),
         ]
-        for head in self.o_head:
+        # The walker sees a register, for a block RAM is slow.
+        m.d.sync += read.eq(0)
+        for k, head in enumerate(self.o_head):
             with m.If(head.ready):
                 m.d.sync += head.valid.eq(0)
+            with m.If(read[k]):
+                m.d.sync += [head.valid.eq(1), head.p.head.eq(head_r.data)]
 
         with m.If(at_row):
             m.d.comb += rows.write.eq(1)
@@ -177,7 +182,7 @@ class HeadStore(wiring.Component):
                                 ]
                                 m.d.sync += [
                                     self.available.bit_select(queue, 1).eq((row.taken + 1)[:count] != row.pushed),
-                                    head.valid.eq(1),
+                                    read[k].eq(1),
                                     head.p.queue.eq(queue),
                                 ]
                             with m.Case(TakeOp.COMMIT):
@@ -191,16 +196,5 @@ class HeadStore(wiring.Component):
 
         with m.If(self.setup_valid):
             m.d.sync += self.available.bit_select(self.setup.queue[:len(queue)], 1).eq(0)
-        m.d.comb += self.busy.eq(at_row | Cat(head.valid for head in self.o_head).any())
-
-        # The head memory answers in the cycle in which o_head becomes valid; hold it if the walker waits.
-        fresh = Signal(self.ports)
-        for k, head in enumerate(self.o_head):
-            held = Signal(Head, name=f"held_{k}")
-            m.d.sync += fresh[k].eq(at_row & (chosen == 2 + k))
-            with m.If(fresh[k]):
-                m.d.comb += head.p.head.eq(head_r.data)
-                m.d.sync += held.eq(head_r.data)
-            with m.Else():
-                m.d.comb += head.p.head.eq(held)
+        m.d.comb += self.busy.eq(at_row | read.any() | Cat(head.valid for head in self.o_head).any())
         return m

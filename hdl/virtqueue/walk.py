@@ -23,7 +23,7 @@ __all__ = ["Walk"]
 class Walk(wiring.Component):
     """Turn heads into segments, in order.
 
-    A chain of one descriptor costs nothing but its two cycles. An indirect table is read ahead, in one read, while
+    A chain of one descriptor costs nothing but its three cycles. An indirect table is read ahead, in one read, while
     earlier chains are still being given out, and gives a segment every two cycles as long as its entries follow one another as
     drivers write them; so does a chain in a packed ring. Everything else (chains in the descriptor table, tables in
     another order or longer than ``max_ahead``) is followed one dependent read at a time. Beats are always taken: a table is
@@ -85,11 +85,13 @@ class Walk(wiring.Component):
         # ring is a table as well, from its first slot to the end of the ring.
         m.submodules.rings = rings = QueueTable(num_queues=self.num_queues, fields=("size", "queue_desc"))
         head = self.i.p.head
-        is_table, is_ring, looked_up = Signal(), Signal(), Signal()
+        is_table, is_ring = Signal(), Signal()
         entries, to_end = Signal(28), Signal(16)
+        most = Signal(ahead_shape)
         asks = Signal()
         count = Signal(ahead_shape)
         reserved = Signal(range(room + 1))
+        fits  = Signal()                       # there is room for ``count`` entries
         asked, dropped = Signal(), Signal()
         m.d.comb += [
             rings.setup_valid.eq(self.setup_valid),
@@ -97,29 +99,35 @@ class Walk(wiring.Component):
             rings.queue.eq(self.i.p.queue),
             is_ring.eq(self.packed & head.flags[0]),
             is_table.eq(self.indirect & (head.flags[2] & ~head.flags[0]) & (head.len[4:] != 0) & (head.len[:4] == 0)),
-            asks.eq(is_table | is_ring),
             to_end.eq(rings.row.size - head.next),
-            entries.eq(Mux(~is_ring, head.len >> 4, Mux(head.count > to_end, to_end, head.count))),
-            count.eq(Mux(entries > self.max_ahead, self.max_ahead, entries)),
+            entries.eq(Mux(is_ring, head.count, head.len >> 4)),
+            most.eq(Mux(is_ring & (to_end < self.max_ahead), to_end, self.max_ahead)),
             order.i.p.head.eq(self.i.p),
             order.i.p.ahead.eq(Mux(asks, count, 0)),
-            self.table.req.p.addr.eq(Mux(is_ring, rings.row.queue_desc + (head.next << 4), head.addr)),
             self.table.req.p.len.eq(count * VIRTQ_DESC_SIZE),
         ]
-        m.d.sync += looked_up.eq(self.i.valid & ~self.i.ready)
-        with m.If(asks):
-            m.d.comb += [
-                self.table.req.valid.eq(
-                    self.i.valid & (looked_up | ~is_ring) & order.i.ready & (reserved + count <= room)),
-                asked.eq(self.table.req.valid & self.table.req.ready),
-                order.i.valid.eq(asked),
-                self.i.ready.eq(asked),
-            ]
-        with m.Else():
-            m.d.comb += [
-                order.i.valid.eq(self.i.valid),
-                self.i.ready.eq(order.i.ready),
-            ]
+        with m.FSM(name="ask"):
+            with m.State("LOOK-UP"):
+                with m.If(self.i.valid):
+                    m.next = "COUNT"
+            with m.State("COUNT"):
+                m.d.sync += [
+                    asks.eq(is_table | is_ring),
+                    count.eq(Mux(entries > most, most, entries)),
+                    self.table.req.p.addr.eq(Mux(is_ring, rings.row.queue_desc + (head.next << 4), head.addr)),
+                    fits.eq(0),
+                ]
+                m.next = "ASK"
+            with m.State("ASK"):
+                m.d.sync += fits.eq(reserved + count <= room)
+                m.d.comb += [
+                    self.table.req.valid.eq(asks & fits & order.i.ready),
+                    asked.eq(self.table.req.valid & self.table.req.ready),
+                    order.i.valid.eq(asked | ~asks),
+                    self.i.ready.eq(asked | (~asks & order.i.ready)),
+                ]
+                with m.If(self.i.ready):
+                    m.next = "LOOK-UP"
 
         # Answer.
         m.submodules.queues = queues = QueueTable(num_queues=self.num_queues, fields=("size", "queue_desc"))
