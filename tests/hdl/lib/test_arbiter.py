@@ -3,10 +3,11 @@
 import random
 
 import pytest
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from ringnic.hdl.lib.arbiter import Arbiter
+from ringnic.hdl.lib.arbiter import Arbiter, round_robin
 
 SHAPE = data.StructLayout({"data": 16, "last": 1})
 
@@ -68,3 +69,26 @@ def test_packets_stay_whole(n, pause):
     if not pause:                       # no input waits for more than one packet of each other
         assert cycles <= sum(map(len, packets)) + 2
         assert {p[0] >> 12 for p in got[:n]} == set(range(n))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 6])
+def test_round_robin_starves_nobody(n):
+    """A proof by cases: with every set of requests and every last turn the pick is a request, and of any two that ask the one
+    behind the last turn comes first. So who keeps asking waits for each other one once at most, whatever they do."""
+    m, requests, last, pick = Module(), Signal(n), Signal(range(n)), Signal(range(n))
+    round_robin(m, requests, last, pick)
+    sim = Simulator(m)
+
+    async def testbench(ctx):
+        for before in range(n):
+            ctx.set(last, before)
+            for asked in range(1, 1 << n):
+                ctx.set(requests, asked)
+                turn = ctx.get(pick)
+                assert asked >> turn & 1
+                wait = {k: (k - before - 1) % n for k in range(n) if asked >> k & 1}
+                assert wait[turn] == min(wait.values())
+                # The wait of every other one that asks gets shorter with this turn.
+                assert all((k - turn - 1) % n < wait[k] for k in wait if k != turn)
+    sim.add_testbench(testbench)
+    sim.run()

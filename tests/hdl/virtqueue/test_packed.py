@@ -458,6 +458,34 @@ def test_driver_event_structure(make, flags, off, wrap, wanted):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("event_idx", [0, 1])
+def test_storm_of_notifications_holds_up_no_other_queue(make, event_idx):
+    """One queue is notified in every cycle, its ring empty; chains of the others come as if it were alone."""
+    bench = make((8, 8, 8, 8), event_idx=event_idx, latency=10)
+    waits = []
+
+    async def storm(ctx):
+        ctx.set(bench.dut.kick_queue, 0)
+        ctx.set(bench.dut.kick_valid, 1)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for ring in bench.rings[1:]:
+            await ring.add(ctx, 3, [(0x1000, 8, 0)])
+            await ring.kick(ctx)
+        await storm(ctx)
+        for ring in bench.rings[1:]:
+            for cycle in range(400):
+                if bench.available(ctx, ring.queue):
+                    break
+                await ctx.tick()
+            waits.append(cycle)
+        ctx.set(bench.dut.kick_valid, 0)
+        await bench.quiet(ctx)
+    bench.run(testbench)
+    assert max(waits) < 200
+
+
 def test_reset_of_a_queue_under_load(make, rng):
     """Nothing of it is under way afterwards, another goes on, and it starts again from the beginning."""
     bench = make((8, 8))
