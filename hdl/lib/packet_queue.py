@@ -44,6 +44,8 @@ class PacketQueue(wiring.Component):
         Packets inside that have a share of ``max_packets``.
     lost : Out(1)
         Strobe: a packet found no room.
+    busy : Out(1)
+        There are beats inside.
     """
     def __init__(self, *, width, depth, max_packets, drop_on_full, note_width=0):
         if depth < 2 or depth & (depth - 1):
@@ -63,6 +65,7 @@ class PacketQueue(wiring.Component):
             "free":  Out(range(depth + 1)),
             "packets": Out(range(max_packets + 1)),
             "lost":  Out(1),
+            "busy":  Out(1),
         })
 
     def elaborate(self, platform):
@@ -124,6 +127,7 @@ class PacketQueue(wiring.Component):
             ahead.i.p.data.eq(read.data),
             ahead.i.p.count.eq(came_count),
             ahead.i.p.last.eq(came_last),
+            self.busy.eq((head != tail) | came | (ahead.level != 0)),
         ]
         m.d.sync += came.eq(0)
         with m.If((reading | stored.o.valid) & (ahead.level + came < 4)):

@@ -154,14 +154,13 @@ class NetDevice(wiring.Component):
         m.submodules.flows = flows = FlowTable(pairs=self.queue_pairs)
         m.submodules.sent  = sent  = FlowHash(width=self.width)
         m.submodules.came  = came  = FlowHash(width=self.width)
-        pair_1, pair_2 = Signal.like(transmit.sent_pair), Signal.like(transmit.sent_pair)
-        m.d.sync += [pair_1.eq(transmit.sent_pair), pair_2.eq(pair_1)]
         m.d.comb += [
             sent.i.eq(transmit.sent),
             sent.valid.eq(transmit.sent_valid),
             flows.learn.eq(sent.done & ~sent.error),
             flows.learn_hash.eq(sent.hash),
-            flows.learn_pair.eq(pair_2),
+            flows.learn_pair.eq(transmit.sent_pair.p),
+            transmit.sent_pair.ready.eq(sent.done),
             came.i.eq(self.frames_rx.p),
             came.valid.eq(self.frames_rx.valid),
             flows.hash.eq(came.hash),

@@ -342,7 +342,7 @@ class Receive(wiring.Component):
             used.p.len.eq(written),
             used.p.more.eq(~last_chain),
             used.p.flush.eq(last_chain & ~follows),
-            self.busy.eq((jobs.level != 0) | halt | frames.o_len.valid | (frames.free != self.depth)),
+            self.busy.eq((jobs.level != 0) | halt | frames.o_len.valid | frames.busy),
         ]
         with m.FSM(name="deliver"):
             with m.State("JOB"):

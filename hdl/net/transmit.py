@@ -47,8 +47,10 @@ class Transmit(wiring.Component):
     o : Out(stream(frame_beat(width)))
         Frames without FCS; one that has begun comes without pause.
     link_up : In(1)
-    sent : Out(frame_beat(width)), sent_valid : Out(1), sent_pair : Out(range(pairs))
-        The beats of frames as they enter the frame memory, and the pair each is of, valid with its last.
+    sent : Out(frame_beat(width)), sent_valid : Out(1)
+        The beats of frames as they enter the frame memory, each for one cycle.
+    sent_pair : Out(stream(range(pairs)))
+        Of several pairs, that of each of these frames, in order, there no later than two cycles after its last beat.
     busy : Out(1)
     events : Out
     """
@@ -67,7 +69,7 @@ class Transmit(wiring.Component):
             "link_up": In(1),
             "sent":       Out(frame_beat(width)),
             "sent_valid": Out(1),
-            "sent_pair":  Out(range(pairs)),
+            "sent_pair":  Out(stream.Signature(range(pairs))),
             "busy":    Out(1),
             "events":  Out(data.StructLayout({"tx_frames": 1, "tx_dropped": 1})),
         })
@@ -163,21 +165,22 @@ class Transmit(wiring.Component):
 
         # Put the answers together, less the virtio_net_hdr, which may be cut anywhere.
         m.submodules.packer = packer = Packer(width=self.width)
-        last_pair = Signal.like(self.sent_pair)        # of the bytes that the packer may still hold
         connect(m, packer.o, frames.i)
         connect(m, frames.o, flipped(self.o))
         m.d.comb += [
             frames.o_len.ready.eq(1),
             self.sent.eq(packer.o.p),
             self.sent_valid.eq(packer.o.valid & packer.o.ready),
-            self.sent_pair.eq(Mux(packer.i.valid & packer.i.ready, order.o.p.queue >> 1, last_pair)),
         ]
-        with m.If(packer.i.valid & packer.i.ready):
-            m.d.sync += last_pair.eq(order.o.p.queue >> 1)
         beat, now = self.read.beat, order.o.p
         header = Signal(range(VIRTIO_NET_HDR_SIZE + 1), init=VIRTIO_NET_HDR_SIZE)  # bytes of it still to come
         cut = Signal(range(VIRTIO_NET_HDR_SIZE + 1))
         failed, ends, spoilt = Signal(), Signal(), Signal()
+        room = Signal(init=1)                          # for the pair of this frame
+        if self.pairs > 1:
+            m.submodules.pairs = pairs = Queue(range(self.pairs), 8)
+            connect(m, pairs.o, flipped(self.sent_pair))
+            m.d.comb += [pairs.i.valid.eq(ends), pairs.i.p.eq(now.queue >> 1), room.eq(pairs.i.ready)]
         # Room for every chain in hand: what has been read never waits for the used ring.
         m.submodules.back = back = Queue(data.StructLayout({"queue": 16, "chain": ChainId}), self.max_chains)
         m.d.comb += [
@@ -187,8 +190,8 @@ class Transmit(wiring.Component):
             packer.i.p.count.eq(Mux(now.has_read, beat.p.count - cut, 0)),
             packer.i.p.last.eq(now.last & (~now.has_read | beat.p.last)),
             packer.i.p.error.eq(spoilt),
-            packer.i.valid.eq(order.o.valid & (beat.valid | ~now.has_read)),
-            beat.ready.eq(order.o.valid & now.has_read & packer.i.ready),
+            packer.i.valid.eq(order.o.valid & (beat.valid | ~now.has_read) & room),
+            beat.ready.eq(order.o.valid & now.has_read & packer.i.ready & room),
             ends.eq(packer.i.valid & packer.i.ready & packer.i.p.last),
             released.eq(beat.valid & beat.ready & beat.p.last),
             order.o.ready.eq(ends | released),
@@ -213,7 +216,7 @@ class Transmit(wiring.Component):
             used.p.flush.eq(Mux(waits, flush, (in_hand == 1) & (~ready.any() | self.buffers.pause))),
             back.o.ready.eq(used.ready),
             self.buffers.holds.eq((in_hand != 0) | ~taking.ongoing("CHOOSE")),
-            self.busy.eq((in_hand != 0) | ready.any() | frames.o.valid | (frames.free != self.depth)),
+            self.busy.eq((in_hand != 0) | ready.any() | frames.busy),
         ]
         m.d.sync += in_hand.eq(in_hand + taken - (used.valid & used.ready) - (ends & now.lost))
         return m

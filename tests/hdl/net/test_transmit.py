@@ -18,9 +18,9 @@ async def accepted(ctx, port):
 
 class Bench:
     """The engine (takes, segments, used) and a host memory behind the read port, both with a will of their own."""
-    def __init__(self, rng, *, width=64, pairs=1, latency=20, busy=1.0, depth=1024):
+    def __init__(self, rng, *, width=64, pairs=1, latency=20, busy=1.0, depth=1024, patience=1 << 15):
         self.rng, self.width, self.latency, self.busy = rng, width, latency, busy
-        self.dut = Transmit(width=width, num_queues=2 * pairs, pairs=pairs, max_frame=MAX_FRAME, depth=depth)
+        self.dut = Transmit(width=width, num_queues=2 * pairs, pairs=pairs, max_frame=MAX_FRAME, depth=depth, patience=patience)
         self.chains = {queue: [] for queue in range(1, 2 * pairs, 2)}   # not yet taken: (id, segments)
         self.memory, self.bad = {}, set()
         self.segments, self.reads = [], []
@@ -30,6 +30,7 @@ class Bench:
         self.longest_wait = 0           # cycles that a beat of an answer was not taken
         self.next_addr = 0x1_0000_0000
         self.wire = lambda: True
+        self.pausing, self.taken = False, []
 
     def place(self, chunk):
         addr = self.next_addr + self.rng.randrange(64)
@@ -55,13 +56,16 @@ class Bench:
         take, p = self.dut.buffers.take, self.dut.buffers.take.p
         open_ = {queue: 0 for queue in self.chains}
         while True:
-            ctx.set(self.dut.buffers.available, sum(1 << q for q, chains in self.chains.items() if chains))
+            ctx.set(self.dut.buffers.pause, self.pausing)
+            ctx.set(self.dut.buffers.available, 0 if self.pausing else sum(
+                1 << q for q, chains in self.chains.items() if chains))
             ctx.set(take.ready, not self.idle())
             _, _, taken, op, queue = await ctx.tick().sample(take.valid & take.ready, p.op, p.queue)
             self.cycle += 1
             if taken and op == TakeOp.TAKE:
                 assert open_[queue] == 0
                 self.segments += self.chains[queue].pop(0)
+                self.taken.append(queue)
                 open_[queue] += 1
             elif taken:
                 assert op == TakeOp.COMMIT
@@ -140,6 +144,9 @@ class Bench:
                     self.frames.append(frame)
                     frame = b""
 
+    async def watch(self, ctx):
+        ctx.set(self.dut.sent_pair.ready, 1)
+
     async def count(self, ctx):
         async for _, _, frames, dropped in ctx.tick().sample(self.dut.events.tx_frames, self.dut.events.tx_dropped):
             self.events["tx_frames"] += frames
@@ -161,7 +168,7 @@ class Bench:
         sim.add_clock(8e-9)
         sim.add_testbench(main)
         for bench in (self.takes, self.give_segments, self.take_reads, self.answer_reads, self.take_used,
-                      self.take_frames, self.count):
+                      self.take_frames, self.count, self.watch):
             sim.add_testbench(bench, background=True)
         sim.run()
 
@@ -297,3 +304,97 @@ def test_a_wire_that_stands_still_holds_up_no_read(rng):
 
     bench.run(control=control)
     assert bench.frames == frames
+
+
+def test_every_queue_gets_its_share_within_one_packet(rng):
+    """All queues full, of frames of any length: at no moment has one been served twice more than another."""
+    bench = Bench(rng, pairs=5, busy=0.8)
+    for k in range(16):
+        for queue in bench.chains:
+            bench.post(queue, k, cut(rng, bytes(HEADER) + rng.randbytes(rng.choice([60, 200, MAX_FRAME])), rng.randrange(1, 4)))
+    bench.run()
+    served = {queue: 0 for queue in bench.chains}
+    for queue in bench.taken:
+        served[queue] += 1
+        assert max(served.values()) - min(served.values()) <= 1
+    assert set(served.values()) == {16}
+
+
+def test_the_pair_of_what_is_sent(rng):
+    """Every frame that enters the memory is told of, with its pair; damaged ones as such."""
+    bench, told = Bench(rng, pairs=4, busy=0.6), []
+
+    async def watch(ctx):
+        whole, delay, dut = b"", [], bench.dut
+        while True:
+            # The pair is there two cycles after the last beat.
+            ctx.set(dut.sent_pair.ready, bool(delay and delay[0][0] <= bench.cycle))
+            _, _, valid, beat, known, pair = await ctx.tick().sample(
+                dut.sent_valid, dut.sent, dut.sent_pair.valid & dut.sent_pair.ready, dut.sent_pair.p)
+            if delay and delay[0][0] <= bench.cycle - 1:
+                assert known
+                told.append((*delay.pop(0)[1:], pair))
+            if valid:
+                whole += beat.data.to_bytes(8, "little")[:beat.count]
+                if beat.last:
+                    delay.append((bench.cycle + 2, whole, beat.error))
+                    whole = b""
+
+    want = {}
+    for k in range(60):
+        queue, frame = rng.choice(list(bench.chains)), rng.randbytes(rng.randrange(14, 100))
+        bench.post(queue, k, cut(rng, bytes(HEADER) + frame, 3))
+        want[frame] = queue >> 1
+    bench.post(3, 60, [bytes(10)])
+    bench.watch = watch
+    bench.run()
+    assert {frame: pair for frame, error, pair in told if not error} == want
+    assert [pair for _, error, pair in told if error] == [1]
+
+
+def test_a_pause_ends_whatever_the_wire_does(rng):
+    bench, packet = Bench(rng, depth=512, patience=300), bytes(HEADER) + rng.randbytes(1000)
+    frames = [rng.randbytes(1000) for _ in range(12)]
+
+    async def pause(ctx, limit):
+        bench.pausing = True
+        for cycles in range(limit):
+            await ctx.tick()
+            if cycles > 3 and not ctx.get(bench.dut.buffers.holds):
+                break
+        else:
+            raise AssertionError("holds on to something")
+        taken = len(bench.taken)
+        for _ in range(100):
+            await ctx.tick()
+            assert not ctx.get(bench.dut.buffers.holds) and len(bench.taken) == taken
+        assert len(bench.used) == taken and bench.flushed[-1]
+        bench.pausing = False
+
+    async def sent(ctx):
+        while bench.chains[1] or ctx.get(bench.dut.busy):
+            await ctx.tick()
+        await ctx.tick()
+
+    async def control(ctx):
+        # The wire moves: all that is in hand is sent.
+        for k, frame in enumerate(frames[:8]):
+            bench.post(1, k, [bytes(HEADER) + frame])
+        await ctx.tick().repeat(200)
+        await pause(ctx, 4000)
+        assert bench.events["tx_dropped"] == 0
+        await sent(ctx)
+        assert bench.frames == frames[:8]
+        # It does not: what has no room is dropped.
+        bench.wire = lambda: False
+        for k, frame in enumerate(frames):
+            bench.post(1, k, [bytes(HEADER) + frame])
+        await ctx.tick().repeat(2000)
+        await pause(ctx, 1000)
+        kept = bench.events["tx_frames"] - 8
+        assert kept >= 2 and bench.events["tx_dropped"] == len(bench.taken) - 8 - kept > 0
+        bench.wire = lambda: True
+        bench.post(1, 99, [packet])
+        await sent(ctx)
+        assert bench.frames[8:8 + kept] == frames[:kept] and bench.frames[-1] == packet[HEADER:]
+    bench.run(control=control)
