@@ -85,7 +85,7 @@ class FakeNet:
         if page == 0 and at == 0x3a and queue["reset"]:
             queue["reset"] -= 1
             if not queue["reset"]:
-                self.queue[self.select] = self.idle_queue()
+                self.queue[self.select] = self.idle_queue() | {"size": queue["size"]}  # nothing says that it is the largest
             return int(queue["reset"] > 0)
         if page == 0:
             return {0x04: sum(1 << b for b in self.offered) >> 32 * self.dfselect & 0xffffffff, 0x10: self.config_vector,

@@ -87,9 +87,10 @@ def test_packed_sizes(opened):
             net.transport.setup_queue(0, size)
 
 
+@pytest.mark.parametrize("packed", [set(), {PACKED}], ids=["split", "packed"])
 @pytest.mark.parametrize("event_idx", [False, True])
-def test_callbacks(opened, event_idx):
-    device, bus, net = opened(NET if event_idx else NET - {29})
+def test_callbacks(opened, event_idx, packed):
+    device, bus, net = opened((NET if event_idx else NET - {29}) | packed)
     bus.poll_irq()
     net.tx.disable_cb()
     for _ in range(3):

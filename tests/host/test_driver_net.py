@@ -135,6 +135,8 @@ def test_commands(many):
     device.obey = lambda queue: device.give_back(queue, device.chain(queue)[0], 0)
     with pytest.raises(DeviceError, match="Command 4, 0 came back without an answer"):
         net.control(4, 0, b"\1\0")
+    device.obey = lambda queue: device.give_back(queue, device.chain(queue)[0], 1)
+    assert net.control(4, 0, b"\1\0") == 0xff  # what was there before
     device.obey = lambda queue: None
     with pytest.raises(TimeoutError, match="Command 4, 0 is not answered"):
         net.control(4, 0, b"\1\0")
@@ -183,6 +185,8 @@ def test_reset_of_a_transmit_queue(many):
         device.transmit(1)
     assert device.sent == [bytes([k]) * 61 for k in range(8)] * 3
     assert net.reset_queue(3) == 0 and net.tx_queues[1].size == 16
+    for _ in range(16):
+        net.send(bytes(61), pair=1)
     net.reset()
     assert not bus.buffers
 
@@ -198,8 +202,23 @@ def test_reset_of_a_receive_queue(many):
     for k in range(20):
         device.deliver(bytes([k]) * 60, 2)
         assert net.receive(2) == [bytes([k]) * 60]
-    device.deliver(b"other", 0)
-    assert net.receive() == [b"other"]
+    for k in range(4):
+        device.deliver(bytes([k]) * 60, 0)
+        device.deliver(bytes([k]) * 61, 2)
+    for pair in (0, 2):
+        assert net.receive(pair) == [bytes([k]) * (60 + pair // 2) for k in range(4)]
+
+
+def test_reset_amid_a_packet(many):
+    """A device that has shown half of a packet and is reset begins with a new one."""
+    device, _, net = many
+    chain, ((addr, *_),) = device.chain(device.queue[0])
+    device.at(addr, 12)[10] = 2
+    device.give_back(device.queue[0], chain, 2048)
+    assert net.receive() == []
+    net.reset_queue(0)
+    device.deliver(b"whole" * 20)
+    assert net.receive() == [b"whole" * 20]
 
 
 def test_reset_of_the_control_queue(many):

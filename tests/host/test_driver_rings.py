@@ -290,23 +290,26 @@ def test_kicks_that_are_far_apart(ring):
 
 
 def test_layout_of_a_packed_chain():
-    rig = Rig("packed", 4)
+    rig = Rig("packed", 5)
     queue, ram = rig.queue, rig.ram
+    assert queue.add_buf([(0, 1)], [], "the device keeps it") == 0  # so that the others have an id that is seen
+    rig.take()
     order, plain = [], queue.write_flags
     queue.write_flags = lambda index, flags: (order.append(index), plain(index, flags))
-    for lap in range(3):  # of 3 entries in a ring of 4
-        start = 3 * lap
+    for lap in range(5):
+        start = 1 + 3 * lap
         name = queue.add_buf([(0x1000, 1), (0x2000, 2)], [(0x3000, 3)], lap)
-        places = [(start + k) % 4 for k in range(3)]
+        places = [(start + k) % 5 for k in range(3)]
+        assert name == 1
         assert order == places[::-1], "2.8.17: the head is made available last"
         order.clear()
         for k, place in enumerate(places):
-            flags = (NEXT, NEXT, WRITE)[k] | (USED if (start + k) // 4 % 2 else AVAIL)
+            flags = (NEXT, NEXT, WRITE)[k] | (USED if (start + k) // 5 % 2 else AVAIL)
             assert ram.read("<QIHH", queue.desc_iova + 16 * place) == \
                 (0x1000 * (k + 1), k + 1, name if k == 2 else 0, flags)
         rig.device.give(rig.take(), 2)
         assert queue.get_buf() == (lap, 2) and queue.get_buf() is None
-        assert queue.next == (start + 3) % 4 | (0 if (start + 3) // 4 % 2 else 0x8000)
+        assert queue.next == (start + 3) % 5 | (0 if (start + 3) // 5 % 2 else 0x8000)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 256, 32768])
@@ -456,6 +459,15 @@ def test_hostile_descriptors():
     assert ram.read("<I", queue.avail_iova) == (0x3ffff,)
     queue.write_desc(1, 5, 4, flags=0xffff)
     assert queue.read_flags(1) == 0xffff
+
+
+def test_hostile_heads():
+    """Whatever is published counts when it comes to notifications."""
+    rig = Rig("split", 4, event_idx=True)
+    rig.device.ask(0)
+    rig.queue.publish(7, 7, 0xffff)
+    assert rig.queue.kick() and not rig.queue.kick() and rig.kicks == [3]
+    assert rig.ram.read("<HHHHHH", rig.queue.avail_iova) == (0, 3, 7, 7, 0xffff, 0)
 
 
 def test_add_buf_refuses(ring):
