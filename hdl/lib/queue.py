@@ -6,11 +6,13 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["Queue"]
 
+DEEP = 64  # items from which on they lie in block RAM
+
 
 class Queue(wiring.Component):
-    """Hold up to ``depth`` items of ``shape``, in order; an item passes in one cycle or more.
+    """Hold up to ``depth`` items of ``shape``, in order; an item passes in a few cycles, one leaves in each.
 
-    Unlike a bare FIFO it keeps the layout of what passes.
+    Unlike a bare FIFO it keeps the layout of what passes. A deep one has a register behind its block RAM, which is slow.
 
     Parameters
     ----------
@@ -37,14 +39,23 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.fifo = items = fifo.SyncFIFOBuffered(width=Shape.cast(self.shape).width, depth=self.depth)
+        deep = self.depth >= DEEP
+        m.submodules.fifo = items = fifo.SyncFIFOBuffered(width=Shape.cast(self.shape).width, depth=self.depth - deep)
         m.d.comb += [
             items.w_data.eq(self.i.payload),
             items.w_en.eq(self.i.valid),
             self.i.ready.eq(items.w_rdy),
-            Value.cast(self.o.payload).eq(items.r_data),
-            self.o.valid.eq(items.r_rdy),
-            items.r_en.eq(self.o.ready),
-            self.level.eq(items.level),
         ]
+        if deep:
+            free = self.o.ready | ~self.o.valid
+            m.d.comb += [items.r_en.eq(free), self.level.eq(items.level + self.o.valid)]
+            with m.If(free):
+                m.d.sync += [self.o.valid.eq(items.r_rdy), Value.cast(self.o.payload).eq(items.r_data)]
+        else:
+            m.d.comb += [
+                Value.cast(self.o.payload).eq(items.r_data),
+                self.o.valid.eq(items.r_rdy),
+                items.r_en.eq(self.o.ready),
+                self.level.eq(items.level),
+            ]
         return m

@@ -43,18 +43,15 @@ class QueueRows(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.rows = rows = memory.Memory(shape=self.shape, depth=max(2, self.num_queues), init=[])
-        write, read = rows.write_port(), rows.read_port()
+        write, read = rows.write_port(), rows.read_port(domain="comb")
         fresh = Signal(self.num_queues)
-        blank = Signal()
         m.d.comb += [
             read.addr.eq(self.queue),
             write.addr.eq(self.queue),
             write.en.eq(self.write),
             write.data.eq(self.new),
         ]
-        m.d.sync += blank.eq(fresh.bit_select(self.queue, 1) & ~self.write)
-        with m.If(~blank):
-            m.d.comb += self.row.eq(read.data)
+        m.d.sync += self.row.eq(Mux(fresh.bit_select(self.queue, 1) & ~self.write, 0, read.data))
         with m.If(self.write):
             m.d.sync += fresh.bit_select(self.queue, 1).eq(0)
         with m.If(self.setup_valid):

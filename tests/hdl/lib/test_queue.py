@@ -14,7 +14,7 @@ def test_errors():
         Queue(8, 1)
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4, 16])
+@pytest.mark.parametrize("depth", [2, 3, 4, 16, 64])
 def test_order_and_level(depth, rng):
     dut = Queue(ITEM, depth)
     items = [{"a": rng.randrange(8), "b": rng.randrange(32)} for _ in range(200)]
