@@ -149,3 +149,36 @@ def test_too_many_packets_are_lost(rng):
 
     simulate(dut, writer, rest, background=[late])
     assert packets == sent[:4] and lengths == [1] * 4
+
+
+@pytest.mark.parametrize("drop_on_full", [False, True])
+def test_a_note_goes_with_each_packet(drop_on_full, rng):
+    dut = PacketQueue(width=64, depth=256, max_packets=8, drop_on_full=drop_on_full, note_width=5)
+    notes, kept, want = [], [0], []
+
+    async def writer(ctx):
+        for k in range(60):
+            note, error = rng.randrange(32), k % 7 == 3
+            for beat in beats_of(rng.randbytes(rng.randrange(1, 60)), 8, error):
+                ctx.set(dut.i_note, note if beat["last"] else rng.randrange(32))
+                await send(ctx, dut, [beat])
+            if not error:
+                want.append(note)
+            await ctx.tick().repeat(8)
+        while ctx.get(dut.busy):
+            await ctx.tick()
+        await ctx.tick().repeat(3)
+        assert not ctx.get(dut.o.valid) and not ctx.get(dut.o_len.valid) and ctx.get(dut.free) == 256
+
+    async def watch(ctx):
+        ctx.set(dut.o.ready, 1)
+        ctx.set(dut.o_len.ready, 1)
+        async for _, _, told, note, strobe, moved, busy in ctx.tick().sample(
+                dut.o_len.valid, dut.o_note, dut.kept, dut.o.valid, dut.busy):
+            kept[0] += strobe
+            assert busy or not moved
+            if told:
+                notes.append(note)
+
+    simulate(dut, writer, background=[watch])
+    assert notes == want and kept == [len(want)]

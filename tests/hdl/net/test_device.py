@@ -3,6 +3,7 @@
 import pytest
 from amaranth.sim import Simulator
 
+from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.device import NetDevice
 
 GOOD = dict(width=64, queue_pairs=2, mac_address=0x5254_0052_4e01, mtu=1500, speed=1000)
@@ -45,3 +46,209 @@ def test_features():
     # MTU, MAC, MRG_RXBUF, STATUS, CTRL_VQ, SPEED_DUPLEX; MQ
     assert set(NetDevice(**{**GOOD, "queue_pairs": 1}).FEATURES) == {3, 5, 15, 16, 17, 63}
     assert set(NetDevice(**GOOD).FEATURES) == {3, 5, 15, 16, 17, 22, 63}
+
+
+async def accepted(ctx, port):
+    while not (await ctx.tick().sample(port.ready))[2]:
+        pass
+
+
+class Bench:
+    """A device of several pairs with endless receive buffers, and a memory in which transmit and control chains are posted."""
+    def __init__(self, *, width, pairs, features):
+        self.width, self.lanes = width, width // 8
+        self.dut = NetDevice(**{**GOOD, "width": width, "queue_pairs": pairs})
+        self.features, self.queues = features, 2 * pairs + 1
+        self.chains = {queue: [] for queue in range(self.queues)}
+        self.memory, self.next_addr = {}, 0x1000
+        self.frames, self.used, self.sent, self.heads = [], [], 0, {}
+
+    def post(self, queue, *parts):
+        """``parts``: bytes that the device reads, or a number of bytes that it may write."""
+        chain = []
+        for k, part in enumerate(parts):
+            size = part if isinstance(part, int) else len(part)
+            for at in range(size):
+                self.memory[self.next_addr + at] = 0xee if isinstance(part, int) else part[at]
+            chain.append({"queue": queue, "addr": self.next_addr, "len": size, "write": isinstance(part, int),
+                          "chain": {"id": len(self.heads) % 0x8000}, "last": k == len(parts) - 1})
+            self.next_addr += size + 5
+        self.heads[len(self.heads)] = chain[-1]["addr"]
+        self.chains[queue].append(chain)
+
+    def engine(self, number):
+        """Takes, segments and used chains of one buffer port."""
+        port, pending = self.dut.host.buffers[number], []
+
+        async def takes(ctx):
+            ctx.set(port.enabled, (1 << self.queues) - 1)
+            ctx.set(port.take.ready, 1)
+            while True:
+                ctx.set(port.available, sum(1 << queue for queue, chains in self.chains.items() if chains))
+                _, _, valid, p = await ctx.tick().sample(port.take.valid, port.take.p)
+                if valid and p.op == TakeOp.TAKE:
+                    pending.extend(self.chains[p.queue].pop(0))
+
+        async def segments(ctx):
+            while True:
+                if not pending:
+                    await ctx.tick()
+                    continue
+                ctx.set(port.segment.p, pending.pop(0))
+                ctx.set(port.segment.valid, 1)
+                await accepted(ctx, port.segment)
+                ctx.set(port.segment.valid, 0)
+
+        async def used(ctx):
+            ctx.set(port.used.ready, 1)
+            async for _, _, valid, p in ctx.tick().sample(port.used.valid, port.used.p):
+                if valid:
+                    addr = self.heads[p.chain.id]
+                    self.used.append((p.queue, bytes(self.memory[addr + k] for k in range(p.len))))
+        return takes, segments, used
+
+    def reader(self, number):
+        port = self.dut.host.reads[number]
+
+        async def bench(ctx):
+            while True:
+                ctx.set(port.req.ready, 1)
+                _, _, valid, request = await ctx.tick().sample(port.req.valid, port.req.p)
+                ctx.set(port.req.ready, 0)
+                if not valid:
+                    continue
+                whole = bytes(self.memory[request.addr + k] for k in range(request.len))
+                for at in range(0, len(whole), self.lanes):
+                    piece = whole[at:at + self.lanes]
+                    ctx.set(port.beat.p, {"data": int.from_bytes(piece, "little"), "count": len(piece),
+                                          "last": at + self.lanes >= len(whole), "error": 0})
+                    ctx.set(port.beat.valid, 1)
+                    await accepted(ctx, port.beat)
+                    ctx.set(port.beat.valid, 0)
+        return bench
+
+    def writer(self, number):
+        port = self.dut.host.writes[number]
+
+        async def bench(ctx):
+            at = left = 0
+            ctx.set(port.req.ready, 1)
+            ctx.set(port.data.ready, 1)
+            async for _, _, asked, request, moved, beat in ctx.tick().sample(
+                    port.req.valid, port.req.p, port.data.valid, port.data.p):
+                if moved:
+                    for k, byte in enumerate(beat.data.to_bytes(self.lanes, "little")[:left]):
+                        self.memory[at + k] = byte
+                    at, left = at + self.lanes, max(0, left - self.lanes)
+                if asked:
+                    at, left = request.addr, request.len
+        return bench
+
+    async def wire(self, ctx):
+        port = self.dut.frames_rx
+        while True:
+            frame = self.frames.pop(0) if self.frames else b""
+            for at in range(0, len(frame), self.lanes):
+                piece = frame[at:at + self.lanes]
+                ctx.set(port.p, {"data": int.from_bytes(piece, "little"), "count": len(piece),
+                                 "last": at + self.lanes >= len(frame), "error": 0})
+                ctx.set(port.valid, 1)
+                await accepted(ctx, port)
+            ctx.set(port.valid, 0)
+            if not frame:
+                await ctx.tick()
+
+    async def sink(self, ctx):
+        ctx.set(self.dut.frames_tx.ready, 1)
+        async for _, _, valid, p in ctx.tick().sample(self.dut.frames_tx.valid, self.dut.frames_tx.p):
+            self.sent += valid and p.last
+
+    def run(self, control):
+        async def main(ctx):
+            ctx.set(self.dut.link_up, 1)
+            ctx.set(self.dut.host.driver_ok, 1)
+            ctx.set(self.dut.host.features, sum(1 << bit for bit in self.features))
+            await ctx.tick().repeat(270)               # the table of flows is empty
+            await control(ctx)
+
+        sim = Simulator(self.dut)
+        sim.add_clock(8e-9)
+        sim.add_testbench(main)
+        for bench in (*self.engine(0), *self.engine(1), self.reader(0), self.reader(1), self.writer(0), self.writer(1),
+                      self.wire, self.sink):
+            sim.add_testbench(bench, background=True)
+        sim.run()
+
+
+VERSION_1, MRG_RXBUF, CTRL_VQ, MQ = 32, 15, 17, 22
+
+
+def frame_of(flow, *, back=False):
+    """A TCP segment of one of many flows, or the answer to it."""
+    ends = [(bytes([10, 0, 0, 1]), 40000 + flow), (bytes([10, 0, 0, 2]), 443)]
+    (source, source_port), (target, target_port) = reversed(ends) if back else ends
+    header = bytes([0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 6, 0, 0]) + source + target
+    return bytes(12) + b"\x08\x00" + header + source_port.to_bytes(2, "big") + target_port.to_bytes(2, "big") + bytes(22)
+
+
+@pytest.mark.parametrize("width, pairs", [(64, 3), (128, 16)])
+def test_answers_come_back_on_the_pair_of_their_flow(width, pairs, rng):
+    bench = Bench(width=width, pairs=pairs, features={VERSION_1, MRG_RXBUF, CTRL_VQ, MQ})
+    control_queue = 2 * pairs
+
+    async def command(ctx, count):
+        bench.used.clear()
+        bench.post(control_queue, bytes([4, 0]), count.to_bytes(2, "little"), 1)
+        for _ in range(300):
+            await ctx.tick()
+            if bench.used:
+                return bench.used.pop()
+        raise AssertionError("no answer")
+
+    async def receive(ctx, flows):
+        bench.used.clear()
+        bench.frames = [frame_of(flow, back=True) for flow in flows]
+        for _ in range(60 * len(flows) + 100):
+            await ctx.tick()
+        got = {frame[12:]: queue for queue, frame in bench.used}
+        assert len(got) == len(flows)
+        return [got[frame_of(flow, back=True)] for flow in flows]
+
+    async def main(ctx):
+        for queue in range(0, 2 * pairs, 2):
+            for _ in range(60):
+                bench.post(queue, 1600)
+        flows = {flow: rng.randrange(pairs) for flow in range(20)}
+        for flow, pair in flows.items():
+            bench.post(2 * pair + 1, bytes(12) + frame_of(flow))
+        await ctx.tick().repeat(1000)
+        assert bench.sent == len(flows)
+        assert set(await receive(ctx, flows)) == {0}                   # MQ: the first until told otherwise
+        assert await command(ctx, pairs) == (control_queue, b"\0")
+        assert await receive(ctx, flows) == [2 * pair for pair in flows.values()]
+        assert await receive(ctx, [100, 101]) == [0, 0]                # never sent
+        assert await command(ctx, pairs + 1) == (control_queue, b"\1")
+        assert await command(ctx, 2) == (control_queue, b"\0")
+        assert await receive(ctx, flows) == [2 * pair if pair < 2 else 0 for pair in flows.values()]
+        bench.post(5, bytes(12) + frame_of(7))                         # the flow moves
+        await ctx.tick().repeat(100)
+        assert await command(ctx, 3) == (control_queue, b"\0")
+        assert await receive(ctx, [7]) == [4]
+    bench.run(main)
+
+
+@pytest.mark.parametrize("pairs", [1, 4])
+def test_control_queue_without_mq(pairs):
+    """It is queue 2 then, whatever the device could do."""
+    bench = Bench(width=64, pairs=pairs, features={VERSION_1, CTRL_VQ})
+
+    async def main(ctx):
+        bench.post(2, bytes([4, 0, 1, 0]), 1)
+        bench.post(1, bytes(12) + frame_of(0))
+        for _ in range(10):
+            bench.post(0, 1600)
+        bench.frames = [frame_of(0, back=True)]
+        await ctx.tick().repeat(400)
+        assert sorted(bench.used) == [(0, bytes(10) + b"\1\0" + frame_of(0, back=True)), (1, b""), (2, b"\1")]
+        assert bench.sent == 1
+    bench.run(main)
