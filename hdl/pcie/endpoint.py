@@ -250,7 +250,8 @@ class Endpoint(wiring.Component):
             # 6.1.3: no INTx while MSI-X is on
             intx.level.eq(config.interrupt & ~config.intx_disable),
             intx.requester_id.eq(target.completer_id),
-            self.busy.eq(dma.busy | target.busy | rx_edge.o.valid | target_out.o.valid | dma_out.o.valid | tx_edge.o.valid),
+            self.busy.eq(dma.busy | target.busy | rx_edge.o.valid | (requests.level != 0)
+                         | target_out.o.valid | dma_out.o.valid | tx_edge.o.valid),
         ]
         m.d.comb += [self.events[name].eq(unit.events[name]) for name, unit in self._event_sources.items()]
         return m

@@ -166,6 +166,8 @@ class Engine(wiring.Component):
         m.d.comb += [
             self.error.eq((fails & working).any()),
             self.events.queue_errors.eq(self.error),
+        ]
+        m.d.sync += [
             avail.stopped.eq(~working | (~self.enable | self.pausing | self.packed).replicate(everything)),
             packed.stopped.eq(~working | (~self.enable | self.pausing | ~self.packed).replicate(everything)),
         ]

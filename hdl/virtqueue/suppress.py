@@ -92,12 +92,20 @@ class Suppress(wiring.Component):
         wanted, passed = Signal(), Signal()
         said, event = words.o.p.data, Signal(16)
         structure = data.View(VirtqEventSuppress, said)
-        m.d.comb += event.eq(said[:16])
+        m.d.sync += event.eq(said[:16])
         with m.If(self.packed):
-            m.d.comb += event.eq(structure.desc_event_off
+            m.d.sync += event.eq(structure.desc_event_off
                                  - Mux(structure.desc_event_wrap == now.wrap, 0, order.o.p.size))
-        # 2.7.7.2, for a batch: did the index pass the event?
-        m.d.comb += passed.eq((now.new - event - 1)[:16] < (now.new - now.old)[:16])
+        # 2.7.7.2, for a batch: did the index pass the event? One operation a cycle.
+        since, span, steps = Signal(16), Signal(16), Signal(3)
+        answered, judged = Signal(), Signal()
+        m.d.comb += [answered.eq(words.o.valid & order.o.valid), judged.eq(answered & steps.all())]
+        m.d.sync += [
+            since.eq(now.new - event - 1),
+            span.eq(now.new - now.old),
+            passed.eq(since < span),
+            steps.eq(Mux(answered & ~order.o.ready, Cat(1, steps), 0)),
+        ]
         with m.If(self.packed & (structure.desc_event_flags == RingEvent.DISABLE)):
             m.d.comb += wanted.eq(0)
         with m.Elif(self.packed):
@@ -107,11 +115,11 @@ class Suppress(wiring.Component):
         with m.Else():
             m.d.comb += wanted.eq((said & VIRTQ_AVAIL_F_NO_INTERRUPT) == 0)
         m.d.comb += [
-            self.notify.valid.eq(words.o.valid & order.o.valid & wanted & ~words.o.p.error),
+            self.notify.valid.eq(judged & wanted & ~words.o.p.error),
             self.notify.p.eq(now.queue),
-            words.o.ready.eq(order.o.valid & (self.notify.ready | ~self.notify.valid)),
-            order.o.ready.eq(words.o.valid & words.o.ready),
-            self.fail_valid.eq(order.o.ready & order.o.valid & words.o.p.error),
+            words.o.ready.eq(judged & (self.notify.ready | ~self.notify.valid)),
+            order.o.ready.eq(words.o.ready),
+            self.fail_valid.eq(order.o.ready & words.o.p.error),
             self.fail_queue.eq(now.queue),
             self.busy.eq(self.i.valid | (order.level != 0)),
         ]

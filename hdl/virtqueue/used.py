@@ -146,13 +146,13 @@ class UsedWriter(wiring.Component):
         request, data_out = self.write.req, self.write.data
         m.submodules.elements = elements = UsedElements(width=self.width)
         with m.If(at_first):
-            m.d.comb += step.eq(0)
+            m.d.sync += step.eq(0)
         with m.Elif(single):
-            m.d.comb += step.eq(row.slots)
+            m.d.sync += step.eq(row.slots)
         with m.Elif(self.packed & row.apart):
-            m.d.comb += step.eq(stage_r.data.chain.count)
+            m.d.sync += step.eq(stage_r.data.chain.count)
         with m.Else():
-            m.d.comb += step.eq(count)
+            m.d.sync += step.eq(count)
         m.d.comb += [
             at_first.eq(hidden & (left == 0)),
             room.eq(size - slot),
@@ -166,7 +166,8 @@ class UsedWriter(wiring.Component):
             request.p.len.eq(Mux(is_index, 2, Mux(self.packed, count * VIRTQ_DESC_SIZE, count * VIRTQ_USED_ELEM_SIZE))),
             pending.i.p.ends.eq(is_index | (self.packed & (at_first | (~hidden & (left == count))))),
             pending.i.p.published.queue.eq(queue),
-            pending.i.p.published.old.eq(Mux(self.packed, new_slot - moved - step, row.written)),
+            # Where it began; below 0 if that was before the end of the ring.
+            pending.i.p.published.old.eq(Mux(self.packed, Mux(wraps, slot - moved - size, slot - moved), row.written)),
             pending.i.p.published.new.eq(Mux(self.packed, new_slot, row.complete)),
             pending.i.p.published.wrap.eq(~(flip ^ wraps)),
             now.eq(Mux(run_first, first, stage_r.data)),
@@ -249,6 +250,8 @@ class UsedWriter(wiring.Component):
                 with m.Else():
                     m.next = "RUN"
             with m.State("LOOK-UP FIRST"):
+                m.next = "STEP FIRST"
+            with m.State("STEP FIRST"):
                 m.next = "FIRST"
             with m.State("FIRST"):
                 # 2.8.9: the first descriptor of a packet is marked used last. It may as well hide the packets behind it.
@@ -263,6 +266,8 @@ class UsedWriter(wiring.Component):
                     m.d.sync += count.eq(left)
                 with m.Else():
                     m.d.sync += count.eq(room)
+                m.next = "STEP"
+            with m.State("STEP"):
                 m.next = "REQUEST"
             with m.State("REQUEST"):
                 m.d.comb += offer.eq(1)
