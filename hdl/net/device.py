@@ -30,8 +30,10 @@ FRAME_MEMORY = 32768  # bytes each way
 
 
 class NetDevice(wiring.Component):
-    """virtio-net on the device seam. Queue ``2 * k`` is receiveq ``k + 1``, queue ``2 * k + 1`` its transmitq; behind those of all
-    pairs, or behind the first if MQ was not negotiated, comes the control queue (5.1.2).
+    """virtio-net on the device seam.
+
+    Queue ``2 * k`` is receiveq ``k + 1``, queue ``2 * k + 1`` its transmitq; behind those of all pairs, or behind the first
+    if MQ was not negotiated, comes the control queue (5.1.2).
 
     Received frames go to the pair that last sent one of the same flow, others to the first.
 
@@ -80,7 +82,8 @@ class NetDevice(wiring.Component):
         num_queues = 2 * queue_pairs + 1
         # 5.1.4: the MTU is without the link's header.
         self.max_frame = mtu + HEADER_BYTES + VLAN_TAG_BYTES
-        sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, max_frame=self.max_frame, depth=FRAME_MEMORY * 8 // width)
+        sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, max_frame=self.max_frame,
+                     depth=FRAME_MEMORY * 8 // width)
         self.receive  = Receive(**sizes)
         self.transmit = Transmit(**sizes)
         self.control  = Control(width=width, num_queues=num_queues, pairs=queue_pairs)

@@ -315,7 +315,8 @@ class Receive(wiring.Component):
         written = Signal(32)                               # into the chain so far
         place = Signal.like(seg_r.addr)
         chains = Signal(16)
-        segment = seg_r.data
+        # The segment that is looked up, and what the one being written leaves when it is done.
+        segment, chain, ends = seg_r.data, Signal(ChainId), Signal()
         last_chain = Signal()
         # Another frame of this pair has its buffers, or can have them at once.
         follows, last_pair, ready = Signal(), Signal.like(job.pair), Signal()
@@ -328,7 +329,6 @@ class Receive(wiring.Component):
         request, payload = self.write.req, self.write.data
         m.d.comb += [
             seg_r.addr.eq(place),
-            length.eq(Mux(left > segment.len, segment.len, left)),
             request.p.addr.eq(segment.addr),
             request.p.len.eq(length),
             cutter.i_cut.p.len.eq(length),
@@ -338,12 +338,13 @@ class Receive(wiring.Component):
             cutter.o.ready.eq(payload.ready),
             last_chain.eq(chains == 1),
             used.p.queue.eq(job.pair << 1),
-            used.p.chain.eq(segment.chain),
+            used.p.chain.eq(chain),
             used.p.len.eq(written),
             used.p.more.eq(~last_chain),
             used.p.flush.eq(last_chain & ~follows),
             self.busy.eq((jobs.level != 0) | halt | frames.o_len.valid | frames.busy),
         ]
+        m.d.sync += length.eq(Mux(left > segment.len, segment.len, left))
         with m.FSM(name="deliver"):
             with m.State("JOB"):
                 m.d.sync += [
@@ -356,17 +357,21 @@ class Receive(wiring.Component):
                 ]
                 with m.If(jobs.o.valid):
                     m.d.sync += sending.eq(Mux(job.drop, 2, 1))
-                    m.next = "LOOK-UP"
+                    m.next = "FIRST"
                     with m.If(job.drop):
                         m.next = "DRAIN"
             with m.State("DRAIN"):
                 with m.If(sending == 0):
                     m.d.comb += jobs.o.ready.eq(1)
                     m.next = "JOB"
+            with m.State("FIRST"):
+                m.next = "LOOK-UP"
             with m.State("LOOK-UP"):
                 m.next = "SEGMENT"
             with m.State("SEGMENT"):
+                m.d.sync += [chain.eq(segment.chain), ends.eq(segment.last)]
                 with m.If(length == 0):
+                    m.d.sync += place.eq(place + 1)
                     m.next = "DONE"
                 with m.Else():
                     m.d.comb += [
@@ -374,18 +379,17 @@ class Receive(wiring.Component):
                         cutter.i_cut.valid.eq(request.ready),
                     ]
                     with m.If(request.ready & cutter.i_cut.ready):
-                        m.d.sync += [left.eq(left - length), written.eq(written + length)]
+                        m.d.sync += [left.eq(left - length), written.eq(written + length), place.eq(place + 1)]
                         m.next = "DATA"
             with m.State("DATA"):
                 with m.If(payload.valid & payload.ready & payload.p.last):
                     m.next = "DONE"
             with m.State("DONE"):
                 # The payload is on its way; now the chain may be called used.
-                m.d.comb += used.valid.eq(segment.last)
-                with m.If(used.ready | ~segment.last):
-                    m.d.sync += place.eq(place + 1)
+                m.d.comb += used.valid.eq(ends)
+                with m.If(used.ready | ~ends):
                     m.next = "LOOK-UP"
-                    with m.If(segment.last):
+                    with m.If(ends):
                         m.d.sync += [written.eq(0), chains.eq(chains - 1)]
                         with m.If(last_chain):
                             m.d.comb += jobs.o.ready.eq(1)

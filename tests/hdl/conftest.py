@@ -8,7 +8,7 @@ BAR, RID, ROOT = 0xfe00_0000, 0x0100, 0x0008
 
 
 class Host:
-    """Registers by ``read`` and ``write`` (of BAR 0) and ``cfg_read``, ``cfg_write``; DMA goes to ``memory``, byte address to byte."""
+    """Registers by ``read`` and ``write`` (of BAR 0), ``cfg_read`` and ``cfg_write``; DMA goes to ``memory``, of bytes."""
     def __init__(self, dut, width):
         self.dut, self.lanes = dut, width // 8
         self.out, self.completions, self.memory, self.writes = [], [], {}, []

@@ -79,7 +79,8 @@ def test_a_driver_reads_random_bytes(width, packed, rng, make_host):
 
         await start(ctx, host, {VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM, *([VIRTIO_F_RING_PACKED] if packed else [])})
         flags = 0x82 if packed else 2                  # AVAIL in the first round; WRITE
-        host.load(DESC, BUFFER | 40 << 64 | (0x1234 if packed else flags) << 96 | (flags << 112 if packed else 0), VIRTQ_DESC_SIZE)
+        rest = 0x1234 | flags << 16 if packed else flags
+        host.load(DESC, BUFFER | 40 << 64 | rest << 96, VIRTQ_DESC_SIZE)
         if not packed:
             host.load(DRIVER, 1 << 16, 4)              # avail.idx; ring[0] is 0
         await host.write(ctx, bar.NOTIFY_OFFSET, 0, 2)
