@@ -107,7 +107,7 @@ def cut_beat(width):
 class Cutter(wiring.Component):
     """Cut a stream of bytes into pieces, each packed from lane 0 of a beat of its own.
 
-    One beat a cycle. The pieces of a packet add up to its length.
+    One beat a cycle, and one cycle more for each piece. The pieces of a packet add up to its length.
 
     Members
     -------
@@ -141,7 +141,7 @@ class Cutter(wiring.Component):
             self.o.p.last.eq(left <= lanes),
             self.o.valid.eq(cutting & (~short | self.i.valid)),
             self.i.ready.eq(cutting & short & self.o.ready),
-            self.i_cut.ready.eq(~cutting | (self.o.valid & self.o.ready & self.o.p.last)),
+            self.i_cut.ready.eq(~cutting),
         ]
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [

@@ -14,10 +14,13 @@ from ..lib.frame import frame_beat
 from ..lib.pack import Packer
 from ..lib.packet_queue import PacketQueue
 from ..lib.queue import Queue
+from ..lib.slice import Slice
 from ..spec.ethernet import HEADER_BYTES
 from ..spec.net import VIRTIO_NET_HDR_SIZE
 
 __all__ = ["Transmit"]
+
+ON_THE_WAY = 6  # beats that have been read and are not yet in the frame memory
 
 
 class Transmit(wiring.Component):
@@ -125,7 +128,7 @@ class Transmit(wiring.Component):
             bad.eq(drop | segment.p.write | (sum_ > longest) | ~up | (hopeless & ~offered)),
             reads.eq(~bad & (segment.p.len != 0) & ~segment.p.error),
             beats.eq((segment.p.len >> lane_bits) + 2),
-            fits.eq(offered | (reserved + beats <= frames.free)),
+            fits.eq(offered | (reserved + beats + ON_THE_WAY <= frames.free)),
             entry.queue.eq(segment.p.queue),
             entry.chain.eq(segment.p.chain),
             entry.has_read.eq(reads),
@@ -165,6 +168,8 @@ class Transmit(wiring.Component):
 
         # Put the answers together, less the virtio_net_hdr, which may be cut anywhere.
         m.submodules.packer = packer = Packer(width=self.width)
+        m.submodules.body = body = Slice(frame_beat(self.width))
+        connect(m, body.o, packer.i)
         connect(m, packer.o, frames.i)
         connect(m, frames.o, flipped(self.o))
         m.d.comb += [
@@ -186,13 +191,13 @@ class Transmit(wiring.Component):
         m.d.comb += [
             cut.eq(Mux(header < beat.p.count, header, beat.p.count)),
             spoilt.eq(now.drop | now.lost | failed | (now.has_read & beat.p.error)),
-            packer.i.p.data.eq(beat.p.data >> (cut << 3)),
-            packer.i.p.count.eq(Mux(now.has_read, beat.p.count - cut, 0)),
-            packer.i.p.last.eq(now.last & (~now.has_read | beat.p.last)),
-            packer.i.p.error.eq(spoilt),
-            packer.i.valid.eq(order.o.valid & (beat.valid | ~now.has_read) & room),
-            beat.ready.eq(order.o.valid & now.has_read & packer.i.ready & room),
-            ends.eq(packer.i.valid & packer.i.ready & packer.i.p.last),
+            body.i.p.data.eq(beat.p.data >> (cut << 3)),
+            body.i.p.count.eq(Mux(now.has_read, beat.p.count - cut, 0)),
+            body.i.p.last.eq(now.last & (~now.has_read | beat.p.last)),
+            body.i.p.error.eq(spoilt),
+            body.i.valid.eq(order.o.valid & (beat.valid | ~now.has_read) & room),
+            beat.ready.eq(order.o.valid & now.has_read & body.i.ready & room),
+            ends.eq(body.i.valid & body.i.ready & body.i.p.last),
             released.eq(beat.valid & beat.ready & beat.p.last),
             order.o.ready.eq(ends | released),
             back.i.valid.eq(ends & ~now.lost),
@@ -216,7 +221,7 @@ class Transmit(wiring.Component):
             used.p.flush.eq(Mux(waits, flush, (in_hand == 1) & (~ready.any() | self.buffers.pause))),
             back.o.ready.eq(used.ready),
             self.buffers.holds.eq((in_hand != 0) | ~taking.ongoing("CHOOSE")),
-            self.busy.eq((in_hand != 0) | ready.any() | frames.busy),
+            self.busy.eq((in_hand != 0) | ready.any() | body.o.valid | packer.o.valid | frames.busy),
         ]
         m.d.sync += in_hand.eq(in_hand + taken - (used.valid & used.ready) - (ends & now.lost))
         return m

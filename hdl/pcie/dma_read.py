@@ -144,7 +144,8 @@ class Reader(wiring.Component):
         ]
 
         # Requests: accept, cut (CUT), build the header (HEAD).
-        # The client is chosen a cycle ahead: round robin and the request's way to the registers are a cycle each.
+        # The client is chosen a cycle ahead: round robin and the request's way to the registers are a cycle each. What is
+        # offered stays, but over a reset, which comes during ``stop``.
         last_client = Signal(range(self.clients))
         turn    = Signal(range(self.clients))
         pick    = Signal(range(self.clients))
@@ -153,7 +154,7 @@ class Reader(wiring.Component):
         offered = Cat(port.req.valid for port in self.reads)
         request = Signal(ReadReq)
         round_robin(m, offered, last_client, turn)
-        m.d.sync += [pick.eq(turn), picked.eq(offered.any() & ~accept)]
+        m.d.sync += [pick.eq(turn), picked.eq(offered.any() & ~accept & ~self.stop)]
         addr   = Signal(64)
         rest   = Signal(16)
         length = Signal(range(self.slot_bytes + 1))
@@ -188,7 +189,7 @@ class Reader(wiring.Component):
             ]
 
         idle = Signal()
-        m.d.comb += accept.eq(idle & picked & offered.bit_select(pick, 1) & ~self.stop)
+        m.d.comb += accept.eq(idle & picked & ~self.stop)
         with m.Switch(pick):
             for k, port in enumerate(self.reads):
                 with m.Case(k):

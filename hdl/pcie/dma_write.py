@@ -191,7 +191,8 @@ class Writer(wiring.Component):
         # A request is accepted into both branches at once: its bytes, and its headers.
         m.submodules.align = align = _Align(self.width, self.clients)
 
-        # The client is chosen a cycle ahead: round robin and the request's way to the registers are a cycle each.
+        # The client is chosen a cycle ahead: round robin and the request's way to the registers are a cycle each. What is
+        # offered stays, but over a reset, which comes during ``stop``.
         last_client = Signal(range(self.clients))
         turn    = Signal(range(self.clients))
         pick    = Signal(range(self.clients))
@@ -201,9 +202,9 @@ class Writer(wiring.Component):
         accept = Signal()
         cut_idle = Signal()
         request  = Signal(WriteReq)
-        m.d.sync += [pick.eq(turn), picked.eq(offered.any() & ~accept)]
+        m.d.sync += [pick.eq(turn), picked.eq(offered.any() & ~accept & ~self.stop)]
         m.d.comb += [
-            accept.eq(picked & offered.bit_select(pick, 1) & ~self.stop & align.i_job.ready & cut_idle),
+            accept.eq(picked & ~self.stop & align.i_job.ready & cut_idle),
             align.i_job.valid.eq(accept),
             align.i_job.payload.client.eq(pick),
             align.i_job.payload.offset.eq(request.addr[:2]),
