@@ -152,16 +152,22 @@ class Engine(wiring.Component):
             suppress.event_idx.eq(self.event_idx),
         ]
 
-        # A queue works from its set-up until it fails or is reset.
+        # A queue works from its set-up until it fails or is reset. What was found before a fault of its ring is still handed
+        # out; what comes after a malformed chain is not.
         working, fails = Signal(self.num_queues), Signal(self.num_queues)
+        serving, halts = Signal(self.num_queues), Signal(self.num_queues)
         for stage in (avail, desc, packed, suppress, *walks):
             with m.If(stage.fail_valid):
                 m.d.comb += fails.bit_select(stage.fail_queue, 1).eq(1)
-        m.d.sync += working.eq(working & ~fails)
-        with m.If(setup_valid):
-            m.d.sync += working.bit_select(setup.queue, 1).eq(1)
-        with m.If(self.reset_valid):
-            m.d.sync += working.bit_select(self.reset_queue, 1).eq(0)
+        for walk in walks:
+            with m.If(walk.fail_valid):
+                m.d.comb += halts.bit_select(walk.fail_queue, 1).eq(1)
+        m.d.sync += [working.eq(working & ~fails), serving.eq(serving & ~halts)]
+        for bits in (working, serving):
+            with m.If(setup_valid):
+                m.d.sync += bits.bit_select(setup.queue, 1).eq(1)
+            with m.If(self.reset_valid):
+                m.d.sync += bits.bit_select(self.reset_queue, 1).eq(0)
         everything = self.num_queues
         m.d.comb += [
             self.error.eq((fails & working).any()),
@@ -199,8 +205,8 @@ class Engine(wiring.Component):
             m.d.comb += [
                 walk.indirect.eq(self.indirect),
                 walk.packed.eq(self.packed),
-                buffers.enabled.eq(working),
-                buffers.available.eq(Mux(self.pausing, 0, store.available & working)),
+                buffers.enabled.eq(serving & (working | store.available)),
+                buffers.available.eq(Mux(self.pausing, 0, store.available & serving)),
                 buffers.pause.eq(self.pausing),
             ]
             connect(m, flipped(buffers.take), store.i_take[k])

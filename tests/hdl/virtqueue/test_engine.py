@@ -514,3 +514,26 @@ def test_few_shared_reads_do_not_deadlock():
         await bench.quiet(ctx)
         assert not bench.errors
     bench.run(testbench)
+
+
+def test_chains_before_a_bad_head_are_served():
+    """One notification brings two good heads and one that is not below Queue Size."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        for head in (3, 9, bench.size):
+            bench.desc(0, head % bench.size, 0x1000 * head, 8, WRITE)
+            bench.offer(0, head)
+        await bench.kick(ctx, 0)
+        for _ in range(400):
+            await ctx.tick()
+        assert bench.errors == 1
+        for head in (3, 9):
+            await bench.available(ctx, 0)
+            await bench.take(ctx, 0)
+            [segment] = await bench.chain(ctx)
+            assert (segment.chain.id, segment.addr, segment.error) == (head, 0x1000 * head, 0)
+            await bench.take(ctx, 0, TakeOp.COMMIT)
+        assert not ctx.get(bench.dut.buffers[0].available) & 1
+        assert not ctx.get(bench.dut.buffers[0].enabled) & 1
+    bench.run(testbench)
