@@ -118,17 +118,19 @@ class VirtioFunction(wiring.Component):
             *[counters.events[name].eq(self.events[name]) for name, _ in self.events.shape()],
         ]
 
-        # Rings
+        # Rings. Features are settled long before a queue is used: a register keeps their gates out of every path.
+        features = Signal.like(transport.features)
+        m.d.sync += features.eq(transport.features)
         connect(m, engine.notify, transport.notify)
         m.d.comb += [
             engine.setup_valid.eq(transport.setup_valid),
             engine.setup.eq(transport.setup),
             engine.enable.eq(transport.driver_ok),
-            engine.event_idx.eq(transport.features[VIRTIO_F_EVENT_IDX]),
-            engine.indirect.eq(transport.features[VIRTIO_F_INDIRECT_DESC]),
-            engine.packed.eq(transport.features[VIRTIO_F_RING_PACKED]),
-            engine.in_order.eq(transport.features[VIRTIO_F_IN_ORDER]),
-            engine.notification_data.eq(transport.features[VIRTIO_F_NOTIFICATION_DATA]),
+            engine.event_idx.eq(features[VIRTIO_F_EVENT_IDX]),
+            engine.indirect.eq(features[VIRTIO_F_INDIRECT_DESC]),
+            engine.packed.eq(features[VIRTIO_F_RING_PACKED]),
+            engine.in_order.eq(features[VIRTIO_F_IN_ORDER]),
+            engine.notification_data.eq(features[VIRTIO_F_NOTIFICATION_DATA]),
             engine.kick_valid.eq(transport.kick_valid),
             engine.kick_queue.eq(transport.kick_queue),
             engine.kick_next.eq(transport.kick_next),
@@ -146,7 +148,7 @@ class VirtioFunction(wiring.Component):
         for k, buffers in enumerate(host.buffers):
             connect(m, buffers, engine.buffers[k])
         m.d.comb += [
-            host.features.eq(transport.features),
+            host.features.eq(features),
             host.driver_ok.eq(transport.driver_ok),
             transport.config.eq(host.config),
             transport.config_changed.eq(host.config_changed),

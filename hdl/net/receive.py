@@ -13,6 +13,7 @@ from ..lib.frame import frame_beat
 from ..lib.pack import Cutter, Packer
 from ..lib.packet_queue import PacketQueue
 from ..lib.queue import Queue
+from ..lib.slice import Slice
 from ..spec.net import VIRTIO_NET_HDR_SIZE, VirtioNetHdr
 
 __all__ = ["Receive"]
@@ -279,6 +280,8 @@ class Receive(wiring.Component):
         used, job = self.buffers.used, jobs.o.p
         m.submodules.packer = packer = Packer(width=self.width)
         m.submodules.cutter = cutter = Cutter(width=self.width)
+        m.submodules.body = body = Slice(frame_beat(self.width))
+        connect(m, body.o, packer.i)
         connect(m, packer.o, cutter.i)
 
         # Bytes: the header, then the frame; or the frame into nothing.
@@ -293,19 +296,19 @@ class Receive(wiring.Component):
         ]
         with m.If(sending == 1):
             m.d.comb += [
-                packer.i.valid.eq(1),
-                packer.i.p.data.eq(Value.cast(header) >> (at << 3)),
-                packer.i.p.count.eq(fits),
+                body.i.valid.eq(1),
+                body.i.p.data.eq(Value.cast(header) >> (at << 3)),
+                body.i.p.count.eq(fits),
             ]
-            with m.If(packer.i.ready):
+            with m.If(body.i.ready):
                 m.d.sync += at.eq(at + fits)
                 with m.If(at + fits == VIRTIO_NET_HDR_SIZE):
                     m.d.sync += sending.eq(2)
         with m.Elif(sending == 2):
             m.d.comb += [
-                packer.i.valid.eq(frames.o.valid & ~dropping),
-                packer.i.p.eq(frames.o.p),
-                frames.o.ready.eq(packer.i.ready | dropping),
+                body.i.valid.eq(frames.o.valid & ~dropping),
+                body.i.p.eq(frames.o.p),
+                frames.o.ready.eq(body.i.ready | dropping),
             ]
             with m.If(frames.o.valid & frames.o.ready & frames.o.p.last):
                 m.d.sync += sending.eq(0)

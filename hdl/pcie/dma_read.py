@@ -163,13 +163,16 @@ class Reader(wiring.Component):
 
         next_tag = Signal(range(tags))
         last_tag = Signal(range(tags))
+        tag_seen = Signal()    # ``tag_free`` is that of ``next_tag``
         tag_free = Signal()
+        moves    = Signal()
         issue    = Signal()
         m.d.comb += [
             last_tag.eq(Mux(self.ext_tag, tags - 1, min(tags, 32) - 1)),
-            tag_free.eq(~(used | late).bit_select(next_tag, 1)),
+            moves.eq(issue | (tag_seen & ~tag_free)),
         ]
-        with m.If(issue | ~tag_free):
+        m.d.sync += [tag_seen.eq(~moves), tag_free.eq(~(used | late).bit_select(next_tag, 1) & ~moves)]
+        with m.If(moves):
             m.d.sync += next_tag.eq(Mux(next_tag >= last_tag, 0, next_tag + 1))
 
         raw     = Signal(128)

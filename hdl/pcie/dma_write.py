@@ -313,16 +313,21 @@ class Writer(wiring.Component):
         end     = Signal()
         free    = Signal()
         step    = Signal()
-        room    = Signal(range(lanes + 1))
         m.d.comb += [
-            head_n.eq(Mux(head_dw > lanes, lanes, head_dw)),
-            room.eq(lanes - head_n),
-            end.eq(left <= room),
-            data_n.eq(Mux(end, left, room)),
             free.eq(~self.tlp.valid | self.tlp.ready),
             step.eq(sending & Mux(discard, ~self.tlp.valid, free) & (count >= data_n)),
             pop.eq(Mux(step, data_n, 0)),
         ]
+        def plan(head_dw, left):
+            """What the next beat takes of ``head_dw`` header DWs and ``left`` of payload, known a cycle ahead."""
+            heads, room, ends = Signal(range(lanes + 1)), Signal(range(lanes + 1)), Signal()
+            m.d.comb += [
+                heads.eq(Mux(head_dw > lanes, lanes, head_dw)),
+                room.eq(lanes - heads),
+                ends.eq(left <= room),
+            ]
+            return [head_n.eq(heads), end.eq(ends), data_n.eq(Mux(ends, left, room))]
+
         beat = Signal(self.width)
         with m.Switch(head_n):
             for k in range(min(lanes, 4) + 1):
@@ -338,6 +343,7 @@ class Writer(wiring.Component):
                 raw.eq(raw >> self.width),
                 head_dw.eq(head_dw - head_n),
                 left.eq(left - data_n),
+                *plan(head_dw - head_n, left - data_n),
             ]
             with m.If(end):
                 m.d.sync += sending.eq(0)
@@ -359,6 +365,7 @@ class Writer(wiring.Component):
                 raw.eq(head.raw),
                 head_dw.eq(3 + head.dw4),
                 left.eq(head.dws),
+                *plan(3 + head.dw4, head.dws),
                 closing.eq(head.last),
                 owner.eq(head.client),
             ]
