@@ -350,6 +350,7 @@ class Receive(wiring.Component):
         m.d.sync += length.eq(Mux(left > segment.len, segment.len, left))
         with m.FSM(name="deliver"):
             with m.State("JOB"):
+                m.d.comb += seg_r.addr.eq(job.first)
                 m.d.sync += [
                     left.eq(job.len + VIRTIO_NET_HDR_SIZE),
                     place.eq(job.first),
@@ -360,15 +361,13 @@ class Receive(wiring.Component):
                 ]
                 with m.If(jobs.o.valid):
                     m.d.sync += sending.eq(Mux(job.drop, 2, 1))
-                    m.next = "FIRST"
+                    m.next = "LOOK-UP"
                     with m.If(job.drop):
                         m.next = "DRAIN"
             with m.State("DRAIN"):
                 with m.If(sending == 0):
                     m.d.comb += jobs.o.ready.eq(1)
                     m.next = "JOB"
-            with m.State("FIRST"):
-                m.next = "LOOK-UP"
             with m.State("LOOK-UP"):
                 m.next = "SEGMENT"
             with m.State("SEGMENT"):
