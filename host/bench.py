@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..sim.bench import CORE_MHZ, DIRECTIONS, FRAME_BYTES, measure, simulator_speed
-from ..sim.budget import LINKS, limit_mpps
+from ..hdl.spec.net import VIRTIO_NET_F_MQ
+from ..hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
+from ..sim.bench import CORE_MHZ, DIRECTIONS, FRAME_BYTES, NEAR_NS, measure, measure_latency, simulator_speed
+from ..sim.budget import LINKS, Ring, limit_mpps
 from .guest.process import ends_as_exceptions
 from .guest.report import Report
 from .guest.session import DemoOptions, run_demo
@@ -24,6 +26,11 @@ FCS = 4
 INTERRUPTED = 130      # exit status
 GOOD, FAIR = 80, 50   # percent of the link's limit
 GUEST_BYTES = 2 << 20
+FARTHER_NS = (0, 500, 1000)   # of a host whose memory answers later
+PAIRS = 4
+SHORT = FRAME_BYTES[0]
+# What is looked at more closely, with short frames.
+CLOSE_LINK, CLOSE_WIDTH = "gen2x4", 64
 
 
 def _percent(value):
@@ -31,18 +38,81 @@ def _percent(value):
     return f"[{colour}]{value:.0f} %[/]"
 
 
-def _case_table(link, width, cases):
-    table = Table(title=f"{link}, split ring, {width} bit at {CORE_MHZ:g} MHz; each way, no MAC",
-                  box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("Way", no_wrap=True)
-    for name in ("Frame", "Mpps", "Gbit/s", "Limit", "of it", "Cycles", "TLPs", "Reads", "Bytes", "Drops"):
+def _rings(features):
+    """The kinds of ring that a card with these features (None: all) gives a driver that takes what it gets."""
+    def has(bit):
+        return features is None or bit in features
+    formats = (False, True) if has(VIRTIO_F_RING_PACKED) else (False,)
+    return [Ring(packed=packed, notification_data=has(VIRTIO_F_NOTIFICATION_DATA)) for packed in formats]
+
+
+def _variants(features):
+    """The same with and without what makes a difference to them."""
+    found = []
+    for ring in _rings(features):
+        for notification_data in sorted({False, ring.notification_data}):
+            orders = (False, True) if features is None or VIRTIO_F_IN_ORDER in features else (False,)
+            found += [Ring(ring.packed, in_order, notification_data) for in_order in orders]
+    return found
+
+
+def _many(features):
+    """Does a card with these features let a driver use several pairs of queues?"""
+    return features is None or VIRTIO_NET_F_MQ in features
+
+
+def _extras(found):
+    names = {"in order": getattr(found, "in_order", False), "notification data": found.notification_data}
+    return ", ".join(name for name, there in names.items() if there) or "-"
+
+
+def _table(title, texts, numbers):
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _case_table(link, width, cases):
+    table = _table(f"{link}, {width} bit at {CORE_MHZ:g} MHz; each way, no MAC", ("Ring", "Way"),
+                   ("Frame", "Mpps", "Gbit/s", "Limit", "of it", "Cycles", "TLPs", "Reads", "Bytes", "Drops"))
     for case in cases:
-        table.add_row(case.direction, str(case.frame_bytes), f"{case.mpps:.3f}", f"{case.gbit_s:.2f}",
+        table.add_row(case.ring, case.direction, str(case.frame_bytes), f"{case.mpps:.3f}", f"{case.gbit_s:.2f}",
                       f"{case.limit_mpps:.3f}", _percent(case.percent_of_limit), f"{case.cycles_per_packet:.1f}",
                       f"{case.tlps_per_packet:.2f}", f"{case.reads_per_packet:.2f}",
                       f"{case.link_bytes_per_packet:.0f}", str(case.dropped),
                       end_section=case.frame_bytes == FRAME_BYTES[-1])
+    return table
+
+
+def _variant_table(cases):
+    table = _table(f"Kinds of ring, {CLOSE_LINK}, {CLOSE_WIDTH} bit, {SHORT} bytes both ways", ("Ring", "With"),
+                   ("Pairs", "Mpps", "of limit", "Cycles", "TLPs", "Reads", "Bytes", "Drops"))
+    for case in cases:
+        table.add_row(case.ring, _extras(case), str(case.pairs), f"{case.mpps:.3f}", _percent(case.percent_of_limit),
+                      f"{case.cycles_per_packet:.1f}", f"{case.tlps_per_packet:.2f}", f"{case.reads_per_packet:.2f}",
+                      f"{case.link_bytes_per_packet:.0f}", str(case.dropped))
+    return table
+
+
+def _distance_table(cases):
+    """``cases``: one after another at each of :data:`FARTHER_NS`."""
+    table = _table(f"A host that is farther away, {CLOSE_LINK}, {CLOSE_WIDTH} bit, {SHORT} bytes", ("Ring", "Way"),
+                   (f"Mpps at {NEAR_NS:g} ns", *(f"{more:+d} ns" for more in FARTHER_NS[1:])))
+    for k in range(0, len(cases), len(FARTHER_NS)):
+        near, *far = cases[k:k + len(FARTHER_NS)]
+        table.add_row(near.ring, near.direction, f"{near.mpps:.3f}", *(_percent(100 * case.mpps / near.mpps) for case in far))
+    return table
+
+
+def _latency_table(latencies):
+    table = _table(f"One packet on an idle card, {CLOSE_LINK}, {CLOSE_WIDTH} bit, {SHORT} bytes", ("Ring", "With", "Way"),
+                   ("ns", "Dependent reads", "ns for 1 ns of the host's"))
+    for found in latencies:
+        table.add_row(found.ring, _extras(found), found.direction, f"{found.latency_ns:.0f}", str(found.dependent_reads),
+                      f"{found.ns_per_ns:.2f}")
     return table
 
 
@@ -64,18 +134,21 @@ def _plot(cases, path):
     figure, axes = pyplot.subplots(1, len(LINKS), figsize=(6 * len(LINKS), 4.5), squeeze=False)
     for axis, link in zip(axes[0], LINKS):
         for direction, colour in zip(DIRECTIONS, ("tab:blue", "tab:orange", "tab:green")):
-            for width, mark in zip(WIDTHS, ("o-", "s-")):
-                line = [case for case in cases if (case.link, case.direction, case.width) == (link, direction, width)]
-                axis.plot([case.frame_bytes for case in line], [case.mpps for case in line], mark, color=colour,
-                          label=f"{direction}, {width} bit")
+            for width, mark in zip(WIDTHS, ("o", "s")):
+                for ring, style in (("split", "-"), ("packed", ":")):
+                    line = [case for case in cases
+                            if (case.link, case.direction, case.width, case.ring) == (link, direction, width, ring)]
+                    if line:
+                        axis.plot([case.frame_bytes for case in line], [case.mpps for case in line], mark + style,
+                                  color=colour, label=f"{direction}, {ring}, {width} bit")
             axis.plot(FRAME_BYTES, [limit_mpps(link, direction, size - FCS) for size in FRAME_BYTES], "--", color=colour,
-                      label=f"{direction}, link's limit")
-        axis.set(title=f"{link}, split ring", xlabel="frame, bytes with FCS", ylabel="million packets a second, each way",
+                      label=f"{direction}, link's limit, split")
+        axis.set(title=link, xlabel="frame, bytes with FCS", ylabel="million packets a second, each way",
                  xscale="log", yscale="log")
         axis.set_xticks(FRAME_BYTES, [str(size) for size in FRAME_BYTES])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=6)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
@@ -92,27 +165,42 @@ def _guest_speed(console):
     return {"what": "with a guest", "width": report.width, "cycles_per_second": report.cycles_per_second}
 
 
-def write_report(path, cases, speeds):
+def write_report(path, cases, latencies, speeds):
     """Write what was measured as JSON; return it as read back."""
-    path.write_text(json.dumps({"core_mhz": CORE_MHZ, "cases": [asdict(case) for case in cases],
-                                "simulator": speeds}, indent=2) + "\n")
+    path.write_text(json.dumps({
+        "core_mhz": CORE_MHZ, "cases": [asdict(case) for case in cases], "latency": [asdict(found) for found in latencies],
+        "simulator": speeds}, indent=2) + "\n")
     return json.loads(path.read_text())
 
 
-def run_bench(report, plot):
-    """Measure everything, show it, write ``report`` (JSON) and ``plot`` (PNG, SVG or PDF) if given; return the exit status."""
+def run_bench(report, plot, features=None):
+    """Measure everything, show it, write ``report`` (JSON) and ``plot`` (PNG, SVG or PDF) if given; return the exit status.
+
+    ``features``: numbers of the device features that the card is to offer, None for all.
+    """
     console = Console()
-    todo = [(link, width, direction, size) for link in LINKS for width in WIDTHS for direction in DIRECTIONS
-            for size in FRAME_BYTES]
-    cases, speeds = [], []
+    rings = _rings(features)
+    close = CLOSE_LINK, CLOSE_WIDTH
+    plain = [((link, width, direction, size), {"ring": ring}) for link in LINKS for width in WIDTHS for ring in rings
+             for direction in DIRECTIONS for size in FRAME_BYTES]
+    kinds = [((*close, "both", SHORT), {"ring": ring, "pairs": pairs}) for ring in _variants(features)
+             for pairs in ((1, PAIRS) if _many(features) else (1,))]
+    distances = [((*close, direction, SHORT), {"ring": ring, "read_latency_ns": NEAR_NS + more})
+                 for ring in rings for direction in DIRECTIONS for more in FARTHER_NS]
+    lone = [((*close, direction, SHORT), {"ring": ring}) for ring in _variants(features) if not ring.in_order
+            for direction in ("tx", "rx")]
+    cases, latencies, speeds = [], [], []
     with ends_as_exceptions(), ExitStack() as stack:
         progress = stack.enter_context(Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=console, transient=True))
-        task = progress.add_task("Building the simulator", total=len(todo) + len(WIDTHS) + 2)
-        for case in todo:
-            cases.append(measure(*case))
-            progress.update(task, advance=1, description="{}, {} bit, {}, {} bytes".format(*case))
+        task = progress.add_task("Building the simulator",
+                                 total=len(plain) + len(kinds) + len(distances) + len(lone) + len(WIDTHS) + 2)
+        for look, found, todo in ((measure, cases, plain + kinds + distances), (measure_latency, latencies, lone)):
+            for case, options in todo:
+                found.append(look(*case, **options, features=features))
+                progress.update(task, advance=1,
+                                description="{}, {} bit, {}, {} bytes, {ring.name}".format(*case, **options))
         for width in WIDTHS:
             speeds.append({"what": "alone", "width": width, "cycles_per_second": simulator_speed(width)})
             progress.update(task, advance=1, description="Simulator alone")
@@ -123,13 +211,18 @@ def run_bench(report, plot):
         progress.update(task, advance=1, description="Simulator with a guest")
         if (speed := _guest_speed(console)) is not None:
             speeds.append(speed)
+    by_kind = len(plain), len(plain) + len(kinds)
     for link in LINKS:
         for width in WIDTHS:
-            console.print(_case_table(link, width, [case for case in cases if (case.link, case.width) == (link, width)]))
+            console.print(_case_table(link, width, [case for case in cases[:by_kind[0]]
+                                                    if (case.link, case.width) == (link, width)]))
     console.print("[dim]Limit: Mpps that the link allows; cycles, TLPs, reads and link bytes are for one packet.[/]")
+    console.print(_variant_table(cases[slice(*by_kind)]))
+    console.print(_distance_table(cases[by_kind[1]:]))
+    console.print(_latency_table(latencies))
     console.print(_speed_table(speeds))
     if report is not None:
-        write_report(report, cases, speeds)
+        write_report(report, cases, latencies, speeds)
     if plot is not None:
-        _plot(cases, plot)
+        _plot(cases[:by_kind[0]], plot)
     return 0 if len(speeds) == len(WIDTHS) + 2 else 1

@@ -1,29 +1,36 @@
 """How fast is the card: golden driver, engine, link models; every figure measured in the run that prints it.
 
 The driver takes no simulated time, so it is the card and the link that are measured. A case fills the pipeline, then
-counts cycles, TLPs and bytes between two marks while driver and wire keep it full.
+counts cycles, TLPs and bytes between two marks while driver and wire keep it full. A latency is of one packet on an idle card.
 """
 
 import random
+import struct
 import time
 from dataclasses import dataclass
 
-from ..host.driver.net import NoSpace, VirtioNet
-from .budget import LINKS, limit_mpps
+from ..hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
+from ..host.driver.net import FEATURES, NoSpace, VirtioNet
+from .budget import LINKS, Ring, limit_mpps
 from .bus import EngineBus
 from .engine.engine import Engine, Link
 
-__all__ = ["CORE_MHZ", "DIRECTIONS", "FRAME_BYTES", "Case", "measure", "simulator_speed"]
+__all__ = ["CORE_MHZ", "DIRECTIONS", "FRAME_BYTES", "NEAR_NS", "Case", "Latency", "measure", "measure_latency", "simulator_speed"]
 
 CORE_MHZ = 125.0
 FRAME_BYTES = (64, 128, 256, 512, 1024, 1518)   # as on the wire, with FCS
 DIRECTIONS = ("tx", "rx", "both")
 FCS = 4
-WARM_UP, COUNTED = 300, 900                     # packets each way
+WARM_UP, COUNTED = 300, 900                     # packets each way, of short frames
+LONG, FEWER = 512, 3                            # bytes from which a third is enough
 SLICE = 100                                     # cycles between looks of the driver
 STALL = 2_000_000                               # cycles after which a case has failed
 ON_THE_WIRE = 12288                             # bytes the card has not delivered yet: what it can hold without a drop
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_down", "mwr_down")
+NEAR_NS, FAR_NS = 250.0, 1250.0                 # of a host's read latency
+REST = 5000                                     # cycles after which nothing is under way any more
+LONE = 4                                        # packets whose latency is averaged
+UDP = struct.Struct(">6s6sH BBHHHBBH4s4s HHHH")
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,9 @@ class Case:
     link: str
     width: int
     ring: str
+    in_order: bool
+    notification_data: bool
+    pairs: int
     direction: str
     frame_bytes: int
     read_latency_ns: float
@@ -46,33 +56,80 @@ class Case:
     dropped: int
 
 
+@dataclass(frozen=True)
+class Latency:
+    """One packet on an idle card, from the notification to the frame's last beat (tx), or from its first to the used buffer (rx).
+
+    ``dependent_reads``: on the way of the packet's data, each asked for after the one before was answered.
+    ``ns_per_ns``: what one more nanosecond of the host's read latency adds; the same number, by another way.
+    """
+    link: str
+    width: int
+    ring: str
+    notification_data: bool
+    direction: str
+    frame_bytes: int
+    read_latency_ns: float
+    latency_ns: float
+    dependent_reads: int
+    ns_per_ns: float
+
+
+def _open(engine, ring, pairs=1):
+    """A driver whose queues are of this kind of :class:`Ring`."""
+    chosen = {VIRTIO_F_RING_PACKED: ring.packed, VIRTIO_F_IN_ORDER: ring.in_order,
+              VIRTIO_F_NOTIFICATION_DATA: ring.notification_data}
+    net = VirtioNet.open(EngineBus(engine), FEATURES - {bit for bit, wanted in chosen.items() if not wanted}, pairs=pairs)
+    if any((bit in net.features) != wanted for bit, wanted in chosen.items()):
+        raise ValueError(f"The card does not offer a {ring.name} ring with what {ring} says")
+    return net
+
+
+def _datagram(size, flow, outward):
+    """An Ethernet frame of ``size`` bytes, without FCS, of a flow that the card can tell from others; ``outward`` or back."""
+    macs = [b"\x52\x54\0\0\0\1", b"\x52\x54\0\x52\x4e\1"]
+    addresses, ports = [b"\x0a\0\0\2", b"\x0a\0\0\1"], [5000, 6000 + flow]
+    if not outward:
+        for both in (macs, addresses, ports):
+            both.reverse()
+    header = UDP.pack(*macs, 0x0800, 0x45, 0, size - 14, 0, 0, 64, 17, 0, *reversed(addresses), *reversed(ports), size - 34, 0)
+    return header + random.Random(size).randbytes(size - len(header))
+
+
 class _Traffic:
-    """Keeps a card busy with frames of one size and counts what gets through."""
-    def __init__(self, engine, direction, size):
+    """Keeps a card busy with frames of one size, on all pairs of queues, and counts what gets through."""
+    def __init__(self, engine, direction, size, ring=Ring(), pairs=1):
         self.engine = engine
-        self.net = VirtioNet.open(EngineBus(engine))
-        self.frame = random.Random(size).randbytes(size)
+        self.net = _open(engine, ring, pairs)
+        self.pairs = range(pairs)
+        self.out = [_datagram(size, pair, True) for pair in self.pairs]
+        self.back = [_datagram(size, pair, False) for pair in self.pairs]
+        for pair in self.pairs:                # 5.1.6.5.5: the card learns a flow's pair when it transmits
+            self.net.send(self.out[pair], pair=pair)
+        engine.run(REST)
         self.sends = direction in ("tx", "both")
         self.receives = direction in ("rx", "both")
-        self.offered, self.received = 0, 0
+        self.offered, self.received = 0, [0 for _ in self.pairs]
         self.window = min(128, ON_THE_WIRE // size)
 
     def step(self):
         """Top up driver and wire, run a little."""
-        if self.sends:
+        for pair in self.pairs if self.sends else ():
             queued = 0
             try:
                 while True:
-                    self.net.send(self.frame, kick=False)
+                    self.net.send(self.out[pair], kick=False, pair=pair)
                     queued += 1
             except NoSpace:
                 pass
             if queued:
-                self.net.tx.kick()
+                self.net.tx_queues[pair].kick()
         if self.receives:
-            while self.offered < self.received + self.window and self.engine.send_frame(self.frame):
+            while self.offered < sum(self.received) + self.window and self.engine.send_frame(
+                    self.back[self.offered % len(self.pairs)]):
                 self.offered += 1
-            self.received += len(self.net.receive())
+            for pair in self.pairs:
+                self.received[pair] += len(self.net.receive(pair))
         self.engine.run(SLICE)
         while self.engine.recv_frame() is not None:
             pass
@@ -81,36 +138,90 @@ class _Traffic:
         """Go on until ``goal`` packets have passed each way that is used."""
         start = self.engine.stats()["cycles"]
         while True:
-            stats = self.engine.stats()
-            if (not self.sends or stats["frames_out"] >= goal) and (not self.receives or self.received >= goal):
-                return stats, stats["frames_out"], self.received
+            stats, received = self.engine.stats(), sum(self.received)
+            if (not self.sends or stats["frames_out"] >= goal) and (not self.receives or received >= goal):
+                return stats, stats["frames_out"], received
             if stats["cycles"] - start > STALL:
                 raise TimeoutError(f"No {goal} packets in {STALL} cycles: {stats}")
             self.step()
 
 
-def measure(link, width, direction, frame_bytes, *, read_latency_ns=250.0, seed=0):
-    """Run one case; ``link`` is a key of :data:`ringnic.sim.budget.LINKS`."""
+def _model(link, read_latency_ns, seed=0):
     gen, lanes = {name: (round(rate / 2.5), lanes) for name, (rate, lanes, _) in LINKS.items()}[link]
-    model = Link(gen=gen, lanes=lanes, core_mhz=CORE_MHZ, read_latency_ns=read_latency_ns, seed=seed)
-    with Engine(width=width, link=model) as engine:
-        traffic = _Traffic(engine, direction, frame_bytes - FCS)
-        first, sent, received = traffic.until(WARM_UP)
-        last, sent_after, received_after = traffic.until(WARM_UP + COUNTED)
+    return Link(gen=gen, lanes=lanes, core_mhz=CORE_MHZ, read_latency_ns=read_latency_ns, seed=seed)
+
+
+def measure(link, width, direction, frame_bytes, *, ring=Ring(), pairs=1, read_latency_ns=NEAR_NS, features=None, seed=0):
+    """Run one case; ``link`` is a key of :data:`ringnic.sim.budget.LINKS`, ``features`` what the card offers."""
+    with Engine(width=width, link=_model(link, read_latency_ns, seed), features=features) as engine:
+        traffic = _Traffic(engine, direction, frame_bytes - FCS, ring, pairs)
+        share = FEWER if frame_bytes >= LONG else 1
+        first, sent, received = traffic.until(WARM_UP // share)
+        last, sent_after, received_after = traffic.until((WARM_UP + COUNTED) // share)
         counters = traffic.net.counters()
     ways = {"tx": [sent_after - sent], "rx": [received_after - received],
             "both": [sent_after - sent, received_after - received]}[direction]
     delta = {name: last[name] - first[name] for name in last}
     packets, slower = sum(ways), min(ways)
     mpps = slower / delta["cycles"] * CORE_MHZ
-    limit = limit_mpps(link, direction, frame_bytes - FCS)
+    limit = limit_mpps(link, direction, frame_bytes - FCS, ring)
     return Case(
-        link=link, width=width, ring="split", direction=direction, frame_bytes=frame_bytes,
+        link=link, width=width, ring=ring.name, in_order=ring.in_order, notification_data=ring.notification_data, pairs=pairs,
+        direction=direction, frame_bytes=frame_bytes,
         read_latency_ns=read_latency_ns, mpps=mpps, gbit_s=mpps * frame_bytes * 8 / 1e3, limit_mpps=limit,
         percent_of_limit=100 * mpps / limit, cycles_per_packet=delta["cycles"] / slower,
         tlps_per_packet=sum(delta[name] for name in TLPS) / packets, reads_per_packet=delta["mrd_up"] / packets,
         link_bytes_per_packet=(delta["bytes_up"] + delta["bytes_down"]) / packets,
         dropped=sum(counters[name] for name in ("rx_dropped_no_buffer", "rx_dropped_full", "tx_dropped")))
+
+
+def _dependent(events, goal=range(0)):
+    """Length of the longest row of reads, each asked for after the one before was answered, to an address of ``goal``."""
+    reads, under_way = [], {}                   # [asked, answered, length of the row]
+    for cycle, kind, at, size in events:
+        if kind == "answer" and under_way.get((at, size)):
+            under_way[at, size].pop(0)[1] = cycle
+        elif kind == "read":
+            before = [row for _, answered, row in reads if answered is not None]
+            reads.append([cycle, None, 1 + max(before, default=0)])
+            under_way.setdefault((at, size), []).append(reads[-1])
+            if at in goal:
+                return reads[-1][2]
+    return max((row for *_, row in reads), default=0)
+
+
+def _lone(engine, net, direction, frame):
+    """Cycles that one packet takes, and its dependent reads."""
+    net.reclaim()
+    net.receive()
+    engine.run(REST)
+    engine.record()
+    start, goal = engine.stats()["cycles"], range(0)
+    if direction == "tx":
+        goal = range(net.tx_memory.iova, net.tx_memory.iova + len(net.tx_memory))
+        net.send(frame)
+        engine.run_until(frame=True, limit=STALL)
+        engine.recv_frame()
+    else:
+        engine.send_frame(frame)
+        while net.rx.enable_cb():
+            engine.run(1)
+    return engine.stats()["cycles"] - start, _dependent(engine.events(), goal)
+
+
+def measure_latency(link, width, direction, frame_bytes, *, ring=Ring(), features=None):
+    """Latency at a host's read latency of :data:`NEAR_NS`, and how it grows towards :data:`FAR_NS`."""
+    frame = _datagram(frame_bytes - FCS, 0, direction == "tx")
+    found = []
+    for read_latency_ns in (NEAR_NS, FAR_NS):
+        with Engine(width=width, link=_model(link, read_latency_ns), features=features) as engine:
+            net = _open(engine, ring)
+            lone = [_lone(engine, net, direction, frame) for _ in range(1 + LONE)][1:]
+            found.append((sum(cycles for cycles, _ in lone) / LONE / CORE_MHZ * 1e3, max(reads for _, reads in lone)))
+    (near, reads), (far, _) = found
+    return Latency(link=link, width=width, ring=ring.name, notification_data=ring.notification_data, direction=direction,
+                   frame_bytes=frame_bytes, read_latency_ns=NEAR_NS, latency_ns=near, dependent_reads=reads,
+                   ns_per_ns=(far - near) / (FAR_NS - NEAR_NS))
 
 
 def simulator_speed(width, *, trace=None, seconds=1.0):

@@ -3,13 +3,14 @@
 Every TLP costs its header, its payload and 8 bytes of framing, sequence number and LCRC (PCI Express Base, 3.6.2
 "LCRC, Sequence Number, and Retry Management (TLP Transmitter)"; 4.2.2 for 128b/130b, where the sum is the same).
 A link gives its raw rate less what DLLPs and ordered sets take. The device modelled here wastes nothing that batching
-can save: it reads 64 ring entries or 16 descriptors at a time and returns 64 packets at once.
+can save: it reads 64 ring entries or 16 descriptors at a time and returns 64 packets at once. A packed ring has no index and no
+ring of heads to be read, but what comes back takes 16 bytes a packet, not 8.
 """
 
 from dataclasses import dataclass
 from math import ceil
 
-__all__ = ["DLLP_SHARE", "LINKS", "Cost", "link_bytes_per_second", "packet_cost", "limit_mpps"]
+__all__ = ["DLLP_SHARE", "LINKS", "Cost", "Ring", "link_bytes_per_second", "packet_cost", "limit_mpps"]
 
 FRAMING = 8
 REQUEST_HEADER = 16          # 64-bit address
@@ -53,19 +54,39 @@ def link_bytes_per_second(link):
     return gigatransfers * 1e9 * lanes * coding / 8 * (1 - DLLP_SHARE)
 
 
-def packet_cost(direction, frame_bytes):
-    """Cost of one packet over a split ring; ``frame_bytes`` is without FCS, ``direction`` "tx", "rx" or "both"."""
+@dataclass(frozen=True)
+class Ring:
+    """Format of the virtqueues, and what else was negotiated that changes what is read and written."""
+    packed: bool = False
+    in_order: bool = False
+    notification_data: bool = True
+
+    @property
+    def name(self):
+        return "packed" if self.packed else "split"
+
+
+def packet_cost(direction, frame_bytes, ring=Ring()):
+    """Cost of one packet; ``frame_bytes`` is without FCS, ``direction`` "tx", "rx" or "both"."""
     if direction == "both":
-        return packet_cost("tx", frame_bytes) + packet_cost("rx", frame_bytes)
+        return packet_cost("tx", frame_bytes, ring) + packet_cost("rx", frame_bytes, ring)
     cost = Cost()
     cost.mmio(BATCH)                                   # available buffer notification
-    cost.read(4, BATCH)                                # avail.idx
-    cost.read(2 * BATCH, BATCH)                        # ring entries
     cost.read(FETCH, FETCH // 16)                      # descriptors
-    cost.write(8 * BATCH, BATCH)                       # used entries
-    cost.write(2, BATCH)                               # used.idx
-    cost.write(2, BATCH)                               # avail_event
-    cost.read(2, BATCH)                                # used_event
+    # 2.7.9, 2.8.8: in order one entry stands for a batch, if its other buffers were used completely; transmit buffers were.
+    entries = 1 if ring.in_order and direction == "tx" else BATCH
+    if ring.packed:
+        cost.write(16 * entries, BATCH)                # used descriptors
+        cost.write(4, BATCH)                           # Device Event Suppression
+        cost.read(4, BATCH)                            # Driver Event Suppression
+    else:
+        if not ring.notification_data:
+            cost.read(4, BATCH)                        # avail.idx
+        cost.read(2 * BATCH, BATCH)                    # ring entries
+        cost.write(8 * entries, BATCH)                 # used entries
+        cost.write(2, BATCH)                           # used.idx
+        cost.write(2, BATCH)                           # avail_event
+        cost.read(2, BATCH)                            # used_event
     cost.write(4, BATCH)                               # MSI-X
     if direction == "tx":
         cost.read(NET_HEADER + frame_bytes, 1)
@@ -74,7 +95,7 @@ def packet_cost(direction, frame_bytes):
     return cost
 
 
-def limit_mpps(link, direction, frame_bytes):
+def limit_mpps(link, direction, frame_bytes, ring=Ring()):
     """Packets per microsecond (each way, for "both") that ``link`` allows."""
-    cost = packet_cost(direction, frame_bytes)
+    cost = packet_cost(direction, frame_bytes, ring)
     return link_bytes_per_second(link) / max(cost.up, cost.down) / 1e6

@@ -1,4 +1,4 @@
-"""The card of the demo: the Verilated NIC behind a vfio-user socket. The one place where host code starts a simulator."""
+"""The cards of guests: a Verilated one behind a vfio-user socket. The one place where host code starts a simulator."""
 
 from contextlib import contextmanager
 import os
@@ -8,10 +8,11 @@ from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ...hdl.spec.pcie import Cfg
 from .qemu import GuestError, vfio_user_device
 
-__all__ = ["CardError", "DROPS", "rtl_card"]
+__all__ = ["CardError", "DROPS", "PAIRS", "card_features", "entropy_card", "rtl_card"]
 
 # The demo's card, as a board would have it: a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
 WIDTH = 128
+PAIRS = 4
 LINK_GEN, LINK_LANES = 2, 4
 LINK_NAME = f"PCIe {LINK_GEN}.0 x{LINK_LANES}"
 GMII_MHZ = 125
@@ -76,35 +77,62 @@ class _RtlCard:
         }
 
 
-@contextmanager
-def rtl_card(socket_path, *, seed, wave, tlp, update):
-    """Yield the simulated card, served at ``socket_path`` and ready for a QEMU to connect.
+def card_features(pairs=PAIRS):
+    """Numbers of the device features that a card of ``pairs`` queue pairs has."""
+    from ...sim.core import core_features
+    return core_features(pairs)
 
-    The card is an end of a cable (see :mod:`.cable`) with ``qemu_options`` and ``pass_fds`` for the guest that gets it;
-    ``fill(report)`` reports cycles and counters. ``update`` is called with a text on how far its building is; ``wave``
-    and ``tlp`` are files to write signals and PCIe packets to, or None.
-    """
+
+@contextmanager
+def _served(socket_path, make):
+    """Yield the engine that ``make(Engine, Link)`` returns, running and served at ``socket_path``."""
     # Imported here: nothing else of the host's needs a simulator.
     from ...sim.engine.build import BuildError
     from ...sim.engine.engine import Engine, Link
-    from ...sim.engine.view import save_view
     from ...sim.vfio_user.server import EngineDevice, Server
 
-    update("about a minute the first time")
-    link = Link(gen=LINK_GEN, lanes=LINK_LANES, core_mhz=GMII_MHZ / GMII_RATIO, jitter_ns=100, seed=seed)
     try:
-        engine = Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, link=link, trace=wave, tlp_log=tlp)
+        engine = make(Engine, Link)
     except BuildError as error:
         raise CardError(str(error)) from None
     with engine:
-        if wave is not None:
-            save_view(wave, engine.names())
-        update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
         engine.start()
         with Server(str(socket_path), EngineDevice(engine)) as server:
             try:
-                yield _RtlCard(engine, socket_path)
+                yield engine
             except GuestError as error:
                 if server.error is not None:
                     raise CardError(f"The card gave up on QEMU: {server.error}") from error
                 raise
+
+
+@contextmanager
+def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS):
+    """Yield the simulated card, served at ``socket_path`` and ready for a QEMU to connect.
+
+    The card is an end of a cable (see :mod:`.cable`) with ``qemu_options`` and ``pass_fds`` for the guest that gets it;
+    ``fill(report)`` reports cycles and counters. ``update`` is called with a text on how far its building is; ``wave``
+    and ``tlp`` are files to write signals and PCIe packets to, or None. ``features``: numbers of the device features that
+    it offers, None for all; ``pairs``: queue pairs that it has.
+    """
+    from ...sim.engine.view import save_view
+
+    def make(Engine, Link):
+        update("about a minute the first time")
+        link = Link(gen=LINK_GEN, lanes=LINK_LANES, core_mhz=GMII_MHZ / GMII_RATIO, jitter_ns=100, seed=seed)
+        engine = Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, queue_pairs=pairs, link=link, features=features,
+                        trace=wave, tlp_log=tlp)
+        if wave is not None:
+            save_view(wave, engine.names())
+        update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
+        return engine
+
+    with _served(socket_path, make) as engine:
+        yield _RtlCard(engine, socket_path)
+
+
+@contextmanager
+def entropy_card(socket_path, *, seed, features=None):
+    """Yield the ``qemu_options`` of a simulated entropy device, served at ``socket_path``."""
+    with _served(socket_path, lambda Engine, Link: Engine(card="entropy", link=Link(seed=seed), features=features)):
+        yield vfio_user_device(socket_path)

@@ -410,7 +410,9 @@ struct Call {
 extern "C" {
 
 // ``offered``: 128 bits, which device features the card is to offer.
-Engine* engine_new(const LinkModel* link, int gmii_ratio, const uint32_t* offered) { return new Engine(*link, gmii_ratio, offered); }
+Engine* engine_new(const LinkModel* link, int gmii_ratio, const uint32_t* offered) {
+    return new Engine(*link, gmii_ratio, offered);
+}
 void engine_free(Engine* e) { delete e; }
 void engine_start(Engine* e) { e->start(); }
 void engine_stop(Engine* e) { e->stop(); }

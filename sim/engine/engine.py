@@ -9,6 +9,7 @@ import select
 from dataclasses import dataclass
 
 from ...hdl.nic import RingNIC
+from ...hdl.rng import RingRNG
 from ..budget import DLLP_SHARE
 from .build import build, sources_digest
 
@@ -21,7 +22,8 @@ KINDS = ("read", "write", "answer")
 FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
 ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
 FRAME_BYTES = 16384        # of the longest frame
-QUEUE_PAIRS = 4            # one build for most tests
+# The cards that there are, and how they are built unless said otherwise: one build serves most tests.
+CARDS = {"net": (RingNIC, {"queue_pairs": 4, "mac": None}), "entropy": (RingRNG, {})}
 CARD_ID = 0x0100           # bus 1, device 0, function 0
 
 # fmt, type
@@ -54,8 +56,8 @@ class Link:
     ``read_latency_ns``: from a request at the host to its first completion; ``jitter_ns``: up to so much more, drawn
     for each read, so that completions of different reads overtake. ``split``: one completion in so many is cut at a
     read completion boundary, 0 for none more than needed. ``tear_ns``: a host promises no more of a read than that 8 bytes
-    belong together; each 8 are looked at in a cycle of their own, drawn from so long a time. ``credits``: bytes that the host buffers; a card that sends
-    faster than the link waits for them. The card grants credits without end: its own streams hold back what it cannot take.
+    belong together; each 8 are looked at in a cycle of their own, drawn from so long a time. ``credits``: bytes
+    that the host buffers; a card that sends faster than the link waits for them. The card grants credits without end: its own streams hold back what it cannot take.
     """
     gen: int = 2
     lanes: int = 4
@@ -92,7 +94,8 @@ def _load(path):
     library = ctypes.CDLL(str(path))
     pointer, u64, u8p = ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint8)
     for name, result, *arguments in (
-            ("new", pointer, ctypes.POINTER(_LinkModel), ctypes.c_int, ctypes.POINTER(ctypes.c_uint32)), ("free", None), ("start", None), ("stop", None),
+            ("new", pointer, ctypes.POINTER(_LinkModel), ctypes.c_int, ctypes.POINTER(ctypes.c_uint32)),
+            ("free", None), ("start", None), ("stop", None),
             ("irq_fd", ctypes.c_int), ("frame_fd", ctypes.c_int), ("map", None, u64, u64, pointer, ctypes.c_int),
             ("unmap", ctypes.c_int, u64), ("run", None, u64),
             ("run_until", u64, ctypes.c_int, ctypes.c_int, ctypes.c_int, u64),
@@ -126,9 +129,9 @@ class Engine:
 
     Parameters
     ----------
-    card : class
-        Of the card: :class:`~ringnic.hdl.nic.RingNIC`, with four queue pairs and without a MAC unless said otherwise, or another
-        virtio function. ``width`` and all other keyword arguments are for it.
+    card : "net" or "entropy"
+        A :class:`~ringnic.hdl.nic.RingNIC`, with four queue pairs and without a MAC unless said otherwise, or a
+        :class:`~ringnic.hdl.rng.RingRNG`. ``width`` and all other keyword arguments are for it.
     nic : Component or None
         To simulate this one: any with ports as :func:`ringnic.sim.top.to_verilog` wants them and a ``width``, and with no path
         from an input to an output within a cycle.
@@ -144,15 +147,15 @@ class Engine:
 
     Raises :exc:`ringnic.sim.engine.build.BuildError` if there is no compiler.
     """
-    def __init__(self, *, card=RingNIC, width=64, link=Link(), features=None, gmii_ratio=1, trace=None, tlp_log=None, nic=None,
+    def __init__(self, *, card="net", width=64, link=Link(), features=None, gmii_ratio=1, trace=None, tlp_log=None, nic=None,
                  **options):
         self._handle = None
         if gmii_ratio < 1:
             raise ValueError(f"GMII ratio must be at least 1, not {gmii_ratio!r}")
         if nic is None:
-            defaults = {"queue_pairs": QUEUE_PAIRS, "mac": None} if card is RingNIC else {}
+            kind, defaults = CARDS[card]
             options = {"width": width, **defaults, **options}
-            path = build(lambda: card(**options), name=(sources_digest(), card.__qualname__, sorted(options.items())),
+            path = build(lambda: kind(**options), name=(sources_digest(), card, sorted(options.items())),
                          trace=trace is not None)
         elif options:
             raise TypeError(f"Given a NIC, {', '.join(options)} cannot be chosen")

@@ -80,7 +80,9 @@ private:
     struct Timed { double at; Tlp tlp; };
     using Bytes = std::shared_ptr<std::vector<uint8_t>>;
     // ``addr``, ``left``: what is still to be answered of ``size`` bytes at ``start``. ``torn``: them as they were looked at.
-    struct Read { double at; uint64_t order; Tlp tlp; Fault fault; uint64_t addr; int left; uint64_t start; int size; Bytes torn; };
+    struct Read {
+        double at; uint64_t order; Tlp tlp; Fault fault; uint64_t addr; int left; uint64_t start; int size; Bytes torn;
+    };
     struct Sample { uint64_t addr; uint32_t len; uint8_t* into; Bytes torn; };
     struct Later { bool operator()(const Read& a, const Read& b) const {
         return a.at != b.at ? a.at > b.at : a.order > b.order; } };

@@ -50,6 +50,7 @@ class Rig:
         rng = None if seed is None else random.Random(seed)
         dut.rst.value = 1
         dut.link_up.value = 1
+        dut.offered.value = (1 << 128) - 1
         self.wire_in = GmiiSource(dut.gmii_rxd, dut.gmii_rx_er, dut.gmii_rx_dv, dut.gmii_rx_clk)
         self.wire_out = GmiiSink(dut.gmii_txd, dut.gmii_tx_er, dut.gmii_tx_en, dut.gmii_tx_clk)
         self.gmii_ps = gmii_ps

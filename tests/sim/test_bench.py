@@ -3,20 +3,61 @@
 import pytest
 
 from ringnic.host.bench import write_report
-from ringnic.sim.bench import measure, simulator_speed
+from ringnic.hdl.spec.virtio import VIRTIO_F_RING_PACKED
+from ringnic.sim.bench import measure, measure_latency, simulator_speed
+from ringnic.sim.budget import Ring
 
 KEYS = {"link", "width", "ring", "direction", "frame_bytes", "mpps", "gbit_s", "limit_mpps", "percent_of_limit",
-        "cycles_per_packet", "tlps_per_packet"}
+        "cycles_per_packet", "tlps_per_packet", "reads_per_packet", "read_latency_ns", "in_order", "notification_data", "pairs"}
+RINGS = [Ring(packed, in_order, notification_data)
+         for packed in (False, True) for in_order in (False, True) for notification_data in (False, True)]
+FORMATS = [Ring(packed) for packed in (False, True)]
+
+
+def name(ring):
+    extras = {"in_order": ring.in_order, "notification_data": ring.notification_data}
+    return "-".join([ring.name, *(extra for extra, there in extras.items() if there)])
 
 
 @pytest.mark.parametrize("direction", ["tx", "rx", "both"])
-def test_short_frames(direction):
-    case = measure("gen2x4", 64, direction, 64)
-    assert (case.link, case.width, case.direction, case.frame_bytes) == ("gen2x4", 64, direction, 64)
-    assert case.dropped == 0 and case.cycles_per_packet <= 60 and case.tlps_per_packet <= 3
+@pytest.mark.parametrize("ring", RINGS, ids=name)
+def test_short_frames(ring, direction):
+    case = measure("gen2x4", 64, direction, 64, ring=ring)
+    assert (case.link, case.width, case.ring, case.direction, case.frame_bytes) == ("gen2x4", 64, ring.name, direction, 64)
+    assert case.dropped == 0 and case.cycles_per_packet <= 30 and case.tlps_per_packet <= 3
+    assert case.reads_per_packet <= 1.3
     assert case.mpps == pytest.approx(125 / case.cycles_per_packet)
     assert case.gbit_s == pytest.approx(case.mpps * 64 * 8 / 1000)
     assert 0 < case.percent_of_limit <= 100
+
+
+@pytest.mark.parametrize("ring", FORMATS, ids=name)
+def test_four_pairs_at_once(ring):
+    case = measure("gen2x4", 64, "both", 64, ring=ring, pairs=4)
+    assert case.dropped == 0 and case.pairs == 4 and case.cycles_per_packet <= 33 and case.reads_per_packet <= 1.3
+
+
+@pytest.mark.parametrize("direction", ["tx", "rx", "both"])
+@pytest.mark.parametrize("ring", FORMATS, ids=name)
+def test_a_host_that_is_farther_away(ring, direction):
+    near, far = (measure("gen2x4", 64, direction, 64, ring=ring, read_latency_ns=latency) for latency in (250, 1250))
+    assert far.mpps >= 0.9 * near.mpps and (near.read_latency_ns, far.read_latency_ns) == (250, 1250)
+
+
+@pytest.mark.parametrize("ring, direction, reads", [
+    (Ring(), "tx", 3), (Ring(packed=True), "tx", 2), (Ring(notification_data=False), "tx", 4),
+    (Ring(), "rx", 0), (Ring(packed=True), "rx", 0)])
+def test_dependent_reads_of_a_lone_packet(ring, direction, reads):
+    found = measure_latency("gen2x4", 64, direction, 64, ring=ring)
+    assert found.dependent_reads == reads and found.ns_per_ns == pytest.approx(reads, abs=0.05)
+    assert (found.ring, found.direction, found.notification_data) == (ring.name, direction, ring.notification_data)
+    assert 0 < found.latency_ns < 4000
+
+
+def test_a_card_that_does_not_offer_packed_rings():
+    everything_else = set(range(128)) - {VIRTIO_F_RING_PACKED}
+    with pytest.raises(ValueError, match="packed"):
+        measure("gen2x4", 64, "tx", 64, ring=Ring(packed=True), features=everything_else)
 
 
 def test_slow_link_is_what_limits_long_frames():
@@ -27,6 +68,8 @@ def test_slow_link_is_what_limits_long_frames():
 def test_report(tmp_path):
     case = measure("gen1x1", 64, "rx", 64)
     speed = {"what": "alone", "width": 64, "cycles_per_second": simulator_speed(64, seconds=0.1)}
-    found = write_report(tmp_path / "bench.json", [case], [speed])
+    latency = measure_latency("gen1x1", 64, "tx", 64)
+    found = write_report(tmp_path / "bench.json", [case], [latency], [speed])
+    assert found["latency"][0]["dependent_reads"] == 3
     assert KEYS <= set(found["cases"][0]) and found["cases"][0]["ring"] == "split"
     assert found["simulator"] == [speed] and speed["cycles_per_second"] > 1000

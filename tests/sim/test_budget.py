@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringnic.sim.budget import Cost, limit_mpps, link_bytes_per_second, packet_cost
+from ringnic.sim.budget import Cost, Ring, limit_mpps, link_bytes_per_second, packet_cost
 
 
 def test_read_costs_a_request_up_and_completions_down():
@@ -35,8 +35,28 @@ def test_both_directions_share_the_link():
 
 
 def test_limits_of_short_frames():
-    limits = [limit_mpps("gen1x1", direction, 60) for direction in ("tx", "rx", "both")]
+    limits = [limit_mpps("gen1x1", direction, 60, Ring(notification_data=False)) for direction in ("tx", "rx", "both")]
     assert limits == pytest.approx([2.084, 2.162, 1.617], rel=0.002)
+
+
+@pytest.mark.parametrize("ring, direction, up, down", [
+    # Descriptors: 24 up and 256 + 20 down for 16 packets. Of a batch of 64: event written (28), read (24 and 24), MSI-X (28),
+    # notification (28 down), and used descriptors: 4 TLPs of 256 bytes, or one.
+    (Ring(packed=True), "tx", 24 + 24 / 16 + (28 + 24 + 28 + 4 * (24 + 256)) / 64, 72 + 20 + 276 / 16 + (24 + 28) / 64),
+    (Ring(packed=True, in_order=True), "tx", 24 + 24 / 16 + (28 + 24 + 28 + 24 + 16) / 64, 72 + 20 + 276 / 16 + (24 + 28) / 64),
+    (Ring(packed=True, in_order=True), "rx", 24 + 72 + 24 / 16 + (28 + 24 + 28 + 4 * (24 + 256)) / 64, 276 / 16 + (24 + 28) / 64),
+    # Split: ring entries 24 up, 128 + 20 down; used entries 2 TLPs of 256 bytes; both indices written (28 each).
+    (Ring(), "tx", 24 + 24 / 16 + (24 + 2 * (24 + 256) + 28 + 28 + 24 + 28) / 64, 72 + 20 + 276 / 16 + (148 + 24 + 28) / 64),
+])
+def test_bytes_of_a_short_packet(ring, direction, up, down):
+    cost = packet_cost(direction, 60, ring)
+    assert (cost.up, cost.down) == pytest.approx((up, down))
+
+
+def test_used_descriptors_cost_more_than_used_entries_but_in_order():
+    split, packed, in_order = (packet_cost("tx", 60, ring).up for ring in (
+        Ring(), Ring(packed=True), Ring(packed=True, in_order=True)))
+    assert in_order < split < packed
 
 
 @pytest.mark.parametrize("direction", ["tx", "rx"])
