@@ -58,6 +58,23 @@ def out_file(help):
     return typer.Option(metavar="FILE", callback=_file, help=help)
 
 
+def _bits(text, pairs):
+    """Numbers of the features that ``--features`` asks a card of ``pairs`` queue pairs for; None for all."""
+    if text is None:
+        return None
+    from .features import parse
+    from .guest.card import card_features
+    try:
+        return parse(text, card_features(pairs))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}", param_hint="--features") from None
+
+
+Features = Annotated[Optional[str], typer.Option(
+    metavar="LIST", help="Device features that the card offers: a list such as ring_packed,mrg_rxbuf; or changes to all "
+                         "that it has, such as -ring_packed,-event_idx. Default: all.")]
+
+
 @app.command()
 def demo(
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
@@ -75,6 +92,10 @@ def demo(
     tap: Annotated[Optional[str], typer.Option(metavar="IFNAME", help="Join the cable to this tap interface, which is up and "
                                                "has an IPv4 address, instead of a user network.")] = None,
     size: Annotated[int, typer.Option(help="MiB to transfer each way.", min=1)] = 4,
+    features: Features = None,
+    pairs: Annotated[int, typer.Option(help="Queue pairs of the card.", min=1, max=16)] = 4,
+    cpus: Annotated[int, typer.Option(help="Processors of the guest; its driver uses as many queue pairs.",
+                                      min=1, max=16)] = 1,
 ):
     """Let a stock Linux guest use the simulated card as its network card, and check what it does.
 
@@ -85,17 +106,19 @@ def demo(
     from .guest.session import DemoOptions, run_demo
     raise typer.Exit(run_demo(DemoOptions(
         report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,
-        size=size << 20)))
+        size=size << 20, features=_bits(features, pairs), pairs=pairs, cpus=cpus)))
 
 
 @app.command()
 def bench(
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
     plot: Annotated[Optional[Path], out_file("Draw packets per second into this file (PNG, SVG or PDF).")] = None,
+    features: Features = None,
 ):
     """Measure the card (packets, cycles, TLPs and bytes, beside what the link allows) and its simulator."""
     from .bench import run_bench
-    raise typer.Exit(run_bench(report, plot))
+    from .guest.card import PAIRS
+    raise typer.Exit(run_bench(report, plot, _bits(features, PAIRS)))
 
 
 @app.command()
@@ -121,12 +144,18 @@ def test(
     context: typer.Context,
     level: Annotated[Optional[list[Level]], typer.Option(help="Only tests of this level; may be given more than once. "
                                                               "Default: all.")] = None,
+    features: Features = None,
 ):
     """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or tests/FILE."""
     if importlib.util.find_spec("pytest") is None:
         raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
     root = Path(__file__).resolve().parents[1]
     pytest = [sys.executable, "-m", "pytest", *context.args]
+    if features is not None:
+        from .guest.card import PAIRS
+        _bits(features, PAIRS)
+        # One word: the list may begin with a hyphen.
+        pytest.append(f"--features={features}")
     if any(arg.startswith("tests/") and (root / arg.partition("::")[0]).exists() for arg in context.args):
         raise typer.Exit(1 if subprocess.run(pytest, cwd=root).returncode else 0)
     levels = set(level or Level)

@@ -1,13 +1,39 @@
-"""``--seed N`` is for random tests, which else have a seed each, the same in every run; a failure prints it."""
+"""``--seed N`` is for random tests, which else have a seed each, the same in every run; a failure prints it.
+
+``--features LIST`` is what the simulated card offers in tests of whole cards that do not choose themselves.
+"""
 
 import random
 import zlib
 
 import pytest
 
+from ringnic.host.features import names, parse
+from ringnic.host.guest.card import card_features
+
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=None, help="seed of all random tests; default: one for each, by its name")
+    parser.addoption("--features", metavar="LIST", help="device features that simulated cards offer, as for `ringnic demo`")
+
+
+def _offered(config):
+    text = config.getoption("--features")
+    try:
+        return text and parse(text, card_features())
+    except ValueError as error:
+        raise pytest.UsageError(f"--features: {error}") from None
+
+
+def pytest_report_header(config):
+    offered = _offered(config)
+    return f"features: {'all' if offered is None else ', '.join(names(offered))}"
+
+
+@pytest.fixture(scope="session")
+def offered(pytestconfig):
+    """Numbers of the device features that a card is to offer; None for all."""
+    return _offered(pytestconfig)
 
 
 @pytest.fixture

@@ -23,10 +23,16 @@ from .receive import Receive
 from .steer import FlowHash, FlowTable
 from .transmit import Transmit
 
-__all__ = ["NetDevice"]
+__all__ = ["NetDevice", "net_features"]
 
 VLAN_TAG_BYTES = 4
 FRAME_MEMORY = 32768  # bytes each way
+
+
+def net_features(queue_pairs):
+    """Numbers of the feature bits that a device of so many queue pairs brings."""
+    return (VIRTIO_NET_F_MTU, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_CTRL_VQ,
+            VIRTIO_NET_F_SPEED_DUPLEX, *([VIRTIO_NET_F_MQ] if queue_pairs > 1 else []))
 
 
 class NetDevice(wiring.Component):
@@ -72,8 +78,7 @@ class NetDevice(wiring.Component):
             raise ValueError(f"MTU must be 68 to 9000 bytes, not {mtu!r}")
         if mac_address not in range(1 << 48) or mac_address >> 40 & 1:
             raise ValueError(f"MAC address must be 48 bits of an individual address, not {mac_address!r}")
-        self.FEATURES = (VIRTIO_NET_F_MTU, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_CTRL_VQ,
-                         VIRTIO_NET_F_SPEED_DUPLEX, *([VIRTIO_NET_F_MQ] if queue_pairs > 1 else []))
+        self.FEATURES = net_features(queue_pairs)
         self.width = width
         self.queue_pairs = queue_pairs
         self.mac_address = mac_address

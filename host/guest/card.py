@@ -133,6 +133,6 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
 
 @contextmanager
 def entropy_card(socket_path, *, seed, features=None):
-    """Yield the ``qemu_options`` of a simulated entropy device, served at ``socket_path``."""
+    """Yield the QEMU options of a simulated entropy device, served at ``socket_path``, whose randomness is by ``seed``."""
     with _served(socket_path, lambda Engine, Link: Engine(card="entropy", link=Link(seed=seed), features=features)):
         yield vfio_user_device(socket_path)

@@ -8,6 +8,8 @@ import time
 
 from rich.markup import escape
 
+from ...hdl.spec.virtio import VIRTIO_F_RING_PACKED
+from ..features import names
 from .qemu import GuestError
 from .report import mbit_s
 from .transfer import Transfer, serve
@@ -57,6 +59,15 @@ def _driver(guest, report, update):
     update(f"{report.driver} ({bus_driver.rpartition('/')[2]}) on {report.pci_id}, Linux {report.kernel}")
     _expect(report.pci_id == "1af4:1041", f"The card is {report.pci_id}, not a virtio-net device 1af4:1041")
     _expect(report.driver == "virtio_net", f"The card's driver is {report.driver}, not virtio_net")
+
+
+def _negotiated(guest, report, update):
+    """What driver and card have agreed upon, by the guest's word: a bit is a character, bit 0 first."""
+    bits, pairs = guest.run(f"cat {_DEVICE}/device/features && ls -d {_DEVICE}/queues/rx-* | wc -l")
+    found = {number for number, bit in enumerate(bits) if bit == "1"}
+    report.ring = "packed" if VIRTIO_F_RING_PACKED in found else "split"
+    report.features, report.queue_pairs = names(found), int(pairs)
+    update(f"{report.ring} rings, {pairs} queue pair{'s' * (pairs != '1')}, {len(found)} features")
 
 
 def _link_up(guest, update):
@@ -144,6 +155,8 @@ def guest_steps(guest, report, steps, *, peer, listen, lease=None, seed=0, size=
         update(f"{time.monotonic() - start:.1f} s")
     with steps("Its own virtio driver takes the card") as update:
         _driver(guest, report, update)
+    with steps("What they agree upon") as update:
+        _negotiated(guest, report, update)
     with steps("Link up") as update:
         _link_up(guest, update)
     with steps("Address by DHCP" if lease is None else "Address") as update:

@@ -30,14 +30,15 @@ def vfio_user_device(socket_path):
     })]
 
 
-def command_line(qemu, kernel, initramfs, device, *, accel="tcg", shell=False, memory_mb=256, append="", reboots=False):
+def command_line(qemu, kernel, initramfs, device, *, accel="tcg", cpus=1, shell=False, memory_mb=256, append="",
+                 reboots=False):
     """Return QEMU's argument list for a guest with one device and its serial console on standard input and output.
 
     ``append``: more kernel parameters. ``reboots``: a guest that reboots comes back, else QEMU ends.
     """
     console = "mon:stdio" if shell else "chardev:console"
     return [
-        *qemu.argv, "-accel", accel, "-m", f"{memory_mb}M", "-nodefaults", "-display", "none", "-nic", "none",
+        *qemu.argv, "-accel", accel, "-smp", str(cpus), "-m", f"{memory_mb}M", "-nodefaults", "-display", "none", "-nic", "none",
         *([] if reboots else ["-no-reboot"]),
         # Memory in a shared file: the device reads and writes it directly.
         "-object", f"memory-backend-memfd,id=memory,size={memory_mb}M,share=on", "-machine", "q35,memory-backend=memory",

@@ -3,10 +3,13 @@
 from dataclasses import asdict, dataclass, field
 import json
 from statistics import median
+from textwrap import fill
 
 from rich.table import Table
 
 __all__ = ["Report", "mbit_s"]
+
+FEATURES_WIDTH = 44  # of their list in the table, in characters
 
 
 def mbit_s(size, seconds):
@@ -23,7 +26,8 @@ class Report:
     """Results of one run; what was not reached is None.
 
     ``width`` is that of the card's datapath, in bits. Times called ``host`` are by this machine's clock; the guest's
-    clock runs with it, not with the model's. Cycles are of the model's core clock. ``failed``
+    clock runs with it, not with the model's. ``ring``: "split" or "packed"; ``features``: names of
+    what device and driver agreed upon; ``queue_pairs``: those that the driver uses. Cycles are of the model's core clock. ``failed``
     lists the checks that did not hold, in words.
     """
     kernel: str | None = None
@@ -32,6 +36,9 @@ class Report:
     pci_id: str | None = None
     link: str | None = None
     width: int | None = None
+    ring: str | None = None
+    features: list = field(default_factory=list)
+    queue_pairs: int | None = None
     address: str | None = None
     ping_rtt_ms: list = field(default_factory=list)
     ping_sent: int = 0
@@ -94,6 +101,8 @@ class Report:
             ("Guest kernel", self.kernel or "-"),
             ("Driver", f"{self.driver} on {self.pci_id}" if self.driver else "-"),
             ("Card", f"{self.link}, {self.width}-bit datapath" if self.link else "-"),
+            ("Queue pairs in use, rings", f"{self.queue_pairs}, {self.ring}" if self.ring else "-"),
+            ("Features", fill(", ".join(self.features), FEATURES_WIDTH) or "-"),
             None,
             ("Ping, median / min / max", " / ".join(_number(v) for v in (
                 self.ping_rtt_ms_median, min(rtt, default=None), max(rtt, default=None))) + " ms"),

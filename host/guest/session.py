@@ -10,7 +10,7 @@ from rich.console import Console
 
 from .assets import AssetError, find_kernel, find_qemu, find_tools
 from .cable import plugged
-from .card import CardError, rtl_card
+from .card import PAIRS, CardError, rtl_card
 from .demo import Steps, check_counters, guest_steps
 from .initramfs import build_initramfs
 from .network import GATEWAY, Pcap, open_tap, tap_addresses, user_network
@@ -23,7 +23,7 @@ __all__ = ["DemoOptions", "run_demo"]
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the command line asks for; see ``ringnic demo --help``. ``size`` is in bytes."""
+    """What the command line asks for; see ``ringnic demo --help``. ``size`` is in bytes, ``features`` are bit numbers, None for all."""
     report: Path | None = None
     wave: Path | None = None
     pcap: Path | None = None
@@ -35,6 +35,9 @@ class DemoOptions:
     qemu: Path | None = None
     tap: str | None = None
     size: int = 4 << 20
+    features: frozenset | None = None
+    pairs: int = PAIRS
+    cpus: int = 1
 
 
 def _open_network(options, qemu, stack):
@@ -65,13 +68,13 @@ def _run(options, console, report, card, stack):
         network = Pcap(network, stack.enter_context(open(options.pcap, "wb")), lambda: time.monotonic() - start)
     with steps("Build and start the card's model") as update:
         device = stack.enter_context(card(run_dir / "card.sock", seed=options.seed, wave=options.wave, tlp=options.tlp,
-                                          update=update))
+                                          update=update, features=options.features, pairs=options.pairs))
     stack.enter_context(plugged(device, network))
     machine = (qemu, kernel, initramfs, device.qemu_options)
     if options.shell:
         append = f"ringnic.address={addresses['lease']}" if "lease" in addresses else ""
-        return run_shell(*machine, accel=options.accel, append=append, pass_fds=device.pass_fds)
-    guest = stack.enter_context(start_guest(*machine, accel=options.accel, pass_fds=device.pass_fds))
+        return run_shell(*machine, accel=options.accel, cpus=options.cpus, append=append, pass_fds=device.pass_fds)
+    guest = stack.enter_context(start_guest(*machine, accel=options.accel, cpus=options.cpus, pass_fds=device.pass_fds))
     try:
         guest_steps(guest, report, steps, seed=options.seed, size=options.size, **addresses)
     except BaseException:

@@ -11,9 +11,11 @@ from rich.console import Console
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import ARP, Ether
 
+from ringnic.hdl.spec.virtio import VIRTIO_F_RING_PACKED
 from ringnic.host.guest.assets import find_kernel, find_qemu, find_tools
 from ringnic.host.guest.cable import plugged
-from ringnic.host.guest.card import rtl_card
+from ringnic.host.features import parse
+from ringnic.host.guest.card import card_features, rtl_card
 from ringnic.host.guest.demo import Steps, guest_steps
 from ringnic.host.guest.initramfs import build_initramfs
 from ringnic.host.guest.network import GATEWAY, socket_network, user_network
@@ -35,7 +37,7 @@ class ReferenceCard:
 
 
 @contextmanager
-def make_reference_card(_socket_path, *, seed, wave, tlp, update):
+def make_reference_card(_socket_path, **_options):
     with socket_network() as (network, theirs):
         yield ReferenceCard(network, theirs)
 
@@ -85,8 +87,23 @@ class Echo:
 
 
 @cache
-def initramfs(kernel):
-    return build_initramfs(find_kernel(kernel), find_tools())
+def make_initramfs(kernel, modules=()):
+    return build_initramfs(find_kernel(kernel), find_tools(), modules)
+
+
+@pytest.fixture(scope="session")
+def initramfs():
+    """Call it with a kernel, and modules besides the usual ones."""
+    return make_initramfs
+
+
+# What a card offers so that a driver uses the one kind of ring or the other.
+RINGS = {name: parse(change, card_features()) for name, change in (("split", "-ring_packed"), ("packed", "+ring_packed"))}
+
+
+@pytest.fixture(scope="session")
+def rings():
+    return RINGS
 
 
 class Machine:
@@ -94,6 +111,30 @@ class Machine:
     def __init__(self, guest, card, network):
         self.guest, self.card, self.network = guest, card, network
         self.run = guest.run
+
+    @property
+    def ring(self):
+        """What the guest's driver and the card agreed upon."""
+        [bits] = self.run("cat /sys/class/net/eth0/device/features")
+        return "packed" if bits[VIRTIO_F_RING_PACKED] == "1" else "split"
+
+    @property
+    def pairs(self):
+        """Queue pairs that the guest uses."""
+        return int(self.run("ls -d /sys/class/net/eth0/queues/rx-* | wc -l")[0])
+
+    def statistics(self):
+        """The driver's, of `ethtool -S`."""
+        return {name.strip(): int(value) for name, value in (
+            line.split(":") for line in self.run("ethtool -S eth0") if line.strip()[-1:].isdigit())}
+
+    def interrupts(self):
+        """Interrupts of each of the card's vectors that has a name, by name."""
+        found = {}
+        for line in self.run("grep -h virtio /proc/interrupts"):
+            _, *words = line.split()
+            found[words[-1].partition("-")[2]] = sum(int(word) for word in words if word.isdigit())
+        return found
 
     def online(self):
         self.run("ip link set eth0 up && udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 10")
@@ -125,22 +166,26 @@ class Machine:
 
 
 @pytest.fixture
-def boot():
-    """Call it for a :class:`Machine`; ``echo``: with :class:`Echo` as network, ``devices``: further QEMU options."""
+def boot(offered):
+    """Call it for a :class:`Machine`; ``ring``: "split" or "packed", else what ``--features`` says; ``cpus``: as many
+    queue pairs are used at first; ``echo``: with :class:`Echo` as network; ``devices``: further QEMU options."""
     with ExitStack() as stack:
-        def boot(kernel="6.1", *, append="", devices=(), reboots=False, echo=False):
+        def boot(kernel="6.1", *, ring=None, cpus=1, append="", devices=(), reboots=False, echo=False):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringnic-")))
-            (folder / "initramfs.gz").write_bytes(initramfs(kernel))
+            (folder / "initramfs.gz").write_bytes(make_initramfs(kernel))
             qemu = find_qemu()
             network = Echo() if echo else stack.enter_context(user_network(qemu))
             if echo:
                 stack.callback(network.close)
             card = stack.enter_context(rtl_card(folder / "card.sock", seed=0, wave=None, tlp=None,
-                                                update=lambda text: None))
+                                                update=lambda text: None, features=RINGS.get(ring, offered)))
             stack.enter_context(plugged(card, network))
             guest = stack.enter_context(start_guest(
                 qemu, find_kernel(kernel), folder / "initramfs.gz", [*devices, *card.qemu_options],
-                append=append, reboots=reboots))
+                append=append, reboots=reboots, cpus=cpus))
             guest.wait_ready()
-            return Machine(guest, card, network)
+            machine = Machine(guest, card, network)
+            if ring is not None:
+                assert machine.ring == ring
+            return machine
         yield boot
