@@ -113,7 +113,7 @@ def source_name(cell):
     """Name of a cell in the source's hierarchy, without what the mapper has added."""
     while (cut := CELL.sub("", cell)) != cell:
         cell = cut
-    return cell.partition("$")[0] or cell
+    return cell.partition("$")[0].rstrip(".") or cell
 
 
 def critical_path(report):
@@ -121,7 +121,7 @@ def critical_path(report):
     paths = [path["path"] for path in report["critical_paths"]
              if path["from"].startswith("posedge") and path["to"].startswith("posedge")]
     path = max(paths, key=lambda steps: sum(step["delay"] for step in steps))
-    through = list(dict.fromkeys(source_name(step["from"]["cell"]) for step in path))
+    through = list(dict.fromkeys(name for step in path if not (name := source_name(step["from"]["cell"])).startswith("$")))
     return {
         "start": source_name(path[0]["from"]["cell"]),
         "end": source_name(path[-1]["to"]["cell"]),
