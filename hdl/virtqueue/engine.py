@@ -156,12 +156,13 @@ class Engine(wiring.Component):
         # out; what comes after a malformed chain is not.
         working, fails = Signal(self.num_queues), Signal(self.num_queues)
         serving, halts = Signal(self.num_queues), Signal(self.num_queues)
+        m.d.sync += [fails.eq(0), halts.eq(0)]
         for stage in (avail, desc, packed, suppress, *walks):
             with m.If(stage.fail_valid):
-                m.d.comb += fails.bit_select(stage.fail_queue, 1).eq(1)
+                m.d.sync += fails.bit_select(stage.fail_queue, 1).eq(1)
         for walk in walks:
             with m.If(walk.fail_valid):
-                m.d.comb += halts.bit_select(walk.fail_queue, 1).eq(1)
+                m.d.sync += halts.bit_select(walk.fail_queue, 1).eq(1)
         m.d.sync += [working.eq(working & ~fails), serving.eq(serving & ~halts)]
         for bits in (working, serving):
             with m.If(setup_valid):
