@@ -57,7 +57,8 @@ class Link:
     for each read, so that completions of different reads overtake. ``split``: one completion in so many is cut at a
     read completion boundary, 0 for none more than needed. ``tear_ns``: a host promises no more of a read than that 8 bytes
     belong together; each 8 are looked at in a cycle of their own, drawn from so long a time. ``credits``: bytes
-    that the host buffers; a card that sends faster than the link waits for them. The card grants credits without end: its own streams hold back what it cannot take.
+    that the host buffers; a card that sends faster than the link waits for them. The card grants credits without
+    end: its own streams hold back what it cannot take.
     """
     gen: int = 2
     lanes: int = 4

@@ -1,4 +1,4 @@
-"""A driver that breaks every rule of the ring: the card reacts in bounded time, touches nothing that was not described,
+"""A driver that breaks every rule of the split ring: the card reacts in bounded time, touches nothing that was not described,
 leaves the other queue alone, and works again after a reset.
 """
 
@@ -76,6 +76,11 @@ class Attack:
             rig.works_rx()
         rig.check_dma()
         rig.recover()
+
+
+@pytest.fixture
+def rig(split_rig):
+    return split_rig
 
 
 @pytest.fixture(params=["tx", "rx"])
@@ -330,7 +335,7 @@ def test_ring_that_begins_before_an_edge(rig, monkeypatch):
         plain(self, *args, **kwargs)
         self.memory.free()
         self.avail_offset = 1024 - 2
-        self.used_offset = self.avail_offset + 4 + 2 * size + 2
+        self.used_offset = self.written_offset = self.avail_offset + 4 + 2 * size + 2
         self.memory = self.bus.alloc(self.used_offset + 4 + 8 * size + 2)
         self.desc_iova = self.memory.iova
         self.avail_iova = self.memory.iova + self.avail_offset

