@@ -116,7 +116,11 @@ class Receive(wiring.Component):
             m.d.sync += stale.eq(1)
         with m.Elif(~self.buffers.holds):
             m.d.sync += stale.eq(0)
-        m.d.comb += self.buffers.holds.eq(holds | (jobs.level != 0))
+        # A frame that is discarded has no chains: a wire full of them keeps nobody waiting.
+        chained = Signal(range(3))                         # jobs that have chains
+        m.d.sync += chained.eq(chained + (jobs.i.valid & jobs.i.ready & ~jobs.i.p.drop)
+                               - (jobs.o.valid & jobs.o.ready & ~jobs.o.p.drop))
+        m.d.comb += self.buffers.holds.eq(holds | (chained != 0))
         self._deliver(m, frames, jobs, seg_r, halt)
         return m
 

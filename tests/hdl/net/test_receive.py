@@ -491,6 +491,7 @@ def test_pause_gives_up_chains_but_no_frame(mrg_rxbuf, rng):
                     break
             else:
                 raise AssertionError("holds on to something")
+            await ctx.tick()                               # the bench has seen the last operation
             taken = dict(bench.taken)
             for _ in range(50):
                 await ctx.tick()
@@ -504,3 +505,28 @@ def test_pause_gives_up_chains_but_no_frame(mrg_rxbuf, rng):
     bench.run(control=control, mrg_rxbuf=mrg_rxbuf)
     assert everything(bench) == frames
     assert "rx_dropped_no_buffer" not in bench.counted()
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_frames_that_are_dropped_prolong_no_pause(lower, rng):
+    """They have no chains: a wire full of them holds up no queue reset, and no answer of the control queue."""
+    bench = Bench(rng, pairs=2, max_frame=100, depth=4096)
+
+    async def control(ctx):
+        bench.frames = [(rng.randbytes(128), 0, 0)] * 300
+        await ctx.tick().repeat(200)
+        if lower:
+            ctx.set(bench.dut.active, 1)
+        bench.pausing = not lower
+        await ctx.tick().repeat(3)
+        for _ in range(100):
+            await ctx.tick()
+            assert bench.frames
+            if ctx.get(bench.dut.settled) and not ctx.get(bench.dut.buffers.holds):
+                break
+        else:
+            raise AssertionError("holds on to something")
+        bench.frames.clear()
+        bench.pausing = False
+
+    bench.run(control=control)
