@@ -161,8 +161,9 @@ class Rig:
                 assert not write, f"{said}: transmit buffer"
             elif home is self.net.rx_memory:
                 assert write, f"{said}: receive buffer"
-            else:
-                assert not write, f"{said}: indirect table"
+            elif write:
+                # 5.1.9.5: of a command, the driver's part first; the device writes the ack, one byte.
+                assert (addr, length) == (home.iova + len(home) - 1, 1), f"{said}: indirect table or command"
 
     def reset(self, flr=False):
         """Reset; judge what was done until then. Whatever comes later is outside."""
