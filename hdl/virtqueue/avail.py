@@ -101,7 +101,8 @@ class AvailFetch(wiring.Component):
         m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
 
         m.submodules.told = told = memory.Memory(shape=16, depth=queues, init=[])  # idx, by notification data
-        told_w, told_r = told.write_port(), told.read_port()
+        told_w = told.write_port()
+        told_r = told.read_port(transparent_for=[told_w])  # as old as ``has_told``, else it says what was long ago
 
         m.submodules.polled = polled = Queue(queue_shape, 8)
         m.submodules.armed_q = armed_q = Queue(queue_shape, 8)
@@ -149,10 +150,11 @@ class AvailFetch(wiring.Component):
         ]
 
         idx, idx_error = Signal(16), Signal()
+        behind = Signal(16)
         new     = Signal(16)
         want    = Signal(16)
         granted = Signal(16)
-        m.d.comb += new.eq(row.seen - row.next)
+        m.d.comb += [new.eq(row.seen - row.next), behind.eq(row.seen - idx)]
 
         room = 4 * self.max_batch
         m.submodules.asked = asked = Queue(data.StructLayout({"queue": queue_shape, "count": 16}), 8)
@@ -181,8 +183,8 @@ class AvailFetch(wiring.Component):
             with m.State("INDEX"):
                 m.d.sync += polling.bit_select(queue, 1).eq(0)
                 m.next = "IDLE"
-                with m.If(self.notification_data & ~idx_error & (idx != row.seen) & ((row.seen - idx)[:16] <= size)):
-                    pass  # a notification has overtaken this look
+                with m.If(self.notification_data & ~idx_error & (behind != 0) & (behind <= size) & ~behind[15]):
+                    pass  # a notification has overtaken this look; half way round, it is a whole ring of new entries
                 with m.Elif(idx_error | ((idx - row.next)[:16] > size)):
                     m.d.comb += self.fail_valid.eq(1)
                 with m.Elif(idx != row.next):

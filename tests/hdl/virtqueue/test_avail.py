@@ -347,3 +347,43 @@ def test_random(make, rng, width, event_idx, pause):
         assert driver.all_came() and not bench.failed
         assert all(item.error == 0 for item in bench.entries)
     bench.run(testbench)
+
+
+@pytest.mark.parametrize("delay", range(1, 6))
+def test_notification_is_what_it_says_and_not_what_an_old_one_said(make, delay):
+    """It comes in the very cycle in which its queue is looked at for another reason."""
+    bench = make(sizes=(4, 4))
+    dut, driver = bench.dut, bench.driver
+
+    async def testbench(ctx):
+        ctx.set(dut.notification_data, 1)
+        await bench.begin(ctx)
+        driver.add(0, 4)
+        ctx.set(dut.kick_next, 8)           # not believed, for the ring is not as large; idx is read
+        await driver.kick(ctx, 0)
+        await bench.settle(ctx)
+        assert driver.all_came()
+        driver.add(0, 1)
+        ctx.set(dut.freed_valid, 1)
+        await ctx.tick()
+        ctx.set(dut.freed_valid, 0)
+        await ctx.tick().repeat(delay)
+        ctx.set(dut.kick_next, 5)
+        await driver.kick(ctx, 0)
+        await bench.settle(ctx)
+        assert driver.all_came()
+    bench.run(testbench)
+
+
+def test_whole_ring_of_the_largest_size_at_once(make):
+    """idx is as far ahead of what was seen as behind it: it is ahead."""
+    bench = make(sizes=(32768, 16), max_batch=32, limit=120_000)
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.notification_data, 1)
+        bench.driver.publish(0, 32768)
+        for queue, size in enumerate((32768, 16)):
+            await bench.setup(ctx, queue, size=size, queue_driver=DRIVER * (queue + 1), queue_device=DEVICE + 0x4_0000 * queue)
+        await ctx.tick().repeat(100)
+        assert bench.ring_reads(0)
+    bench.run(testbench)
