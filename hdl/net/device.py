@@ -150,6 +150,7 @@ class NetDevice(wiring.Component):
             receive.enable.eq(host.driver_ok),
             receive.mrg_rxbuf.eq(host.features[VIRTIO_NET_F_MRG_RXBUF]),
             transmit.link_up.eq(link),
+            transmit.hurry.eq(control.buffers.holds),
             host.busy.eq(receive.busy | transmit.busy | control.busy | under_way),
             *[self.events[name].eq(unit.events[name])
               for unit in (receive, transmit) for name, _ in unit.events.shape()],

@@ -42,7 +42,7 @@ class Transmit(wiring.Component):
     max_chains : int
         Chains in hand, at most.
     patience : int
-        Cycles that a frame waits for room while the engine pauses and nothing leaves; then it is dropped.
+        Cycles that a frame waits for room while nothing leaves and the engine pauses, or ``hurry`` is high; then it is dropped.
 
     Members
     -------
@@ -50,6 +50,8 @@ class Transmit(wiring.Component):
     o : Out(stream(frame_beat(width)))
         Frames without FCS; one that has begun comes without pause.
     link_up : In(1)
+    hurry : In(1)
+        Somebody else waits for what comes behind on this buffer port.
     sent : Out(frame_beat(width)), sent_valid : Out(1)
         The beats of frames as they enter the frame memory, each for one cycle.
     sent_pair : Out(stream(range(pairs)))
@@ -70,6 +72,7 @@ class Transmit(wiring.Component):
             "read":    Out(ReadPort(width)),
             "o":       Out(stream.Signature(frame_beat(width))),
             "link_up": In(1),
+            "hurry":   In(1),
             "sent":       Out(frame_beat(width)),
             "sent_valid": Out(1),
             "sent_pair":  Out(stream.Signature(range(pairs))),
@@ -139,10 +142,10 @@ class Transmit(wiring.Component):
             self.read.req.p.addr.eq(segment.p.addr),
             self.read.req.p.len.eq(segment.p.len),
         ]
-        # A queue reset ends, whatever the wire does.
+        # A queue reset ends, and others get their segments, whatever the wire does.
         stood = Signal(range(self.patience + 1))
         m.d.comb += hopeless.eq(stood == self.patience)
-        with m.If(~self.buffers.pause | (self.o.valid & self.o.ready)):
+        with m.If(~(self.buffers.pause | self.hurry) | (self.o.valid & self.o.ready)):
             m.d.sync += stood.eq(0)
         with m.Elif(~hopeless):
             m.d.sync += stood.eq(stood + 1)

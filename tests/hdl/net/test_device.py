@@ -61,7 +61,7 @@ class Bench:
         self.features, self.queues = features, 2 * pairs + 1
         self.chains = {queue: [] for queue in range(self.queues)}
         self.memory, self.next_addr = {}, 0x1000
-        self.frames, self.used, self.sent, self.heads = [], [], 0, {}
+        self.frames, self.used, self.sent, self.heads, self.wire_ready = [], [], 0, {}, 1
 
     def post(self, queue, *parts):
         """``parts``: bytes that the device reads, or a number of bytes that it may write."""
@@ -159,9 +159,11 @@ class Bench:
                 await ctx.tick()
 
     async def sink(self, ctx):
-        ctx.set(self.dut.frames_tx.ready, 1)
-        async for _, _, valid, p in ctx.tick().sample(self.dut.frames_tx.valid, self.dut.frames_tx.p):
-            self.sent += valid and p.last
+        port = self.dut.frames_tx
+        while True:
+            ctx.set(port.ready, self.wire_ready)
+            _, _, sent, p = await ctx.tick().sample(port.valid & port.ready, port.p)
+            self.sent += sent and p.last
 
     def run(self, control):
         async def main(ctx):
@@ -251,4 +253,31 @@ def test_control_queue_without_mq(pairs):
         await ctx.tick().repeat(400)
         assert sorted(bench.used) == [(0, bytes(10) + b"\1\0" + frame_of(0, back=True)), (1, b""), (2, b"\1")]
         assert bench.sent == 1
+    bench.run(main)
+
+
+def test_the_control_queue_is_answered_while_the_wire_stands_still():
+    """It shares a walker with frames that have no room to be read: of those some are dropped then."""
+    bench, patience = Bench(width=64, pairs=1, features={VERSION_1, MRG_RXBUF, CTRL_VQ}), 300
+    bench.dut.transmit.patience = patience
+
+    async def main(ctx):
+        bench.wire_ready = 0
+        for flow in range(60):
+            bench.post(1, bytes(12) + frame_of(flow) + bytes(1000))
+        await ctx.tick().repeat(6000)
+        sent = len(bench.used)
+        assert 0 < sent < 40                                           # the others wait for as long as it takes
+        bench.post(2, bytes([4, 0, 1, 0]), 1)
+        for _ in range(patience + 2000):
+            await ctx.tick()
+            if (2, b"\1") in bench.used:
+                break
+        else:
+            raise AssertionError("no answer")
+        bench.wire_ready = 1
+        await ctx.tick().repeat(1000)
+        bench.post(1, bytes(12) + frame_of(0))
+        await ctx.tick().repeat(5000)
+        assert bench.used.count((1, b"")) == 61 and sent < bench.sent < 61
     bench.run(main)
