@@ -12,8 +12,9 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.buffers import BufferPort, QueueSetup
+from ..lib.buffers import BufferPort, QueueSetup, Segment
 from ..lib.dma import ReadPort, WritePort
+from ..lib.slice import Slice
 from .avail import AvailFetch
 from .desc import DescFetch
 from .packed import PackedFetch
@@ -145,7 +146,8 @@ class Engine(wiring.Component):
                 fetch.freed_queue.eq(store.freed_queue),
             ]
         m.d.comb += [
-            packed.in_order.eq(self.in_order),
+            packed.passed_valid.eq(used.o.valid & used.o.ready),
+            packed.passed.eq(used.o.p),
             used.in_order.eq(self.in_order),
             used.packed.eq(self.packed),
             suppress.packed.eq(self.packed),
@@ -212,13 +214,17 @@ class Engine(wiring.Component):
             ]
             connect(m, flipped(buffers.take), store.i_take[k])
             connect(m, store.o_head[k], walk.i)
-            connect(m, walk.o, flipped(buffers.segment))
+            # Devices judge a segment before they take it; that shall not reach back into the walk.
+            m.submodules[f"segments_{k}"] = segments = Slice(Segment)
+            connect(m, walk.o, segments.i)
+            connect(m, segments.o, flipped(buffers.segment))
             connect(m, flipped(buffers.used), used.i[k])
             connect(m, walk.table, flipped(self.reads[4 + 2 * k]))
             connect(m, walk.single, flipped(self.reads[5 + 2 * k]))
 
         # Queue reset: what is under way, of any queue, comes to its end; there is no other way to know whose it is.
-        moving = Cat(stage.busy for stage in (avail, desc, packed, store, used, suppress, *walks))
+        moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, *walks)],
+                     *[buffers.segment.valid for buffers in self.buffers])
         held = Cat(buffers.holds for buffers in self.buffers)
         quiet = Signal(range(QUIET_CYCLES + 1))
         m.d.comb += self.reset_done.eq(self.pausing & (quiet == QUIET_CYCLES))

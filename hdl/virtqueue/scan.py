@@ -9,7 +9,7 @@ an available descriptor may be older than its flags, and is believed in two case
 
 - the flags were available in an *earlier* read, or the driver has said so in a notification (``sure``);
 - the older content is known, and this is another: used descriptors are written with :data:`NO_ADDRESS`, a field that is
-  unused then (2.8.6), and every slot of the ring was one of those (``marked``).
+  unused then (2.8.6), and its slot was one of those before the read (``marked``, see :class:`Marks`).
 
 Otherwise the descriptor is read once more. The descriptors of a chain are complete once its head is available, so a
 chain is judged here by its flags only, and its addresses are read by the walk afterwards.
@@ -21,8 +21,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.dma import read_beat
 from ..lib.queue import Queue
+from ..lib.slice import Slice
 from ..spec.virtio import VirtqDescF, VirtqPackedDesc
-from .elements import Elements
+from .elements import Elements, element
 from .store import Push
 
 __all__ = ["NO_ADDRESS", "Fetch", "Scanned", "Scan"]
@@ -54,7 +55,6 @@ class Scanned(data.Struct):
     taken:  unsigned(1)   # some descriptor was
     whole:  unsigned(1)   # all were
     full:   unsigned(1)   # all were available, if not to be trusted
-    long:   unsigned(1)   # a chain had more than one
     failed: unsigned(1)
 
 
@@ -91,8 +91,10 @@ class Scan(wiring.Component):
         m.submodules.heads = heads = Queue(Push, self.max_batch)
         connect(m, flipped(self.beat), cut.i)
         connect(m, heads.o, flipped(self.o))
+        m.submodules.ahead = ahead = Slice(element(VirtqPackedDesc))  # a verdict takes a cycle of its own
+        connect(m, cut.o, ahead.i)
 
-        fetch, desc = self.i.p, cut.o.p.data
+        fetch, descs, desc = self.i.p, ahead.o, ahead.o.p.data
         first = Signal(init=1)
         kept, now = Signal(Scanned), Signal(Scanned)          # as before this descriptor
         new = Signal(Scanned)                                 # and after it
@@ -120,7 +122,7 @@ class Scan(wiring.Component):
 
         with m.If(~available):
             m.d.comb += new.full.eq(0)
-        with m.If(cut.o.p.error):
+        with m.If(descs.p.error):
             m.d.comb += new.failed.eq(1)
         with m.Elif(stopped):
             # Not to be taken in this read; but it is worth knowing how far the next one may trust.
@@ -147,7 +149,6 @@ class Scan(wiring.Component):
                 push.eq(1),
                 new.chain.eq(0),
                 new.pushed.eq(now.pushed + 1),
-                new.long.eq(now.long | (now.chain != 0)),
             ]
         with m.Else():
             m.d.comb += [new.whole.eq(0), new.sure.eq(1)]
@@ -158,8 +159,8 @@ class Scan(wiring.Component):
 
         step = Signal()
         m.d.comb += [
-            step.eq(cut.o.valid & self.i.valid & (heads.i.ready | ~push) & (self.o_result.ready | ~cut.o.p.last)),
-            cut.o.ready.eq(step),
+            step.eq(descs.valid & self.i.valid & (heads.i.ready | ~push) & (self.o_result.ready | ~descs.p.last)),
+            descs.ready.eq(step),
             heads.i.valid.eq(step & push),
             heads.i.p.queue.eq(fetch.queue),
             heads.i.p.head.id.eq(desc.id),
@@ -168,7 +169,7 @@ class Scan(wiring.Component):
             heads.i.p.head.flags.eq(desc.flags),
             heads.i.p.head.next.eq(now.start),
             heads.i.p.head.count.eq(now.chain + 1),
-            self.o_result.valid.eq(step & cut.o.p.last),
+            self.o_result.valid.eq(step & descs.p.last),
             self.o_result.p.eq(new),
             self.i.ready.eq(self.o_result.valid),
         ]
@@ -184,6 +185,6 @@ class Scan(wiring.Component):
                 m.d.sync += head_sure.eq(at < fetch.sure)
             with m.Elif(first):
                 m.d.sync += head_sure.eq(1)
-            with m.If(cut.o.p.last):
+            with m.If(descs.p.last):
                 m.d.sync += [first.eq(1), at.eq(0), stopped.eq(0), looking.eq(0)]
         return m
