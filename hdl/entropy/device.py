@@ -52,7 +52,7 @@ class EntropyDevice(wiring.Component):
         buffers, write = self.host.buffers[0], self.host.writes[0]
         take, segment, used = buffers.take, buffers.segment, buffers.used
         lanes = self.width // 8
-        m.submodules.words = words = Queue(self.width, BYTES // lanes)
+        m.submodules.words = words = Queue(self.width, max(2, BYTES // lanes))
         connect(m, flipped(self.i), words.i)
 
         chain, addr = Signal(ChainId), Signal(64)

@@ -121,7 +121,7 @@ class Bench:
             assert cycles < 8000
 
 
-@pytest.mark.parametrize("width, busy", [(32, 1.0), (64, 1.0), (64, 0.5), (128, 0.6)])
+@pytest.mark.parametrize("width, busy", [(32, 1.0), (64, 1.0), (64, 0.5), (128, 0.6), (256, 0.8), (512, 0.8)])
 def test_chains(width, busy, rng):
     bench, want, used = Bench(rng, width=width, busy=busy), [], []
     for size in (1, 2, 7, 8, 9, 16, 31, 32, 33, 63, 64, 65, 100, 4096, 70000, 0xffff_ffff):
