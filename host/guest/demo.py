@@ -14,7 +14,7 @@ from .qemu import GuestError
 from .report import mbit_s
 from .transfer import Transfer, serve
 
-__all__ = ["PINGS", "Steps", "check_counters", "guest_steps"]
+__all__ = ["PINGS", "Steps", "check_counters", "guest_steps", "negotiated"]
 
 PINGS = 100
 _DEVICE = "/sys/class/net/eth0"
@@ -61,7 +61,7 @@ def _driver(guest, report, update):
     _expect(report.driver == "virtio_net", f"The card's driver is {report.driver}, not virtio_net")
 
 
-def _negotiated(guest, report, update):
+def negotiated(guest, report, update):
     """What driver and card have agreed upon, by the guest's word: a bit is a character, bit 0 first."""
     bits, pairs = guest.run(f"cat {_DEVICE}/device/features && ls -d {_DEVICE}/queues/rx-* | wc -l")
     found = {number for number, bit in enumerate(bits) if bit == "1"}
@@ -156,7 +156,7 @@ def guest_steps(guest, report, steps, *, peer, listen, lease=None, seed=0, size=
     with steps("Its own virtio driver takes the card") as update:
         _driver(guest, report, update)
     with steps("What they agree upon") as update:
-        _negotiated(guest, report, update)
+        negotiated(guest, report, update)
     with steps("Link up") as update:
         _link_up(guest, update)
     with steps("Address by DHCP" if lease is None else "Address") as update:

@@ -25,10 +25,10 @@ def _number(value, unit="", digits=2):
 class Report:
     """Results of one run; what was not reached is None.
 
-    ``width`` is that of the card's datapath, in bits. Times called ``host`` are by this machine's clock; the guest's
-    clock runs with it, not with the model's. ``ring``: "split" or "packed"; ``features``: names of
-    what device and driver agreed upon; ``queue_pairs``: those that the driver uses. Cycles are of the model's core clock. ``failed``
-    lists the checks that did not hold, in words.
+    ``width`` is that of the card's datapath, in bits. ``ring``: "split" or "packed"; ``features``: names of what card and
+    driver agreed upon; ``queue_pairs``: as many as the driver uses. Times called ``host`` are by this machine's clock; the
+    guest's clock runs with it, not with the model's. Cycles are of the model's core clock. ``failed`` lists the checks that
+    did not hold, in words.
     """
     kernel: str | None = None
     qemu: str | None = None

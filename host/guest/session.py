@@ -23,7 +23,8 @@ __all__ = ["DemoOptions", "run_demo"]
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the command line asks for; see ``ringnic demo --help``. ``size`` is in bytes, ``features`` are bit numbers, None for all."""
+    """What the command line asks for; see ``ringnic demo --help``. ``size`` is in bytes; ``features`` are bit numbers, None
+    for all."""
     report: Path | None = None
     wave: Path | None = None
     pcap: Path | None = None

@@ -10,9 +10,11 @@ import urllib.request
 import pytest
 from rich.console import Console
 from scapy.utils import RawPcapReader
+from typer.testing import CliRunner
 
+from ringnic.host.cli import app
 from ringnic.host.guest.cable import plugged
-from ringnic.host.guest.demo import Steps
+from ringnic.host.guest.demo import Steps, negotiated
 from ringnic.host.guest.network import Pcap, socket_network, tap_addresses
 from ringnic.host.guest.report import Report, mbit_s
 from ringnic.host.guest.transfer import Transfer, serve
@@ -118,7 +120,8 @@ def test_tap_that_is_not_there():
 
 
 def filled():
-    return Report(kernel="6.1", driver="virtio_net", pci_id="1af4:1041", ping_rtt_ms=[3.0, 1.0, 2.0], ping_sent=4,
+    return Report(kernel="6.1", driver="virtio_net", pci_id="1af4:1041", ring="packed", features=["mac", "ring_packed"],
+                  queue_pairs=4, ping_rtt_ms=[3.0, 1.0, 2.0], ping_sent=4,
                   transfer_bytes=1_000_000, tcp_rx_seconds=2.0, tcp_tx_seconds=4.0,
                   sha256={"host": "a", "guest": "a", "returned": "a"}, cycles=1000, cycles_per_second=10.0,
                   counters={"packets_tx": 30, "packets_rx": 70, "tlps": 250, "link_bytes": 1000, "kicks": 5, "interrupts": 6,
@@ -130,7 +133,8 @@ def test_report(tmp_path):
     report.write(tmp_path / "r.json")
     found = json.loads((tmp_path / "r.json").read_text())
     expected = {"ok": True, "ping_lost": 1, "ping_rtt_ms_median": 2.0, "tcp_rx_mbit_s": 4.0, "tcp_tx_mbit_s": 2.0,
-                "sha256_ok": True, "packets_tx": 30, "tlps_per_packet": 2.5, "link_bytes_per_packet": 10.0, "drops": 0}
+                "sha256_ok": True, "ring": "packed", "features": ["mac", "ring_packed"], "queue_pairs": 4,
+                "packets_tx": 30, "tlps_per_packet": 2.5, "link_bytes_per_packet": 10.0, "drops": 0}
     assert {name: found[name] for name in expected} == expected
     assert mbit_s(1, 0) == 0
 
@@ -145,6 +149,38 @@ def test_table(report):
     text = StringIO()
     Console(file=text, width=100).print(report.table())
     assert ("1,000" in text.getvalue()) == bool(report.counters)
+    assert ("4, packed" in text.getvalue() and "mac, ring_packed" in text.getvalue()) == bool(report.ring)
+
+
+class Answers:
+    """A guest with two lines to say."""
+    def __init__(self, *lines):
+        self.run = lambda command: list(lines)
+
+
+@pytest.mark.parametrize("bits, pairs, ring, features, said", [
+    ({5, 29, 32, 34}, 4, "packed", ["event_idx", "mac", "ring_packed", "version_1"],
+     "packed rings, 4 queue pairs, 4 features"),
+    ({5, 32}, 1, "split", ["mac", "version_1"], "split rings, 1 queue pair, 2 features"),
+])
+def test_what_was_agreed_upon(bits, pairs, ring, features, said):
+    report, texts = Report(), []
+    negotiated(Answers("".join(str(int(bit in bits)) for bit in range(64)), str(pairs)), report, texts.append)
+    assert (report.ring, report.features, report.queue_pairs, texts) == (ring, features, pairs, [said])
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["demo", "--features", "mq"], "mq needs ctrl_vq, which is not offered"),
+    (["demo", "--features", "-ctrl_vq"], "mq needs ctrl_vq, which is not offered"),
+    (["demo", "--pairs", "1", "--features", "+mq"], "this card does not have mq; it has access_platform, ctrl_vq"),
+    (["demo", "--features", "ring_paked"], "did you mean ring_packed?"),
+    (["bench", "--features", "rss"], "this card does not have rss"),
+    (["test", "--features", "mq"], "mq needs ctrl_vq, which is not offered"),
+    (["demo", "--pairs", "17"], "17"),
+])
+def test_feature_sets_that_there_cannot_be(arguments, message):
+    done = CliRunner().invoke(app, arguments, env={"TERMINAL_WIDTH": "400", "NO_COLOR": "1"})
+    assert done.exit_code == 2 and message in done.stderr
 
 
 def test_steps():

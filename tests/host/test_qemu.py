@@ -28,9 +28,10 @@ def guest(tmp_path, script=GUEST):
 
 
 def test_command_line():
-    argv = command_line(Qemu(("qemu", "-L", "x"), "11"), KERNEL, "/i", vfio_user_device("/s"), accel="kvm", memory_mb=512)
+    argv = command_line(Qemu(("qemu", "-L", "x"), "11"), KERNEL, "/i", vfio_user_device("/s"), accel="kvm", memory_mb=512,
+                        cpus=4)
     text = " ".join(argv)
-    assert text.startswith("qemu -L x -accel kvm -m 512M ")
+    assert text.startswith("qemu -L x -accel kvm -smp 4 -m 512M ")
     assert "memory-backend-memfd,id=memory,size=512M,share=on" in text and "q35,memory-backend=memory" in text
     assert "ringnic.shell" not in text
     device = json.loads(argv[argv.index("-device") + 1])
