@@ -12,9 +12,11 @@ from ..lib.buffers import QueueSetup
 from ..lib.dma import ReadPort, WritePort
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqEventSuppress
+from .marks import Marks
 from .rows import QueueRows
 from .scan import Fetch, Scan, Scanned
 from .store import Push, Room
+from .suppress import Published
 from .table import QueueTable
 
 __all__ = ["PackedFetch"]
@@ -40,8 +42,10 @@ class PackedFetch(wiring.Component):
     setup_valid, setup : see :class:`QueueTable`
     kick_valid : In(1), kick_queue : In(16), kick_next : In(16)
         Strobe: available buffer notification, and with NOTIFICATION_DATA where the driver says it will go on.
-    event_idx, in_order, notification_data : In(1)
+    event_idx, notification_data : In(1)
         Negotiated features.
+    passed_valid : In(1), passed : In(Published)
+        See :class:`Marks`.
     stopped : In(num_queues)
         Bit per queue: leave it alone.
     ring : Out(ReadPort), event : Out(WritePort)
@@ -65,8 +69,9 @@ class PackedFetch(wiring.Component):
             "kick_queue":  In(16),
             "kick_next":   In(16),
             "event_idx":   In(1),
-            "in_order":    In(1),
             "notification_data": In(1),
+            "passed_valid": In(1),
+            "passed":      In(Published),
             "stopped":     In(num_queues),
             "ring":        Out(ReadPort(width)),
             "event":       Out(WritePort(width)),
@@ -88,13 +93,15 @@ class PackedFetch(wiring.Component):
         m.submodules.table = table = QueueTable(
             num_queues=self.num_queues, fields=("size", "queue_desc", "queue_device"))
         # slot, flip: next descriptor, and the wrap counter's complement, so that all zero is the start. start, chain: the
-        # chain that it goes on with. sure: so many from here were seen available. granted: places in the store. run:
-        # chains of one descriptor since there was a longer one. pace: how far to look.
+        # chain that it goes on with. sure: so many from here were seen available. granted: places in the store. pace: how
+        # far to look.
         row_layout = data.StructLayout({
-            "slot": 16, "flip": 1, "start": 16, "chain": 16, "sure": counts, "granted": 16, "run": 17, "pace": counts})
+            "slot": 16, "flip": 1, "start": 16, "chain": 16, "sure": counts, "granted": 16, "pace": counts})
         m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
         m.submodules.told = told = memory.Memory(shape=16, depth=queues, init=[])  # by notification data
-        told_w, told_r = told.write_port(), told.read_port()
+        told_w = told.write_port()
+        told_r = told.read_port(transparent_for=[told_w])  # as old as ``has_told``, else it says what was long ago
+        m.submodules.marks = marks = Marks(num_queues=self.num_queues)
         m.submodules.scan = scan = Scan(width=self.width, max_batch=self.max_batch)
         m.submodules.asked = asked = Queue(Fetch, 8)
         m.submodules.results = results = Queue(Scanned, 8)
@@ -121,6 +128,7 @@ class PackedFetch(wiring.Component):
         distance, believed = Signal(17), Signal()
         sure, pace, places = Signal(counts), Signal(counts), Signal(16)
         to_edge = Signal(counts)
+        marked = Signal()
         m.d.comb += [
             table.setup_valid.eq(self.setup_valid),
             table.setup.eq(self.setup),
@@ -129,6 +137,15 @@ class PackedFetch(wiring.Component):
             rows.setup_queue.eq(self.setup.queue),
             rows.queue.eq(queue),
             rows.new.eq(row),
+            marks.setup_valid.eq(self.setup_valid),
+            marks.setup_queue.eq(self.setup.queue),
+            marks.passed_valid.eq(self.passed_valid),
+            marks.passed.eq(self.passed),
+            marks.queue.eq(queue),
+            marks.size.eq(size),
+            marks.slot.eq(row.slot),
+            marks.flip.eq(row.flip),
+            marks.count.eq(want),
             told_w.addr.eq(self.kick_queue),
             told_w.data.eq(self.kick_next),
             told_w.en.eq(self.kick_valid),
@@ -179,6 +196,7 @@ class PackedFetch(wiring.Component):
                 m.next = "ROOM"
             with m.State("ROOM"):
                 m.d.comb += self.o_room.valid.eq(row.granted < want)
+                m.d.sync += marked.eq(marks.marked)  # not later: a read that is offered may be older than what leaves now
                 with m.If(row.granted >= want):
                     m.d.sync += count.eq(want)
                     m.next = "READ"
@@ -220,10 +238,6 @@ class PackedFetch(wiring.Component):
                     rows.new.granted.eq(row.granted - result.pushed),
                     rows.new.pace.eq(Mux(result.taken | (result.sure != 0), pace, MIN_PACE)),
                 ]
-                with m.If(result.long):
-                    m.d.comb += rows.new.run.eq(0)
-                with m.Elif(row.run < (size << 1)):
-                    m.d.comb += rows.new.run.eq(row.run + result.pushed)
                 with m.If(result.full):
                     m.d.comb += rows.new.pace.eq(Mux(pace == self.max_batch, pace, pace << 1))
                 with m.If(result.taken):
@@ -263,8 +277,7 @@ class PackedFetch(wiring.Component):
             asked.i.p.start.eq(row.start),
             asked.i.p.chain.eq(row.chain),
             asked.i.p.sure.eq(row.sure),
-            # Two laps of single descriptors: each slot holds a used descriptor that we wrote, whatever came back when.
-            asked.i.p.marked.eq(~self.in_order & (row.run >= (size << 1))),
+            asked.i.p.marked.eq(marked),
             suppress.desc_event_off.eq(result.slot),
             suppress.desc_event_wrap.eq(~result.flip),
             suppress.desc_event_flags.eq(RingEvent.DESC),

@@ -19,11 +19,13 @@ __all__ = ["Published", "Suppress"]
 
 class Published(data.Struct):
     """used.idx of ``queue`` went from ``old`` to ``new``; or the slot of the next used descriptor of a packed ring, ``old``
-    negative modulo 2**16 if that is before the ring's beginning, and ``wrap`` the wrap counter now."""
+    negative modulo 2**16 if that is before the ring's beginning, ``wrap`` the wrap counter now, and ``apart``: not every
+    slot from ``old`` on got a used descriptor."""
     queue: unsigned(16)
     old:   unsigned(16)
     new:   unsigned(16)
     wrap:  unsigned(1)
+    apart: unsigned(1)
 
 
 class Suppress(wiring.Component):

@@ -137,6 +137,7 @@ class UsedWriter(wiring.Component):
         room   = Signal(16)                        # entries up to the end of the ring
         first  = Signal(Entry)                     # what is written last, if ``hidden``
         hidden, single = Signal(), Signal()        # ``single``: one entry stands for all
+        fits = Signal()                            # what was collected takes no more entries than the ring has
         at_first, is_index = Signal(), Signal()    # this is the write of ``first``, of the index
         step, after = Signal(16), Signal(17)       # entries that this run passes; where that leads
         wraps, new_slot = Signal(), Signal(16)
@@ -170,6 +171,7 @@ class UsedWriter(wiring.Component):
             pending.i.p.published.old.eq(Mux(self.packed, Mux(wraps, slot - moved - size, slot - moved), row.written)),
             pending.i.p.published.new.eq(Mux(self.packed, new_slot, row.complete)),
             pending.i.p.published.wrap.eq(~(flip ^ wraps)),
+            pending.i.p.published.apart.eq(row.apart | single),
             now.eq(Mux(run_first, first, stage_r.data)),
             elements.packed.eq(self.packed),
             elements.i.p.id.eq(now.chain.id),
@@ -229,6 +231,9 @@ class UsedWriter(wiring.Component):
                     hidden.eq(0),
                     moved.eq(0),
                 ]
+                m.next = "MEASURE"
+            with m.State("MEASURE"):
+                m.d.sync += fits.eq(row.slots <= size)
                 m.next = "FLUSH"
             with m.State("FLUSH"):
                 m.d.sync += [
@@ -241,8 +246,9 @@ class UsedWriter(wiring.Component):
                 m.d.sync += count.eq(1)
                 with m.If(row.complete == row.written):
                     m.next = "IDLE"
-                with m.Elif(self.in_order & ~row.reports & (row.complete == row.staged)):
-                    # 2.7.9, 2.8.8: the id of the last, where the first would be.
+                with m.Elif(self.in_order & ~row.reports & (row.complete == row.staged) & fits):
+                    # 2.7.9, 2.8.8: the id of the last, where the first would be. Only a driver that makes chains available
+                    # in slots that are not its own has more than fit, and one step leads out of the ring then.
                     m.d.sync += [single.eq(1), take.eq(row.complete - 1), left.eq(1)]
                     m.next = "RUN"
                 with m.Elif(self.packed & row.parts):

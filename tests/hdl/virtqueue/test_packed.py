@@ -108,7 +108,29 @@ def make(stage, rng):
             beats = plain(addr, length, lanes)
             bench.memory[addr:addr + length] = now
             return beats
-        if tear:
+        snapshots = []
+
+        async def remember(ctx):
+            while True:
+                snapshots.append([bytes(bench.memory[RING + STRIDE * q:RING + STRIDE * q + 16 * size])
+                                  for q, size in enumerate(sizes)])
+                await ctx.tick()
+
+        def torn_most(addr, length, lanes):
+            """Of each descriptor the lower half as it was when the read was asked for, the upper half as it is now."""
+            kept = [bytes(bench.memory[RING + STRIDE * q:RING + STRIDE * q + 16 * size]) for q, size in enumerate(sizes)]
+            for queue, before in enumerate(snapshots[-latency]):
+                for k in range(0, len(before), 16):
+                    at = RING + STRIDE * queue + k
+                    bench.memory[at:at + 8] = before[k:k + 8]
+            beats = plain(addr, length, lanes)
+            for queue, now in enumerate(kept):
+                bench.memory[RING + STRIDE * queue:RING + STRIDE * queue + len(now)] = now
+            return beats
+        if tear == "most":
+            bench.background(remember)
+            bench.answer = torn_most
+        elif tear:
             bench.answer = torn
         for port in dut.reads:
             bench.serve_reads(port)
@@ -207,7 +229,7 @@ def test_lone_chain(make, width, indirect, count):
 @pytest.mark.parametrize("width, sizes, options", [
     (64, (16, 16), {}), (64, (5, 13), {"pause": 0.2}), (128, (16, 7), {}), (64, (1, 3), {}), (128, (9, 2), {"event_idx": 0}),
     (64, (16, 11), {"notification_data": 1}), (64, (16, 16), {"tear": True}), (128, (5, 12), {"tear": True}),
-    (64, (13, 4), {"tear": True, "notification_data": 1}), (64, (16, 6), {"in_order": 1}),
+    (64, (13, 4), {"tear": True, "notification_data": 1}), (64, (4, 1), {"tear": "most"}), (64, (16, 6), {"in_order": 1}),
     (64, (16, 6), {"in_order": 1, "tear": True, "notification_data": 1}),
 ])
 def test_random_traffic(make, rng, width, sizes, options):
@@ -412,6 +434,92 @@ def test_reads_before_a_lone_descriptor_is_trusted(make, laps, notification_data
             await bench.quiet(ctx)
             ring.reap()
         assert looks == (1 if laps or notification_data else 2)
+    bench.run(testbench)
+
+
+async def turn(ctx, bench, ring, ident):
+    """A chain of one descriptor goes to the device and comes back."""
+    addr = bench.rng.getrandbits(48)
+    await ring.add(ctx, ident, [(addr, 8, 0)])
+    await ring.kick(ctx)
+    await bench.until(ctx, lambda: bench.available(ctx, 0))
+    await bench.take(ctx, 0)
+    segments = await bench.chain(ctx)
+    assert told(segments) == [(addr, 8, 0)]
+    await bench.take(ctx, 0, TakeOp.COMMIT)
+    await bench.give_back(ctx, 0, segments[-1].chain, 0, flush=1)
+    await bench.quiet(ctx)
+    ring.reap()
+
+
+@pytest.mark.parametrize("early", [0, 20, 40])
+def test_slot_used_while_it_is_read(make, early):
+    """What is read may be older than our used descriptor there, if that had not left when the read was asked for."""
+    bench = make((4,), tear="most", latency=60)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        ring, = bench.rings
+        for k in range(8):
+            await turn(ctx, bench, ring, k)
+        chains = []
+        for k in range(4):
+            await ring.add(ctx, k, [(0x1000 + k, 8, 0)])
+        await ring.kick(ctx)
+        for _ in range(4):
+            await bench.until(ctx, lambda: bench.available(ctx, 0))
+            await bench.take(ctx, 0)
+            chains.append((await bench.chain(ctx))[-1].chain)
+            await bench.take(ctx, 0, TakeOp.COMMIT)
+        await bench.quiet(ctx)
+        for k, chain in enumerate(chains):
+            await bench.give_back(ctx, 0, chain, 0, flush=k == 3)
+        await ctx.tick().repeat(30 + early)
+        await ring.kick(ctx)
+        while not ring.free:
+            ring.reap()
+            await ctx.tick()
+        await ring.add(ctx, 9, [(0x2000, 8, 0)])
+        await ring.kick(ctx)
+        await bench.until(ctx, lambda: bench.available(ctx, 0))
+        await bench.take(ctx, 0)
+        assert told(await bench.chain(ctx)) == [(0x2000, 8, 0)]
+    bench.run(testbench)
+
+
+def test_chain_that_comes_back_late_leaves_slots_without_a_used_descriptor(make):
+    """A device may hold it for many laps of shorter ones."""
+    bench = make((4,), tear="most", latency=60)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        ring, = bench.rings
+        await ring.add(ctx, 40, [(0x1000, 8, 0), (0x2000, 8, 0)])
+        await ring.kick(ctx)
+        await bench.until(ctx, lambda: bench.available(ctx, 0))
+        await bench.take(ctx, 0)
+        chain = (await bench.chain(ctx))[-1].chain
+        await bench.take(ctx, 0, TakeOp.COMMIT)
+        for k in range(14):
+            await turn(ctx, bench, ring, k)
+        await bench.give_back(ctx, 0, chain, 0, flush=1)
+        await bench.quiet(ctx)
+        ring.reap()
+        for k in range(8):
+            # The read that finds it is under way when it is added.
+            addr = 0x5_0000 + k
+            await ring.kick(ctx)
+            await ctx.tick().repeat(20)
+            await ring.add(ctx, k, [(addr, 8, 0)])
+            await ring.kick(ctx)
+            await bench.until(ctx, lambda: bench.available(ctx, 0))
+            await bench.take(ctx, 0)
+            segments = await bench.chain(ctx)
+            assert told(segments) == [(addr, 8, 0)]
+            await bench.take(ctx, 0, TakeOp.COMMIT)
+            await bench.give_back(ctx, 0, segments[-1].chain, 0, flush=1)
+            await bench.quiet(ctx)
+            ring.reap()
     bench.run(testbench)
 
 

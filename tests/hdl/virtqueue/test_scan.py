@@ -13,7 +13,7 @@ def judge(fetch, descriptors):
     """Return ``(heads, result)``: what may be taken of ``(addr, len, id, flags)``, and where the ring goes on."""
     mine = (AVAIL, USED)[fetch["flip"]]
     there = [flags & (AVAIL | USED) == mine for *_, flags in descriptors]
-    heads, at, chain, start, long = [], 0, fetch["chain"], fetch["start"], 0
+    heads, at, chain, start = [], 0, fetch["chain"], fetch["start"]
     begin = -chain                                 # of the chain, in descriptors of this read; what came before is sure
     failed = again = False
     while at < len(descriptors):
@@ -33,7 +33,7 @@ def judge(fetch, descriptors):
                 break
         elif chain:
             heads.append((ident, None, None, NEXT, start, chain + 1))
-            chain, at, long = 0, at + 1, 1
+            chain, at = 0, at + 1
         elif at < fetch["sure"] or (fetch["marked"] and addr != NO_ADDRESS):
             heads.append((ident, addr, length, flags & 7, None, 1))
             at += 1
@@ -47,7 +47,7 @@ def judge(fetch, descriptors):
     slot = fetch["slot"] + at
     wraps = slot == fetch["size"]
     return heads, {"slot": 0 if wraps else slot, "flip": fetch["flip"] ^ wraps, "chain": chain, "sure": sure,
-                   "pushed": len(heads), "whole": int(at == len(descriptors)), "full": int(all(there)), "long": long, "failed": int(failed),
+                   "pushed": len(heads), "whole": int(at == len(descriptors)), "full": int(all(there)), "failed": int(failed),
                    "start": start if chain else None}
 
 
@@ -101,7 +101,7 @@ def test_random(stage, rng, width, pause):
             else:
                 assert (head.addr, head.len) == (addr, length)
         assert result.queue == fetch["queue"] and result.failed == told["failed"]
-        assert (result.pushed, result.long) == (told["pushed"], told["long"])
+        assert result.pushed == told["pushed"]
         if not told["failed"]:
             for name in ("slot", "flip", "chain", "sure", "whole", "full"):
                 assert result[name] == told[name], name
@@ -116,10 +116,11 @@ def test_read_that_fails(stage):
     heads, results = bench.collect(dut.o), bench.collect(dut.o_result)
 
     async def testbench(ctx):
-        ctx.set(dut.i.p, {"size": 8, "sure": 8})
-        ctx.set(dut.i.valid, 1)
-        await bench.send(ctx, dut.beat, {"data": 0, "count": 0, "last": 1, "error": 1})
-        ctx.set(dut.i.valid, 0)
+        ctx.set(dut.beat.p, {"data": 0, "count": 0, "last": 1, "error": 1})
+        ctx.set(dut.beat.valid, 1)
+        await ctx.tick()
+        ctx.set(dut.beat.valid, 0)
+        await bench.send(ctx, dut.i, {"size": 8, "sure": 8})
         await ctx.tick().repeat(5)
         assert heads == [] and [result.failed for result in results] == [1]
     bench.run(testbench)

@@ -237,3 +237,22 @@ def test_random(make, rng, width, ports, pause):
     bench.run(*[device(port) for port in range(ports)])
     check()
     assert seen == [len(entries) for entries in given]
+
+
+@pytest.mark.parametrize("in_order", [0, 1])
+@pytest.mark.parametrize("size, count", [(1, 1), (1, 7), (2, 5), (3, 3), (3, 8), (5, 8), (32768, 8)])
+def test_packed_ring_is_not_left(make, size, count, in_order):
+    """Not even if the driver makes chains available whose slots are not free."""
+    bench = make(sizes=(16, 16))
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, 1)
+        ctx.set(bench.dut.in_order, in_order)
+        await bench.setup(ctx, 0, size=size, queue_desc=DEVICE)
+        for batch in range(4):
+            for k in range(count):
+                await bench.give(ctx, 0, k, flush=k == count - 1)
+            await bench.settle(ctx)
+        assert all(DEVICE <= addr and addr + length <= DEVICE + 16 * size for addr, length in bench.writes)
+        assert all(item.new == (count * (k + 1)) % size for k, item in enumerate(bench.published))
+    bench.run(testbench)

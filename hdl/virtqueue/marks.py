@@ -1,0 +1,97 @@
+"""Packed virtqueue: which slots of a ring hold a used descriptor of ours, and have since before now.
+
+Ref: VIRTIO 1.4, 2.8.6 "Next Flag: Descriptor Chaining" (a chain has one used descriptor, the slots behind its first keep
+what they held).
+"""
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..lib.queue import Queue
+from .suppress import Published
+
+__all__ = ["Marks"]
+
+
+class Marks(wiring.Component):
+    """Remember how far used descriptors have left for the host, and for how many slots up to there each got its own.
+
+    Parameters
+    ----------
+    num_queues : int
+
+    Members
+    -------
+    setup_valid : In(1), setup_queue : In(16)
+        Strobe: forget what is known of this queue.
+    passed_valid : In(1), passed : In(Published)
+        Strobe: a batch has left. On average no more than one in 4 cycles, and no more than 8 at once.
+    queue, size, slot, flip, count : In
+        A question: ``count`` descriptors of a ring of ``size``, from ``slot`` on; ``flip``: complement of the wrap counter.
+    marked : Out(1)
+        4 cycles after the question: when they were last the device's, all got a used descriptor, and these have left.
+    """
+    def __init__(self, *, num_queues):
+        self.num_queues = num_queues
+        super().__init__({
+            "setup_valid":  In(1),
+            "setup_queue":  In(16),
+            "passed_valid": In(1),
+            "passed":       In(Published),
+            "queue":        In(range(max(2, num_queues))),
+            "size":         In(16),
+            "slot":         In(16),
+            "flip":         In(1),
+            "count":        In(16),
+            "marked":       Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        # slot, flip: of the next used descriptor. run: so many slots before it got one each (saturates).
+        row_layout = data.StructLayout({"slot": 16, "flip": 1, "run": 16})
+        m.submodules.rows = rows = memory.Memory(shape=row_layout, depth=max(2, self.num_queues), init=[])
+        write, look, ask = rows.write_port(), rows.read_port(domain="comb"), rows.read_port(domain="comb")
+        fresh = Signal(self.num_queues)
+
+        m.submodules.batches = batches = Queue(Published, 8)
+        batch = batches.o.p
+        old, moved, run = Signal(row_layout), Signal(16), Signal(17)
+        m.d.comb += [
+            batches.i.valid.eq(self.passed_valid),
+            batches.i.p.eq(self.passed),
+            look.addr.eq(batch.queue),
+            run.eq(old.run + moved),
+            write.addr.eq(batch.queue),
+            write.data.slot.eq(batch.new),
+            write.data.flip.eq(~batch.wrap),
+            write.data.run.eq(Mux(batch.apart, 0, Mux(run[16], 0xffff, run))),
+        ]
+        with m.If(self.setup_valid):
+            m.d.sync += fresh.bit_select(self.setup_queue[:len(self.queue)], 1).eq(1)
+        with m.FSM():
+            with m.State("LOOK-UP"):
+                m.d.sync += [
+                    old.eq(Mux(fresh.bit_select(batch.queue[:len(self.queue)], 1), 0, look.data)),
+                    moved.eq(batch.new - batch.old),
+                ]
+                with m.If(batches.o.valid):
+                    m.next = "WRITE"
+            with m.State("WRITE"):
+                m.d.comb += [write.en.eq(1), batches.o.ready.eq(1)]
+                m.d.sync += fresh.bit_select(batch.queue[:len(self.queue)], 1).eq(0)
+                m.next = "LOOK-UP"
+
+        # Slots from ``slot`` on up to where the next used descriptor goes, in the driver's next lap.
+        row, free, free_run, near, singles = Signal(row_layout), Signal(17), Signal(16), Signal(17), Signal()
+        m.d.comb += ask.addr.eq(self.queue)
+        m.d.sync += [
+            row.eq(Mux(fresh.bit_select(self.queue, 1), 0, ask.data)),
+            free.eq(row.slot - self.slot + Mux(row.flip == self.flip, self.size, 0)),
+            free_run.eq(row.run),
+            near.eq(free),
+            singles.eq(free <= free_run),
+            self.marked.eq(singles & (self.count <= near)),
+        ]
+        return m

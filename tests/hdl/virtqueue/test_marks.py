@@ -1,0 +1,48 @@
+"""Slots that hold a used descriptor of ours, against positions counted without end."""
+
+import pytest
+
+from ringnic.hdl.virtqueue.marks import Marks
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 16, 32768])
+def test_random(stage, rng, size):
+    dut = Marks(num_queues=3)
+    bench = stage(dut, limit=60_000)
+
+    async def testbench(ctx):
+        yes = 0
+        for life in range(3):
+            queue = rng.randrange(3)
+            ctx.set(dut.setup_queue, queue)
+            ctx.set(dut.setup_valid, 1)
+            await ctx.tick()
+            ctx.set(dut.setup_valid, 0)
+            used, apart_end = 0, 0             # descriptors passed; of them, up to the last batch with longer chains
+            for step in range(120):
+                for _ in range(rng.randrange(8)):
+                    count = rng.randint(1, min(size, 64)) if rng.random() < 0.8 else size
+                    apart = rng.random() < 0.05
+                    old = used % size
+                    used += count
+                    ctx.set(dut.passed, {
+                        "queue": queue, "old": (used % size - count) % 65536, "new": used % size,
+                        "wrap": 1 - used // size % 2, "apart": apart})
+                    assert (old - (used % size - count)) % size == 0
+                    if apart:
+                        apart_end = used
+                    ctx.set(dut.passed_valid, 1)
+                    await ctx.tick()
+                    ctx.set(dut.passed_valid, 0)
+                    await ctx.tick()
+                await ctx.tick().repeat(24)
+                at = used + (rng.randint(0, size) if rng.random() < 0.5 else rng.choice([0, size]))
+                count = rng.randint(1, min(size, 32))
+                for name, value in dict(queue=queue, size=size, slot=at % size, flip=at // size % 2, count=count).items():
+                    ctx.set(getattr(dut, name), value)
+                await ctx.tick().repeat(4)
+                wanted = at + count <= used + size and at >= apart_end + size
+                assert ctx.get(dut.marked) == wanted
+                yes += wanted
+        assert yes
+    bench.run(testbench)
