@@ -176,7 +176,7 @@ def test_what_was_agreed_upon(bits, pairs, ring, features, said):
     (["demo", "--features", "ring_paked"], "did you mean ring_packed?"),
     (["bench", "--features", "rss"], "this card does not have rss"),
     (["test", "--features", "mq"], "mq needs ctrl_vq, which is not offered"),
-    (["demo", "--pairs", "17"], "17"),
+    (["demo", "--pairs", "17"], "Invalid value for '--pairs'"),
 ])
 def test_feature_sets_that_there_cannot_be(arguments, message):
     done = CliRunner().invoke(app, arguments, env={"TERMINAL_WIDTH": "400", "NO_COLOR": "1"})
