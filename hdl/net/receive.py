@@ -326,12 +326,12 @@ class Receive(wiring.Component):
         segment, chain, ends = seg_r.data, Signal(ChainId), Signal()
         last_chain = Signal()
         # Another frame of this pair has its buffers, or can have them at once.
-        follows, last_pair, ready = Signal(), Signal.like(job.pair), Signal()
+        follows, last_pair, last_drop, ready = Signal(), Signal.like(job.pair), Signal(), Signal()
         m.d.comb += ready.eq(Cat(self.buffers.available[2 * k] for k in range(self.pairs)).bit_select(job.pair, 1))
         with m.If(jobs.i.valid & jobs.i.ready):
-            m.d.sync += last_pair.eq(jobs.i.p.pair)
+            m.d.sync += [last_pair.eq(jobs.i.p.pair), last_drop.eq(jobs.i.p.drop)]
         with m.If(~used.valid):
-            m.d.sync += follows.eq(((jobs.level > 1) & (last_pair == job.pair))
+            m.d.sync += follows.eq(((jobs.level > 1) & (last_pair == job.pair) & ~last_drop)
                                    | (frames.o_len.valid & (frames.o_note == job.pair) & ready & ~halt))
         request, payload = self.write.req, self.write.data
         m.d.comb += [

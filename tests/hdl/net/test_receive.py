@@ -271,6 +271,16 @@ def test_flush_is_told_when_the_next_frame_has_no_buffer(rng):
     assert [entry[3] for entry in bench.used] == [1]
 
 
+def test_flush_is_told_when_the_next_frame_is_dropped(rng):
+    bench = Bench(rng, max_frame=100)
+    for _ in range(4):
+        bench.post([200])
+    bench.frames = [(rng.randbytes(100), 0), (rng.randbytes(101), 0)] * 2
+    bench.run()
+    assert bench.counted() == {"rx_frames": 2, "rx_dropped_long": 2}
+    assert [entry[3] for entry in bench.used] == [1, 1]
+
+
 def test_driver_not_ready(rng):
     bench, frame = Bench(rng), rng.randbytes(60)
     bench.post([100])
