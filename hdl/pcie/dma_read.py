@@ -246,7 +246,7 @@ class Reader(wiring.Component):
             s_write.addr.eq(newest[last_client]),
             s_write.data.eq(next_tag),
             s_write.en.eq(issue & listed.bit_select(last_client, 1)),   # else that tag is another list's by now
-            s_read.addr.eq(first[drain.pop_client]),
+            s_read.addr.eq(drain.tag),             # as popped
         ]
         for k in range(self.clients):
             push = issue & (last_client == k)

@@ -240,12 +240,13 @@ class Placer(wiring.Component):
 
 
 class Drain(wiring.Component):
-    """Stream finished tags to their clients: a row a cycle, no cycle lost between tags.
+    """Stream finished tags to their clients: a row a cycle, no cycle lost between tags of three rows or of several clients.
 
     Members
     -------
     ready : In(clients), head : In(tag).array(clients)
-        The client's oldest tag is finished, and which it is. ``pop`` strobes when it is taken.
+        The client's oldest tag is finished, and which it is. ``pop`` strobes in the cycle after it was taken, when neither
+        counts for that client.
     tag : Out, info : In, failed : In(1)
         The tag looked up, what is known of it, and whether its answer is unusable.
     free : Out(1), free_tag
@@ -292,16 +293,20 @@ class Drain(wiring.Component):
         pick    = Signal(range(self.clients))
         p_client = Signal(range(self.clients))
         p_tag    = Signal(range(self.tags))
+        # ``pick`` is the client of before only if there is no other, and that one is not ready in the cycle of ``pop``.
+        gone     = Signal(self.clients)
+        choose   = Signal()
         round_robin(m, self.ready, p_client, pick)
         m.d.comb += [
-            self.pop.eq(self.ready.any() & (~p_valid | p_take)),
-            self.pop_client.eq(pick),
+            choose.eq((self.ready & ~gone).any() & (~p_valid | p_take)),
+            self.pop_client.eq(p_client),
             self.tag.eq(p_tag),
         ]
+        m.d.sync += [self.pop.eq(choose), gone.eq(0)]
         with m.If(p_take):
             m.d.sync += p_valid.eq(0)
-        with m.If(self.pop):
-            m.d.sync += [p_valid.eq(1), p_client.eq(pick), p_tag.eq(Array(self.head)[pick])]
+        with m.If(choose):
+            m.d.sync += [p_valid.eq(1), p_client.eq(pick), p_tag.eq(Array(self.head)[pick]), gone.bit_select(pick, 1).eq(1)]
 
         # Address a row a cycle.
         advance  = Signal()
