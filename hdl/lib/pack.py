@@ -129,28 +129,35 @@ class Cutter(wiring.Component):
         held, level = Signal(self.width), Signal(range(lanes + 1))
         left, cutting = Signal(DMA_LEN_WIDTH), Signal()
 
-        want  = Signal(range(lanes + 1))
+        # Of the beat to come: its bytes, whether those held are too few for it, whether it is the piece's last. Registers, found
+        # with what is ``left`` after this one.
+        want, short, last = Signal(range(lanes + 1)), Signal(), Signal()
+        next_left, next_level, next_want = Signal.like(left), Signal.like(level), Signal.like(want)
         both  = Signal(2 * self.width)
-        short = Signal()
         m.d.comb += [
-            want.eq(Mux(left > lanes, lanes, left)),
-            short.eq(level < want),
+            next_left.eq(Mux(cutting, left - want, self.i_cut.p.len)),
+            next_level.eq(Mux(cutting, level + Mux(short, self.i.p.count, 0) - want, level)),
+            next_want.eq(Mux(next_left > lanes, lanes, next_left)),
             both.eq(Mux(short, held | (_keep(self.i.p.data, self.i.p.count, lanes) << (level << 3)), held)),
             self.o.p.data.eq(both[:self.width]),
             self.o.p.count.eq(want),
-            self.o.p.last.eq(left <= lanes),
+            self.o.p.last.eq(last),
             self.o.valid.eq(cutting & (~short | self.i.valid)),
             self.i.ready.eq(cutting & short & self.o.ready),
             self.i_cut.ready.eq(~cutting),
         ]
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [
-                held.eq(both >> (want << 3)),
-                level.eq(level + Mux(short, self.i.p.count, 0) - want),
-                left.eq(left - want),
-            ]
-            with m.If(self.o.p.last):
+            m.d.sync += held.eq(both >> (want << 3))
+            with m.If(last):
                 m.d.sync += cutting.eq(0)
         with m.If(self.i_cut.valid & self.i_cut.ready):
-            m.d.sync += [left.eq(self.i_cut.p.len), cutting.eq(1)]
+            m.d.sync += cutting.eq(1)
+        with m.If(~cutting | (self.o.valid & self.o.ready)):
+            m.d.sync += [
+                left.eq(next_left),
+                level.eq(next_level),
+                want.eq(next_want),
+                short.eq(next_level < next_want),
+                last.eq(next_left <= lanes),
+            ]
         return m
