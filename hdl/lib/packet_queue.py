@@ -85,7 +85,7 @@ class PacketQueue(wiring.Component):
         m.d.comb += [
             self.free.eq(self.depth - (head - tail)[:len(head)]),
             self.packets.eq(Mux(told.level > stored.level, told.level, stored.level)),
-            room.eq(self.free != 0),
+            room.eq((head ^ tail) != self.depth),
             after.eq(head + ((self.i.p.count != 0) | (length == 0))),
             write.addr.eq(head),
             write.data.eq(self.i.p.data),

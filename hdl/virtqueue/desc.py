@@ -70,9 +70,10 @@ class DescFetch(wiring.Component):
         m.d.comb += table.queue.eq(run.queue)
 
         follows, precedes = Signal(), Signal()
+        above, below = Signal(16), Signal(16)  # the run's neighbours
         m.d.comb += [
-            follows.eq((self.i.p.head == (run.first + run.count)[:16]) & ~run.down),
-            precedes.eq((self.i.p.head == (run.first - 1)[:16]) & (run.down | (run.count == 1)) & (run.first != 0)),
+            follows.eq((self.i.p.head == above) & ~run.down),
+            precedes.eq((self.i.p.head == below) & (run.down | (run.count == 1)) & (run.first != 0)),
         ]
         failed_run, failed_read = Signal(), Signal()
 
@@ -84,6 +85,8 @@ class DescFetch(wiring.Component):
                     run.first.eq(self.i.p.head),
                     run.count.eq(~self.i.p.error),
                     run.down.eq(0),
+                    above.eq(self.i.p.head + 1),
+                    below.eq(self.i.p.head - 1),
                 ]
                 with m.If(self.i.valid):
                     with m.If(self.i.p.last):
@@ -103,6 +106,8 @@ class DescFetch(wiring.Component):
                             run.count.eq(run.count + 1),
                             run.down.eq(precedes),
                             run.first.eq(Mux(precedes, self.i.p.head, run.first)),
+                            above.eq(above + 1),           # of a run that goes down it is not asked
+                            below.eq(below - 1),
                         ]
                         with m.If(self.i.p.last):
                             m.next = "LOOK-UP"
