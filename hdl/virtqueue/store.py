@@ -47,6 +47,8 @@ class TakenHead(data.Struct):
 class HeadStore(wiring.Component):
     """Keep up to ``depth`` heads a queue. Every operation takes two cycles; they are served in turn.
 
+    A request is seen the cycle after it is offered, so a requester that is alone is served every third cycle.
+
     Parameters
     ----------
     num_queues, ports : int
@@ -105,22 +107,29 @@ class HeadStore(wiring.Component):
         head_w, head_r = heads.write_port(), heads.read_port()
 
         # One requester is chosen, its queue's row is read, and in the next cycle the row is written back.
+        # What is offered stays, so requests come from registers: devices take some time to say what they want.
         n = 2 + self.ports
-        requests = Signal(n)
+        streams = [self.i_room, self.i_push, *self.i_take]
+        offered, requests = Signal(n), Signal(n)
+        queues_of = [Signal(range(queues), name=f"queue{k}") for k in range(n)]
+        ops = [Signal(TakeOp, name=f"op{k}") for k in range(self.ports)]
+        for k, port in enumerate(streams):
+            m.d.sync += [offered[k].eq(port.valid & ~port.ready), queues_of[k].eq(port.p.queue)]
+        m.d.sync += [op.eq(take.p.op) for op, take in zip(ops, self.i_take)]
         read = Signal(self.ports)   # the head memory has been read for this port
         queue = Signal(range(queues))
         chosen = Signal(range(n))
         at_row = Signal()
-        m.d.comb += requests.eq(Cat(
-            self.i_room.valid, self.i_push.valid,
+        m.d.comb += requests.eq(offered & Cat(
+            C(0b11, 2),
             # A TAKE needs a free place at the walker; what the port took before has left by then.
-            *[take.valid & ~head.valid & ~read[k] for k, (take, head) in enumerate(zip(self.i_take, self.o_head))]))
+            *[(op != TakeOp.TAKE) | ~(head.valid | read[k]) for k, (op, head) in enumerate(zip(ops, self.o_head))]))
         turn = Signal(range(n))
         pick = Signal(range(n))
         round_robin(m, requests, turn, pick)
-        all_queues = Array([self.i_room.p.queue, self.i_push.p.queue, *[take.p.queue for take in self.i_take]])
+        at = Signal(range(queues))      # as looked up
         m.d.comb += [
-            queue.eq(Mux(at_row, all_queues[chosen], all_queues[pick])),
+            queue.eq(Mux(at_row, at, Array(queues_of)[pick])),
             rows.setup_valid.eq(self.setup_valid),
             rows.setup_queue.eq(self.setup.queue),
             rows.queue.eq(queue),
@@ -128,7 +137,7 @@ class HeadStore(wiring.Component):
         ]
         m.d.sync += at_row.eq(requests.any() & ~at_row)
         with m.If(~at_row):
-            m.d.sync += chosen.eq(pick)
+            m.d.sync += [chosen.eq(pick), at.eq(queue)]
         with m.Else():
             m.d.sync += turn.eq(chosen)
 
@@ -138,10 +147,10 @@ class HeadStore(wiring.Component):
         m.d.comb += [
             used.eq(row.reserved - row.committed),
             free.eq(self.depth - used),
-            head_w.addr.eq(Cat(row.pushed[:depth_bits], queue)),
+            head_w.addr.eq(Cat(row.pushed[:depth_bits], at)),
             head_w.data.eq(self.i_push.p.head),
-            head_r.addr.eq(Cat(row.taken[:depth_bits], queue)),
-            self.freed_queue.eq(queue),
+            head_r.addr.eq(Cat(row.taken[:depth_bits], at)),
+            self.freed_queue.eq(at),
         ]
         # The walker sees a register, for a block RAM is slow.
         m.d.sync += read.eq(0)
@@ -170,20 +179,20 @@ class HeadStore(wiring.Component):
                         head_w.en.eq(1),
                         rows.new.pushed.eq(row.pushed + 1),
                     ]
-                    m.d.sync += self.available.bit_select(queue, 1).eq(1)
+                    m.d.sync += self.available.bit_select(at, 1).eq(1)
                 for k, (take, head) in enumerate(zip(self.i_take, self.o_head)):
                     with m.Case(2 + k):
                         m.d.comb += take.ready.eq(1)
-                        with m.Switch(take.p.op):
+                        with m.Switch(ops[k]):
                             with m.Case(TakeOp.TAKE):
                                 m.d.comb += [
                                     rows.new.taken.eq(row.taken + 1),
                                     self.freed_valid.eq((row.taken + 1)[:count] == row.reserved),
                                 ]
                                 m.d.sync += [
-                                    self.available.bit_select(queue, 1).eq((row.taken + 1)[:count] != row.pushed),
+                                    self.available.bit_select(at, 1).eq((row.taken + 1)[:count] != row.pushed),
                                     read[k].eq(1),
-                                    head.p.queue.eq(queue),
+                                    head.p.queue.eq(at),
                                 ]
                             with m.Case(TakeOp.COMMIT):
                                 m.d.comb += [
@@ -192,7 +201,7 @@ class HeadStore(wiring.Component):
                                 ]
                             with m.Case(TakeOp.REWIND):
                                 m.d.comb += rows.new.taken.eq(row.committed)
-                                m.d.sync += self.available.bit_select(queue, 1).eq(row.committed != row.pushed)
+                                m.d.sync += self.available.bit_select(at, 1).eq(row.committed != row.pushed)
 
         with m.If(self.setup_valid):
             m.d.sync += self.available.bit_select(self.setup.queue[:len(queue)], 1).eq(0)
