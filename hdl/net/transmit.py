@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import round_robin
-from ..lib.buffers import BufferPort, ChainId, TakeOp
+from ..lib.buffers import BufferPort, ChainId, Segment, TakeOp
 from ..lib.dma import ReadPort
 from ..lib.frame import frame_beat
 from ..lib.pack import Packer
@@ -111,7 +111,8 @@ class Transmit(wiring.Component):
                     m.next = "CHOOSE"
         m.d.comb += take.p.queue.eq((turn << 1) + 1)
 
-        # Ask for what the segments hold. ``order`` has an entry for each read and for each end of a chain.
+        # Judge a segment as it comes, ask for what it holds afterwards. ``order`` has an entry for each read and for each end of
+        # a chain.
         order_layout = data.StructLayout({
             "queue": 16, "chain": ChainId, "has_read": 1, "beats": range(self.depth + 1), "last": 1, "drop": 1, "lost": 1})
         m.submodules.order = order = Queue(order_layout, 64)
@@ -120,27 +121,45 @@ class Transmit(wiring.Component):
         m.d.comb += places.eq(in_hand + frames.packets < 2 * self.max_chains)
         longest = VIRTIO_NET_HDR_SIZE + self.max_frame
         total, drop = Signal(range(longest + 1)), Signal()
-        sum_, bad, reads, asks = Signal(33), Signal(), Signal(), Signal()
-        beats, reserved, released = Signal(range(self.depth + 1)), Signal(range(self.depth + 1)), Signal()
-        fits = Signal()
-        hopeless = Signal()
-        up, offered = Signal(), Signal()       # a read that was offered stays, whatever changes meanwhile
+        sum_, bad = Signal(33), Signal()
+        judged, judged_valid = Signal(Segment), Signal()
+        wanted, spoils = Signal(), Signal()    # it is to be read; its frame is none
+        beats, needs = Signal(range(self.depth + 1)), Signal(range(self.depth + ON_THE_WAY + 1))
+        reserved, released = Signal(range(self.depth + 1)), Signal()
+        # Room that nobody has asked for; as of the cycle before, in which nothing was asked for.
+        space = Signal(signed(len(reserved) + 1))
+        reads, asks, leaves, hopeless, given_up = Signal(), Signal(), Signal(), Signal(), Signal()
+        offered = Signal()                     # a read that was offered stays, whatever changes meanwhile
         entry = order.i.p
         m.d.comb += [
             sum_.eq(total + segment.p.len),
-            bad.eq(drop | segment.p.write | (sum_ > longest) | ~up | (hopeless & ~offered)),
-            reads.eq(~bad & (segment.p.len != 0) & ~segment.p.error),
-            beats.eq((segment.p.len >> lane_bits) + 2),
-            fits.eq(offered | (reserved + beats + ON_THE_WAY <= frames.free)),
-            entry.queue.eq(segment.p.queue),
-            entry.chain.eq(segment.p.chain),
+            bad.eq(drop | segment.p.write | (sum_ > longest) | ~self.link_up),
+            segment.ready.eq(~judged_valid),
+        ]
+        m.d.sync += space.eq(frames.free - reserved)
+        with m.If(segment.ready):
+            m.d.sync += [
+                judged.eq(segment.p),
+                judged_valid.eq(segment.valid),
+                wanted.eq(~bad & (segment.p.len != 0) & ~segment.p.error),
+                spoils.eq(bad | (segment.p.last & (sum_ < VIRTIO_NET_HDR_SIZE + HEADER_BYTES))),
+                beats.eq((segment.p.len >> lane_bits) + 2),
+                needs.eq((segment.p.len >> lane_bits) + 2 + ON_THE_WAY),
+            ]
+            with m.If(segment.valid):
+                m.d.sync += [total.eq(Mux(segment.p.last, 0, sum_)), drop.eq(bad & ~segment.p.last)]
+        m.d.comb += [
+            given_up.eq(hopeless & ~offered),
+            reads.eq(wanted & ~given_up),
+            entry.queue.eq(judged.queue),
+            entry.chain.eq(judged.chain),
             entry.has_read.eq(reads),
             entry.beats.eq(beats),
-            entry.last.eq(segment.p.last),
-            entry.drop.eq(segment.p.last & (bad | (sum_ < VIRTIO_NET_HDR_SIZE + HEADER_BYTES))),
-            entry.lost.eq(segment.p.error),
-            self.read.req.p.addr.eq(segment.p.addr),
-            self.read.req.p.len.eq(segment.p.len),
+            entry.last.eq(judged.last),
+            entry.drop.eq(judged.last & (spoils | given_up)),
+            entry.lost.eq(judged.error),
+            self.read.req.p.addr.eq(judged.addr),
+            self.read.req.p.len.eq(judged.len),
         ]
         # A queue reset ends, and others get their segments, whatever the wire does.
         stood = Signal(range(self.patience + 1))
@@ -150,24 +169,22 @@ class Transmit(wiring.Component):
         with m.Elif(~hopeless):
             m.d.sync += stood.eq(stood + 1)
         m.d.sync += offered.eq(self.read.req.valid & ~self.read.req.ready)
-        with m.If(~self.read.req.valid | self.read.req.ready):
-            m.d.sync += up.eq(self.link_up)
         with m.If(reads):
             m.d.comb += [
-                self.read.req.valid.eq(segment.valid & order.i.ready & fits),
+                self.read.req.valid.eq(judged_valid & order.i.ready & (offered | (needs <= space))),
                 asks.eq(self.read.req.valid & self.read.req.ready),
                 order.i.valid.eq(asks),
-                segment.ready.eq(asks),
+                leaves.eq(asks),
             ]
         with m.Else():
             m.d.comb += [
-                order.i.valid.eq(segment.valid & segment.p.last),
-                segment.ready.eq(order.i.ready | ~segment.p.last),
+                order.i.valid.eq(judged_valid & judged.last),
+                leaves.eq(judged_valid & (order.i.ready | ~judged.last)),
             ]
-        with m.If(segment.valid & segment.ready):
-            m.d.sync += [total.eq(sum_), drop.eq(bad)]
-            with m.If(segment.p.last):
-                m.d.sync += [total.eq(0), drop.eq(0)]
+        with m.If(leaves):
+            m.d.sync += judged_valid.eq(0)
+            with m.If(given_up & ~judged.last):
+                m.d.sync += drop.eq(1)
 
         # Put the answers together, less the virtio_net_hdr, which may be cut anywhere.
         m.submodules.packer = packer = Packer(width=self.width)
