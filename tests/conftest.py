@@ -25,6 +25,10 @@ def _offered(config):
         raise pytest.UsageError(f"--features: {error}") from None
 
 
+def pytest_configure(config):
+    _offered(config)  # a bad list is told of at once
+
+
 def pytest_report_header(config):
     offered = _offered(config)
     return f"features: {'all' if offered is None else ', '.join(names(offered))}"

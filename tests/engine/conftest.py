@@ -7,6 +7,7 @@ import pytest
 
 from ringnic.hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, Status
 from ringnic.host.driver import VirtioNet
+from ringnic.host.features import names
 from ringnic.sim.bus import EngineBus
 from ringnic.sim.engine.engine import Engine, Link
 
@@ -28,11 +29,14 @@ class Rig:
         As of the last :meth:`open`.
     ring : frozenset
         Features that every driver of this rig takes besides those that it is opened with.
+    offered : frozenset or None
+        What ``--features`` lets the card offer. A test that needs more is skipped.
     arenas : dict
         Buffers of a test by their iova, each with the ranges ``(iova, length)`` that descriptors named.
     """
-    def __init__(self, engine, ring=SPLIT):
+    def __init__(self, engine, ring=SPLIT, offered=None):
         self.engine = engine
+        self.offered = offered
         self.ring = ring
         self.bus = EngineBus(engine)
         self.memory = []   # buffers since the last reset, by rising iova: an iova is not used twice
@@ -47,7 +51,10 @@ class Rig:
         self.bus.alloc = remembered
 
     def open(self, features, **options):
-        self.net = VirtioNet.open(self.bus, features | self.ring, **options)
+        features = features | self.ring
+        if self.offered is not None and features - self.offered:
+            pytest.skip(f"{', '.join(names(features - self.offered))} is not offered")
+        self.net = VirtioNet.open(self.bus, features, **options)
         assert self.net.transport.status & Status.DRIVER_OK  # a read pushes the posted writes: the card is live
         return self.net
 
@@ -190,36 +197,36 @@ class Rig:
 
 
 @pytest.fixture(params=CARDS)
-def rig(request):
+def rig(request, offered):
     """A card fresh from power-on, of each datapath width and kind of ring."""
     width, ring = CARDS[request.param]
-    with closing(Engine(width=width)) as card:
-        yield Rig(card, ring)
+    with closing(Engine(width=width, features=offered)) as card:
+        yield Rig(card, ring, offered)
         assert card.violations() == []
 
 
 @pytest.fixture(params=[64, 128], ids=lambda width: f"width{width}")
-def split_rig(request):
+def split_rig(request, offered):
     """The same with split rings and nothing else, of each datapath width."""
-    with closing(Engine(width=request.param)) as card:
-        yield Rig(card)
+    with closing(Engine(width=request.param, features=offered)) as card:
+        yield Rig(card, SPLIT, offered)
         assert card.violations() == []
 
 
 @pytest.fixture(params=[64, 128], ids=lambda width: f"width{width}")
-def packed_rig(request):
+def packed_rig(request, offered):
     """The same with packed rings."""
-    with closing(Engine(width=request.param)) as card:
-        yield Rig(card, PACKED)
+    with closing(Engine(width=request.param, features=offered)) as card:
+        yield Rig(card, PACKED, offered)
         assert card.violations() == []
 
 
 @pytest.fixture(params=CARDS)
-def far_rig(request, seed):
+def far_rig(request, offered, seed):
     """A card far from its host: reads take long, overtake one another, are answered in pieces, and no two parts of 8 bytes
     are of the same moment."""
     width, ring = CARDS[request.param]
     link = Link(read_latency_ns=2000, jitter_ns=1000, split=2, tear_ns=1000, seed=seed)
-    with closing(Engine(width=width, link=link)) as card:
-        yield Rig(card, ring)
+    with closing(Engine(width=width, link=link, features=offered)) as card:
+        yield Rig(card, ring, offered)
         assert card.violations() == []

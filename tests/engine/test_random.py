@@ -80,7 +80,7 @@ class Run:
     """A card and the oracle, a driver that acts at random, and what went in and came out."""
     def __init__(self, rig, rng):
         self.rig, self.rng = rig, rng
-        self.device = GoldenNet()
+        self.device = GoldenNet(offered=rig.offered)
         rig.bus = self.oracle = Oracle(rig.bus, self.device)
         features = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU} | {bit for bit in OPTIONAL if rng.random() < 0.6}
         self.mergeable = VIRTIO_NET_F_MRG_RXBUF in features
