@@ -141,7 +141,7 @@ class Receive(wiring.Component):
     def _provide(self, m, frames, jobs, seg_w, halt):
         """Find buffers for frame after frame; the answer is high while a chain is in hand that no job has."""
         take, segment = self.buffers.take, self.buffers.segment
-        pair, queue = Signal(range(self.pairs)), Signal(16)
+        pair = Signal(range(self.pairs))
         need, capacity = Signal(17), Signal(17)
         first, tail = Signal(range(2 * self.max_segments)), Signal(range(2 * self.max_segments))
         count, chains = Signal(range(self.max_segments + 1)), Signal(16)
@@ -164,8 +164,6 @@ class Receive(wiring.Component):
         m.d.comb += [
             need.eq(frames.o_len.p + VIRTIO_NET_HDR_SIZE),
             full.eq(count == self.max_segments),
-            queue.eq(pair << 1),
-            take.p.queue.eq(queue),
             length.eq(Mux(segment.p.write, segment.p.len, 0)),
             seg_w.addr.eq(tail),
             seg_w.data.chain.eq(segment.p.chain),
@@ -180,7 +178,17 @@ class Receive(wiring.Component):
         m.d.sync += late.eq((frames.free < self.depth // 2) | (frames.packets > self.max_packets // 2))
         if self.pairs > 1:
             m.d.sync += waited.eq(Mux(self._others_wait(m, frames), waited + (waited != self.patience), 0))
-        holds = Signal()
+        # A COMMIT goes beside the next frame's first steps, and before its operations.
+        holds, takes, op, done = Signal(), Signal(), Signal(TakeOp), Signal()
+        committing, to_commit = Signal(), Signal.like(pair)
+        m.d.comb += [
+            take.valid.eq(takes | committing),
+            take.p.op.eq(Mux(committing, TakeOp.COMMIT, op)),
+            take.p.queue.eq(Mux(committing, to_commit, pair) << 1),
+            done.eq(take.ready & ~committing),
+        ]
+        with m.If(take.ready):
+            m.d.sync += committing.eq(0)
         with m.FSM(name="provide"):
             with m.State("FRAME"):
                 m.d.sync += [capacity.eq(0), count.eq(0), chains.eq(0), tail.eq(first), pair.eq(frames.o_note)]
@@ -209,8 +217,8 @@ class Receive(wiring.Component):
                 with m.Elif(late | (waited == self.patience)):
                     m.next = "GIVE UP"
             with m.State("TAKE"):
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.TAKE), holds.eq(1)]
-                with m.If(take.ready):
+                m.d.comb += [takes.eq(1), op.eq(TakeOp.TAKE), holds.eq(1)]
+                with m.If(done):
                     m.d.sync += chains.eq(chains + 1)
                     m.next = "SEGMENTS"
             with m.State("SEGMENTS"):
@@ -232,40 +240,34 @@ class Receive(wiring.Component):
                             m.next = "GIVE UP"
             with m.State("ENOUGH"):
                 with m.If(capacity == need):
-                    m.next = "COMMIT"
+                    m.d.comb += self.events.rx_frames.eq(jobs.i.ready)
+                    with m.If(jobs.i.ready):
+                        m.d.sync += [first.eq(tail), committing.eq(1), to_commit.eq(pair)]
+                    self._finish(m, frames, jobs, drop=False)
                 with m.Elif(self.mrg_rxbuf & ~full):
                     m.next = "WAIT"
                 with m.Else():
                     m.next = "GIVE UP"  # 5.1.9.4.1: without MRG_RXBUF a packet has one buffer
-            with m.State("COMMIT"):
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT)]
-                with m.If(take.ready):
-                    m.next = "HAND OVER"
-            with m.State("HAND OVER"):
-                m.d.comb += self.events.rx_frames.eq(jobs.i.ready)
-                with m.If(jobs.i.ready):
-                    m.d.sync += first.eq(tail)
-                self._finish(m, frames, jobs, drop=False)
             with m.State("FORGET"):
                 # The queue has stopped: what was taken of it must not come again with the next frame.
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT)]
-                with m.If(take.ready):
+                m.d.comb += [takes.eq(1), op.eq(TakeOp.COMMIT)]
+                with m.If(done):
                     m.d.sync += chains.eq(0)
                     m.next = "DROP"
             with m.State("RETRY"):
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.REWIND)]
-                with m.If(take.ready):
+                m.d.comb += [takes.eq(1), op.eq(TakeOp.REWIND)]
+                with m.If(done):
                     m.d.sync += chains.eq(0)
                     m.next = "FRAME"
             with m.State("GIVE UP"):
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.REWIND)]
-                with m.If(take.ready):
+                m.d.comb += [takes.eq(1), op.eq(TakeOp.REWIND)]
+                with m.If(done):
                     m.d.sync += chains.eq(0)
                     m.next = "DROP"
             with m.State("DROP"):
                 m.d.comb += self.events.rx_dropped_no_buffer.eq(jobs.i.ready)
                 self._finish(m, frames, jobs, drop=True)
-        with m.If(chains != 0):
+        with m.If((chains != 0) | committing):
             m.d.comb += holds.eq(1)
         return holds
 
