@@ -9,7 +9,7 @@ from rig import MAC_ADDRESS, driven, frame
 
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS
 from ringnic.hdl.spec.pcie import Cfg, MsgCode
-from ringnic.hdl.spec.virtio import Isr, Status
+from ringnic.hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, Isr, Status
 from ringnic.host.driver.net import FEATURES
 
 BASE = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS}
@@ -60,6 +60,19 @@ def test_completions_in_pieces_that_overtake(rig):
     rig.open()
     sizes(rig)
     clean(rig)
+
+
+@driven(read_ns=(100, 3000), split=True, seed=4)
+def test_every_kind_of_ring(rig):
+    """The same on split and on packed rings, with and without IN_ORDER and NOTIFICATION_DATA."""
+    latest = {VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA}
+    for packed in (set(), {VIRTIO_F_RING_PACKED}):
+        for without in (set(), latest):
+            net = rig.open(FEATURES - {VIRTIO_F_RING_PACKED} - without | packed)
+            assert not (packed | latest - without) - net.features
+            sizes(rig, 8)
+            clean(rig)
+            net.reset()
 
 
 @driven(read_ns=(500, 1500), payload=0, rcb128=True, memory_base=0x9000_0000)
@@ -149,7 +162,7 @@ def test_memory_that_is_not_there(rig):
     net = rig.open()
     net.tx.add_buf([(0x7_0000_0000, 100)], [], 0)
     net.tx.kick()
-    rig.until(lambda: net.transport.status & Status.DEVICE_NEEDS_RESET or net.tx.used_idx, "a reaction")
+    rig.until(lambda: net.transport.status & Status.DEVICE_NEEDS_RESET or net.tx.get_buf(), "a reaction")
     assert rig.host.faults and all(0x7_0000_0000 <= fault.address < 0x7_0000_0064 for fault in rig.host.faults)
     assert net.counters()["dma_read_errors"]
     assert not rig.wire()
