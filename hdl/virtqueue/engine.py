@@ -111,7 +111,7 @@ class Engine(wiring.Component):
         sizes = dict(width=self.width, num_queues=self.num_queues)
         m.submodules.avail    = avail    = AvailFetch(**sizes, max_batch=self.batch)
         m.submodules.desc     = desc     = DescFetch(**sizes, max_run=self.batch)
-        m.submodules.packed   = packed   = PackedFetch(**sizes, max_batch=self.batch)
+        m.submodules.packed_fetch = packed = PackedFetch(**sizes, max_batch=self.batch)
         m.submodules.store    = store    = HeadStore(num_queues=self.num_queues, ports=self.ports,
                                                      depth=self.prefetch, batch=self.batch)
         m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.used_batch)

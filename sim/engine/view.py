@@ -12,25 +12,33 @@ def _stream(path, *fields):
 
 
 def _buffers(path):
-    return [f"{path}__available", *_stream(f"{path}__take", "op", "queue"), *_stream(f"{path}__segment", "id", "addr", "len"),
-            *_stream(f"{path}__used", "id", "len", "flush")]
+    return [f"{path}__available", f"{path}__pause", *_stream(f"{path}__take", "op", "queue"),
+            *_stream(f"{path}__segment", "queue", "chain", "addr", "len"),
+            *_stream(f"{path}__used", "queue", "chain", "len", "flush")]
 
+
+_FUNCTION = "nic.core.function"
+_ENGINE, _ENDPOINT, _DEVICE = f"{_FUNCTION}.engine", f"{_FUNCTION}.endpoint", f"{_FUNCTION}.device"
 
 #: title: signals, by their names in the simulator. Those that a NIC does not have are left out.
 GROUPS = {
     "Clock": ["nic.clk", "nic.rst", "nic.busy", "nic.link_up"],
     "TLPs from the host": [f"nic.tlp_rx_{name}" for name in ("valid", "ready", "last", "data")],
     "TLPs to the host": [f"nic.tlp_tx_{name}" for name in ("valid", "ready", "last", "data")],
-    "Notifications": ["nic.core.engine.kick_valid", "nic.core.engine.kick_queue", *_stream("nic.core.engine.notify"),
-                      "nic.core.engine.notify__payload", *_stream("nic.core.endpoint.irq"), "nic.core.endpoint.irq__payload"],
-    "Ring engine": [*(f"nic.core.engine.{stage}.state_state" for stage in ("avail", "desc", "walk_0", "walk_1", "used")),
-                    "nic.core.engine.error"],
-    "Receive": ["nic.core.device.receive.provide_state", "nic.core.device.receive.deliver_state",
-                *_buffers("nic.core.device.rx_buffers"), *_stream("nic.core.device.frames_rx", "data", "last")],
-    "Transmit": ["nic.core.device.transmit.take_state", *_buffers("nic.core.device.tx_buffers"),
-                 *_stream("nic.core.device.frames_tx", "data", "last")],
+    "Notifications": [*(f"{_ENGINE}.kick_{name}" for name in ("valid", "queue", "next")), *_stream(f"{_ENGINE}.notify"),
+                      f"{_ENGINE}.notify__payload", *_stream(f"{_ENDPOINT}.irq"), f"{_ENDPOINT}.irq__payload"],
+    "Ring engine": [f"{_ENGINE}.packed",
+                    *(f"{_ENGINE}.{stage}.state_state" for stage in (
+                        "avail", "desc", "packed_fetch", "walk_0", "walk_1", "used")),
+                    f"{_ENGINE}.error"],
+    "Receive": [f"{_DEVICE}.receive.provide_state", f"{_DEVICE}.receive.deliver_state", *_buffers(f"{_FUNCTION}.buffers__0"),
+                *_stream("nic.core.frames_rx", "data", "last")],
+    "Transmit": [f"{_DEVICE}.transmit.take_state", *_buffers(f"{_FUNCTION}.buffers__1"),
+                 *_stream("nic.core.frames_tx", "data", "last")],
+    "Control queue": [f"{_DEVICE}.control.fsm_state"],
     "Wire": [f"nic.gmii_{name}" for name in ("rx_dv", "rxd", "rx_er", "tx_en", "txd", "tx_er")],
-    "Reset": ["nic.core.endpoint.flr", "nic.core.endpoint.stop", "nic.core.endpoint.stopped", "nic.core.endpoint.reset"],
+    "Reset": [f"{_ENDPOINT}.flr", f"{_ENDPOINT}.stop", f"{_ENDPOINT}.stopped", f"{_ENDPOINT}.reset",
+              *(f"{_ENGINE}.{name}" for name in ("reset_valid", "reset_queue", "pausing", "reset_done"))],
 }
 
 
