@@ -6,12 +6,13 @@ requests".
 
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import round_robin
 from ..lib.buffers import ChainId, QueueSetup, Used
-from ..lib.dma import WritePort
+from ..lib.dma import WritePort, write_beat
 from ..lib.queue import Queue
+from ..lib.slice import Slice
 from ..spec.virtio import VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE
 from .rows import QueueRows
 from .suppress import Published
@@ -104,6 +105,9 @@ class UsedWriter(wiring.Component):
                                - (self.o.valid & self.o.ready))
 
         to_flush, dirty, aged = (Signal(self.num_queues, name=name) for name in ("to_flush", "dirty", "aged"))
+        # Something is to be flushed; exact in IDLE but for what has grown old in the cycle before.
+        flushes = Signal()
+        m.d.sync += flushes.eq(to_flush.any())
         tick = Signal(range(self.hold_cycles))
         m.d.sync += tick.eq(Mux(tick == self.hold_cycles - 1, 0, tick + 1))
 
@@ -146,6 +150,8 @@ class UsedWriter(wiring.Component):
         now = Signal(Entry)
         request, data_out = self.write.req, self.write.data
         m.submodules.elements = elements = UsedElements(width=self.width)
+        m.submodules.out = out = Slice(write_beat(self.width))     # the block RAM that entries come from is slow
+        connect(m, out.o, flipped(data_out))
         with m.If(at_first):
             m.d.sync += step.eq(0)
         with m.Elif(single):
@@ -178,9 +184,9 @@ class UsedWriter(wiring.Component):
             elements.i.p.len.eq(now.len),
             elements.i.p.flip.eq(run_flip),
             elements.i.p.last.eq(count == 1),
-            data_out.valid.eq(elements.o.valid),
-            data_out.p.eq(elements.o.p),
-            elements.o.ready.eq(data_out.ready),
+            out.i.valid.eq(elements.o.valid),
+            out.i.p.eq(elements.o.p),
+            elements.o.ready.eq(out.i.ready),
         ]
 
         offer, accepted = Signal(), Signal()
@@ -195,11 +201,11 @@ class UsedWriter(wiring.Component):
 
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
-                with m.If(to_flush.any()):
+                with m.If(flushes):
                     m.d.sync += [queue.eq(flush_choice), flush_turn.eq(flush_choice)]
                     m.next = "LOOK-UP FLUSH"
                 for k, port in enumerate(self.i):
-                    with m.If(~to_flush.any() & waiting[k] & (choice == k)):
+                    with m.If(~flushes & waiting[k] & (choice == k)):
                         m.d.comb += port.ready.eq(1)
                         m.d.sync += [queue.eq(port.p.queue), used.eq(port.p), turn.eq(k)]
                         m.next = "LOOK-UP"
@@ -220,7 +226,7 @@ class UsedWriter(wiring.Component):
                 with m.If(~used.more):
                     m.d.comb += rows.new.complete.eq(row.staged + 1)
                 with m.If((used.flush & ~used.more) | ((row.staged - row.written)[:16] >= self.batch - 1)):
-                    m.d.sync += to_flush.bit_select(queue, 1).eq(1)
+                    m.d.sync += [to_flush.bit_select(queue, 1).eq(1), flushes.eq(1)]
                 m.next = "IDLE"
 
             with m.State("LOOK-UP FLUSH"):
@@ -306,11 +312,11 @@ class UsedWriter(wiring.Component):
                     m.next = "INDEX DATA"
             with m.State("INDEX DATA"):
                 m.d.comb += [
-                    data_out.valid.eq(1),
-                    data_out.p.data.eq(row.complete),
-                    data_out.p.last.eq(1),
+                    out.i.valid.eq(1),
+                    out.i.p.data.eq(row.complete),
+                    out.i.p.last.eq(1),
                 ]
-                with m.If(data_out.ready):
+                with m.If(out.i.ready):
                     m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += [
