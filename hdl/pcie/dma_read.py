@@ -177,7 +177,6 @@ class Reader(wiring.Component):
 
         raw     = Signal(128)
         head_dw = Signal(range(5))
-        m.d.comb += self.tlp.valid.eq(head_dw != 0)
         leaving = self.tlp.valid & self.tlp.ready & self.tlp.payload.last
         m.d.comb += [
             self.tlp.payload.data.eq(raw),
@@ -189,6 +188,7 @@ class Reader(wiring.Component):
             m.d.sync += [
                 raw.eq(raw >> self.width),
                 head_dw.eq(Mux(head_dw > lanes, head_dw - lanes, 0)),
+                self.tlp.valid.eq(head_dw > lanes),
             ]
 
         idle = Signal()
@@ -222,11 +222,13 @@ class Reader(wiring.Component):
             with m.State("HEAD"):
                 with m.If(self.stop):
                     m.next = "IDLE"
-                with m.Elif(self.bus_master & tag_free & (~self.tlp.valid | leaving)):
+                # Not while a TLP leaves: whether it does is late to know, and there is the next length to find anyway.
+                with m.Elif(self.bus_master & tag_free & ~self.tlp.valid):
                     m.d.comb += issue.eq(1)
                     m.d.sync += [
                         raw.eq(header),
                         head_dw.eq(3 + dw4),
+                        self.tlp.valid.eq(1),
                         addr.eq(addr + length),
                         rest.eq(rest - length),
                     ]
@@ -272,12 +274,7 @@ class Reader(wiring.Component):
         wait   = Signal(range(period))
         scan   = Signal(range(tags))
         step   = Signal()
-        aged   = Signal()
-        m.d.comb += [
-            step.eq(wait == 0),
-            aged.eq(step & (age[1] & ~age[0]).bit_select(scan, 1)),
-            self.timeout.eq(aged & waiting.bit_select(scan, 1)),
-        ]
+        m.d.comb += step.eq(wait == 0)
         m.d.sync += wait.eq(Mux(step, period - 1, wait - 1))
         with m.If(step):
             m.d.sync += scan.eq(scan + 1)
@@ -288,15 +285,18 @@ class Reader(wiring.Component):
         finishes = Signal(tags)
         expires  = Signal(tags)
         retires  = Signal(tags)
-        stepped  = Signal(tags)
+        stepped  = Signal(tags)    # the tag whose turn it is, or none
+        aged     = Signal(tags)
         ended    = Signal(tags)
+        m.d.sync += stepped.eq(one(step, scan))
         m.d.comb += [
             starts.eq(one(issue, next_tag)),
             finishes.eq(one(placer.finish, placer.finish_tag) & waiting),
-            expires.eq(one(self.timeout, scan)),
+            aged.eq(stepped & age[1] & ~age[0]),
+            expires.eq(aged & waiting),
+            self.timeout.eq(expires.any()),
             retires.eq(one(drain.free, drain.free_tag)),
-            stepped.eq(one(step, scan)),
-            ended.eq(one(aged, scan) | one(placer.forget, placer.forget_tag)),
+            ended.eq(aged | one(placer.forget, placer.forget_tag)),
         ]
         broken = Mux(placer.broken, finishes, 0)
         m.d.sync += [
