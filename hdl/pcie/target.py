@@ -109,8 +109,9 @@ class Target(wiring.Component):
         word      = Signal(REG_ADDR_WIDTH - 2)
         remaining = Signal(11)               # DWs
         first     = Signal()
+        only      = Signal()                 # one DW remains
         be        = Signal(4)
-        m.d.comb += be.eq(Mux(first, h.first_be, Mux(remaining == 1, h.last_be, 0xf)))
+        m.d.comb += be.eq(Mux(first, h.first_be, Mux(only, h.last_be, 0xf)))
 
         status, respond, locked = Signal(3), Signal(), Signal()
         byte_count, cpl_word = Signal(13), Signal(5)
@@ -146,7 +147,7 @@ class Target(wiring.Component):
         ]
 
         def step():
-            return [word.eq(word + 1), remaining.eq(remaining - 1), first.eq(0)]
+            return [word.eq(word + 1), remaining.eq(remaining - 1), only.eq(remaining == 2), first.eq(0)]
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("HEADER") | (index != 0))
@@ -172,7 +173,7 @@ class Target(wiring.Component):
                     is_cfg.eq(h.type[1:] == TlpType.CFG0.value >> 1),
                     is_io.eq(h.type == TlpType.IO.value),
                     is_atomic.eq((h.type[2:] == TlpType.FETCH_ADD.value >> 2) & (h.type[:2] != 3)),
-                    one_dw.eq(h.length == 1),
+                    one_dw.eq(h.length == 1), only.eq(h.length == 1),
                     remaining.eq(length), word.eq(h.addr[2:]), first.eq(1), fill.eq(0), sent.eq(0),
                     # 2.2.9: byte_count and lower_address from the byte enables; a zero-length read counts as 1 byte
                     lead.eq(Mux(h.first_be[0], 0, Mux(h.first_be[1], 1, Mux(h.first_be[2], 2,
@@ -243,9 +244,9 @@ class Target(wiring.Component):
                     m.d.sync += step()
                     with m.If(dw_last):
                         m.next = "HEADER"
-                    with m.Elif(remaining == 1):
+                    with m.Elif(only):
                         m.next = "DRAIN"
-                    m.d.comb += self.events.tlps_malformed.eq(dw_last != (remaining == 1))
+                    m.d.comb += self.events.tlps_malformed.eq(dw_last != only)
 
             with m.State("READ"):
                 m.d.comb += self.regs.req.valid.eq(be != 0)
@@ -257,7 +258,7 @@ class Target(wiring.Component):
                 with m.If(self.regs.resp.valid | (be == 0)):
                     m.d.comb += chunk_w.en.eq(1)
                     m.d.sync += [*step(), fill.eq(fill + 1)]
-                    with m.If((remaining == 1) | word[:5].all()):
+                    with m.If(only | word[:5].all()):
                         m.next = "COMPLETE"
                     with m.Else():
                         m.next = "READ"
