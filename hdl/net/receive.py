@@ -146,7 +146,7 @@ class Receive(wiring.Component):
         first, tail = Signal(range(2 * self.max_segments)), Signal(range(2 * self.max_segments))
         count, chains = Signal(range(self.max_segments + 1)), Signal(16)
         length = Signal(33)
-        late, full = Signal(), Signal()
+        late, full, enough = Signal(), Signal(), Signal()
         waited = Signal(range(self.patience + 1))
 
         # Pairs that can be served, and the first of them.
@@ -162,7 +162,6 @@ class Receive(wiring.Component):
                 m.d.sync += fallback.eq(k)
 
         m.d.comb += [
-            need.eq(frames.o_len.p + VIRTIO_NET_HDR_SIZE),
             full.eq(count == self.max_segments),
             length.eq(Mux(segment.p.write, segment.p.len, 0)),
             seg_w.addr.eq(tail),
@@ -191,17 +190,22 @@ class Receive(wiring.Component):
             m.d.sync += committing.eq(0)
         with m.FSM(name="provide"):
             with m.State("FRAME"):
-                m.d.sync += [capacity.eq(0), count.eq(0), chains.eq(0), tail.eq(first), pair.eq(frames.o_note)]
+                m.d.sync += [
+                    need.eq(frames.o_len.p + VIRTIO_NET_HDR_SIZE), capacity.eq(0), enough.eq(0),
+                    count.eq(0), chains.eq(0), tail.eq(first), pair.eq(frames.o_note),
+                ]
                 with m.If(frames.o_len.valid & ~self.enable):
                     m.d.comb += self.events.rx_dropped_down.eq(jobs.i.ready)
                     self._finish(m, frames, jobs, drop=True)
                 # One frame is written while another is provided for: the segments of two are all there are.
                 with m.Elif(frames.o_len.valid & (frames.o_len.p > self.max_frame)):
-                    m.d.comb += self.events.rx_dropped_long.eq(jobs.i.ready)
-                    self._finish(m, frames, jobs, drop=True)
+                    m.next = "TOO LONG"
                 with m.Elif(frames.o_len.valid & (jobs.level < 2) & ~halt):
                     m.next = "STEER" if self.pairs > 1 else "WAIT"
                 m.d.sync += waited.eq(0)
+            with m.State("TOO LONG"):
+                m.d.comb += self.events.rx_dropped_long.eq(jobs.i.ready)
+                self._finish(m, frames, jobs, drop=True)
             with m.State("STEER"):
                 # 5.1.9.5.5.1: nothing above the count; a queue that is being reset gets nothing either.
                 with m.If(~here):
@@ -228,10 +232,8 @@ class Receive(wiring.Component):
                     with m.If(((length != 0) | segment.p.last) & ~full):
                         m.d.comb += seg_w.en.eq(1)
                         m.d.sync += [tail.eq(tail + 1), count.eq(count + 1)]
-                        with m.If(capacity + length >= need):
-                            m.d.sync += capacity.eq(need)
-                        with m.Else():
-                            m.d.sync += capacity.eq(capacity + length)
+                        with m.If(~enough):
+                            m.d.sync += [capacity.eq(capacity + length), enough.eq(capacity + length >= need)]
                     with m.If(segment.p.last):
                         m.next = "ENOUGH"
                         with m.If(segment.p.error):
@@ -239,7 +241,7 @@ class Receive(wiring.Component):
                         with m.Elif(full):
                             m.next = "GIVE UP"
             with m.State("ENOUGH"):
-                with m.If(capacity == need):
+                with m.If(enough):
                     m.d.comb += self.events.rx_frames.eq(jobs.i.ready)
                     with m.If(jobs.i.ready):
                         m.d.sync += [first.eq(tail), committing.eq(1), to_commit.eq(pair)]
