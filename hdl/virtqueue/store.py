@@ -99,7 +99,9 @@ class HeadStore(wiring.Component):
         m = Module()
         depth_bits = (self.depth - 1).bit_length()
         count = depth_bits + 1
-        row_layout = data.StructLayout({"reserved": count, "pushed": count, "taken": count, "committed": count})
+        # ``spare``: free places, less the depth.
+        row_layout = data.StructLayout({
+            "reserved": count, "pushed": count, "taken": count, "committed": count, "spare": count})
         queues = max(2, self.num_queues)
 
         m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
@@ -142,11 +144,9 @@ class HeadStore(wiring.Component):
             m.d.sync += turn.eq(chosen)
 
         row = rows.row
-        used = Signal(count)
         free = Signal(count)
         m.d.comb += [
-            used.eq(row.reserved - row.committed),
-            free.eq(self.depth - used),
+            free.eq(row.spare ^ self.depth),
             head_w.addr.eq(Cat(row.pushed[:depth_bits], at)),
             head_w.data.eq(self.i_push.p.head),
             head_r.addr.eq(Cat(row.taken[:depth_bits], at)),
@@ -172,6 +172,7 @@ class HeadStore(wiring.Component):
                     m.d.comb += [
                         self.i_room.ready.eq(1),
                         rows.new.reserved.eq(row.reserved + self.grant),
+                        rows.new.spare.eq(row.spare - self.grant),
                     ]
                 with m.Case(1):
                     m.d.comb += [
@@ -197,6 +198,7 @@ class HeadStore(wiring.Component):
                             with m.Case(TakeOp.COMMIT):
                                 m.d.comb += [
                                     rows.new.committed.eq(row.taken),
+                                    rows.new.spare.eq(row.spare + (row.taken - row.committed)[:count]),
                                     self.freed_valid.eq(row.committed != row.taken),
                                 ]
                             with m.Case(TakeOp.REWIND):
