@@ -154,6 +154,7 @@ class AvailFetch(wiring.Component):
         new     = Signal(16)
         want    = Signal(16)
         granted = Signal(16)
+        told_idx, told_new = Signal(16), Signal(16)   # what a notification said, and how many are new by that
         m.d.comb += [new.eq(row.seen - row.next), behind.eq(row.seen - idx)]
 
         room = 4 * self.max_batch
@@ -229,6 +230,7 @@ class AvailFetch(wiring.Component):
                 # As many as are new, up to the end of the ring and to the largest read.
                 to_end = Signal(16)
                 m.d.comb += to_end.eq(size - (row.next & mask))
+                m.d.sync += [told_idx.eq(told_r.data), told_new.eq(told_r.data - row.next)]
                 with m.If((new <= to_end) & (new <= self.max_batch)):
                     m.d.sync += want.eq(new)
                 with m.Elif(to_end <= self.max_batch):
@@ -236,19 +238,21 @@ class AvailFetch(wiring.Component):
                 with m.Else():
                     m.d.sync += want.eq(self.max_batch)
                 with m.If(has_told.bit_select(queue, 1)):
-                    # As good as a read of idx. One that is late, or lies, is as good as a notification without data.
                     m.d.sync += has_told.bit_select(queue, 1).eq(0)
-                    m.next = "LOOK-UP RING"
-                    with m.If(((told_r.data - row.next)[:16] <= size) & ((told_r.data - row.next)[:16] > new)):
-                        m.d.comb += [rows.write.eq(1), rows.new.seen.eq(told_r.data)]
-                        m.d.sync += armed.bit_select(queue, 1).eq(0)
-                    with m.Else():
-                        m.d.sync += to_poll.bit_select(queue, 1).eq(1)
+                    m.next = "TOLD"
                 with m.Elif(new == 0):
                     m.d.sync += to_fetch.bit_select(queue, 1).eq(0)
                     m.next = "IDLE"
                 with m.Else():
                     m.next = "ROOM"
+            with m.State("TOLD"):
+                # As good as a read of idx. One that is late, or lies, is as good as a notification without data.
+                m.next = "LOOK-UP RING"
+                with m.If((told_new <= size) & (told_new > new)):
+                    m.d.comb += [rows.write.eq(1), rows.new.seen.eq(told_idx)]
+                    m.d.sync += armed.bit_select(queue, 1).eq(0)
+                with m.Else():
+                    m.d.sync += to_poll.bit_select(queue, 1).eq(1)
             with m.State("ROOM"):
                 m.d.comb += self.o_room.valid.eq(1)
                 m.d.sync += granted.eq(self.grant)

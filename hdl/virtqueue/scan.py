@@ -159,7 +159,8 @@ class Scan(wiring.Component):
 
         step = Signal()
         m.d.comb += [
-            step.eq(descs.valid & self.i.valid & (heads.i.ready | ~push) & (self.o_result.ready | ~descs.p.last)),
+            # Room is asked for whatever comes: the verdict is late to know.
+            step.eq(descs.valid & self.i.valid & heads.i.ready & self.o_result.ready),
             descs.ready.eq(step),
             heads.i.valid.eq(step & push),
             heads.i.p.queue.eq(fetch.queue),
