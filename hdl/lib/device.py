@@ -6,7 +6,7 @@ A device type is a component with
 - ``FEATURES``: numbers of the feature bits that it brings; ``FEATURE_PREREQUISITES``: which of them needs which, as
   :data:`ringnic.hdl.spec.features.FEATURE_PREREQUISITES`;
 - ``host``: its side of this seam, ``Out(DevicePort(...))``, whose sizes say how many queues, buffer ports and DMA ports it wants;
-- ``events : Out``: strobes for counters of these names, if it has any;
+- ``events : Out``: strobes for counters of these names;
 
 and whatever it has towards its own world. The function it lives in resets it: no device has a reset of its own.
 """
