@@ -14,7 +14,7 @@ from .qemu import GuestError
 from .report import mbit_s
 from .transfer import Transfer, serve
 
-__all__ = ["PINGS", "Steps", "check_counters", "guest_steps", "negotiated"]
+__all__ = ["FAULTS", "PINGS", "Steps", "check_counters", "guest_steps", "negotiated"]
 
 PINGS = 100
 _DEVICE = "/sys/class/net/eth0"
