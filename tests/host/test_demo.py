@@ -180,7 +180,8 @@ def test_what_was_agreed_upon(bits, pairs, ring, features, said):
 ])
 def test_feature_sets_that_there_cannot_be(arguments, message):
     done = CliRunner().invoke(app, arguments, env={"TERMINAL_WIDTH": "400", "NO_COLOR": "1"})
-    assert done.exit_code == 2 and message in done.stderr
+    said = " ".join(word for word in done.stderr.split() if word != "│")  # however wide the frame around it is
+    assert done.exit_code == 2 and message in said
 
 
 def test_steps():

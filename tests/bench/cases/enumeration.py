@@ -10,7 +10,7 @@ from ringnic.hdl.spec.bar import BAR_SIZE, COUNTERS, COUNTERS_MAGIC, COUNTERS_OF
 from ringnic.hdl.spec.pcie import CapId, Cfg, Exp
 
 MEMORY_ENABLE, BUS_MASTER = 2, 4
-VECTORS = 3
+VECTORS = 4  # a queue pair, the control queue, configuration changes
 INITIATE_FLR = 1 << 15
 EXTENDED_TAGS = 1 << 8
 
