@@ -27,6 +27,7 @@ def _offered(config):
 
 def pytest_configure(config):
     _offered(config)  # a bad list is told of at once
+    config.addinivalue_line("markers", "clause(*rows): rows of tests/plan that the test shows")
 
 
 def pytest_report_header(config):
