@@ -140,15 +140,18 @@ class Rig:
         self.all_sent()
 
 
-def bench(**options):
-    """A cocotb test of a card that is powered on with ``options``: ``async def test(rig)``."""
+def bench(*, clauses=(), **options):
+    """A cocotb test of a card that is powered on with ``options``: ``async def test(rig)``. ``clauses``: rows of the plan
+    that it shows."""
     def decorate(function):
         async def run(dut):
             await function(await Rig.power_on(dut, **options))
         run.__name__ = run.__qualname__ = function.__name__
         run.__module__ = function.__module__
         run.__doc__ = function.__doc__
-        return cocotb.test(timeout_time=20, timeout_unit="ms")(run)
+        test = cocotb.test(timeout_time=20, timeout_unit="ms")(run)
+        test.clauses = clauses
+        return test
     return decorate
 
 
