@@ -62,9 +62,11 @@ class Counters(wiring.Component):
         index = Signal(range(count))
         pending = Array(Signal(range(PHASES * count + 1), name=f"pending_{name}") for name in self.names)
         carried = Signal.like(pending[0])
+        value = Signal(32)                # as read, a cycle later: the block RAM is slow
         total = Signal(33)
         carry = Signal()
         clearing = Signal(init=1)         # a reset does not reach into the memory: the first round starts from 0
+        m.d.sync += value.eq(Mux(clearing, 0, read.data))
         for k, name in enumerate(self.names):
             m.d.sync += pending[k].eq(pending[k] + self.events[name])
 
@@ -88,27 +90,26 @@ class Counters(wiring.Component):
                 for k, name in enumerate(self.names):
                     with m.If(index == k):
                         m.d.sync += pending[k].eq(self.events[name])
+                m.next = "HIGH"
+            with m.State("HIGH"):
+                m.d.comb += read.addr.eq(HEADER_DWS + (index << 1) + 1)
                 m.next = "ADD-LOW"
             with m.State("ADD-LOW"):
                 m.d.comb += [
-                    total.eq(Mux(clearing, 0, read.data) + carried),
+                    total.eq(value + carried),
                     write.addr.eq(HEADER_DWS + (index << 1)),
                     write.data.eq(total),
                     write.en.eq(1),
-                    read.addr.eq(HEADER_DWS + (index << 1) + 1),
+                    read.addr.eq(word),
                 ]
-                m.d.sync += carry.eq(total[32])
+                m.d.sync += [carry.eq(total[32]), serving.eq(reading & ~answered & ~clearing)]
                 m.next = "ADD-HIGH"
             with m.State("ADD-HIGH"):
                 m.d.comb += [
                     write.addr.eq(HEADER_DWS + (index << 1) + 1),
-                    write.data.eq(Mux(clearing, 0, read.data + carry)),
+                    write.data.eq(value + carry),
                     write.en.eq(1),
-                    read.addr.eq(word),
                 ]
-                m.d.sync += serving.eq(reading & ~answered & ~clearing)
-                m.next = "SERVE"
-            with m.State("SERVE"):
                 with m.If(serving):
                     m.d.sync += [
                         answered.eq(1),

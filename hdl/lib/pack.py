@@ -32,7 +32,7 @@ class Packer(wiring.Component):
     i : In(stream(frame_beat(width)))
         ``count`` may be anything from 0 on every beat; bytes beyond it do not matter.
     o : Out(stream(frame_beat(width)))
-        Only the last beat is partial; an empty packet is one beat of ``count`` 0.
+        Only the last beat is partial, and its bytes beyond ``count`` are 0; an empty packet is one beat of ``count`` 0.
     """
     def __init__(self, *, width):
         self.width = width
@@ -112,7 +112,7 @@ class Cutter(wiring.Component):
     Members
     -------
     i : In(stream(frame_beat(width)))
-        Packed; packet ends do not matter here.
+        Packed, bytes beyond ``count`` 0; packet ends do not matter here.
     i_cut : In(stream(Cut)), o : Out(stream(cut_beat(width)))
     """
     def __init__(self, *, width):
@@ -138,7 +138,7 @@ class Cutter(wiring.Component):
             next_left.eq(Mux(cutting, left - want, self.i_cut.p.len)),
             next_level.eq(Mux(cutting, level + Mux(short, self.i.p.count, 0) - want, level)),
             next_want.eq(Mux(next_left > lanes, lanes, next_left)),
-            both.eq(Mux(short, held | (_keep(self.i.p.data, self.i.p.count, lanes) << (level << 3)), held)),
+            both.eq(Mux(short, held | (self.i.p.data << (level << 3)), held)),
             self.o.p.data.eq(both[:self.width]),
             self.o.p.count.eq(want),
             self.o.p.last.eq(last),

@@ -326,17 +326,18 @@ class Receive(wiring.Component):
         written = Signal(32)                               # into the chain so far
         place = Signal.like(seg_r.addr)
         chains = Signal(16)
-        # The segment that is looked up, and what the one being written leaves when it is done.
-        segment, chain, ends = seg_r.data, Signal(ChainId), Signal()
+        # The segment that was looked up two cycles ago (the block RAM is slow), and what the one being written leaves when it is done.
+        segment, chain, ends = Signal.like(seg_r.data), Signal(ChainId), Signal()
+        m.d.sync += segment.eq(seg_r.data)
         last_chain = Signal()
-        # Another frame of this pair has its buffers, or can have them at once.
-        follows, last_pair, last_drop, ready = Signal(), Signal.like(job.pair), Signal(), Signal()
-        m.d.comb += ready.eq(Cat(self.buffers.available[2 * k] for k in range(self.pairs)).bit_select(job.pair, 1))
+        # Another frame has its buffers, or can have them at once. It may be of another pair: under load a pair's used buffers
+        # are told of together, after the short time for which the engine keeps them.
+        follows, last_drop, ready = Signal(), Signal(), Signal()
+        m.d.comb += ready.eq(Cat(self.buffers.available[2 * k] for k in range(self.pairs)).bit_select(frames.o_note, 1))
         with m.If(jobs.i.valid & jobs.i.ready):
-            m.d.sync += [last_pair.eq(jobs.i.p.pair), last_drop.eq(jobs.i.p.drop)]
+            m.d.sync += last_drop.eq(jobs.i.p.drop)
         with m.If(~used.valid):
-            m.d.sync += follows.eq(((jobs.level > 1) & (last_pair == job.pair) & ~last_drop)
-                                   | (frames.o_len.valid & (frames.o_note == job.pair) & ready & ~halt))
+            m.d.sync += follows.eq(((jobs.level > 1) & ~last_drop) | (frames.o_len.valid & ready & ~halt))
         request, payload = self.write.req, self.write.data
         m.d.comb += [
             seg_r.addr.eq(place),
@@ -369,20 +370,23 @@ class Receive(wiring.Component):
                 ]
                 with m.If(jobs.o.valid):
                     m.d.sync += sending.eq(Mux(job.drop, 2, 1))
-                    m.next = "LOOK-UP"
+                    m.next = "LOOK-UP FIRST"
                     with m.If(job.drop):
                         m.next = "DRAIN"
             with m.State("DRAIN"):
                 with m.If(sending == 0):
                     m.d.comb += jobs.o.ready.eq(1)
                     m.next = "JOB"
+            with m.State("LOOK-UP FIRST"):
+                m.next = "LOOK-UP"
             with m.State("LOOK-UP"):
                 m.next = "SEGMENT"
             with m.State("SEGMENT"):
+                # The next one is looked up while this one is written.
                 m.d.sync += [chain.eq(segment.chain), ends.eq(segment.last)]
                 with m.If(length == 0):
                     m.d.sync += place.eq(place + 1)
-                    m.next = "DONE"
+                    m.next = "NOTHING"
                 with m.Else():
                     m.d.comb += [
                         request.valid.eq(cutter.i_cut.ready),
@@ -394,6 +398,8 @@ class Receive(wiring.Component):
             with m.State("DATA"):
                 with m.If(payload.valid & payload.ready & payload.p.last):
                     m.next = "DONE"
+            with m.State("NOTHING"):
+                m.next = "DONE"
             with m.State("DONE"):
                 # The payload is on its way; now the chain may be called used.
                 m.d.comb += used.valid.eq(ends)

@@ -21,6 +21,7 @@ from ..spec.net import VIRTIO_NET_HDR_SIZE
 __all__ = ["Transmit"]
 
 ON_THE_WAY = 6  # beats that have been read and are not yet in the frame memory
+PASSING = 8     # chains that are in hand no more and do not wait yet
 
 
 class Transmit(wiring.Component):
@@ -117,8 +118,9 @@ class Transmit(wiring.Component):
             "queue": 16, "chain": ChainId, "has_read": 1, "beats": range(self.depth + 1), "last": 1, "drop": 1, "lost": 1})
         m.submodules.order = order = Queue(order_layout, 64)
         m.submodules.frames = frames = PacketQueue(
-            width=self.width, depth=self.depth, max_packets=2 * self.max_chains, drop_on_full=False)
-        m.d.comb += places.eq(in_hand + frames.packets < 2 * self.max_chains)
+            width=self.width, depth=self.depth, max_packets=2 * self.max_chains + PASSING, drop_on_full=False)
+        waiting = Signal.like(frames.packets)
+        m.d.sync += [waiting.eq(frames.packets), places.eq(in_hand + waiting < 2 * self.max_chains)]
         longest = VIRTIO_NET_HDR_SIZE + self.max_frame
         total, drop = Signal(range(longest + 1)), Signal()
         sum_, bad = Signal(33), Signal()

@@ -150,17 +150,20 @@ class AvailFetch(wiring.Component):
         ]
 
         idx, idx_error = Signal(16), Signal()
+        late, jumped, moved = Signal(), Signal(), Signal()   # what was read, beside what is known
         behind = Signal(16)
         new     = Signal(16)
         want    = Signal(16)
         granted = Signal(16)
-        told_idx, told_new = Signal(16), Signal(16)   # what a notification said, and how many are new by that
+        # What a notification said, how many are new by that, and how many were known to be.
+        told_idx, told_new, known = Signal(16), Signal(16), Signal(16)
         m.d.comb += [new.eq(row.seen - row.next), behind.eq(row.seen - idx)]
 
         room = 4 * self.max_batch
         m.submodules.asked = asked = Queue(data.StructLayout({"queue": queue_shape, "count": 16}), 8)
         m.submodules.entries = entries = Queue(RingEntry, room)
         reserved = Signal(range(room + 1))
+        fits, whole = Signal(), Signal()       # there is room for what is granted; it is all that is new
 
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
@@ -180,15 +183,22 @@ class AvailFetch(wiring.Component):
                         m.next = "LOOK-UP POLL"
 
             with m.State("LOOK-UP INDEX"):
+                m.next = "COMPARE INDEX"
+            with m.State("COMPARE INDEX"):
+                m.d.sync += [
+                    late.eq(self.notification_data & ~idx_error & (behind != 0) & (behind <= size) & ~behind[15]),
+                    jumped.eq(idx_error | ((idx - row.next)[:16] > size)),
+                    moved.eq(idx != row.next),
+                ]
                 m.next = "INDEX"
             with m.State("INDEX"):
                 m.d.sync += polling.bit_select(queue, 1).eq(0)
                 m.next = "IDLE"
-                with m.If(self.notification_data & ~idx_error & (behind != 0) & (behind <= size) & ~behind[15]):
+                with m.If(late):
                     pass  # a notification has overtaken this look; half way round, it is a whole ring of new entries
-                with m.Elif(idx_error | ((idx - row.next)[:16] > size)):
+                with m.Elif(jumped):
                     m.d.comb += self.fail_valid.eq(1)
-                with m.Elif(idx != row.next):
+                with m.Elif(moved):
                     m.d.comb += [rows.write.eq(1), rows.new.seen.eq(idx)]
                     m.d.sync += [
                         to_fetch.bit_select(queue, 1).eq(1),
@@ -213,6 +223,8 @@ class AvailFetch(wiring.Component):
                     m.next = "IDLE"
 
             with m.State("LOOK-UP POLL"):
+                m.next = "ADDRESS POLL"
+            with m.State("ADDRESS POLL"):
                 m.next = "POLL"
             with m.State("POLL"):
                 m.d.comb += self.index.req.valid.eq(1)
@@ -230,7 +242,7 @@ class AvailFetch(wiring.Component):
                 # As many as are new, up to the end of the ring and to the largest read.
                 to_end = Signal(16)
                 m.d.comb += to_end.eq(size - (row.next & mask))
-                m.d.sync += [told_idx.eq(told_r.data), told_new.eq(told_r.data - row.next)]
+                m.d.sync += [told_idx.eq(told_r.data), told_new.eq(told_r.data - row.next), known.eq(new)]
                 with m.If((new <= to_end) & (new <= self.max_batch)):
                     m.d.sync += want.eq(new)
                 with m.Elif(to_end <= self.max_batch):
@@ -239,23 +251,26 @@ class AvailFetch(wiring.Component):
                     m.d.sync += want.eq(self.max_batch)
                 with m.If(has_told.bit_select(queue, 1)):
                     m.d.sync += has_told.bit_select(queue, 1).eq(0)
-                    m.next = "TOLD"
+                    m.next = "COMPARE TOLD"
                 with m.Elif(new == 0):
                     m.d.sync += to_fetch.bit_select(queue, 1).eq(0)
                     m.next = "IDLE"
                 with m.Else():
                     m.next = "ROOM"
+            with m.State("COMPARE TOLD"):
+                m.d.sync += moved.eq((told_new <= size) & (told_new > known))
+                m.next = "TOLD"
             with m.State("TOLD"):
                 # As good as a read of idx. One that is late, or lies, is as good as a notification without data.
                 m.next = "LOOK-UP RING"
-                with m.If((told_new <= size) & (told_new > new)):
+                with m.If(moved):
                     m.d.comb += [rows.write.eq(1), rows.new.seen.eq(told_idx)]
                     m.d.sync += armed.bit_select(queue, 1).eq(0)
                 with m.Else():
                     m.d.sync += to_poll.bit_select(queue, 1).eq(1)
             with m.State("ROOM"):
                 m.d.comb += self.o_room.valid.eq(1)
-                m.d.sync += granted.eq(self.grant)
+                m.d.sync += [granted.eq(self.grant), fits.eq(0)]
                 with m.If(self.o_room.ready):
                     with m.If(self.grant == 0):
                         m.d.sync += to_fetch.bit_select(queue, 1).eq(0)  # tried again when places become free
@@ -263,14 +278,15 @@ class AvailFetch(wiring.Component):
                     with m.Else():
                         m.next = "READ RING"
             with m.State("READ RING"):
-                m.d.comb += self.ring.req.valid.eq(reserved + granted <= room)
+                m.d.sync += [fits.eq(reserved + granted <= room), whole.eq(granted == new)]
+                m.d.comb += self.ring.req.valid.eq(fits)
                 with m.If(self.ring.req.valid & self.ring.req.ready):
                     m.d.comb += [
                         asked.i.valid.eq(1),
                         rows.write.eq(1),
                         rows.new.next.eq(row.next + granted),
                     ]
-                    with m.If(granted == new):
+                    with m.If(whole):
                         # All that was known is on its way: look for more before the driver has to say so.
                         m.d.sync += [
                             to_fetch.bit_select(queue, 1).eq(0),
@@ -278,20 +294,23 @@ class AvailFetch(wiring.Component):
                         ]
                     m.next = "IDLE"
 
+        # Addresses come from registers: long sums are slow, and so is the choice between those who ask.
+        m.d.sync += [
+            self.index.req.p.addr.eq(table.row.queue_driver + IDX),
+            self.ring.req.p.addr.eq(table.row.queue_driver + RING + ((row.next & mask) << 1)),
+            # avail_event follows the used ring's elements (2.7.8).
+            self.event.req.p.addr.eq(table.row.queue_device + RING + (size << 3)),
+        ]
         m.d.comb += [
             # Alone, without flags: a ring need be aligned to 2 only (2.7), and nothing cuts an aligned half word.
-            self.index.req.p.addr.eq(table.row.queue_driver + IDX),
             self.index.req.p.len.eq(2),
             polled.i.p.eq(queue),
             self.o_room.p.queue.eq(queue),
             self.o_room.p.want.eq(want),
-            self.ring.req.p.addr.eq(table.row.queue_driver + RING + ((row.next & mask) << 1)),
             self.ring.req.p.len.eq(granted << 1),
             asked.i.p.queue.eq(queue),
             asked.i.p.count.eq(granted),
             armed_q.i.p.eq(queue),
-            # avail_event follows the used ring's elements (2.7.8).
-            self.event.req.p.addr.eq(table.row.queue_device + RING + (size << 3)),
             self.event.req.p.len.eq(2),
             self.event.data.p.data.eq(row.seen),
             self.event.data.p.last.eq(1),

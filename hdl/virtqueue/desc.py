@@ -69,54 +69,63 @@ class DescFetch(wiring.Component):
         run = Signal(run_layout)
         m.d.comb += table.queue.eq(run.queue)
 
-        follows, precedes = Signal(), Signal()
-        above, below = Signal(16), Signal(16)  # the run's neighbours
+        # An entry, and whether it is the neighbour, above or below, of the one before it.
+        entry, entry_valid, taken_in = Signal(RingEntry), Signal(), Signal()
+        previous, above, below = Signal(16), Signal(), Signal()
+        follows, precedes, wrong = Signal(), Signal(), Signal()
         m.d.comb += [
-            follows.eq((self.i.p.head == above) & ~run.down),
-            precedes.eq((self.i.p.head == below) & (run.down | (run.count == 1)) & (run.first != 0)),
+            self.i.ready.eq(~entry_valid | taken_in),
+            follows.eq(above & ~run.down),
+            precedes.eq(below & (run.down | (run.count == 1))),
         ]
+        with m.If(self.i.ready):
+            m.d.sync += [
+                entry_valid.eq(self.i.valid),
+                entry.eq(self.i.p),
+                above.eq(self.i.p.head == (previous + 1)[:16]),
+                below.eq(self.i.p.head + 1 == previous),
+            ]
+            with m.If(self.i.valid):
+                m.d.sync += previous.eq(self.i.p.head)
         failed_run, failed_read = Signal(), Signal()
 
         with m.FSM(name="state") as state:
             with m.State("FIRST"):
-                m.d.comb += self.i.ready.eq(1)
+                m.d.comb += taken_in.eq(1)
                 m.d.sync += [
-                    run.queue.eq(self.i.p.queue),
-                    run.first.eq(self.i.p.head),
-                    run.count.eq(~self.i.p.error),
+                    run.queue.eq(entry.queue),
+                    run.first.eq(entry.head),
+                    run.count.eq(~entry.error),
                     run.down.eq(0),
-                    above.eq(self.i.p.head + 1),
-                    below.eq(self.i.p.head - 1),
                 ]
-                with m.If(self.i.valid):
-                    with m.If(self.i.p.last):
+                with m.If(entry_valid):
+                    with m.If(entry.last):
                         m.next = "LOOK-UP"
                     with m.Else():
                         m.next = "JOIN"
             with m.State("JOIN"):
                 # All entries of one ring read are of one queue.
-                with m.If(self.i.valid):
-                    with m.If(self.i.p.error):
-                        m.d.comb += self.i.ready.eq(1)
+                with m.If(entry_valid):
+                    with m.If(entry.error):
+                        m.d.comb += taken_in.eq(1)
                         m.d.sync += run.count.eq(0)
                         m.next = "LOOK-UP"
                     with m.Elif((follows | precedes) & (run.count != self.max_run)):
-                        m.d.comb += self.i.ready.eq(1)
-                        m.d.sync += [
-                            run.count.eq(run.count + 1),
-                            run.down.eq(precedes),
-                            run.first.eq(Mux(precedes, self.i.p.head, run.first)),
-                            above.eq(above + 1),           # of a run that goes down it is not asked
-                            below.eq(below - 1),
-                        ]
-                        with m.If(self.i.p.last):
+                        m.d.comb += taken_in.eq(1)
+                        m.d.sync += [run.count.eq(run.count + 1), run.down.eq(precedes)]
+                        with m.If(precedes):
+                            m.d.sync += run.first.eq(entry.head)
+                        with m.If(entry.last):
                             m.next = "LOOK-UP"
                     with m.Else():
                         m.next = "LOOK-UP"
             with m.State("LOOK-UP"):
+                m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += wrong.eq((run.count == 0) | (run.first + run.count > table.row.size))
                 m.next = "READ"
             with m.State("READ"):
-                with m.If((run.count == 0) | (run.first + run.count > table.row.size)):
+                with m.If(wrong):
                     m.d.comb += failed_run.eq(1)
                     with m.If(~failed_read):  # which is told first
                         m.next = "FIRST"
@@ -125,8 +134,8 @@ class DescFetch(wiring.Component):
                     with m.If(self.desc.req.ready & runs.i.ready):
                         m.d.comb += runs.i.valid.eq(1)
                         m.next = "FIRST"
+        m.d.sync += self.desc.req.p.addr.eq(table.row.queue_desc + (run.first << 4))
         m.d.comb += [
-            self.desc.req.p.addr.eq(table.row.queue_desc + (run.first << 4)),
             self.desc.req.p.len.eq(run.count * VIRTQ_DESC_SIZE),
             runs.i.p.eq(run),
         ]
@@ -152,7 +161,7 @@ class DescFetch(wiring.Component):
             failed_read.eq(ends & descs.o.p.error),
             self.fail_valid.eq(failed_run | failed_read),
             self.fail_queue.eq(Mux(failed_read, runs.o.p.queue, run.queue)),
-            self.busy.eq(self.i.valid | ~state.ongoing("FIRST") | (runs.level != 0) | (whole.level != 0)),
+            self.busy.eq(self.i.valid | entry_valid | ~state.ongoing("FIRST") | (runs.level != 0) | (whole.level != 0)),
         ]
         with m.If(taken):
             m.d.sync += place.eq(Mux(descs.o.p.last, 0, place + 1))

@@ -12,7 +12,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.buffers import BufferPort, QueueSetup, Segment
+from ..lib.buffers import BufferPort, QueueSetup, Segment, Used
 from ..lib.dma import ReadPort, WritePort
 from ..lib.slice import Slice
 from .avail import AvailFetch
@@ -113,7 +113,7 @@ class Engine(wiring.Component):
         m.submodules.desc     = desc     = DescFetch(**sizes, max_run=self.batch)
         m.submodules.packed_fetch = packed = PackedFetch(**sizes, max_batch=self.batch)
         m.submodules.store    = store    = HeadStore(num_queues=self.num_queues, ports=self.ports,
-                                                     depth=self.prefetch, batch=self.batch)
+                                                     depth=self.prefetch, batch=self.batch // 2)
         m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.used_batch)
         m.submodules.suppress = suppress = Suppress(**sizes)
         walks = [Walk(**sizes) for _ in range(self.ports)]
@@ -214,11 +214,14 @@ class Engine(wiring.Component):
             ]
             connect(m, flipped(buffers.take), store.i_take[k])
             connect(m, store.o_head[k], walk.i)
-            # Devices judge a segment before they take it; that shall not reach back into the walk.
+            # Devices judge a segment before they take it; that shall not reach back into the walk. Nor shall their haste to give
+            # chains back reach the writer.
             m.submodules[f"segments_{k}"] = segments = Slice(Segment)
             connect(m, walk.o, segments.i)
             connect(m, segments.o, flipped(buffers.segment))
-            connect(m, flipped(buffers.used), used.i[k])
+            m.submodules[f"used_{k}"] = given = Slice(Used)
+            connect(m, flipped(buffers.used), given.i)
+            connect(m, given.o, used.i[k])
             connect(m, walk.table, flipped(self.reads[4 + 2 * k]))
             connect(m, walk.single, flipped(self.reads[5 + 2 * k]))
 

@@ -125,8 +125,9 @@ class PackedFetch(wiring.Component):
         result = Signal(Scanned)
         limit, ahead, want, count = Signal(counts), Signal(counts), Signal(counts), Signal(counts)
         told_slot, told_flip = told_r.data[:15], ~told_r.data[15]
-        distance, believed = Signal(17), Signal()
-        sure, pace, places = Signal(counts), Signal(counts), Signal(16)
+        distance, in_ring, believed = Signal(17), Signal(), Signal()
+        sure, pace = Signal(counts), Signal(counts)
+        missing, short, granted, places = Signal(counts), Signal(), Signal(16), Signal(16)  # in the store
         to_edge = Signal(counts)
         marked = Signal()
         m.d.comb += [
@@ -150,14 +151,10 @@ class PackedFetch(wiring.Component):
             told_w.data.eq(self.kick_next),
             told_w.en.eq(self.kick_valid),
             told_r.addr.eq(queue),
-            # 2.9: what a notification names lies ahead by a ring at most; a late one names what is past.
-            distance.eq(Mux(told_flip == row.flip, told_slot, told_slot + size) - row.slot),
-            believed.eq(self.notification_data & has_told.bit_select(queue, 1) & (told_slot < size)
-                        & (distance <= size) & (distance != 0)),
             to_edge.eq(self.max_batch - (row.slot & (self.max_batch - 1))),
             pace.eq(Mux(row.pace == 0, MIN_PACE, row.pace)),
             sure.eq(Mux(row.sure > ahead, row.sure, ahead)),
-            places.eq(row.granted + self.grant),
+            places.eq(row.granted + granted),
             self.fail_queue.eq(queue),
         ]
 
@@ -172,15 +169,28 @@ class PackedFetch(wiring.Component):
                     m.next = "LOOK-UP"
 
             with m.State("LOOK-UP"):
+                m.next = "TOLD"
+            with m.State("TOLD"):
+                # 2.9: what a notification names lies ahead by a ring at most; a late one names what is past.
+                m.d.sync += [
+                    distance.eq(Mux(told_flip == row.flip, told_slot, told_slot + size) - row.slot),
+                    in_ring.eq(self.notification_data & has_told.bit_select(queue, 1) & (told_slot < size)),
+                    has_told.bit_select(queue, 1).eq(0),  # unless it is believed: it would be ahead again a lap later
+                ]
                 m.next = "MEASURE"
             with m.State("MEASURE"):
                 # Up to the end of the ring; and reads end where the ones after them begin well.
                 m.d.sync += [
                     limit.eq(Mux(size - row.slot < to_edge, size - row.slot, to_edge)),
-                    ahead.eq(Mux(believed, Mux(distance > self.max_batch, self.max_batch, distance), 0)),
+                    ahead.eq(Mux(distance > self.max_batch, self.max_batch, distance)),
+                    believed.eq(in_ring & (distance <= size) & (distance != 0)),
                 ]
-                with m.If(~believed):
-                    m.d.sync += has_told.bit_select(queue, 1).eq(0)  # or it would be ahead again a lap later
+                m.next = "BELIEVE"
+            with m.State("BELIEVE"):
+                with m.If(believed):
+                    m.d.sync += has_told.bit_select(queue, 1).eq(1)
+                with m.Else():
+                    m.d.sync += ahead.eq(0)
                 m.next = "WANT"
             with m.State("WANT"):
                 with m.If((sure > pace) & (sure < limit)):
@@ -193,23 +203,30 @@ class PackedFetch(wiring.Component):
                 m.d.comb += rows.new.sure.eq(sure)
                 m.next = "LOOK-UP ROOM"
             with m.State("LOOK-UP ROOM"):
+                m.d.sync += [missing.eq(want - row.granted), short.eq(row.granted < want)]
                 m.next = "ROOM"
             with m.State("ROOM"):
-                m.d.comb += self.o_room.valid.eq(row.granted < want)
-                m.d.sync += marked.eq(marks.marked)  # not later: a read that is offered may be older than what leaves now
-                with m.If(row.granted >= want):
-                    m.d.sync += count.eq(want)
+                m.d.comb += self.o_room.valid.eq(short)
+                m.d.sync += [
+                    marked.eq(marks.marked),   # not later: a read that is offered may be older than what leaves now
+                    granted.eq(self.grant),
+                    count.eq(want),
+                ]
+                with m.If(~short):
                     m.next = "READ"
                 with m.Elif(self.o_room.ready):
-                    m.d.comb += [rows.write.eq(1), rows.new.granted.eq(places)]
-                    m.d.sync += count.eq(Mux(places < want, places, want))
+                    # From now on places that become free are heard of.
+                    m.d.sync += hungry.bit_select(queue, 1).eq(1)
+                    m.next = "GRANT"
+            with m.State("GRANT"):
+                m.d.comb += [rows.write.eq(1), rows.new.granted.eq(places)]
+                m.d.sync += count.eq(Mux(places < want, places, want))
+                with m.If(places == 0):
+                    m.d.sync += to_fetch.bit_select(queue, 1).eq(0)
+                    m.next = "IDLE"
+                with m.Else():
+                    m.d.sync += hungry.bit_select(queue, 1).eq(0)
                     m.next = "LOOK-UP READ"
-                    with m.If(places == 0):
-                        m.d.sync += [
-                            to_fetch.bit_select(queue, 1).eq(0),
-                            hungry.bit_select(queue, 1).eq(1),
-                        ]
-                        m.next = "IDLE"
             with m.State("LOOK-UP READ"):
                 m.next = "READ"
             with m.State("READ"):
@@ -265,10 +282,10 @@ class PackedFetch(wiring.Component):
                     m.next = "IDLE"
 
         suppress = Signal(VirtqEventSuppress)
+        m.d.sync += self.ring.req.p.addr.eq(table.row.queue_desc + (row.slot << 4))
         m.d.comb += [
             self.o_room.p.queue.eq(queue),
-            self.o_room.p.want.eq(want - row.granted),
-            self.ring.req.p.addr.eq(table.row.queue_desc + (row.slot << 4)),
+            self.o_room.p.want.eq(missing),
             self.ring.req.p.len.eq(count * VIRTQ_DESC_SIZE),
             asked.i.p.queue.eq(queue),
             asked.i.p.size.eq(size),

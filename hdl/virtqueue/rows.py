@@ -51,7 +51,7 @@ class QueueRows(wiring.Component):
             write.en.eq(self.write),
             write.data.eq(self.new),
         ]
-        m.d.sync += self.row.eq(Mux(fresh.bit_select(self.queue, 1) & ~self.write, 0, read.data))
+        m.d.sync += self.row.eq(Mux(fresh.bit_select(self.queue, 1), 0, read.data))
         with m.If(self.write):
             m.d.sync += fresh.bit_select(self.queue, 1).eq(0)
         with m.If(self.setup_valid):

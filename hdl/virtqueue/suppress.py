@@ -75,14 +75,17 @@ class Suppress(wiring.Component):
             table.queue.eq(self.i.p.queue),
         ]
 
-        looked_up = Signal()
-        m.d.sync += looked_up.eq(self.i.valid & ~self.i.ready)
-        m.d.comb += [
-            self.read.req.valid.eq(looked_up & self.i.valid & order.i.ready),
+        looked_up, summed = Signal(), Signal()
+        m.d.sync += [
+            looked_up.eq(self.i.valid & ~self.i.ready),
+            summed.eq(looked_up & ~self.i.ready),
             # used_event follows the available ring's entries (2.7.6); without EVENT_IDX avail.flags is what counts. A packed
             # queue has a structure of its own there.
             self.read.req.p.addr.eq(table.row.queue_driver
                                     + Mux(self.event_idx & ~self.packed, 4 + (table.row.size << 1), 0)),
+        ]
+        m.d.comb += [
+            self.read.req.valid.eq(summed & order.i.ready),
             self.read.req.p.len.eq(Mux(self.packed, 4, 2)),
             self.i.ready.eq(self.read.req.valid & self.read.req.ready),
             order.i.valid.eq(self.i.ready),

@@ -147,7 +147,8 @@ class UsedWriter(wiring.Component):
         wraps, new_slot = Signal(), Signal(16)
         run_slot = Signal(16)
         run_flip, run_first = Signal(), Signal()
-        now = Signal(Entry)
+        entry = Signal(Entry)                      # that is handed on
+        address = Signal(64)
         request, data_out = self.write.req, self.write.data
         m.submodules.elements = elements = UsedElements(width=self.width)
         m.submodules.out = out = Slice(write_beat(self.width))     # the block RAM that entries come from is slow
@@ -168,8 +169,7 @@ class UsedWriter(wiring.Component):
             new_slot.eq(Mux(wraps, after - size, after)),
             stage_r.addr.eq(Cat(take, queue)),
             run_slot.eq(Mux(at_first, row.slot, slot)),
-            request.p.addr.eq(Mux(self.packed, table.row.queue_desc + (run_slot << 4),
-                                  table.row.queue_device + Mux(is_index, 2, 4 + (run_slot << 3)))),
+            request.p.addr.eq(address),
             request.p.len.eq(Mux(is_index, 2, Mux(self.packed, count * VIRTQ_DESC_SIZE, count * VIRTQ_USED_ELEM_SIZE))),
             pending.i.p.ends.eq(is_index | (self.packed & (at_first | (~hidden & (left == count))))),
             pending.i.p.published.queue.eq(queue),
@@ -178,16 +178,18 @@ class UsedWriter(wiring.Component):
             pending.i.p.published.new.eq(Mux(self.packed, new_slot, row.complete)),
             pending.i.p.published.wrap.eq(~(flip ^ wraps)),
             pending.i.p.published.apart.eq(row.apart | single),
-            now.eq(Mux(run_first, first, stage_r.data)),
             elements.packed.eq(self.packed),
-            elements.i.p.id.eq(now.chain.id),
-            elements.i.p.len.eq(now.len),
+            elements.i.p.id.eq(entry.chain.id),
+            elements.i.p.len.eq(entry.len),
             elements.i.p.flip.eq(run_flip),
             elements.i.p.last.eq(count == 1),
             out.i.valid.eq(elements.o.valid),
             out.i.p.eq(elements.o.p),
             elements.o.ready.eq(out.i.ready),
         ]
+
+        m.d.sync += address.eq(Mux(self.packed, table.row.queue_desc + (run_slot << 4),
+                                   table.row.queue_device + Mux(is_index, 2, 4 + (run_slot << 3))))
 
         offer, accepted = Signal(), Signal()
         m.d.comb += [
@@ -290,13 +292,14 @@ class UsedWriter(wiring.Component):
                         m.d.sync += hidden.eq(0)
                     with m.Else():
                         m.d.sync += left.eq(left - count)
-                    m.next = "ELEMENT"
+                    m.next = "FILL"
             with m.State("FILL"):
+                m.d.sync += [entry.eq(Mux(run_first, first, stage_r.data)), take.eq(take + ~run_first)]
                 m.next = "ELEMENT"
             with m.State("ELEMENT"):
                 m.d.comb += elements.i.valid.eq(1)
                 with m.If(elements.i.ready):
-                    m.d.sync += [count.eq(count - 1), take.eq(take + ~run_first)]
+                    m.d.sync += count.eq(count - 1)
                     m.next = "FILL"
                     with m.If(count == 1):
                         with m.If((left != 0) | hidden):
@@ -307,6 +310,9 @@ class UsedWriter(wiring.Component):
                             m.next = "INDEX"
             with m.State("INDEX"):
                 # 2.7.8.2: the elements before the index; both go through this one ordered port.
+                m.d.comb += is_index.eq(1)
+                m.next = "REQUEST INDEX"
+            with m.State("REQUEST INDEX"):
                 m.d.comb += [is_index.eq(1), offer.eq(1)]
                 with m.If(accepted):
                     m.next = "INDEX DATA"

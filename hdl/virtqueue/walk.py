@@ -144,6 +144,7 @@ class Walk(wiring.Component):
         limit    = Signal(28)                  # its entries
         left     = Signal(28)                  # of them, after this one (packed)
         index    = Signal(28)                  # entry that is next
+        within   = Signal()                    # it is one of them
         length   = Signal(17)                  # descriptors seen in this chain that hold or held a buffer
         desc     = Signal(VirtqDesc)           # the one to judge
         failed   = Signal()                    # it could not be read
@@ -261,8 +262,14 @@ class Walk(wiring.Component):
                         m.d.sync += ahead_left.eq(0)
                     m.next = "JUDGE"
             with m.State("ASK"):
-                m.d.comb += self.single.req.valid.eq(index < limit)
-                with m.If(index >= limit):
+                m.d.sync += [
+                    self.single.req.p.addr.eq(base + (index << 4)),
+                    within.eq(index < limit),
+                ]
+                m.next = "REQUEST"
+            with m.State("REQUEST"):
+                m.d.comb += self.single.req.valid.eq(within)
+                with m.If(~within):
                     m.next = "FAIL"
                 with m.Elif(self.single.req.ready):
                     m.d.sync += [
@@ -295,15 +302,11 @@ class Walk(wiring.Component):
                 with m.Elif(ahead.o.valid):
                     m.d.comb += [ahead.o.ready.eq(1), dropped.eq(1)]
                     m.d.sync += ahead_left.eq(Mux(ahead.o.p.last, 0, ahead_left - 1))
-        m.d.comb += [
-            self.single.req.p.addr.eq(base + (index << 4)),
-            self.single.req.p.len.eq(VIRTQ_DESC_SIZE),
-        ]
+        m.d.comb += self.single.req.p.len.eq(VIRTQ_DESC_SIZE)
 
         # A read that fails early returns fewer entries than were reserved: the account is settled with its last.
         give_back = Signal(range(room + 1))
-        with m.If(dropped):
-            m.d.comb += give_back.eq(Mux(ahead.o.p.last, ahead_left, 1))
+        m.d.sync += give_back.eq(Mux(dropped, Mux(ahead.o.p.last, ahead_left, 1), 0))
         m.d.sync += reserved.eq(reserved + Mux(asked, count, 0) - give_back)
         return m
 

@@ -38,6 +38,7 @@ def collect(dut, packets, count, rng, busy, cycles, *, error):
             held = (value, n, last) if valid and not ready else None
             if valid and ready:
                 assert last or n == dut.width // 8
+                assert not error or value >> 8 * n == 0
                 packet += value.to_bytes(dut.width // 8, "little")[:n]
                 if last:
                     packets.append((packet, bad[0]) if error else packet)
