@@ -13,6 +13,7 @@ from cocotb_tools.runner import get_runner
 
 from ringnic.hdl.nic import RingNIC
 from ringnic.host.guest.cache import entry
+from ringnic.host.plan import marks
 from ringnic.sim.engine.build import BuildError, sources_digest
 from ringnic.sim.top import TOP_NAME, to_verilog
 
@@ -50,9 +51,21 @@ def _build(folder, width):
     shutil.rmtree(tools)
 
 
+def pytest_collection_modifyitems(items):
+    """A bench counts as a test of the plan if cases of its module name rows; which ones, those say."""
+    named = {Path(mark.test.partition("::")[0]).stem for mark in marks(HERE)}
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if item.path.parent == HERE and callspec is not None and callspec.params.get("module") in named:
+            item.add_marker(pytest.mark.clause())
+
+
 @pytest.fixture
-def simulate(tmp_path, monkeypatch):
-    """Return ``simulate(module, width)``: run the cocotb tests of a module of ``cases/``; they all have to pass."""
+def simulate(request, tmp_path, monkeypatch):
+    """Return ``simulate(module, width)``: run the cocotb tests of a module of ``cases/``; they all have to pass.
+
+    What becomes of each is the test's property ``cases``.
+    """
     def run(module, width):
         monkeypatch.syspath_prepend(HERE)  # the runner hands it on
         facts = sources_digest(), width, TIMEOUT_CYCLES, VERILATE, MAKE_FLAGS, TIMESCALE
@@ -75,6 +88,10 @@ def simulate(tmp_path, monkeypatch):
             pytest.fail(f"The simulation died:\n{log.read_text()[-8000:]}", pytrace=False)
         cases = list(ElementTree.parse(results).iter("testcase"))
         failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+        request.node.user_properties.append(("cases", [
+            {"case": f"tests/bench/cases/{module}.py::{case.get('name')}", "reason": "",
+             "verdict": "failed" if case.get("name") in failed else "skipped" if case.find("skipped") is not None else "passed"}
+            for case in cases]))
         assert cases, log.read_text()[-8000:]
         if failed:
             pytest.fail(f"Failed: {', '.join(failed)}\n{log.read_text()[-12000:]}", pytrace=False)
