@@ -103,7 +103,7 @@ def gather(rows, outcomes, case_rows):
             seen(row).add(_of_all_cases(outcome["test"]), outcome["verdict"], outcome["reason"])
         for case in outcome["cases"]:
             for row in case_rows.get(case["case"], ()):
-                seen(row).add(case["case"], case["verdict"], case["reason"])
+                seen(row).add(case["case"], case["verdict"], case["reason"] or outcome["reason"])
         for row, count in outcome["observed"].items():
             seen(row).observed += count
         for row in outcome["broken"]:

@@ -6,21 +6,21 @@
     rows      those of the plan that it names
     verdict   "passed", "failed", "skipped" or "xfailed"
     reason    of anything but "passed", in a line
-    observed  by row, how often the passive checker saw that it held
-    broken    rows that the passive checker saw broken
-    cases     of a bench, its cocotb cases: name, verdict, reason
-
-The last three are of properties ``clauses``, ``broken`` and ``cases`` of the test; each may be there more than once.
+    observed  by row, how often the passive checker put it to the test: properties ``clauses`` of the test
+    broken    rows that the passive checker says are broken: "ROW in cycle N: ..." in the failure
+    cases     of a bench, its cocotb cases: name, verdict, reason; property ``cases``
 """
 
 from collections import Counter
 import json
+import re
 
 import pytest
 
 __all__ = ["Outcomes", "summary"]
 
 REASON_LENGTH = 300  # characters
+BROKEN = re.compile(r"(?<![\w-])([A-Z]+(?:-[A-Z]+)?-B?\d+) in cycle \d+: ")
 
 
 def pytest_addoption(parser):
@@ -69,7 +69,7 @@ def summary(reports):
         "verdict": verdict,
         "reason": " ".join(reason.split())[:REASON_LENGTH],
         "observed": dict(observed),
-        "broken": sorted({row for name, value in properties if name == "broken" for row in value}),
+        "broken": sorted({row for report in reports if report.failed for row in BROKEN.findall(str(report.longrepr))}),
         "cases": [case for name, value in properties if name == "cases" for case in value],
     }
 

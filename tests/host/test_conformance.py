@@ -45,6 +45,9 @@ CASES = {"tests/bench/cases/a.py::test_a": ("A-1",)}
      "passing", "", ("tests/bench/cases/a.py::test_a",)),
     ([outcome("b", cases=[{"case": "tests/bench/cases/a.py::test_a", "verdict": "failed", "reason": ""}], verdict="failed")],
      "failing", "tests/bench/cases/a.py::test_a", ("tests/bench/cases/a.py::test_a",)),
+    ([outcome("b", cases=[{"case": "tests/bench/cases/a.py::test_a", "verdict": "failed", "reason": ""}], verdict="xfailed",
+              reason="not yet")],
+     "failing", "tests/bench/cases/a.py::test_a: not yet", ("tests/bench/cases/a.py::test_a",)),
 ])
 def test_a_row_and_what_was_seen_of_it(outcomes, status, reason, tests):
     result, = gather([row("A-1")], outcomes, CASES)
@@ -120,8 +123,7 @@ def test_skipped():
 @pytest.fixture
 def broken(request):
     yield
-    request.node.user_properties.append(("broken", ["M-1", "M-1"]))
-    raise ValueError("the checker says no")
+    raise AssertionError("The card breaks rules:\\nM-1 in cycle 17: a\\nM-P-B2 in cycle 18: b\\nM-1 in cycle 19: c")
 
 @pytest.mark.clause("A-6")
 def test_fails_at_its_end(broken):
@@ -160,10 +162,11 @@ def test_outcomes_of_a_run(tests, console, monkeypatch, processors):
         "test_bad": (["A-3"], "failed"), "test_later": (["A-4"], "xfailed"), "test_skipped": (["A-5"], "skipped"),
         "test_fails_at_its_end": (["A-6"], "failed")}
     assert found["test_good[2]"]["observed"] == {"M-1": 12, "M-2": 0}
-    assert found["test_fails_at_its_end"]["broken"] == ["M-1"]
+    assert found["test_fails_at_its_end"]["broken"] == ["M-1", "M-P-B2"]
+    assert not any(one["broken"] for name, one in found.items() if name != "test_fails_at_its_end")
     assert "1 == 2" in found["test_bad"]["reason"]
     assert found["test_later"]["reason"] == "not yet" and found["test_skipped"]["reason"] == "nothing to see"
-    assert "the checker says no" in found["test_fails_at_its_end"]["reason"]
+    assert "The card breaks rules" in found["test_fails_at_its_end"]["reason"]
 
 
 def test_a_file_that_cannot_be_read(tests, console):
