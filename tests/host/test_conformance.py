@@ -62,38 +62,40 @@ def test_a_row_that_is_not_applicable():
 @pytest.fixture
 def found():
     rows = [row("A-1"), row("A-2", "5.1.9.2.2"), row("A-3", "2.1.2"), row("B-1", "2.7.4", why="no <b> | c"),
-            row("TL-1", "2.2.9", plan="pcie"), row("XX-1", "9.1", plan="other")]
+            row("TL-1", "2.2.9", plan="pcie"), row("XX-1", "9.1", plan="other"),
+            row("ADM-2", "2.13.1", why="no")]
     outcomes = [outcome("t", ["A-1", "TL-1", "XX-1"]), outcome("u", ["A-2"], "failed", "1 < 2 | 3")]
     return report(gather(rows, outcomes, {}), seed=7, build="abc", seconds=12.34, tests=2)
 
 
 def test_json(found):
     assert {name: found[name] for name in found if name != "rows"} == {
-        "rows_total": 6, "rows_applicable": 5, "rows_passing": 3, "seed": 7, "build": "abc", "seconds": 12.3, "tests": 2}
+        "rows_total": 7, "rows_applicable": 5, "rows_passing": 3, "seed": 7, "build": "abc", "seconds": 12.3, "tests": 2}
     assert [(one["id"], one["applicable"], one["status"]) for one in found["rows"]] == [
         ("A-1", True, "passing"), ("A-2", True, "failing"), ("A-3", True, "missing"), ("B-1", False, "not applicable"),
-        ("TL-1", True, "passing"), ("XX-1", True, "passing")]
+        ("TL-1", True, "passing"), ("XX-1", True, "passing"), ("ADM-2", False, "not applicable")]
     assert json.loads(json.dumps(found)) == found
 
 
 def test_markdown(found):
     text = to_markdown(found)
-    assert text.startswith("3 of 5 applicable rows pass, of 6 rows (build `abc`, seed 7, 2 tests, 12 s).\n")
+    assert text.startswith("3 of 5 applicable rows pass, of 7 rows (build `abc`, seed 7, 2 tests, 12 s).\n")
     for line in ("| VIRTIO 1.4 | 2 Basic facilities | 0 | 1 | 1 |", "| VIRTIO 1.4 | 2.7 Split virtqueues | 1 | 1 | 2 |",
                  "| VIRTIO 1.4 | 5.1.9.2 Network: transmission | 0 | 1 | 1 |", "| PCI Express | 2 Transaction Layer | 1 | 1 | 1 |",
                  "| other | 9  | 1 | 1 | 1 |", "- **A-2** It does A-2: failing, u: 1 < 2 | 3",
-                 "| A-1 | 2.7.4 | It does A-1 | passing | `t` |",
+                 "| VIRTIO 1.4 | 2.12, 2.13 Administration | 0 | 0 | 1 |", "| A-1 | 2.7.4 | It does A-1 | passing | `t` |",
                  "| B-1 | 2.7.4 | It does B-1 | - | not applicable: no <b> \\| c |"):
         assert line in text.splitlines()
 
 
 def test_junit(found):
     suites = ElementTree.fromstring(to_junit(found))
-    assert (suites.get("tests"), suites.get("failures")) == ("6", "2")
+    assert (suites.get("tests"), suites.get("failures")) == ("7", "2")
     cases = {case.get("name").split()[0]: [(part.tag, part.get("message")) for part in case] for case in suites.iter("testcase")}
     assert cases == {"A-1": [], "A-2": [("failure", "failing: u: 1 < 2 | 3")],
                      "A-3": [("failure", "missing: no test ran, and the checker did not meet it")],
-                     "B-1": [("skipped", "no <b> | c")], "TL-1": [], "XX-1": []}
+                     "B-1": [("skipped", "no <b> | c")], "TL-1": [], "XX-1": [],
+                     "ADM-2": [("skipped", "no")]}
 
 
 # The run, on tests of its own.
