@@ -6,31 +6,26 @@ from cocotbext.pcie.core.tlp import TlpAttr, TlpType
 from rig import bench, driven, frame
 
 from ringnic.hdl.spec.bar import BAR_SIZE, MSIX_TABLE_OFFSET
-from ringnic.hdl.spec.pcie import CapId, Cfg, Command, ConfigStatus, Exp, MsgCode, MsgRouting
+from ringnic.hdl.spec.pcie import Cfg, Command, ConfigStatus, Exp, MsgCode, MsgRouting
 from ringnic.hdl.spec.virtio import Status
 
-from .pcie_config import where
 from .pcie_dma import serve
-from .pcie_power import change_link, initiate_flr
+from .pcie_power import initiate_flr
 from .pcie_requests import REPORT_ALL, SELECT, message
-from .pcie_tap import Raw, Tap, request
+from .pcie_tap import Raw, Tap, change_link, request
 
 DETECTED = 0xf                        # Device Status: correctable, non-fatal, fatal, unsupported request
 NON_FATAL, FATAL, UNSUPPORTED = 2, 4, 8
-MASTER_DATA_PARITY_ERROR, MASTER_ABORT, PARITY_ERROR = 1 << 8, 1 << 13, 1 << 15
+MASTER_ABORT, PARITY_ERROR = 1 << 13, 1 << 15
 TIMEOUT_DISABLE = 1 << 4
 PME_TURN_OFF, PME_TO_ACK = 0x19, 0x1b
 LINK_SETTINGS = 0xcb                  # ASPM, RCB, common clock, extended synch
 DIGEST = b"ECRC"
 
 
-class Heard(list):
-    """Codes of all messages, whatever the card may send."""
-
-
 def listen(rig):
     """Take messages other than INTx, too."""
-    rig.card.messages = heard = Heard()
+    rig.card.messages = heard = []
     rig.card._message = lambda raw: heard.append(raw[7])
     return heard
 

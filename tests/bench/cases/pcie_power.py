@@ -12,7 +12,7 @@ from ringnic.hdl.spec.virtio import Isr
 from ringnic.sim.cocotb_bus import DEV_CTL_RESET
 
 from .pcie_config import where
-from .pcie_tap import Tap, request
+from .pcie_tap import Tap, change_link, request
 
 BASE = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS}
 INITIATE_FLR = 1 << 15
@@ -20,12 +20,6 @@ D0, D1, D2, D3HOT = range(4)
 NO_SOFT_RESET = 1 << 3
 DRAIN = 8000    # cycles: longer than a completion is waited for
 SETTLE = 400
-
-
-def change_link(rig):
-    async def write():
-        rig.dut.link_up.value = 1 - int(rig.dut.link_up.value)
-    resume(write)()
 
 
 @bench(clauses=("PM-1", "PM-2", "PM-3", "PM-7"))

@@ -1,6 +1,7 @@
 """What the PCIe cases share: TLPs past the root complex, every completion of a request, and all that the card sends."""
 
 from cocotb.queue import Queue
+from cocotb.task import resume
 from cocotb.triggers import ClockCycles, Event, Timer
 from cocotbext.pcie.core.tlp import CplStatus, Tlp, TlpType
 from cocotbext.pcie.core.utils import PcieId
@@ -25,6 +26,13 @@ def request(fmt_type, address=0, *, length=1, data=None, first_be=0xf, last_be=N
     for name, value in fields.items():
         setattr(tlp, name, value)
     return tlp
+
+
+def change_link(rig):
+    """From the driver's thread: the link goes, or comes back."""
+    async def write():
+        rig.dut.link_up.value = 1 - int(rig.dut.link_up.value)
+    resume(write)()
 
 
 class Raw:
