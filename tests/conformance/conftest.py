@@ -64,12 +64,11 @@ class Card:
         return transport
 
     def open(self, features=frozenset(), **options):
-        """Go live with these features and the ordinary ones. What the card does not offer is not tested."""
+        """Go live with these features, and the ordinary ones that there are. What the card does not offer is not tested."""
         transport = Transport(PciFunction(self.bus))
-        wanted = BASE | frozenset(features)
-        if missing := wanted - transport.device_features():
+        if missing := frozenset(features) - transport.device_features():
             pytest.skip(f"{', '.join(names(missing))} is not offered")
-        self.net = VirtioNet(transport, wanted, **options)
+        self.net = VirtioNet(transport, BASE | frozenset(features), **options)
         assert self.net.transport.status & Status.DRIVER_OK  # a read pushes the posted writes: the card is live
         return self.net
 

@@ -6,6 +6,7 @@ Configuration".
 
 import pytest
 
+from ringnic.hdl.spec.net import VIRTIO_NET_F_STATUS
 from ringnic.hdl.spec.virtio import (VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1, VIRTIO_MSI_NO_VECTOR, Common, Status)
 
 HALVES = [at + half for at in (Common.QUEUE_DESC, Common.QUEUE_DRIVER, Common.QUEUE_DEVICE) for half in (0, 4)]
@@ -68,7 +69,7 @@ def test_sizes_of_split_rings(card):
 
 @pytest.mark.clause("CC-5")
 def test_generation_changes_with_the_configuration(card):
-    net = card.open()
+    net = card.open({VIRTIO_NET_F_STATUS})
     seen = [net.transport.common_read(Common.CONFIG_GENERATION, 1)]
     for up in (False, True, False, True):
         card.wire.set_link(up)

@@ -7,6 +7,7 @@ status capability", 4.1.5.3 "Used Buffer Notifications", 4.1.5.4 "Notification o
 import pytest
 
 from ringnic.hdl.spec.pcie import Cfg, ConfigStatus
+from ringnic.hdl.spec.net import VIRTIO_NET_F_STATUS
 from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED, VIRTIO_MSI_NO_VECTOR, VIRTQ_AVAIL_F_NO_INTERRUPT,
                                      Common, Isr, RingEvent)
 from ringnic.host.driver.net import CONFIG_VECTOR
@@ -105,7 +106,7 @@ def test_queues_with_one_vector_with_others_and_with_none(card, ring):
 
 @pytest.mark.clause("MSX-3", "MSX-8", "ISR-2", "ISR-5")
 def test_configuration_changes_by_any_vector_or_none(card):
-    net = quiet(card, set())
+    net = quiet(card, {VIRTIO_NET_F_STATUS})
     up = True
     for vector in (CONFIG_VECTOR, 3, VIRTIO_MSI_NO_VECTOR, 1):
         net.transport.common_write(Common.CONFIG_MSIX_VECTOR, 2, vector)
@@ -121,7 +122,7 @@ def test_configuration_changes_by_any_vector_or_none(card):
 @pytest.mark.clause("ISR-3", "ISR-5")
 def test_without_msix(card, ring):
     """The ISR bits and what the Status register says of them: set by an event, cleared by a look."""
-    net = card.open(ring)
+    net = card.open(ring | {VIRTIO_NET_F_STATUS})
     net.transport.function.disable_msix()
 
     def pending():

@@ -6,7 +6,7 @@ Ref: VIRTIO 1.4, 5.1.4.1 "Device Requirements: Device configuration layout", 5.1
 
 import pytest
 
-from ringnic.hdl.spec.net import VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_HDR_SIZE, VirtioNetHdr
+from ringnic.hdl.spec.net import VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_HDR_SIZE, VirtioNetHdr
 
 from .frames import frame, segment, tagged
 
@@ -52,7 +52,7 @@ def test_nothing_is_said_that_was_not_negotiated(card, net):
 
 @pytest.mark.clause("RX-1", "RX-2", "RX-3")
 def test_buffers_of_a_packet_are_counted_and_full(card, net):
-    sizes = [60, SLOT - 13, SLOT - 12, SLOT - 11, 2 * SLOT - 12, 2 * SLOT - 11, 1514, 4000]
+    sizes = [60, SLOT - 13, SLOT - 12, SLOT - 11, 2 * SLOT - 12, 2 * SLOT - 11, 1514, net.max_frame]
     for (found, parts), size in zip(take(card, net, map(frame, sizes)), sizes):
         assert found.num_buffers == len(parts)
         if net.mergeable:
@@ -84,8 +84,10 @@ def test_buffers_of_a_packet_are_there_together(card, ring, cycles):
 
 @pytest.mark.clause("NC-4")
 @pytest.mark.parametrize("over", [0, 1, 100, 2000])
-def test_no_packet_is_longer_than_the_mtu(card, net, over):
+@pytest.mark.parametrize("mergeable", [set(), {VIRTIO_NET_F_MRG_RXBUF}], ids=["one_buffer", "mergeable"])
+def test_no_packet_is_longer_than_the_mtu(card, ring, mergeable, over):
     """A tag is part of the link's header. What is longer is dropped, and what follows is not."""
+    net = card.open(ring | mergeable | {VIRTIO_NET_F_MTU})
     longest = net.mtu + ETHERNET_HEADER + VLAN_TAG
     first = tagged(7, longest) if over == 0 else frame(60)
     card.wire.send(*([first] if over == 0 else [frame(longest + over), first]))

@@ -5,7 +5,7 @@ Ref: VIRTIO 1.4, 5.1.4.1 "Device Requirements: Device configuration layout", 5.1
 
 import pytest
 
-from ringnic.hdl.spec.net import VIRTIO_NET_HDR_SIZE, VirtioNetHdr
+from ringnic.hdl.spec.net import VIRTIO_NET_F_MTU, VIRTIO_NET_HDR_SIZE, VirtioNetHdr
 from ringnic.hdl.spec.virtio import VIRTIO_F_INDIRECT_DESC
 
 from .frames import PEER_MAC, frame, segment, tagged
@@ -79,7 +79,7 @@ def test_no_packet_in_two_tunnels(card, form, gso_type):
 @pytest.mark.clause("NC-5")
 @pytest.mark.parametrize("less", [0, 1, 2, 3, 4, 7])
 def test_packets_of_the_mtu_go_out_whole(card, ring, less):
-    net = card.open(ring)
+    net = card.open(ring | {VIRTIO_NET_F_MTU})
     frames = [frame(net.mtu + ETHERNET_HEADER - less, less, dst=PEER_MAC), tagged(5, net.mtu + ETHERNET_HEADER + VLAN_TAG - less)]
     for one in frames:
         net.send(one)
