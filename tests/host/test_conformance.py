@@ -81,7 +81,8 @@ def test_markdown(found):
     text = to_markdown(found)
     assert text.startswith("3 of 5 applicable rows pass, of 7 rows (build `abc`, seed 7, 2 tests, 12 s).\n")
     for line in ("| VIRTIO 1.4 | 2 Basic facilities | 0 | 1 | 1 |", "| VIRTIO 1.4 | 2.7 Split virtqueues | 1 | 1 | 2 |",
-                 "| VIRTIO 1.4 | 5.1.9.2 Network: transmission | 0 | 1 | 1 |", "| PCI Express | 2 Transaction Layer | 1 | 1 | 1 |",
+                 "| VIRTIO 1.4 | 5.1.9.2 Network: transmission | 0 | 1 | 1 |",
+                 "| PCI Express | 2 Transaction Layer | 1 | 1 | 1 |",
                  "| other | 9  | 1 | 1 | 1 |", "- **A-2** It does A-2: failing, u: 1 < 2 | 3",
                  "| VIRTIO 1.4 | 2.12, 2.13 Administration | 0 | 0 | 1 |", "| A-1 | 2.7.4 | It does A-1 | passing | `t` |",
                  "| B-1 | 2.7.4 | It does B-1 | - | not applicable: no <b> \\| c |"):
