@@ -1,5 +1,7 @@
 """Interrupts: MSI-X messages, masks and pending bits; INTx; and what is in memory when either comes."""
 
+from types import SimpleNamespace
+
 from cocotb.task import resume
 from cocotbext.pcie.core.tlp import TlpType
 from rig import driven, frame
@@ -87,12 +89,13 @@ def test_msix(rig):
     config_change(rig)
     expect(0)
     assert pending(rig) == 1 << CONFIG_VECTOR
-    vector = rig.device.msi_vectors[-1]
-    for dw, value in enumerate((vector.addr, 0, vector.data)):
+    vector = SimpleNamespace(addr=0x3_4567_89a8, data=0xfedc_ba98)
+    for dw, value in enumerate((vector.addr & 0xffff_ffff, vector.addr >> 32, vector.data)):
         rig.bus.bar_write(0, MSIX_TABLE_OFFSET + 4 * dw, 4, value)
     rig.bus.config_write(control, 2, ENABLE)
     rig.bus.run(SETTLE)
-    expect(1)
+    sent = [tlp for tlp in tap.seen if is_interrupt(tlp, vector)]
+    assert len(sent) == 1 and sent[0].fmt_type == TlpType.MEM_WRITE_64 and not interrupts(rig, tap)
     assert not rig.card.messages and not rig.bus.config_read(Cfg.STATUS, 2) >> ConfigStatus.INTERRUPT & 1
     # Off: no message any more.
     rig.bus.config_write(control, 2, 0)

@@ -82,7 +82,7 @@ def test_completion_that_does_not_match(rig):
         net = rig.open(queue_size=16)
         tap.keep_reads()
         net.send(frame(100))
-        serve(rig, tap, lambda: net.transport.status & Status.DEVICE_NEEDS_RESET or net.reclaim(), "a reaction", **fields)
+        serve(rig, tap, lambda: net.transport.status & Status.DEVICE_NEEDS_RESET or net.reclaim(), "a reaction", answers=[fields])
         resume(tap.let_go)()
         rig.bus.run(1000)
         assert not rig.wire()

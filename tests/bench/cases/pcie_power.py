@@ -55,17 +55,24 @@ def test_d3hot_at_work(rig):
     rig.works(2)
     rig.bus.run(2000)
     at = net.transport.function.find(CapId.PM) + Pm.PMCSR
+    frames = [frame(1000, k) for k in range(4)]
+    for one in frames:
+        net.send(one)
     rig.bus.config_write(at, 2, D3HOT)
-    rig.bus.run(SETTLE)
+    rig.bus.run(4 * SETTLE)
     tap.seen.clear()
     rig.bus.poll_irq()
     rig.feed([frame(100)])
+    rig.bus.run(10 * SETTLE)
     change_link(rig)
-    rig.bus.run(3000)
+    rig.bus.run(SETTLE)
+    change_link(rig)
+    rig.bus.run(SETTLE)
     assert not tap.seen and not rig.card.messages and not rig.bus.poll_irq()
     rig.bus.config_write(at, 2, D0)
-    change_link(rig)
     rig.expect_received([frame(100)])
+    rig.expect_wire(frames)
+    rig.all_sent()
     rig.until(lambda: 0 in rig.bus.poll_irq(), "the configuration change")
     rig.works(2)
     # The interrupt pin is let go, and pulled again.

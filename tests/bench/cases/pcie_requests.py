@@ -37,7 +37,7 @@ async def test_byte_enables_of_writes(rig):
         assert await tap.read(at) == shadow, f"First DW BE {first_be:#x}"
 
 
-@bench(clauses=("TL-2",))
+@bench(seed=12, clauses=("TL-2",))
 async def test_byte_enables_of_longer_writes(rig):
     """Two DWs, at a QW boundary with gaps in the enables; and edges of longer ones."""
     tap, at = Tap(rig), rig.device.bar_addr[0] + MSIX_TABLE_OFFSET
@@ -56,7 +56,16 @@ async def test_byte_enables_of_longer_writes(rig):
         assert answer.data == shadow, (length, first_be, last_be)
 
 
-@bench(clauses=("TL-4", "TL-24", "TL-25"))
+@bench(clauses=("TL-50",))
+async def test_hints(rig):
+    """A steering tag lies where the tag or the byte enables are; who does not know hints does as without."""
+    tap, at = Tap(rig), rig.device.bar_addr[0] + SELECT
+    await tap.write(at, b"hint", th=True, ph=3, tag=0x77)
+    answer = await tap.ask_one(request(TlpType.MEM_READ, at, th=True, ph=2))
+    assert answer.status == CplStatus.SC and answer.data == b"hint" and answer.lower_address == at & 0x7f
+
+
+@bench(seed=13, clauses=("TL-4", "TL-24", "TL-25"))
 async def test_byte_count_and_lower_address(rig):
     tap, base = Tap(rig), rig.device.bar_addr[0] + MSIX_TABLE_OFFSET
     cases = [(4 * dw, 1, first_be, 0) for dw in (0, 1) for first_be in range(16)]
@@ -103,7 +112,7 @@ async def test_completer_id(rig):
         assert answer.completer_id == PcieId(bus, 0, 0)
 
 
-@bench(payload=0, clauses=("TL-27",))
+@bench(payload=0, seed=14, clauses=("TL-27",))
 async def test_long_reads(rig):
     """A completion for each part between boundaries, in order; none is longer than the Max_Payload_Size of 128 bytes."""
     tap, base = Tap(rig), rig.device.bar_addr[0] + DEVICE_OFFSET
@@ -211,7 +220,7 @@ async def test_messages(rig):
     assert await tap.counter("tlps_malformed") == 0
 
 
-@bench(clauses=("TL-7", "TL-11"))
+@bench(seed=15, clauses=("TL-7", "TL-11"))
 async def test_malformed(rig):
     """Undefined formats and types, prefixes, a header cut short: dropped without an answer, and counted."""
     tap, bar, bus = Tap(rig), rig.device.bar_addr[0], rig.device.pcie_id.bus

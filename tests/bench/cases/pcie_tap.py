@@ -136,13 +136,14 @@ class Tap:
         answer = await self.config(offset, value.to_bytes(4, "little"), first_be)
         assert answer.status == CplStatus.SC and not answer.has_data(), answer
 
-    async def complete(self, read, data=None, **fields):
-        """Answer a read of the card, kept, from memory or with ``data``, in one piece and rightly but for ``fields``."""
-        count = read.get_be_byte_count()
+    async def complete(self, read, data=None, *, piece=slice(None), **fields):
+        """Answer a read of the card, kept, from memory or with ``data``: its DWs of ``piece``, and rightly but for ``fields``."""
         answer = Tlp.create_completion_data_for_tlp(read, PcieId(0, 0, 0))
-        answer.byte_count = count
-        answer.lower_address = read.address + read.get_first_be_offset() & 0x7f
-        answer.set_data(data or await self.host.mem_address_space.read(read.address, 4 * read.length))
+        begin = 4 * piece.start if piece.start else read.get_first_be_offset()
+        answer.byte_count = read.get_be_byte_count() + read.get_first_be_offset() - begin
+        answer.lower_address = read.address + begin & 0x7f
+        data = data or await self.host.mem_address_space.read(read.address, 4 * read.length)
+        answer.set_data(data[4 * (piece.start or 0):4 * piece.stop if piece.stop else None])
         for name, value in fields.items():
             setattr(answer, name, value)
         if answer.status != CplStatus.SC:
