@@ -124,11 +124,11 @@ class Proof(Elaboratable):
 
     # What there is
 
-    def add(self, component):
-        """Add the component to prove something about, and return it."""
+    def add(self, component, domains={}):
+        """Add the component to prove something about, with its clock domains renamed, and return it."""
         fragment = Fragment.get(component, None)
         self._find_fsms(fragment, type(component).__name__)
-        self.m.submodules += _Elaborated(fragment)
+        self.m.submodules += DomainRenamer(domains)(_Elaborated(fragment)) if domains else _Elaborated(fragment)
         return component
 
     def _find_fsms(self, fragment, path):
@@ -270,7 +270,7 @@ class Formal:
         status = re.findall(r"Status: (\w+)", said)[-1:]
         where = "; ".join(re.findall(r"(?:Assert failed in|Unreached cover statement at) top: (.*) \(", said))
         verdict = {"PASSED": "proved", "FAILED": "broken"}.get("".join(status), "open")
-        return Result(verdict, f"{where} (trace: {trace})" if verdict == "broken" else where)
+        return Result(verdict, {"broken": f"{where} (trace: {trace})", "open": said[-500:]}.get(verdict, where))
 
     def _pdr(self, work):
         if not (work / "status").exists():

@@ -141,7 +141,7 @@ def test_broken_cutter(formal, line, instead):
 # Stopping packets
 
 def gates(p, dut):
-    """PacketGate: what passes is what came; packets are whole; while it holds nothing begins, and it does hold when nobody is inside."""
+    """What passes is what came, whole; while the gate holds nothing begins, and it does hold when nobody is inside."""
     p.add(dut)
     source = Marked(p, packed=False)
     sent = p.feed(dut.i, source.payload)
@@ -175,7 +175,7 @@ def test_broken_gate(formal, line, instead):
 
 
 def swallows(p, dut):
-    """PacketCut: always takes while it holds; afterwards what passes begins with the beginning of a packet."""
+    """All is taken while it holds; afterwards what passes begins with the beginning of a packet."""
     p.add(dut)
     source = Marked(p, packed=False)
     sent = p.feed(dut.i, source.payload)
@@ -265,5 +265,5 @@ def stores(p, dut):
 def test_packet_queue(formal, drop_on_full):
     def harness(p):
         stores(p, PacketQueue(width=8, depth=2, max_packets=2, drop_on_full=drop_on_full))
-    formal.bounded(harness, 11)
+    formal.bounded(harness, 14)
     formal.covers(harness, 16)
