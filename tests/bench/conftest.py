@@ -57,6 +57,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.clause())
 
 
+def _verdict(case):
+    """What became of a cocotb test, by its element of the results, and why."""
+    for tag, verdict in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
+        if (found := case.find(tag)) is not None:
+            return verdict, " ".join((found.get("message") or found.text or "").split())[:300]
+    return "passed", ""
+
+
 @pytest.fixture
 def simulate(request, tmp_path, monkeypatch):
     """Return ``simulate(module, width)``: run the cocotb tests of a module of ``cases/``; they all have to pass.
@@ -83,13 +91,11 @@ def simulate(request, tmp_path, monkeypatch):
             pass  # of a failure; the verdict is in the results
         if not results.exists():
             pytest.fail(f"The simulation died:\n{log.read_text()[-8000:]}", pytrace=False)
-        cases = list(ElementTree.parse(results).iter("testcase"))
-        failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+        cases = {case.get("name"): _verdict(case) for case in ElementTree.parse(results).iter("testcase")}
         request.node.user_properties.append(("cases", [
-            {"case": f"tests/bench/cases/{module}.py::{case.get('name')}", "reason": "",
-             "verdict": "failed" if case.get("name") in failed else "skipped" if case.find("skipped") is not None else "passed"}
-            for case in cases]))
+            {"case": f"tests/bench/cases/{module}.py::{name}", "verdict": verdict, "reason": reason}
+            for name, (verdict, reason) in cases.items()]))
         assert cases, log.read_text()[-8000:]
-        if failed:
+        if failed := [name for name, (verdict, _) in cases.items() if verdict == "failed"]:
             pytest.fail(f"Failed: {', '.join(failed)}\n{log.read_text()[-12000:]}", pytrace=False)
     return run
