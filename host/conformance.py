@@ -8,6 +8,7 @@ from pathlib import Path
 import subprocess
 import sys
 import tempfile
+from textwrap import shorten
 import time
 from xml.etree import ElementTree
 
@@ -31,6 +32,7 @@ POLL_SECONDS = 0.2
 LOG_LINES = 30          # of pytest's output, where it could not run
 RAN_TESTS = (0, 1)      # exit statuses of pytest: all passed, some failed
 INTERRUPTED = 130       # exit status
+BRIEF = 160             # characters of a reason on the screen; the files have it whole
 # Sections of the report: plan, beginnings of a section's number, title. The longest that fits counts.
 SECTIONS = (
     ("virtio", "2", "Basic facilities"),
@@ -272,14 +274,18 @@ def run_tests(seed, console):
     return found
 
 
+def _brief(reason):
+    return escape(shorten(reason, BRIEF, placeholder=" ..."))
+
+
 def _show(console, found, outcomes):
     console.print(to_table(found))
     for row in _open(found["rows"]):
-        console.print(f"[red]{row['status']}[/] [bold]{row['id']}[/] {escape(row['title'])}\n    {escape(row['reason'])}",
+        console.print(f"[red]{row['status']}[/] [bold]{row['id']}[/] {escape(row['title'])}\n    {_brief(row['reason'])}",
                       highlight=False)
     for outcome in outcomes:
         if outcome["verdict"] == "failed" and not outcome["rows"]:
-            console.print(f"[red]failed[/] {escape(outcome['test'])}\n    {escape(outcome['reason'])}", highlight=False)
+            console.print(f"[red]failed[/] {escape(outcome['test'])}\n    {_brief(outcome['reason'])}", highlight=False)
     good = found["rows_passing"] == found["rows_applicable"]
     console.print(f"[{'green' if good else 'red'}]{found['rows_passing']} of {found['rows_applicable']}[/] applicable rows pass, "
                   f"of {found['rows_total']} rows; {found['tests']} tests, {found['seconds']:.0f} s, seed {found['seed']}, "
