@@ -22,6 +22,7 @@ class Level(StrEnum):
     BENCH = "bench"
     ENGINE = "engine"
     GUEST = "guest"
+    FORMAL = "formal"
 
 
 # Where the tests of a level are.
@@ -30,6 +31,7 @@ LEVEL_FOLDERS = {
     Level.BENCH: ("bench",),
     Level.ENGINE: ("sim", "engine"),
     Level.GUEST: ("guest",),
+    Level.FORMAL: ("formal",),
 }
 NO_TESTS = 5  # pytest's exit status when it was to run none
 
@@ -68,6 +70,11 @@ def _bits(text, pairs):
         return parse(text, card_features(pairs))
     except ValueError as error:
         raise typer.BadParameter(f"{error}", param_hint="--features") from None
+
+
+def _need_pytest():
+    if importlib.util.find_spec("pytest") is None:
+        raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
 
 
 Features = Annotated[Optional[str], typer.Option(
@@ -139,6 +146,22 @@ def area(
                               timed=timing))
 
 
+@app.command()
+def conformance(
+    report: Annotated[Optional[Path], out_file("Write the rows and what became of them to this file, as JSON.")] = None,
+    markdown: Annotated[Optional[Path], out_file("The same as Markdown.")] = None,
+    junit: Annotated[Optional[Path], out_file("The same as JUnit XML, a test case for each row.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all random tests.")] = 0,
+):
+    """Show, row by row, that the card keeps the rules of virtio and PCI Express: the tests that name rows of tests/plan.
+
+    The exit status is 0 if every row passes that applies to what the card offers. Some minutes.
+    """
+    _need_pytest()
+    from .conformance import run_conformance
+    raise typer.Exit(run_conformance(report, markdown, junit, seed=seed))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(
     context: typer.Context,
@@ -147,8 +170,7 @@ def test(
     features: Features = None,
 ):
     """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or tests/FILE."""
-    if importlib.util.find_spec("pytest") is None:
-        raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
+    _need_pytest()
     root = Path(__file__).resolve().parents[1]
     pytest = [sys.executable, "-m", "pytest", *context.args]
     if features is not None:

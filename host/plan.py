@@ -55,8 +55,8 @@ class Mark:
 
 
 def plan_files(tests):
-    """Files of the plan below the folder of the tests."""
-    return sorted((Path(tests) / "plan").glob("*.toml"))
+    """Files of the plan below the folder of the tests: what the card is comes first, how it is plugged in follows."""
+    return sorted((Path(tests) / "plan").glob("*.toml"), key=lambda path: (path.stem != "virtio", path.stem))
 
 
 def _features(condition):

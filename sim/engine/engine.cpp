@@ -544,6 +544,22 @@ int engine_accesses(Engine* e, int faults, Access* out, int room) {
     list.erase(list.begin(), list.begin() + n);
     return n;
 }
+void engine_capture(Engine* e, int on) { Call call(e); e->host.capture = on; e->host.captured.clear(); }
+// Whole TLPs are given, as many as there is room for; bytes, 0 when there are no more.
+int engine_captured(Engine* e, uint8_t* out, int room) {
+    Call call(e);
+    auto& all = e->host.captured;
+    size_t n = 0;
+    while (n < all.size()) {
+        Capture head;
+        memcpy(&head, all.data() + n, sizeof head);
+        if (n + sizeof head + head.bytes > (size_t)room) break;
+        n += sizeof head + head.bytes;
+    }
+    memcpy(out, all.data(), n);
+    all.erase(all.begin(), all.begin() + n);
+    return n;
+}
 int engine_log(Engine* e, const char* path) { Call call(e); return (e->host.log = fopen(path, "w")) != nullptr; }
 void engine_start_trace(Engine* e, const char* path) { Call call(e); e->start_trace(path); }
 void engine_stop_trace(Engine* e) { Call call(e); e->stop_trace(); }

@@ -6,6 +6,7 @@ Python speaks in transactions (register accesses, frames, memory, interrupts, cy
 import ctypes
 import os
 import select
+import struct
 from dataclasses import dataclass
 
 from ...hdl.nic import RingNIC
@@ -19,6 +20,9 @@ STATS = ("cycles", "mrd_up", "mwr_up", "msg_up", "cpl_down", "cfg_down", "mrd_do
          "bytes_down", "frames_in", "frames_out", "frames_lost", "bad_frames", "interrupts", "dma_faults", "max_reads",
          "violations")
 KINDS = ("read", "write", "answer")
+WAYS = ("down", "up", "reset")
+CAPTURE = struct.Struct("<QII")  # cycle, way, bytes of the TLP that follows
+CAPTURE_BYTES = 1 << 20
 FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
 ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
 FRAME_BYTES = 16384        # of the longest frame
@@ -112,6 +116,7 @@ def _load(path):
             ("fault_rate", None, ctypes.c_int, ctypes.c_uint32),
             ("violations", ctypes.c_int, ctypes.c_char_p, ctypes.c_int), ("record", None, ctypes.c_int),
             ("accesses", ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Access), ctypes.c_int),
+            ("capture", None, ctypes.c_int), ("captured", ctypes.c_int, u8p, ctypes.c_int),
             ("log", ctypes.c_int, ctypes.c_char_p), ("start_trace", None, ctypes.c_char_p), ("stop_trace", None),
             ("peek", ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, u8p, ctypes.c_int),
             ("poke", ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int),
@@ -380,6 +385,21 @@ class Engine:
         while count := self._call("accesses", faults, out, len(out)):
             found += [_Access.from_buffer_copy(out[k]) for k in range(count)]
         return found
+
+    def capture(self, on=True):
+        """Begin (or end) to keep every TLP, as and when it passed the card's edge."""
+        self._call("capture", on)
+
+    def captured(self):
+        """Yield ``(cycle, way, TLP)`` of what passed since :meth:`capture` or the last call, in order; way "down" when the
+        card had taken it, "up" when the card had sent it, and "reset", with no bytes, for :meth:`reset`."""
+        out = (ctypes.c_uint8 * CAPTURE_BYTES)()
+        while size := self._call("captured", out, len(out)):
+            raw, at = bytes(memoryview(out)[:size]), 0
+            while at < size:
+                cycle, way, count = CAPTURE.unpack_from(raw, at)
+                at += CAPTURE.size + count
+                yield cycle, WAYS[way], raw[at - count:at]
 
     def set_link_model(self, link):
         """Change latency, jitter and rate from now on."""

@@ -71,7 +71,15 @@ void RootComplex::abandon(int tag) {
     answers[tag] = Tlp();
 }
 
+void RootComplex::keep(Way way, const Tlp& tlp) {
+    if (!capture) return;
+    Capture head{stats[CYCLES], way, (uint32_t)tlp.bytes()};
+    captured.insert(captured.end(), (uint8_t*)&head, (uint8_t*)(&head + 1));
+    captured.insert(captured.end(), (uint8_t*)tlp.dw.data(), (uint8_t*)tlp.dw.data() + tlp.bytes());
+}
+
 void RootComplex::reset() {
+    keep(RESET, Tlp());
     down.clear();
     up.clear();
     reads = {};
@@ -98,6 +106,7 @@ void RootComplex::send_down(Tlp tlp) {
 void RootComplex::up_tlp(Tlp tlp) {
     note("up  ", tlp);
     check(tlp);
+    keep(UP, tlp);
     stats[BYTES_UP] += tlp.bytes() + FRAMING;
     up_free = std::max(now, up_free) + (tlp.bytes() + FRAMING) / link.bytes_per_cycle;
     up.push_back({up_free, std::move(tlp)});

@@ -35,6 +35,8 @@ struct Region { uint64_t iova, size; uint8_t* host; bool writable; };
 enum AccessKind { DMA_READ, DMA_WRITE, DMA_ANSWER };    // the last completion of a read has left the host
 struct Access { uint64_t addr; uint32_t len; uint32_t kind; uint64_t cycle; };
 struct Store { uint64_t at; uint64_t addr; uint32_t len; uint32_t pad; uint8_t data[8]; };
+enum Way { DOWN, UP, RESET };      // the card took it, the card has sent it; the card was reset
+struct Capture { uint64_t cycle; uint32_t way; uint32_t bytes; };
 struct Interrupt { uint64_t addr; uint32_t data; uint32_t pad; };
 
 class RootComplex {
@@ -53,7 +55,7 @@ public:
     // Link side, once a cycle
     bool down_ready() const { return !down.empty() && down.front().at <= now; }
     Tlp& down_front() { return down.front().tlp; }
-    void down_pop() { news |= full(); down.pop_front(); }
+    void down_pop() { news |= full(); keep(DOWN, down.front().tlp); down.pop_front(); }
     bool up_ready() const { return up_free - now < link.credits / link.bytes_per_cycle; }
     void up_tlp(Tlp tlp);                               // a whole TLP came from the card
     void tick();
@@ -75,6 +77,8 @@ public:
     std::vector<std::string> violations;                // what no card may send, the first of them
     uint64_t msi_base = 0xfee00000, msi_end = 0xfef00000;
     FILE* log = nullptr;
+    bool capture = false;
+    std::vector<uint8_t> captured;                      // TLPs at the card's edge, in order: Capture, then the TLP
 
 private:
     struct Timed { double at; Tlp tlp; };
@@ -98,6 +102,7 @@ private:
     void violation(const char* rule, const Tlp& tlp);
     uint8_t* find(uint64_t addr, uint64_t len, bool write);
     void write_memory(const Tlp& tlp);
+    void keep(Way way, const Tlp& tlp);
     void note(const char* way, const Tlp& tlp) { if (log) fprintf(log, "%10.0f %s %s\n", now, way, tlp.text().c_str()); }
 
     std::deque<Timed> down, up;

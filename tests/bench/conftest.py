@@ -50,9 +50,27 @@ def _build(folder, width):
     shutil.rmtree(tools)
 
 
+def pytest_collection_modifyitems(items):
+    """A bench counts as a test of the plan: cases of its module name rows."""
+    for item in items:
+        if "simulate" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.clause())
+
+
+def _verdict(case):
+    """What became of a cocotb test, by its element of the results, and why."""
+    for tag, verdict in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
+        if (found := case.find(tag)) is not None:
+            return verdict, " ".join((found.get("message") or found.text or "").split())[:300]
+    return "passed", ""
+
+
 @pytest.fixture
-def simulate(tmp_path, monkeypatch):
-    """Return ``simulate(module, width)``: run the cocotb tests of a module of ``cases/``; they all have to pass."""
+def simulate(request, tmp_path, monkeypatch):
+    """Return ``simulate(module, width)``: run the cocotb tests of a module of ``cases/``; they all have to pass.
+
+    What becomes of each is the test's property ``cases``.
+    """
     def run(module, width):
         monkeypatch.syspath_prepend(HERE)  # the runner hands it on
         facts = sources_digest(), width, TIMEOUT_CYCLES, VERILATE, MAKE_FLAGS, TIMESCALE
@@ -73,9 +91,11 @@ def simulate(tmp_path, monkeypatch):
             pass  # of a failure; the verdict is in the results
         if not results.exists():
             pytest.fail(f"The simulation died:\n{log.read_text()[-8000:]}", pytrace=False)
-        cases = list(ElementTree.parse(results).iter("testcase"))
-        failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+        cases = {case.get("name"): _verdict(case) for case in ElementTree.parse(results).iter("testcase")}
+        request.node.user_properties.append(("cases", [
+            {"case": f"tests/bench/cases/{module}.py::{name}", "verdict": verdict, "reason": reason}
+            for name, (verdict, reason) in cases.items()]))
         assert cases, log.read_text()[-8000:]
-        if failed:
+        if failed := [name for name, (verdict, _) in cases.items() if verdict == "failed"]:
             pytest.fail(f"Failed: {', '.join(failed)}\n{log.read_text()[-12000:]}", pytrace=False)
     return run

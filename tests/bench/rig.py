@@ -66,8 +66,8 @@ class Rig:
         await ClockCycles(dut.clk, 50)
         dut.rst.value = 0
         self.wire_out.clear()  # the rest of what an earlier test was sending
-        await ClockCycles(dut.clk, 5)
         self.card.start()
+        await ClockCycles(dut.clk, 5)
         if enumerate:
             await self.enumerate(memory_base)
         return self

@@ -88,6 +88,7 @@ def attack(rig, request):
     return Attack(rig, request.param)
 
 
+@pytest.mark.clause("STAT-2")
 @pytest.mark.parametrize("jump", [17, 0x7fff, 0x8000, 0xffff])
 def test_avail_index_jumps(attack, jump):
     attack.desc(0)
@@ -96,12 +97,14 @@ def test_avail_index_jumps(attack, jump):
     attack.over(stopped=True)
 
 
+@pytest.mark.clause("STAT-2")
 @pytest.mark.parametrize("head", [16, 17, 0x8000, 0xffff])
 def test_head_out_of_range(attack, head):
     attack.go(head)
     attack.over(stopped=True)
 
 
+@pytest.mark.clause("STAT-2")
 def test_descriptor_loop(attack):
     attack.desc(0, length=16, flags=NEXT, following=1)
     attack.desc(1, at=16, length=16, flags=NEXT, following=0)
@@ -185,6 +188,7 @@ def test_wrong_direction_in_mid_chain(attack):
     attack.over()
 
 
+@pytest.mark.clause("STAT-2")
 @pytest.mark.parametrize("length", [0, 1, 15, 17, 0xffff_ffff])
 def test_odd_indirect_table(attack, length):
     attack.queue.write_desc(0, attack.iova, length, INDIRECT)
@@ -192,6 +196,7 @@ def test_odd_indirect_table(attack, length):
     attack.over(stopped=True)
 
 
+@pytest.mark.clause("STAT-2")
 def test_nested_indirect_table(attack):
     inner = attack.iova + 0x4000
     outer = attack.table(0x1000, (inner, 16, INDIRECT, 0))
@@ -224,6 +229,7 @@ def test_next_past_indirect_table(attack):
     attack.over(stopped=True)
 
 
+@pytest.mark.clause("STAT-2")
 def test_unmapped_indirect_table(attack):
     attack.rig.wild.append((NOWHERE, 64))
     attack.queue.write_desc(0, NOWHERE, 64, INDIRECT)
@@ -262,6 +268,7 @@ def test_same_buffer_twice(attack):
     attack.over()
 
 
+@pytest.mark.clause("ANS-3")
 def test_kick_storm(rig, rng):
     net = rig.open(FEATURES)
     for _ in range(500):
@@ -274,6 +281,7 @@ def test_kick_storm(rig, rng):
     rig.recover()
 
 
+@pytest.mark.clause("ANS-3")
 def test_kicks_before_driver_ok(rig):
     net = rig.open(FEATURES)
     rig.reset()

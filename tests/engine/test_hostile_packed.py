@@ -93,6 +93,7 @@ def attack(rig, request):
     return Attack(rig, request.param)
 
 
+@pytest.mark.clause("PK-4")
 @pytest.mark.parametrize("flags", [0, USED, AVAIL | USED], ids=["never", "next_lap", "used"])
 def test_descriptor_that_is_not_available(attack, flags):
     """Flags of another lap, or of a used descriptor, name nobody's buffer."""
@@ -142,6 +143,7 @@ def test_flags_flip_while_they_are_read(attack):
     attack.rig.recover()
 
 
+@pytest.mark.clause("STAT-2")
 @pytest.mark.parametrize("length", [SIZE, SIZE + 1, 2 * SIZE])
 def test_chain_longer_than_the_ring(attack, length):
     """Every descriptor has NEXT: a chain has an end, at the latest where it would meet its own head."""
@@ -206,6 +208,7 @@ def test_wrong_direction_in_mid_chain(attack):
     attack.over()
 
 
+@pytest.mark.clause("STAT-2")
 @pytest.mark.parametrize("length", [0, 1, 15, 17, 0xffff_ffff])
 def test_odd_indirect_table(attack, length):
     attack.go((attack.iova, length, 0, INDIRECT))
@@ -234,6 +237,7 @@ def test_indirect_at_the_end_of_a_chain(attack):
     attack.over(stopped=True)
 
 
+@pytest.mark.clause("STAT-2")
 def test_unmapped_indirect_table(attack):
     attack.rig.wild.append((NOWHERE, 64))
     attack.go((NOWHERE, 64, 0, INDIRECT))
@@ -255,6 +259,7 @@ def test_event_structure_that_lies(attack, flags, offset):
     attack.over(stopped=False)
 
 
+@pytest.mark.clause("PK-4")
 @pytest.mark.parametrize("where", [SIZE, 0x7fff, 0x8000 + SIZE, 0xffff, 5, 0x8005])
 def test_notification_that_points_anywhere(rig, where):
     """NOTIFICATION_DATA is a hint: what is not available in the ring is not used, and what is, is found in the end."""
@@ -270,6 +275,7 @@ def test_notification_that_points_anywhere(rig, where):
     rig.recover()
 
 
+@pytest.mark.clause("PK-4")
 def test_notification_ahead_of_what_is_written(rig):
     """The driver says that descriptors are available and writes them later, half by half."""
     attack = Attack(rig, "tx", FEATURES | {VIRTIO_F_NOTIFICATION_DATA})

@@ -96,10 +96,12 @@ def random_rounds(rig, rng, rounds=12, **options):
     assert rig.net.counters()["queue_errors"] == 0
 
 
+@pytest.mark.clause("MQ-B1")
 def test_every_pair_has_its_flow(rig, rng):
     random_rounds(rig, rng, rounds=40)
 
 
+@pytest.mark.clause("MQ-B1")
 def test_every_pair_has_its_flow_far_from_the_host(far_rig, rng):
     random_rounds(far_rig, rng, rounds=40, queue_size=16)
 
@@ -122,6 +124,7 @@ def test_no_queue_starves(rig):
     assert min(counts) >= 20, counts
 
 
+@pytest.mark.clause("CV-B2")
 @pytest.mark.parametrize("count", [0, PAIRS + 1, 0x7fff, 0x8000, 0xffff])
 def test_pairs_that_there_are_not(rig, count):
     net = rig.open(FEATURES, pairs=2)
@@ -132,6 +135,7 @@ def test_pairs_that_there_are_not(rig, count):
     rig.works()
 
 
+@pytest.mark.clause("CV-B2")
 def test_commands_that_there_are_not(rig, rng):
     net = rig.open(FEATURES, pairs=2)
     for _ in range(40):
@@ -144,6 +148,7 @@ def test_commands_that_there_are_not(rig, rng):
     rig.works()
 
 
+@pytest.mark.clause("QRST-1", "QRST-2", "QRST-3", "MQ-3")
 def test_queue_reset_at_every_moment(rig, rng):
     """One queue after another, with a new size, under load: the others lose nothing, and nothing of the old one is touched."""
     streams = Streams(rig, queue_size=32)
@@ -203,6 +208,7 @@ def test_reset_of_a_broken_queue_mends_it(rig):
     rig.works()
 
 
+@pytest.mark.clause("ANS-3")
 def test_notifications_of_queues_that_are_not_there(rig, rng):
     net = rig.open(FEATURES, pairs=2)
     for _ in range(300):

@@ -255,11 +255,13 @@ def random_run(rig, rng, rounds=8):
     run.settle()
 
 
+@pytest.mark.clause("DESC-1", "DESC-3", "RX-1")
 @pytest.mark.parametrize("run", range(3))
 def test_random_traffic(rig, rng, run):
     random_run(rig, rng)
 
 
+@pytest.mark.clause("DESC-1", "DESC-3", "RX-1")
 @pytest.mark.parametrize("run", range(2))
 def test_random_traffic_over_a_slow_link(far_rig, rng, run):
     random_run(far_rig, rng)

@@ -34,12 +34,14 @@ def reset_at(rig, rng, moments, flr):
     rig.check_dma()
 
 
+@pytest.mark.clause("RST-1", "RST-2", "CC-6")
 @pytest.mark.parametrize("flr", [False, True], ids=["status", "flr"])
 def test_reset_at_every_moment(rig, rng, flr):
     """From the first notification on, through fetch, data and write-back, until all is done."""
     reset_at(rig, rng, range(1, 1600, 11), flr)
 
 
+@pytest.mark.clause("RST-1", "RST-2", "CC-6")
 @pytest.mark.parametrize("flr", [False, True], ids=["status", "flr"])
 def test_reset_over_a_slow_link(far_rig, rng, flr):
     """Answers are under way for long, overtake one another and come in pieces."""

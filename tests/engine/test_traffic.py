@@ -49,6 +49,7 @@ def test_device_configuration(rig):
     assert net.mac == bytes.fromhex("525400524e01") and net.mtu == 9000 and net.link_up
 
 
+@pytest.mark.clause("FRM-1")
 @pytest.mark.parametrize("indirect", [False, True], ids=["direct", "indirect"])
 def test_transmit_chains_of_odd_pieces(rig, indirect):
     net = rig.open(FEATURES[-1])
@@ -80,6 +81,7 @@ def test_transmit_chains_of_odd_pieces(rig, indirect):
     rig.check_dma()
 
 
+@pytest.mark.clause("FRM-1")
 @pytest.mark.parametrize("indirect", [False, True], ids=["direct", "indirect"])
 def test_receive_into_chains_of_odd_pieces(rig, indirect):
     net = rig.open(BASE | {VIRTIO_F_INDIRECT_DESC}, fill=False)
@@ -116,6 +118,7 @@ def test_receive_into_chains_of_odd_pieces(rig, indirect):
     rig.check_dma()
 
 
+@pytest.mark.clause("RX-1", "RX-3")
 @pytest.mark.parametrize("slot", [60, 128, 256, 1526])
 def test_merged_buffers_are_counted_and_filled(rig, slot):
     net = rig.open(BASE | {VIRTIO_NET_F_MRG_RXBUF}, rx_slot=slot, queue_size=64)
@@ -153,6 +156,7 @@ def test_small_rings_wrap_many_times(rig, event_idx):
     rig.check_dma()
 
 
+@pytest.mark.clause("UNS-2", "UNS-6", "PK-B5")
 @pytest.mark.parametrize("event_idx", [False, True], ids=["flags", "event_idx"])
 def test_interrupts_come_when_wanted_only(rig, event_idx):
     net = rig.open(BASE | ({VIRTIO_F_EVENT_IDX} if event_idx else set()))

@@ -21,7 +21,7 @@ async def counter(rig, name):
     return await rig.host.mem_read_dword(at)
 
 
-@bench(payload=5)
+@bench(payload=5, clauses=("CS-1", "CS-3", "CS-11", "CS-12", "CS-16"))
 async def test_enumeration(rig):
     device = rig.device
     assert (device.vendor_id, device.device_id) == (0x1af4, 0x1041)
@@ -42,7 +42,7 @@ async def test_enumeration(rig):
     assert await counter(rig, "tlps_malformed") == 0
 
 
-@bench()
+@bench(clauses=("CS-13", "CS-19", "INT-7"))
 async def test_msix_table_and_configuration_by_bytes(rig):
     device, host = rig.device, rig.host
     assert await device.alloc_irq_vectors(VECTORS, VECTORS) == VECTORS
@@ -57,7 +57,7 @@ async def test_msix_table_and_configuration_by_bytes(rig):
     assert await device.config_read_byte(Cfg.INTERRUPT_PIN) != 0x22  # read only
 
 
-@bench()
+@bench(clauses=("TL-24", "TL-25", "TL-27"))
 async def test_reads_of_every_offset_and_length(rig):
     """The root complex checks byte counts and lower addresses."""
     base = rig.device.bar_addr[0] + DEVICE_OFFSET
@@ -84,7 +84,7 @@ def request(fmt_type, address, *, length=1, data=None, attr=TlpAttr(0), tc=TlpTc
     return tlp
 
 
-@bench()
+@bench(clauses=("TL-13", "TL-14", "TL-15", "TL-16", "TL-17", "TL-18", "TL-20", "TL-21", "TL-22"))
 async def test_unsupported_requests(rig):
     bar = rig.device.bar_addr[0]
     bus = rig.device.pcie_id.bus
@@ -118,7 +118,7 @@ async def test_unsupported_requests(rig):
     assert await rig.host.mem_read_dword(bar) != 0xffff_ffff
 
 
-@bench()
+@bench(clauses=("TL-46",))
 async def test_completion_nobody_waits_for(rig):
     tlp = request(TlpType.CPL_DATA, 0, data=bytes(4))
     tlp.tag, tlp.byte_count, tlp.requester_id = 5, 4, rig.card.id
@@ -126,7 +126,7 @@ async def test_completion_nobody_waits_for(rig):
     assert await counter(rig, "cpl_unexpected") == 1
 
 
-@bench()
+@bench(clauses=("TL-19",))
 async def test_memory_disabled(rig):
     await rig.device.config_write_word(Cfg.COMMAND, BUS_MASTER)
     answer = await rig.card.request(request(TlpType.MEM_READ, rig.device.bar_addr[0]))
@@ -136,7 +136,7 @@ async def test_memory_disabled(rig):
     assert answer.status == CplStatus.SC
 
 
-@bench()
+@bench(clauses=("RST-P-2", "RST-P-4", "RST-P-7"))
 async def test_flr_forgets(rig):
     device = rig.device
     assert await device.alloc_irq_vectors(VECTORS, VECTORS) == VECTORS

@@ -54,7 +54,7 @@ def sizes(rig, count=24):
     rig.all_sent()
 
 
-@driven(read_ns=(100, 3000), split=True, seed=3)
+@driven(read_ns=(100, 3000), split=True, seed=3, clauses=("TL-33", "TL-40"))
 def test_completions_in_pieces_that_overtake(rig):
     """Cut at every boundary of 64 bytes, mingled across tags, and both streams pause."""
     rig.open()
@@ -75,7 +75,7 @@ def test_every_kind_of_ring(rig):
             net.reset()
 
 
-@driven(read_ns=(500, 1500), payload=0, rcb128=True, memory_base=0x9000_0000)
+@driven(read_ns=(500, 1500), payload=0, rcb128=True, memory_base=0x9000_0000, clauses=("TL-31", "TL-35"))
 def test_small_payload_below_4_gib(rig):
     """128 bytes a TLP, boundary of 128, headers of 3 DW."""
     rig.open(BASE)
@@ -118,7 +118,7 @@ def test_interrupts_masked_and_unwanted(rig):
     assert rig.bus.poll_irq() == {RX_VECTOR}
 
 
-@driven()
+@driven(clauses=("ISR-3", "ISR-4", "ISR-5"))
 def test_intx(rig):
     net = rig.open(BASE)
     net.transport.function.disable_msix()
@@ -135,7 +135,7 @@ def test_intx(rig):
     assert not rig.bus.poll_irq()
 
 
-@driven(read_ns=(500, 1500))
+@driven(read_ns=(500, 1500), clauses=("RST-P-5", "RST-P-9"))
 def test_flr_under_load(rig):
     net = rig.open()
     for wait in (0, 40, 400):
@@ -171,7 +171,7 @@ def test_memory_that_is_not_there(rig):
     rig.works()
 
 
-@driven()
+@driven(clauses=("CS-6",))
 def test_no_bus_master_no_dma(rig):
     net = rig.open()
     rig.works()

@@ -60,6 +60,7 @@ def simulate(test, offered=OFFERED, needs=NEEDS):
     sim.run()
 
 
+@pytest.mark.clause("CC-3")
 def test_offered_words():
     async def test(ctx, dut, write, read, clear, accept):
         for select in (3, 0, 1, 2, 4, 0x8000_0000, 0xffff_ffff):
@@ -73,6 +74,7 @@ def test_offered_words():
     simulate(test)
 
 
+@pytest.mark.clause("FEAT-2", "FEAT-3")
 def test_verdicts(rng):
     """2.2.2: a set is good if it is offered, complete, and of a driver that knows version 1."""
     def good(mask):
@@ -110,6 +112,7 @@ def test_a_bad_bit_is_forgotten_when_its_byte_is_written_again():
     simulate(test)
 
 
+@pytest.mark.clause("FEAT-3")
 def test_beyond_the_last_word():
     async def test(ctx, dut, write, read, clear, accept):
         assert await accept(V1)
@@ -148,6 +151,7 @@ def test_frozen():
     simulate(test)
 
 
+@pytest.mark.clause("FEAT-2", "FEAT-3")
 def test_what_is_offered_now(rng):
     """A mask of what the device has; the same build serves every set."""
     masks = [V1, V1 | 1, OFFERED & ~(1 << 29), OFFERED & ~(1 << 127), (1 << 128) - 1]

@@ -69,6 +69,7 @@ class Bench:
         await self.pulse(ctx, self.dut.vector_write)
 
 
+@pytest.mark.clause("MSX-7")
 def test_vectors_of_queues():
     bench = Bench()
 
@@ -81,6 +82,7 @@ def test_vectors_of_queues():
     bench.run(test)
 
 
+@pytest.mark.clause("MSX-4", "MSX-6", "MSX-8")
 @pytest.mark.parametrize("vector, back", [
     (0, 0), (VECTORS - 1, VECTORS - 1), (VECTORS, NONE), (0x8000, NONE), (NONE, NONE)])
 def test_configuration_vector(vector, back):
@@ -115,6 +117,7 @@ def test_configuration_goes_first_and_changes_share_an_interrupt():
     bench.run(test)
 
 
+@pytest.mark.clause("ISR-3", "ISR-4", "ISR-5")
 def test_isr_and_intx():
     bench = Bench(msix=0)
 
@@ -154,6 +157,7 @@ def test_what_happens_in_the_cycle_of_the_read_stays():
     bench.run(test)
 
 
+@pytest.mark.clause("QRST-1")
 @pytest.mark.parametrize("msix", [0, 1])
 def test_a_queue_that_is_not_alive_says_nothing(msix):
     bench = Bench(msix=msix)

@@ -132,6 +132,7 @@ class Bench:
         await self.write(Common.QUEUE_SELECT, queue, 2)
 
 
+@pytest.mark.clause("CC-11")
 @pytest.mark.parametrize("largest", [1, 2, 256, 32768])
 @pytest.mark.parametrize("packed", [0, 1])
 def test_sizes(largest, packed):
@@ -152,6 +153,7 @@ def test_sizes(largest, packed):
     bench.run(test)
 
 
+@pytest.mark.clause("MSX-4", "MSX-6")
 @pytest.mark.parametrize("vectors", [1, 3, 2048])
 def test_vectors(vectors):
     bench = Bench(msix_vectors=vectors)
@@ -175,6 +177,7 @@ def test_vectors(vectors):
     bench.run(test)
 
 
+@pytest.mark.clause("CC-10")
 @pytest.mark.parametrize("num_queues", [1, 2, 3])
 def test_queue_that_does_not_exist(num_queues):
     bench = Bench(num_queues=num_queues)
@@ -261,6 +264,7 @@ def test_clear_while_a_queue_is_being_enabled():
 DEFAULT = (256, NONE, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
+@pytest.mark.clause("CC-9", "QRST-2", "QRST-3")
 @pytest.mark.parametrize("num_queues", [1, 3, 65])
 def test_reset_of_a_queue(num_queues):
     bench = Bench(num_queues=num_queues, msix_vectors=num_queues + 1)
@@ -315,6 +319,7 @@ def test_what_is_no_reset_of_a_queue():
     bench.run(test)
 
 
+@pytest.mark.clause("CC-9")
 def test_while_a_queue_is_being_reset():
     """4.1.4.3.1: queue_reset reads 1; what is written to the queue vanishes; others go on."""
     bench = Bench()

@@ -271,6 +271,7 @@ def test_no_kick_outlives_a_reset(delay):
     simulate(test)
 
 
+@pytest.mark.clause("NTF-B1")
 def test_notification_data():
     """2.9: 32 bits, of which the upper half is where the driver's next descriptor will be."""
     async def test(ctx, dut, driver):
@@ -363,6 +364,7 @@ def test_no_queue_reset_unless_negotiated():
     simulate(test)
 
 
+@pytest.mark.clause("QRST-1")
 def test_queue_reset_waits_for_an_interrupt_on_its_way():
     """2.6.1.1.1: none after the end."""
     async def test(ctx, dut, driver):
@@ -506,6 +508,7 @@ def test_notifications_by_intx():
     simulate(test, msix=False)
 
 
+@pytest.mark.clause("STAT-3")
 def test_needs_reset():
     async def test(ctx, dut, driver):
         assert await driver.status() == 0
@@ -530,6 +533,7 @@ def test_needs_reset():
     simulate(test)
 
 
+@pytest.mark.clause("CC-6", "RST-1")
 def test_reset_waits():
     async def test(ctx, dut, driver):
         await driver.write(Common.DEVICE_STATUS, 0, 1)

@@ -1,0 +1,318 @@
+"""``ringnic conformance``: run the tests that name rows of the plan, and say of each row whether it holds."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+import tempfile
+from textwrap import shorten
+import time
+from xml.etree import ElementTree
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..sim.engine.build import sources_digest
+from .guest.process import child, ends_as_exceptions
+from .plan import PlanError, load, marks, plan_files
+
+__all__ = ["Result", "Gathered", "build_name", "gather", "report", "run_conformance", "to_junit", "to_markdown"]
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = ROOT / "tests"
+PASSING, FAILING, MISSING, NOT_APPLICABLE = "passing", "failing", "missing", "not applicable"
+MONITOR = "passive checker"
+POLL_SECONDS = 0.2
+LOG_LINES = 30          # of pytest's output, where it could not run
+RAN_TESTS = (0, 1)      # exit statuses of pytest: all passed, some failed
+INTERRUPTED = 130       # exit status
+BRIEF = 160             # characters of a reason on the screen; the files have it whole
+# Sections of the report: plan, beginnings of a section's number, title. The longest that fits counts.
+SECTIONS = (
+    ("virtio", "2", "Basic facilities"),
+    ("virtio", "2.7", "Split virtqueues"),
+    ("virtio", "2.8", "Packed virtqueues"),
+    ("virtio", "2.12, 2.13", "Administration"),
+    ("virtio", "3", "Suspend and resume"),
+    ("virtio", "4.1", "Virtio over PCI"),
+    ("virtio", "5.1.4", "Network: configuration"),
+    ("virtio", "5.1.9", "Network: header"),
+    ("virtio", "5.1.9.2", "Network: transmission"),
+    ("virtio", "5.1.9.3", "Network: receive buffers"),
+    ("virtio", "5.1.9.4", "Network: incoming packets"),
+    ("virtio", "5.1.9.5", "Network: control queue, steering"),
+    ("virtio", "5.1.9.6", "Network: flow filter"),
+    ("virtio", "5.1.9.7", "Network: inline IPsec"),
+    ("virtio", "6", "Reserved feature bits"),
+    ("pcie", "2", "Transaction Layer"),
+    ("pcie", "5", "Power management"),
+    ("pcie", "6", "System: interrupts, errors, reset"),
+    ("pcie", "7", "Configuration space"),
+)
+PLANS = {"virtio": "VIRTIO 1.4", "pcie": "PCI Express"}
+
+
+@dataclass
+class Gathered:
+    """What was seen of a row: tests by verdict, and counts of the passive checker."""
+    tests: dict = field(default_factory=dict)   # name without case: verdicts
+    observed: int = 0
+    broken_in: list = field(default_factory=list)
+    reasons: list = field(default_factory=list)
+
+    def add(self, test, verdict, reason):
+        self.tests.setdefault(test, Counter())[verdict] += 1
+        if verdict in ("failed", "xfailed"):
+            self.reasons.append(f"{test}: {reason}" if reason else test)
+
+    def verdicts(self):
+        return sum(self.tests.values(), Counter())
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row of the plan, whether it holds, what showed it, and the reason where it does not."""
+    row: object
+    status: str
+    tests: tuple
+    observed: int
+    reason: str
+
+
+def _of_all_cases(test):
+    return test.partition("[")[0]
+
+
+def gather(rows, outcomes, case_rows):
+    """Return a :class:`Result` for each row.
+
+    ``outcomes`` are as :mod:`.outcomes` writes them; ``case_rows``: rows by name of cocotb case. A row passes if a test that
+    names it passed, or the passive checker saw it hold, and nothing contradicts; a skipped test says nothing.
+    """
+    found = {row.id: Gathered() for row in rows}
+
+    def seen(row):
+        return found.setdefault(row, Gathered())  # a row that there is not: the plan's own test tells
+    for outcome in outcomes:
+        for row in outcome["rows"]:
+            seen(row).add(_of_all_cases(outcome["test"]), outcome["verdict"], outcome["reason"])
+        for case in outcome["cases"]:
+            for row in case_rows.get(case["case"], ()):
+                seen(row).add(case["case"], case["verdict"], case["reason"] or outcome["reason"])
+        for row, count in outcome["observed"].items():
+            seen(row).observed += count
+        for row in outcome["broken"]:
+            seen(row).broken_in.append(outcome["test"])
+    return [_judge(row, found[row.id]) for row in rows]
+
+
+def _judge(row, seen):
+    verdicts = seen.verdicts()
+    tests = tuple(sorted(seen.tests)) + ((MONITOR,) if seen.observed else ())
+    if not row.applicable:
+        status, reason = NOT_APPLICABLE, row.not_applicable
+    elif seen.broken_in:
+        status, reason = FAILING, f"{MONITOR}, in {seen.broken_in[0]}"
+    elif verdicts["failed"] or verdicts["xfailed"]:
+        status, reason = FAILING, seen.reasons[0]
+    elif verdicts["passed"] or seen.observed:
+        status, reason = PASSING, ""
+    else:
+        status, reason = MISSING, "all its tests were skipped" if verdicts else "no test ran, and the checker did not meet it"
+    return Result(row, status, tests, seen.observed, reason)
+
+
+def build_name():
+    """Return the commit of the sources, ``-dirty`` if they differ from it; where there is no git, their digest."""
+    try:
+        return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], check=True,
+                              text=True, capture_output=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return sources_digest()[:12]
+
+
+def report(results, *, seed, build, seconds, tests):
+    """Return the results as a dict for JSON."""
+    applicable = [result for result in results if result.row.applicable]
+    return {
+        "rows_total": len(results),
+        "rows_applicable": len(applicable),
+        "rows_passing": sum(result.status == PASSING for result in applicable),
+        "seed": seed, "build": build, "seconds": round(seconds, 1), "tests": tests,
+        "rows": [{"id": result.row.id, "plan": result.row.plan, "section": result.row.section, "title": result.row.title,
+                  "level": result.row.level, "if": list(result.row.conditions), "how": result.row.how,
+                  "applicable": result.row.applicable, "status": result.status, "tests": list(result.tests),
+                  "observed": result.observed, "reason": result.reason} for result in results],
+    }
+
+
+# Forms of it for people and programs.
+
+def _section(row):
+    """Standard, numbers and title of the report's section that a row belongs to."""
+    fits = [(len(begin), numbers, title) for plan, numbers, title in SECTIONS for begin in numbers.split(", ")
+            if plan == row["plan"] and f"{row['section']}.".startswith(f"{begin}.")]
+    _, numbers, title = max(fits, default=(0, row["section"].split(".")[0], ""))
+    return PLANS.get(row["plan"], row["plan"]), numbers, title
+
+
+def _by_section(rows):
+    found = {}
+    for row in rows:
+        found.setdefault(_section(row), []).append(row)
+
+    def place(item):
+        plan, numbers, _ = item[0]
+        return [*PLANS.values(), plan].index(plan), [int(part) for part in numbers.split(", ")[0].split(".")]
+    return sorted(found.items(), key=place)
+
+
+def _counts(rows):
+    """Rows passing, applicable, all."""
+    return sum(row["status"] == PASSING for row in rows), sum(row["applicable"] for row in rows), len(rows)
+
+
+def _open(rows):
+    return [row for row in rows if row["applicable"] and row["status"] != PASSING]
+
+
+def to_table(found):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, justify in (("Standard", "left"), ("", "left"), ("Section", "left"), ("Passing", "right"), ("Applicable", "right"),
+                          ("Rows", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)
+    for (plan, number, title), rows in _by_section(found["rows"]):
+        passing, applicable, total = _counts(rows)
+        colour = "green" if passing == applicable else "red"
+        table.add_row(plan, number, title, f"[{colour}]{passing}[/]", str(applicable), str(total))
+    return table
+
+
+def to_markdown(found):
+    """Return the report as Markdown: a table by section, what is open, and all rows."""
+    lines = [f"{found['rows_passing']} of {found['rows_applicable']} applicable rows pass, of {found['rows_total']} rows "
+             f"(build `{found['build']}`, seed {found['seed']}, {found['tests']} tests, {found['seconds']:.0f} s).", "",
+             "| Standard | Section | Passing | Applicable | Rows |", "| --- | --- | ---: | ---: | ---: |"]
+    for (plan, number, title), rows in _by_section(found["rows"]):
+        lines.append("| {} | {} {} | {} | {} | {} |".format(plan, number, title, *_counts(rows)))
+    if left := _open(found["rows"]):
+        lines += ["", "## Open", "", *(f"- **{row['id']}** {row['title']}: {row['status']}, {row['reason']}" for row in left)]
+    lines += ["", "## Rows", "", "| Row | Section | What | Result | Shown by |", "| --- | --- | --- | --- | --- |"]
+    for row in found["rows"]:
+        by = f"not applicable: {row['reason']}" if not row["applicable"] else "<br>".join(f"`{test}`" for test in row["tests"])
+        lines.append("| {} |".format(" | ".join(text.replace("|", "\\|") for text in (
+            row["id"], row["section"], row["title"], row["status"] if row["applicable"] else "-", by))))
+    return "\n".join(lines) + "\n"
+
+
+def to_junit(found):
+    """Return the report as JUnit XML: a suite for each section, a case for each row."""
+    suites = ElementTree.Element("testsuites", name="conformance", tests=str(found["rows_total"]),
+                                 failures=str(found["rows_applicable"] - found["rows_passing"]), time=str(found["seconds"]))
+    for (plan, number, title), rows in _by_section(found["rows"]):
+        passing, applicable, total = _counts(rows)
+        suite = ElementTree.SubElement(suites, "testsuite", name=f"{plan} {number} {title}".strip(), tests=str(total),
+                                       failures=str(applicable - passing), skipped=str(total - applicable))
+        for row in rows:
+            case = ElementTree.SubElement(suite, "testcase", classname=f"{plan} {row['section']}",
+                                          name=f"{row['id']} {row['title']}")
+            if not row["applicable"]:
+                ElementTree.SubElement(case, "skipped", message=row["reason"])
+            elif row["status"] != PASSING:
+                ElementTree.SubElement(case, "failure", message=f"{row['status']}: {row['reason']}")
+    ElementTree.indent(suites)
+    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+# The run.
+
+class RunError(Exception):
+    """The tests could not be run; the message says why."""
+
+
+def _pytest(outcomes, seed):
+    jobs = len(os.sched_getaffinity(0))
+    return [sys.executable, "-m", "pytest", "-p", "ringnic.host.outcomes", "--outcomes", outcomes, "-m", "clause", "-n",
+            jobs if jobs > 1 else 0, "--dist", "worksteal", "--seed", seed, "-q", "--tb", "short", "--color", "no", TESTS]
+
+
+def run_tests(seed, console):
+    """Run all tests that name rows, with progress; return their outcomes. :exc:`RunError` if they do not run."""
+    found = []
+    with (tempfile.TemporaryDirectory(prefix="ringnic-conformance-") as work,
+          Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
+                   transient=True) as progress):
+        lines, log = Path(work) / "outcomes", Path(work) / "log"
+        lines.touch()
+        task = progress.add_task("Looking for tests", total=None)
+        with log.open("w") as out, child(_pytest(lines, seed), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+                                         stdin=subprocess.DEVNULL) as process, lines.open() as reader:
+            pending, ended = "", False
+            while not ended:
+                ended = process.poll() is not None  # and then read what it said last
+                *whole, pending = (pending + reader.read()).split("\n")
+                for outcome in map(json.loads, whole):
+                    if "error" in outcome:
+                        raise RunError(outcome["error"])
+                    if "total" in outcome:
+                        progress.update(task, total=outcome["total"], description="Tests")
+                        continue
+                    found.append(outcome)
+                    failed = sum(one["verdict"] == "failed" for one in found)
+                    progress.update(task, advance=1, description=f"Tests, [red]{failed} failed[/]" if failed else "Tests")
+                if not ended:
+                    time.sleep(POLL_SECONDS)
+        if process.returncode not in RAN_TESTS:
+            last = "\n".join(log.read_text().splitlines()[-LOG_LINES:])
+            raise RunError(f"pytest ended with status {process.returncode}:\n{last}")
+    return found
+
+
+def _brief(reason):
+    return escape(shorten(reason, BRIEF, placeholder=" ..."))
+
+
+def _show(console, found, outcomes):
+    console.print(to_table(found))
+    for row in _open(found["rows"]):
+        console.print(f"[red]{row['status']}[/] [bold]{row['id']}[/] {escape(row['title'])}\n    {_brief(row['reason'])}",
+                      highlight=False)
+    for outcome in outcomes:
+        if outcome["verdict"] == "failed" and not outcome["rows"]:
+            console.print(f"[red]failed[/] {escape(outcome['test'])}\n    {_brief(outcome['reason'])}", highlight=False)
+    good = found["rows_passing"] == found["rows_applicable"]
+    console.print(f"[{'green' if good else 'red'}]{found['rows_passing']} of {found['rows_applicable']}[/] applicable rows pass, "
+                  f"of {found['rows_total']} rows; {found['tests']} tests, {found['seconds']:.0f} s, seed {found['seed']}, "
+                  f"build {found['build']}", highlight=False)
+    return good
+
+
+def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0):
+    """Run, show, and write the report in the forms asked for. Returns the exit status: 0 if every applicable row passes."""
+    console = Console()
+    began = time.monotonic()
+    try:
+        with ends_as_exceptions():
+            rows = load(plan_files(TESTS))
+            case_rows = {mark.test: mark.rows for mark in marks(TESTS)}
+            build = build_name()
+            outcomes = run_tests(seed, console)
+    except (PlanError, RunError) as error:
+        console.print(f"[red]Error[/]: {escape(str(error))}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return INTERRUPTED
+    found = report(gather(rows, outcomes, case_rows), seed=seed, build=build, seconds=time.monotonic() - began,
+                   tests=len(outcomes))
+    for path, content in ((json_file, json.dumps(found, indent=2) + "\n"), (markdown, to_markdown(found)),
+                          (junit, to_junit(found))):
+        if path is not None:
+            Path(path).write_text(content)
+    return 0 if _show(console, found, outcomes) else 1

@@ -1,0 +1,486 @@
+"""Does what a list of actions says to a simulated card, and holds the card to its promises.
+
+An action is a list: a name of :data:`Player.ACTIONS` and numbers. Every action can be done at any time, whatever came before, so that a
+list from which some were taken away still means something.
+"""
+
+from dataclasses import asdict, dataclass, field
+import random
+import struct
+
+from ...hdl.spec.bar import COUNTERS
+from ...hdl.spec.virtio import (VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, Status,
+                                VirtqDescF)
+from ...host.driver import DeviceError
+from ..bus import MSI_ADDRESS
+from ..engine.engine import FAULTS, Engine, Link
+from .card import Card, Unresponsive
+from .good import FLOOR, BrokenPromise, GoodPair
+from .ground import ARENA, LOOSE, RINGS, TABLES, ZONE, Ground
+
+__all__ = ["LINKS", "Case", "Player", "open_engine"]
+
+PAIRS = 4
+TIMEOUT = 8192          # cycles until the card gives up a read: longer than any of these links needs for all it may ask for
+LIMIT = 80_000          # cycles within which everything ends
+SHORT = 1500            # without a word on the link: nothing more will come, unless a completion was lost, or is on its way
+UNDER_WAY = 64 * 280    # bytes on their way to the card, at most
+REST = 300              # cycles in which a card that was reset is watched
+LINKS = {
+    "near": Link(gen=3, lanes=8, read_latency_ns=100),
+    "usual": Link(),
+    "pieces": Link(jitter_ns=300, split=2),
+    "far": Link(read_latency_ns=2000, jitter_ns=1000, split=2),
+    "narrow": Link(gen=1, lanes=4),
+    "dry": Link(gen=1, lanes=4, credits=64),
+    "torn": Link(read_latency_ns=500, jitter_ns=500, split=2, tear_ns=1000),
+}
+DESC = struct.Struct("<QIHH")
+U16, PAIR16, U32 = struct.Struct("<H"), struct.Struct("<HH"), struct.Struct("<I")
+WRITE, INDIRECT = int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
+RX_COUNTERS = ("rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "rx_dropped_down")
+LIVE = int(Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK)
+
+
+@dataclass
+class Case:
+    """What a run needs besides the code.
+
+    ``base``: where memory begins. ``link``: a name of :data:`LINKS` to begin with; only a case that begins "torn" is ever torn.
+    ``broken``: the rule that this run breaks, if it is one that does.
+    """
+    width: int = 64
+    link: str = "usual"
+    base: int = 0x1_4000_0000
+    seed: int = 0
+    number: int = 0
+    actions: list = field(default_factory=list)
+    broken: str | None = None
+
+    def to_json(self):
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values):
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"A case has no {', '.join(sorted(unknown))}")
+        case = cls(**values)
+        if case.link not in LINKS:
+            raise ValueError(f"A link is one of {', '.join(LINKS)}, not {case.link!r}")
+        for action in case.actions:
+            if action[0] not in Player.ACTIONS:
+                raise ValueError(f"There is no action {action[0]!r}")
+        return case
+
+
+def open_engine(case):
+    """The card that a case is about: fresh from power-on."""
+    return Engine(width=case.width, queue_pairs=PAIRS, timeout_cycles=TIMEOUT, link=LINKS[case.link])
+
+
+@dataclass
+class Ring:
+    """A hostile queue's areas: offsets into its zone."""
+    size: int
+    desc: int
+    driver: int
+    device: int
+
+
+class Player:
+    """One card, from power-on to the end of a case.
+
+    Parameters
+    ----------
+    case : Case
+        Its actions are not done: call :meth:`do`.
+    engine : Engine
+        Closed by whoever opened it.
+
+    Attributes
+    ----------
+    done : int
+        Driver actions so far: ring entries, descriptors, register accesses, frames, faults.
+    rings : dict
+        :class:`Ring` of each hostile queue that was set up since the last reset.
+    cells : set
+        What was met: ``(action, state of the card, what came of it)``.
+    """
+    ACTIONS = ("begin", "good", "setup", "live", "reset", "desc", "table", "avail", "index", "event", "loose", "kick", "notify",
+               "common", "queue_reset", "write", "read", "window", "vector", "msix", "master", "power", "device_control", "link",
+               "fault", "cable", "frame", "send", "feed", "poll", "run", "check")
+
+    def __init__(self, case, engine):
+        self.engine = engine
+        self.ground = Ground(engine, case.base)
+        self.card = Card(engine)
+        self.torn = case.link == "torn"
+        self.done = 0
+        self.cells = set()
+        self.counters = set()
+        self._names = set()              # of actions since the last look
+        self._dropped = self._uncounted = 0
+        self._actions = {name: getattr(self, f"_{name}") for name in self.ACTIONS}
+        self.card.boot()
+        self._fresh()
+
+    def _fresh(self):
+        """The device was just reset."""
+        self.rings, self.good, self.live, self._features = {}, None, False, frozenset()
+        self.ground.forget()
+        self.ground.memory[TABLES][:] = bytes(ZONE)
+        self.ground.memory[LOOSE][:] = bytes(ZONE)
+        self.ground.memory[ARENA][:] = random.Random(1).randbytes(ZONE)
+        if self.torn:
+            # Any half of a descriptor may be met with any other half that was there before.
+            self.ground.allow(ARENA)
+            self.ground.allow(TABLES)
+        self._stops = self._stopped = 0  # queue_errors at the beginning, and how many since, at the last look
+        self._tainted = False            # reads failed: a frame of the good pair may be lost, its queue may stop
+        self._lossy = False              # completions may have been lost
+        self._lost_kick = False          # notifications may have been
+        self._deaf = False               # interrupts may have been
+
+    def do(self, action):
+        """Do one action. Raises :exc:`BrokenPromise`."""
+        name = action[0]
+        self._names.add(name)
+        self.done += 1
+        try:
+            self._actions[name](*action[1:])
+        except (Unresponsive, TimeoutError) as error:
+            raise BrokenPromise("dead", str(error)) from error
+        except DeviceError as error:
+            raise BrokenPromise("ring", str(error)) from error
+
+    @property
+    def packed(self):
+        return VIRTIO_F_RING_PACKED in self._features
+
+    # A device's life
+
+    def _begin(self, *features):
+        """Negotiate, a device that has been reset."""
+        if self._features:
+            return
+        self._stops = self.card.counter("queue_errors")
+        if self.card.negotiate(features):
+            self._features = frozenset(features)
+
+    def _good(self, pair, rx_size, tx_size, control):
+        """Set the well-behaved pair up; with ``control`` it has the control queue, too."""
+        if self._features and self.good is None:
+            self.good = GoodPair(self.ground, self.card, pair, self._features, rx_size, tx_size, 2 * PAIRS if control else None)
+
+    def _setup(self, queue, size, desc, driver, device):
+        """Set a hostile queue up: size, and where its areas are in its zone."""
+        if queue in self.rings:
+            return
+        zone = RINGS + queue
+        self.ground.withdraw(zone)
+        self.ground.memory[zone][:] = bytes(ZONE)
+        self.rings[queue] = Ring(size, desc & ~15, driver & (~3 if self.packed else ~1), device & ~3)
+        self.ground.allow(zone) if self.torn else self._describe_ring(queue)
+        start = self.ground.address(zone)
+        self.card.setup_queue(queue, size, start + desc, start + driver, start + device)
+
+    def _describe_ring(self, queue):
+        ring, start = self.rings[queue], self.ground.address(RINGS + queue)
+        if self.packed:
+            self.ground.describe(start + ring.desc, 16 * ring.size, False)
+            self.ground.describe(start + ring.desc, 16 * ring.size, True)
+            self.ground.describe(start + ring.driver, 4, False)
+            self.ground.describe(start + ring.device, 4, True)
+        else:
+            self.ground.describe(start + ring.desc, 16 * ring.size, False)
+            self.ground.describe(start + ring.driver, 6 + 2 * ring.size, False)
+            self.ground.describe(start + ring.device, 6 + 8 * ring.size, True)
+
+    def _live(self, pairs):
+        """DRIVER_OK; then the good pair, if it is not the first, becomes active, and tells the card its flow."""
+        if not self._features or self.live:
+            return
+        self._look_at_drops()
+        self.card.status = LIVE
+        self.live = True
+        if self.good is not None:
+            self.good.start(pairs)
+            self.good.send(FLOOR, ())
+            self._check()
+
+    def _reset(self, kind):
+        """End of a device's life: by status (0), FLR (1) or power (2). Nothing is touched afterwards."""
+        if kind == 0:
+            self._wake()
+        if kind == 2:
+            self.engine.reset()
+        else:
+            (self.card.reset, self.card.function_level_reset)[kind](LIMIT)
+        self._judge()
+        self._quiet_faults()
+        if self.good is not None:
+            self.good.look_at_wire()
+        boot = kind or self._deaf
+        self._fresh()
+        self.engine.run(REST)
+        self._judge()
+        if boot:
+            self.card.boot()
+        self.engine.set_link(True)
+        if self.engine.run_until(idle=True, limit=LIMIT) >= LIMIT:
+            raise BrokenPromise("quiet", "a card that was reset does not come to rest")
+        while self.engine.recv_frame() is not None:
+            pass
+        self.engine.interrupts()
+        self._names.clear()
+
+    def _wake(self):
+        """Nothing but the device itself keeps it from its work."""
+        self.card.power(0)
+        self.card.command(memory=True, master=True)
+
+    # Rings of the hostile queues
+
+    def _desc(self, queue, slot, addr, length, third, fourth):
+        """Write a descriptor of a queue; third and fourth are flags and next (split) or id and flags (packed)."""
+        ring = self.rings.get(queue)
+        if ring is None:
+            return
+        DESC.pack_into(self.ground.memory[RINGS + queue], ring.desc + 16 * (slot % ring.size), addr, length, third, fourth)
+        flags = fourth if self.packed else third
+        self.ground.describe(addr, length, bool(flags & WRITE) and not flags & INDIRECT)
+
+    def _table(self, at, addr, length, third, fourth):
+        """Write an entry of an indirect table."""
+        DESC.pack_into(self.ground.memory[TABLES], at, addr, length, third, fourth)
+        # In a packed ring's table INDIRECT means nothing.
+        flags = fourth if self.packed else third
+        self.ground.describe(addr, length, bool(flags & WRITE))
+
+    def _avail(self, queue, slot, head):
+        ring = self.rings.get(queue)
+        if ring is not None:
+            U16.pack_into(self.ground.memory[RINGS + queue], ring.driver + 4 + 2 * (slot % ring.size), head)
+
+    def _index(self, queue, index, flags):
+        ring = self.rings.get(queue)
+        if ring is not None:
+            PAIR16.pack_into(self.ground.memory[RINGS + queue], ring.driver, flags, index)
+
+    def _event(self, queue, value):
+        """used_event, or the Driver Event Suppression structure."""
+        ring = self.rings.get(queue)
+        if ring is None:
+            return
+        memory = self.ground.memory[RINGS + queue]
+        if self.packed:
+            U32.pack_into(memory, ring.driver, value)
+        else:
+            U16.pack_into(memory, ring.driver + 4 + 2 * ring.size, value & 0xffff)
+
+    def _loose(self, at, value):
+        """Write a halfword where rings of nobody may be."""
+        U16.pack_into(self.ground.memory[LOOSE], at, value)
+
+    # Registers
+
+    def _kick(self, queue, following):
+        if VIRTIO_F_NOTIFICATION_DATA in self._features:
+            self.card.notify(queue, following << 16 | queue, 4)
+        else:
+            self.card.notify(queue, queue, 2)
+
+    def _notify(self, where, size, value):
+        """A notification as no driver sends it."""
+        self.card.notify(where, value, size)
+
+    def _common(self, select, offset, size, value):
+        """Write ``size`` bytes into the common configuration, with a queue selected before it unless that is -1."""
+        self.ground.loose = True
+        self.ground.allow(LOOSE)
+        if select >= 0:
+            self.card.select(select)
+        self.card.common(offset, size, value)
+
+    def _queue_reset(self, queue):
+        self._wake()
+        self.card.reset_queue(queue, LIMIT)
+        if VIRTIO_F_RING_RESET in self._features and self.rings.pop(queue, None):
+            self._judge()
+            if not self.torn:
+                self.ground.withdraw(RINGS + queue)
+
+    def _write(self, offset, size, value):
+        self.card.write(offset, size, value)
+
+    def _read(self, offset, size):
+        self.card.read(offset, size)
+
+    def _window(self, offset, size, value):
+        """By ``pci_cfg_data``: read if ``value`` is -1."""
+        self.card.window(offset, size, None if value < 0 else value)
+
+    def _vector(self, vector, dw, value):
+        self._deaf = True
+        self.card.table(vector, dw, value)
+        self.ground.loose = True
+
+    def _msix(self, enable, mask):
+        self._deaf = True
+        self.card.msix(enable=bool(enable), mask=bool(mask))
+
+    def _master(self, on, memory):
+        self._lost_kick |= not memory
+        self.card.command(memory=bool(memory), master=bool(on))
+
+    def _power(self, state):
+        self._lost_kick = True
+        self.card.power(state)
+
+    def _device_control(self, value):
+        self.card.device_control(value)
+
+    # Link and wire
+
+    def _link(self, name):
+        if name != "torn" or self.torn:
+            self.engine.set_link_model(LINKS[name])
+
+    def _fault(self, name, one_in):
+        """From now on, until the next look, so many reads of the card end like this."""
+        self._tainted = True
+        self._lossy |= name == "lost"
+        self.engine.fault_rate(name, one_in)
+
+    def _cable(self, up):
+        self._tainted = True
+        self.engine.set_link(bool(up))
+
+    def _frame(self, size, start, first):
+        """A frame from the wire for whoever gets it: noise behind ``first``, six bytes as a number."""
+        noise = self.ground.memory[ARENA]
+        self.engine.send_frame((first.to_bytes(6, "big") + bytes(noise[start:start + size]))[:size])
+
+    def _send(self, size, *cuts):
+        if self.good is not None and self.live and self.good.send(size, cuts):
+            self.done += len(cuts)
+
+    def _feed(self, size):
+        if self.good is not None and self.live:
+            self.good.feed(size)
+
+    def _poll(self):
+        self.done -= 1
+        if self.good is not None and self.live:
+            self.good.poll()
+
+    def _run(self, cycles):
+        self.done -= 1
+        self.engine.run(cycles)
+
+    # Promises
+
+    def _check(self):
+        """Put back what stops everything, let the card come to rest, and judge."""
+        self.done -= 1
+        self._wake()
+        self._quiet_faults()
+        self.engine.set_link(True)
+        good = self.good if self.live else None
+        if good is not None:
+            if self._lost_kick:
+                good.kick()
+            good.poll()
+        self._lost_kick = False
+        waiting = self._quiet()
+        if good is not None:
+            self._settle(good)
+        self._judge()
+        status = self.card.status
+        stops = (self.card.counter("queue_errors") - self._stops) & 0xffff_ffff if self.live else 0
+        if self.live and (bool(status & Status.DEVICE_NEEDS_RESET) != bool(stops) or status & LIVE != LIVE):
+            raise BrokenPromise("status", f"status is {status:#x} after {stops} queues stopped")
+        self._note("waiting" if waiting else "stopped" if stops > self._stopped else "quiet")
+        self._stopped = stops
+
+    def _note(self, outcome):
+        ring = ("packed" if self.packed else "split") + " in order" * (VIRTIO_F_IN_ORDER in self._features)
+        state = ring if self.live else "not live"
+        self.cells.update((name, state, outcome) for name in self._names)
+        self._names.clear()
+
+    def _quiet_faults(self):
+        for name in FAULTS[1:]:
+            self.engine.fault_rate(name, 0)
+
+    def _quiet(self):
+        """Run until nothing moves; return whether frames wait for buffers, for which nobody can be blamed."""
+        limit, spent = round(SHORT + UNDER_WAY / self.engine.link.model().bytes_per_cycle) + TIMEOUT * self._lossy, 0
+        while spent < LIMIT:
+            before = self.engine.stats()
+            ran = self.engine.run_until(idle=True, limit=limit)
+            if ran < limit:
+                self._lossy = False
+                return False
+            spent += ran
+            after = self.engine.stats()
+            if all(before[name] == after[name] for name in ("mrd_up", "mwr_up", "cpl_down", "frames_out", "frames_in")):
+                self._lossy = False
+                waiting = after["frames_in"] - sum(self.card.counter(name) for name in RX_COUNTERS) - self._uncounted
+                if self.live and not waiting:
+                    raise BrokenPromise("quiet", "the card is busy, and does nothing")
+                return True
+            if self.good is not None and self.live:
+                self.good.poll()
+        raise BrokenPromise("quiet", f"the card is at work after {spent} cycles")
+
+    def _look_at_drops(self):
+        """Return how many frames were dropped on their way in since the last call."""
+        received, *dropped = [self.card.counter(name) for name in RX_COUNTERS]
+        self._uncounted = self.engine.stats()["frames_in"] - received - sum(dropped)
+        before, self._dropped = self._dropped, sum(dropped)
+        return self._dropped - before
+
+    def _settle(self, good):
+        """All frames of the good pair come, in bounded time, but those that were counted as dropped."""
+        good.poll()
+        spent = 0
+        while (good.sending or good.receiving) and spent < LIMIT:
+            before = good.progress
+            ran = self.engine.run_until(idle=True, limit=SHORT)
+            spent += ran
+            good.poll()
+            if ran < SHORT and good.progress == before:
+                break
+        lost = good.lost()
+        if any(lost.values()) and not self._tainted:
+            uncounted = self._uncounted
+            drops = self._look_at_drops()
+            self._uncounted = uncounted
+            if lost["tx"] or lost["rx"] > drops:
+                raise BrokenPromise("stall", f"frames of the good pair lost: {lost}; dropped on their way in: {drops}")
+        if not (self._deaf or self._tainted):
+            vectors = self._vectors()
+            owed = {queue for queue, count in good.came_back.items() if count}
+            if owed - vectors:
+                self._quiet()
+                if owed := owed - vectors - self._vectors():
+                    raise BrokenPromise("interrupt", f"buffers of queues {sorted(owed)} came back, and nobody was told")
+        self.engine.interrupts()
+        good.wish()
+
+    def _vectors(self):
+        """Queues of which interrupts have told since the last call."""
+        return {data - 1 for address, data in self.engine.interrupts() if address == MSI_ADDRESS}
+
+    def _judge(self):
+        if bad := self.ground.judge():
+            raise BrokenPromise("dma", f"nobody described: {'; '.join(bad[:3])}")
+        if bad := self.engine.violations():
+            raise BrokenPromise("tlp", "; ".join(bad[:3]))
+
+    def read_counters(self):
+        """Note which of the card's counters have moved."""
+        self.counters.update(name for name in COUNTERS if name not in self.counters and self.card.counter(name))
+

@@ -1,0 +1,75 @@
+"""Available buffer notifications.
+
+Ref: VIRTIO 1.4, 2.7.10 "Available Buffer Notification Suppression", 2.9 "Driver Notifications", 4.1.5.2 "Available Buffer
+Notifications".
+"""
+
+import pytest
+
+from ringnic.hdl.spec.net import VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ, VIRTIO_NET_HDR_SIZE
+from ringnic.hdl.spec.virtio import VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, CfgType, Common
+
+from .frames import frame
+
+
+def place(net, queue):
+    """Where queue ``queue`` is notified of: BAR and offset."""
+    structure = net.transport.function.structures[CfgType.NOTIFY]
+    net.transport.common_write(Common.QUEUE_SELECT, 2, queue)
+    return structure.bar, structure.offset + structure.multiplier * net.transport.common_read(Common.QUEUE_NOTIFY_OFF, 2)
+
+
+@pytest.mark.clause("ANS-3")
+@pytest.mark.parametrize("data", [False, True], ids=["index", "data"])
+def test_notifications_that_nobody_asked_for(card, ring, data):
+    """Of empty rings, again and again, between others, and of all queues; after a reset too."""
+    features = ring | {VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ} | ({VIRTIO_F_NOTIFICATION_DATA} if data else set())
+    for _ in range(2):
+        net = card.open(features, pairs=2, fill=False)
+        card.interrupts()
+        for _ in range(10):
+            for queue in net.transport.queues.values():
+                queue.notify()
+        assert card.interrupts() == set() and not card.broken()
+        net.refill(range(8))
+        for k in range(8):
+            net.tx.notify()
+            net.send(frame(60 + k))
+            net.tx.notify()
+            net.rx.notify()
+        card.expect_wire([frame(60 + k) for k in range(8)])
+        card.works(4)
+        assert not card.broken() and net.counters()["queue_errors"] == 0
+        net.reset()
+
+
+@pytest.mark.clause("NTF-B1")
+@pytest.mark.parametrize("size", [4, 8])
+def test_notification_with_data(card, ring, size):
+    """Queue, and where the ring goes on, in one write of 4 bytes; many times around the ring."""
+    net = card.open(ring | {VIRTIO_F_NOTIFICATION_DATA}, queue_size=size)
+    at = place(net, net.tx.index)
+    memory = card.bus.alloc(VIRTIO_NET_HDR_SIZE + 100)
+    for k in range(3 * size):
+        memory.view[VIRTIO_NET_HDR_SIZE:] = frame(100, k)
+        net.tx.add_buf([(memory.iova, len(memory))], [], k)
+        if VIRTIO_F_RING_PACKED in net.features:  # 2.9: offset, and the wrap counter in bit 15
+            following = (k + 1) % size | (1 - (k + 1) // size % 2) << 15
+        else:
+            following = k + 1
+        card.bus.bar_write(*at, 4, following << 16 | net.tx.index)
+        assert card.used(net.tx, 1) == [(k, 0)]
+        card.expect_wire([frame(100, k)])
+
+
+@pytest.mark.clause("NTF-2", "NTF-3")
+@pytest.mark.parametrize("data", [False, True], ids=["index", "data"])
+def test_each_queue_is_notified_at_its_place(card, form, data):
+    net = card.open(form | {VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ} | ({VIRTIO_F_NOTIFICATION_DATA} if data else set()), pairs=4)
+    assert len({place(net, queue) for queue in range(net.transport.num_queues)}) in (1, net.transport.num_queues)
+    for pair in range(4):
+        net.send(frame(100, pair), pair=pair, kick=False)
+        assert card.wire.take() == []
+        queue = net.tx_queues[pair]
+        card.bus.bar_write(*place(net, queue.index), 4 if data else 2, (queue.next << 16 if data else 0) | queue.index)
+        card.expect_wire([frame(100, pair)])
