@@ -9,7 +9,8 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import round_robin
-from ..lib.dma import ReadPort, ReadReq
+from ..lib.dma import ReadPort, ReadReq, read_beat
+from ..lib.slice import Slice
 from .dma_reorder import Drain, Placer, tag_info
 from .dma_write import byte_enables, cut_length
 from .header import mem_header
@@ -139,7 +140,6 @@ class Reader(wiring.Component):
             i_drain.addr.eq(drain.tag),
             drain.info.eq(i_drain.data),
             drain.failed.eq(bad.bit_select(drain.tag, 1)),
-            drain.stop.eq(self.stop),
             drain.reset.eq(self.reset),
         ]
 
@@ -266,8 +266,16 @@ class Reader(wiring.Component):
                     m.d.sync += listed[k].eq(0)
             with m.Elif(push & ~listed[k]):
                 m.d.sync += first[k].eq(next_tag)
-        for k, port in enumerate(self.reads):
-            connect(m, drain.beats[k], flipped(port.beat))
+        # Clients are far from here and from each other: no beat waits for a client's word within its cycle.
+        near = [Slice(read_beat(self.width)) for _ in self.reads]
+        for k, (slice, port) in enumerate(zip(near, self.reads)):
+            m.submodules[f"near{k}"] = slice
+            connect(m, drain.beats[k], slice.i)
+            m.d.comb += [
+                port.beat.payload.eq(slice.o.payload),
+                port.beat.valid.eq(slice.o.valid),
+                slice.o.ready.eq(port.beat.ready | self.stop),   # clients are about to be reset
+            ]
 
         # Ageing: one tag a step, each tag twice in timeout_cycles.
         period = self.timeout_cycles // (2 * tags)
@@ -310,7 +318,7 @@ class Reader(wiring.Component):
             age[1].eq((age[1] ^ (stepped & age[0])) & ~starts & ~expires & ~broken),
         ]
         m.d.comb += [
-            self.busy.eq(~idle | used.any() | drain.busy | self.tlp.valid),
+            self.busy.eq(~idle | used.any() | drain.busy | Cat(slice.o.valid for slice in near).any() | self.tlp.valid),
             self.error.eq(drain.error),
             self.unexpected.eq(placer.unexpected),
             self.malformed.eq(placer.malformed),

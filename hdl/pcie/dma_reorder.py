@@ -254,8 +254,6 @@ class Drain(wiring.Component):
     row : Out, row_en : Out(1), row_data : In(width)
         Read of the reorder buffer, data one enabled cycle later.
     beats : Out(stream.Signature(read_beat(width))).array(clients)
-    stop : In(1)
-        Clients are about to be reset: beats do not wait for them.
     error : Out(1)
         One-cycle strobe: a request has failed.
     """
@@ -278,7 +276,6 @@ class Drain(wiring.Component):
             "beats":    Out(stream.Signature(read_beat(width))).array(clients),
             "error":    Out(1),
             "busy":     Out(1),
-            "stop":     In(1),
             "reset":    In(1),
         })
 
@@ -386,6 +383,6 @@ class Drain(wiring.Component):
                 port.payload.eq(out.o.p.beat),
             ]
             with m.If(out.o.p.client == k):
-                m.d.comb += out.o.ready.eq(port.ready | self.stop)
+                m.d.comb += out.o.ready.eq(port.ready)
         m.d.comb += self.busy.eq(p_valid | a_valid | b_valid | out.o.valid)
         return m
