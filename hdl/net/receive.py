@@ -214,6 +214,8 @@ class Receive(wiring.Component):
             with m.State("WAIT"):
                 with m.If(~self.enable | ~usable.any()):
                     m.next = "GIVE UP"
+                with m.Elif(~here & ~halt & (chains != 0)):
+                    m.next = "GIVE UP"  # the queue has stopped: it has no more than it gave, and would give the same again
                 with m.Elif(halt | ~here):
                     m.next = "RETRY"
                 with m.Elif(available.bit_select(pair, 1)):

@@ -390,6 +390,26 @@ def test_every_pair_has_its_frames(pairs, width, busy, rng):
     assert bench.all_used[-1][-1]
 
 
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_a_queue_that_stopped_with_too_few_buffers_keeps_no_frame(pairs, rng):
+    bench, frames = Bench(rng, pairs=pairs), [rng.randbytes(100), rng.randbytes(20), rng.randbytes(70)]
+    bench.post([60])
+    if pairs > 1:
+        bench.post([200], queue=2)
+        bench.frames = [(frames[2], 0, 1)]
+    bench.frames += [(frames[0], 0, 0), (frames[1], 0, 0)]
+
+    async def control(ctx):
+        # As the engine does: a queue that has stopped is there as long as it has something to give.
+        for _ in range(3000):
+            ctx.set(bench.dut.buffers.enabled, (bench.taken[0] < len(bench.chains[0])) | (4 if pairs > 1 else 0))
+            await ctx.tick()
+    bench.run(control=control)
+    # The longer one needs more than there is.
+    assert bench.counted() == {"rx_frames": pairs, "rx_dropped_no_buffer": 1}
+    assert everything(bench) == {0: [frames[1]], **({2: [frames[2]]} if pairs > 1 else {})}
+
+
 def test_no_frame_above_the_count_nor_to_a_queue_in_reset(rng):
     bench, frames = Bench(rng, pairs=4), [rng.randbytes(60) for _ in range(5)]
     for queue in bench.queues:
