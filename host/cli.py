@@ -162,6 +162,27 @@ def conformance(
     raise typer.Exit(run_conformance(report, markdown, junit, seed=seed))
 
 
+@app.command()
+def fuzz(
+    seconds: Annotated[float, typer.Option(help="How long to go on, the building of the simulator not counted.", min=0)] = 60,
+    seed: Annotated[int, typer.Option(help="Of everything random: a campaign of a seed begins with the same actions.")] = 0,
+    report: Annotated[Optional[Path], out_file("Write what was done, met and found to this file, as JSON.")] = None,
+    replay: Annotated[Optional[Path], typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Do only what this file "
+                                                   "says, one that was saved when a promise was broken.")] = None,
+):
+    """Let a driver that breaks every rule loose on the simulated card, beside one that keeps them, until a promise is broken.
+
+    The exit status is 0 if it kept all of them; else the actions that show it are made few, and saved here.
+    """
+    from .fuzz import run_fuzz, run_replay
+    if replay is None:
+        raise typer.Exit(run_fuzz(seconds, seed, report))
+    try:
+        raise typer.Exit(run_replay(replay, report))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}", param_hint="--replay") from None
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(
     context: typer.Context,

@@ -4,9 +4,10 @@ from contextlib import closing
 import random
 import time
 
-from .generator import Generator, draw_case
+from .case import Case, open_engine
+from .generator import WIDTHS, Generator, draw_case
 from .good import BrokenPromise
-from .player import Case, Player, open_engine
+from .player import Player
 
 __all__ = ["Campaign", "replay"]
 
@@ -51,6 +52,11 @@ class Campaign:
         self.simulating = 0.0
         self.cells = {}
         self.counters = set()
+
+    def prepare(self):
+        """Have the simulators of all widths built, which takes a minute or two where they are not."""
+        for width in WIDTHS:
+            self.opened(Case(width=width)).close()
 
     def run(self, seconds, tell=lambda campaign: None):
         """Run for so many seconds, and call ``tell`` after each case; return ``(case, promise)`` of the first that breaks one."""

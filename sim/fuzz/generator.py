@@ -12,14 +12,15 @@ from ...hdl.spec.virtio import (VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VI
                                 VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET,
                                 VIRTIO_F_VERSION_1, Common, VirtqDescF)
 from .card import VECTORS
+from .case import LINKS, PAIRS
 from .ground import ARENA, LOOSE, NOWHERE, RINGS, TABLES, ZONE
-from .player import LINKS, PAIRS
 
-__all__ = ["draw_case", "Generator"]
+__all__ = ["WIDTHS", "draw_case", "Generator"]
 
 NEXT, WRITE, INDIRECT = int(VirtqDescF.NEXT), int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
 AVAIL, USED = int(VirtqDescF.AVAIL), int(VirtqDescF.USED)
 NUM_QUEUES = 2 * PAIRS + 1
+WIDTHS = (64, 128)
 BASES = (0x1_4000_0000, 0x4000_0000, 0xfff5_0000)     # 64 bits, 32 bits, both
 OPTIONAL = {VIRTIO_F_INDIRECT_DESC: .8, VIRTIO_F_EVENT_IDX: .6, VIRTIO_F_RING_PACKED: .5, VIRTIO_F_IN_ORDER: .3,
             VIRTIO_F_NOTIFICATION_DATA: .4, VIRTIO_F_RING_RESET: .8, VIRTIO_F_ACCESS_PLATFORM: .5, VIRTIO_F_ORDER_PLATFORM: .5,
@@ -32,9 +33,9 @@ LENGTHS = (0, 1, 11, 12, 13, 15, 16, 17, 25, 26, 48, 4095, 9031, 0xffff, 0x10000
 # Fields of the common configuration: of the queue selected, and of the device. Offset and sizes.
 QUEUE_FIELDS = ((Common.QUEUE_SIZE, (1, 2, 4)), (Common.QUEUE_MSIX_VECTOR, (1, 2)), (Common.QUEUE_ENABLE, (1, 2, 4)),
                 (Common.QUEUE_NOTIFY_OFF, (2,)), (Common.QUEUE_NOTIF_CONFIG_DATA, (2,)))
-DEVICE_FIELDS = ((Common.DEVICE_FEATURE_SELECT, (1, 2, 4)), (Common.DEVICE_FEATURE, (4,)), (Common.DRIVER_FEATURE_SELECT, (1, 2, 4)),
-                 (Common.DRIVER_FEATURE, (1, 2, 4)), (Common.CONFIG_MSIX_VECTOR, (1, 2)), (Common.NUM_QUEUES, (2,)),
-                 (Common.CONFIG_GENERATION, (1,)))
+DEVICE_FIELDS = ((Common.DEVICE_FEATURE_SELECT, (1, 2, 4)), (Common.DEVICE_FEATURE, (4,)),
+                 (Common.DRIVER_FEATURE_SELECT, (1, 2, 4)), (Common.DRIVER_FEATURE, (1, 2, 4)),
+                 (Common.CONFIG_MSIX_VECTOR, (1, 2)), (Common.NUM_QUEUES, (2,)), (Common.CONFIG_GENERATION, (1,)))
 ADDRESS_FIELDS = (Common.QUEUE_DESC, Common.QUEUE_DRIVER, Common.QUEUE_DEVICE)
 
 
@@ -56,7 +57,7 @@ class _Queue:
 
 def draw_case(rng, case):
     """Draw everything of a case but its actions."""
-    case.width = rng.choice((64, 64, 64, 128))
+    case.width = rng.choice(WIDTHS)
     case.link = rng.choice((*("near",) * 4, *("usual",) * 4, *LINKS))
     case.base = rng.choice(BASES)
     return case
@@ -119,9 +120,6 @@ class Generator:
         self.fumbling = self.choice((.2, 1, 1, 5))
         self.table_phase = self.choice((0, 0, 0, 0, 4, 8, 1 + self.below(15)))
         self.table_next = 0
-        if random() < .1:
-            self._registers()
-        self.do("begin", *sorted(features))
         self.features = features
         self.packed = VIRTIO_F_RING_PACKED in features
         self.merges = VIRTIO_NET_F_MRG_RXBUF in features
@@ -130,6 +128,9 @@ class Generator:
         control = int(many and (pair > 0 or random() < .3))
         mine = {2 * pair, 2 * pair + 1} | ({2 * PAIRS} if control else set())
         self.theirs = [queue for queue in range(NUM_QUEUES) if queue not in mine]
+        if random() < .1:
+            self._registers()
+        self.do("begin", *sorted(features))
         sizes = [self._size(8), self._size(16)]
         self.do("good", pair, *sizes, control)
         self.queues = {}
@@ -162,10 +163,14 @@ class Generator:
 
     def burst(self):
         fumbling = self.fumbling
-        steps = ((self._traffic, 50), (self._good, 10), (self._frames, 4), (self._noise, 2), (self._events, 2),
+        waiting = [len(queue.chains) if queue.packed else queue.next - queue.used & 0xffff
+                   for queue in self.queues.values() if queue.writes and queue.index < 2 * PAIRS]
+        # A frame for a queue without buffers keeps all others waiting for thousands of cycles.
+        self.frames = min(24, 2 + min(waiting, default=24))
+        steps = ((self._traffic, 50), (self._good, 6), (self._frames, 3), (self._noise, 5), (self._events, 2),
                  (self._kicks, 1.5 * fumbling), (self._registers, fumbling), (self._interrupts, .7 * fumbling),
                  (self._disturb, .5 * fumbling), (self._faults, 4 * self.faulty), (self._start_again, 1), (self._look, 2))
-        for step, in zip(self.rng.choices([step for step, _ in steps], [weight for _, weight in steps], k=4 + self.below(16))):
+        for step, in zip(self.rng.choices([step for step, _ in steps], [weight for _, weight in steps], k=4 + self.below(28))):
             step()
         self.do("check")
         for queue in self.queues.values():
@@ -189,7 +194,8 @@ class Generator:
         self.do("run", self.choice((0, 5, 20, 50, 150)))
 
     def _frames(self):
-        for _ in range(1 + self.below(4)):
+        for _ in range(min(1 + self.below(4), self.frames)):
+            self.frames -= 1
             kind = self.random()
             size = (60 + self.below(70) if kind < .8 else 1 + self.below(60) if kind < .9 else 60 + self.below(1500) if kind < .98
                     else 8900 + self.below(200))
@@ -207,6 +213,8 @@ class Generator:
         bad = self.bad if self.random() < .6 else 0
         room = self._room(queue)
         count = min(room, 4 + self.below(28)) if self.random() < .95 else 1 + self.below(40)
+        if queue.index == 2 * PAIRS:
+            count = min(count, 6)    # they are carried out one by one
         for _ in range(count):
             if not self._chain(queue, bad):
                 break
@@ -218,7 +226,7 @@ class Generator:
         if self.random() < .95:
             self.do("kick", queue.index, self._following(queue))
         if queue.writes and count:
-            for _ in range(self.below(min(count, 8) + 1)):
+            for _ in range(min(self.below(min(count, 8) + 1), self.frames + count // 2)):
                 self.do("frame", 60 + self.below(64), self.below(ZONE - 200), self.below(1 << 46))
         self._time()
 
@@ -272,10 +280,10 @@ class Generator:
         if queue.writes:
             if not self.merges:
                 return [(start + self.below(ZONE - LONGEST), LONGEST, WRITE)]
-            return [(start + self.below(ZONE - 2048), 64 + self.below(1900), WRITE) for _ in range(1 + (random() < .2))]
-        total = SHORTEST + self.below(60) if random() < .95 else SHORTEST + self.below(1500) if random() < .95 else LONGEST
+            return [(start + self.below(ZONE - 2048), 64 + self.below(1900), WRITE) for _ in range(1 + int(4 * random() ** 3))]
+        total = SHORTEST + self.below(40) if random() < .97 else SHORTEST + self.below(1500) if random() < .97 else LONGEST
         pieces = []
-        for _ in range(int(4 * random() ** 2)):
+        for _ in range(int(8 * random() ** 2)):
             length = self.below(total)
             pieces.append((start + self.below(ZONE - 2048), length, 0))
             total -= length
@@ -369,13 +377,18 @@ class Generator:
             return
         queue = self.choice(list(self.queues.values()))
         start = self.ground.address(ARENA)
-        for _ in range(1 + self.below(queue.size)):
+        for _ in range(queue.size // 4 + self.below(queue.size)):
             third, fourth = self.choice((0, NEXT, WRITE, NEXT | WRITE, INDIRECT)), self.below(queue.size + 2)
             if self.packed:
                 third, fourth = fourth, third | self.choice((AVAIL, USED, 0, AVAIL | USED))
             self.do("desc", queue.index, self.below(queue.size), start + self.below(ZONE // 2),
                     self.choice((0, 16, 64, self.below(0x800))), third, fourth)
-        self.do("kick", queue.index, self.below(0x10000) if self.random() < .3 else self._following(queue))
+        if not self.packed:
+            for _ in range(min(self._room(queue), 1 + self.below(8))):
+                self.do("avail", queue.index, queue.next % queue.size, self.below(queue.size))
+                queue.next = queue.next + 1 & 0xffff
+            self.do("index", queue.index, queue.next, 0)
+        self.do("kick", queue.index, self.below(0x10000) if self.random() < .1 else self._following(queue))
         self._time()
 
     def _events(self):
@@ -431,7 +444,8 @@ class Generator:
         if self.random() < .5:
             self.do("common", self._any_queue(), offset, 4, loose & 0xffff_ffff)
         else:
-            at, size, value = self.choice(((4, 4, loose >> 32), (4, 4, NOWHERE), (5, 1, 1 + self.below(255)), (6, 2, 1 + self.below(255))))
+            at, size, value = self.choice(((4, 4, loose >> 32), (4, 4, NOWHERE), (5, 1, 1 + self.below(255)),
+                                           (6, 2, 1 + self.below(255))))
             self.do("common", self._any_queue(), offset + at, size, value)
 
     def _interrupts(self):

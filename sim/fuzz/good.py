@@ -128,7 +128,8 @@ class GoodPair:
         number = self._numbers[way]
         self._numbers[way] = number + 1
         (mac, ip, port), (to_mac, to_ip, to_port) = (US, THEM) if way == "tx" else (THEM, US)
-        header = UDP.pack(to_mac, mac, 0x0800, 0x45, 0, size - 14, 0, 0, 64, 17, 0, ip, to_ip, port, to_port, size - 34, 0, number)
+        header = UDP.pack(to_mac, mac, 0x0800, 0x45, 0, size - 14, 0, 0, 64, 17, 0, ip, to_ip, port, to_port, size - 34, 0,
+                          number)
         at = 61 * number % ZONE
         return header + NOISE[at:at + size - len(header)]
 

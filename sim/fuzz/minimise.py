@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from .campaign import replay
-from .player import open_engine
+from .case import open_engine
 
 __all__ = ["minimise"]
 
@@ -11,8 +11,8 @@ __all__ = ["minimise"]
 def minimise(case, opened=open_engine, tell=lambda length: None, limit=2000):
     """Return the case with as few actions as delta debugging finds in ``limit`` replays; each breaks the same rule.
 
-    What was drawn away from what comes first: lives of the device that ended before, then halves, quarters and so on, down to single
-    actions. Raises :exc:`ValueError` if the case does not break its rule when it is done again.
+    Taken away are lives of the device that ended before, then halves, quarters and so on, down to single actions. Raises
+    :exc:`ValueError` if the case does not break its rule when it is done again.
     """
     runs = 0
 

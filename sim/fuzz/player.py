@@ -1,10 +1,10 @@
 """Does what a list of actions says to a simulated card, and holds the card to its promises.
 
-An action is a list: a name of :data:`Player.ACTIONS` and numbers. Every action can be done at any time, whatever came before, so that a
-list from which some were taken away still means something.
+An action is a list: a name of :data:`.case.ACTIONS` and numbers. Every action can be done at any time, whatever came before, so
+that a list from which some were taken away still means something.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 import random
 import struct
 
@@ -13,70 +13,28 @@ from ...hdl.spec.virtio import (VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, V
                                 VirtqDescF)
 from ...host.driver import DeviceError
 from ..bus import MSI_ADDRESS
-from ..engine.engine import FAULTS, Engine, Link
+from ..engine.engine import FAULTS
 from .card import Card, Unresponsive
+from .case import ACTIONS, LINKS, PAIRS, TIMEOUT
 from .good import FLOOR, BrokenPromise, GoodPair
 from .ground import ARENA, LOOSE, RINGS, TABLES, ZONE, Ground
 
-__all__ = ["LINKS", "Case", "Player", "open_engine"]
+__all__ = ["Player"]
 
-PAIRS = 4
-TIMEOUT = 8192          # cycles until the card gives up a read: longer than any of these links needs for all it may ask for
-LIMIT = 80_000          # cycles within which everything ends
+LIMIT = 80_000          # cycles within which something comes of what the card does, on a near host
+DEPENDENT = 1000        # reads for which it may wait one after the other meanwhile
+MANY = 50               # times as long until all is done
+WORK = frozenset({"mrd_up", "mwr_up", "cpl_down", "frames_out", "frames_in"})
+FRUIT = WORK - {"mrd_up", "cpl_down"}
+PATIENCE = 4500         # cycles that a frame without buffers may keep others waiting
 SHORT = 1500            # without a word on the link: nothing more will come, unless a completion was lost, or is on its way
 UNDER_WAY = 64 * 280    # bytes on their way to the card, at most
 REST = 300              # cycles in which a card that was reset is watched
-LINKS = {
-    "near": Link(gen=3, lanes=8, read_latency_ns=100),
-    "usual": Link(),
-    "pieces": Link(jitter_ns=300, split=2),
-    "far": Link(read_latency_ns=2000, jitter_ns=1000, split=2),
-    "narrow": Link(gen=1, lanes=4),
-    "dry": Link(gen=1, lanes=4, credits=64),
-    "torn": Link(read_latency_ns=500, jitter_ns=500, split=2, tear_ns=1000),
-}
 DESC = struct.Struct("<QIHH")
 U16, PAIR16, U32 = struct.Struct("<H"), struct.Struct("<HH"), struct.Struct("<I")
 WRITE, INDIRECT = int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
 RX_COUNTERS = ("rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "rx_dropped_down")
 LIVE = int(Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK)
-
-
-@dataclass
-class Case:
-    """What a run needs besides the code.
-
-    ``base``: where memory begins. ``link``: a name of :data:`LINKS` to begin with; only a case that begins "torn" is ever torn.
-    ``broken``: the rule that this run breaks, if it is one that does.
-    """
-    width: int = 64
-    link: str = "usual"
-    base: int = 0x1_4000_0000
-    seed: int = 0
-    number: int = 0
-    actions: list = field(default_factory=list)
-    broken: str | None = None
-
-    def to_json(self):
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values):
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"A case has no {', '.join(sorted(unknown))}")
-        case = cls(**values)
-        if case.link not in LINKS:
-            raise ValueError(f"A link is one of {', '.join(LINKS)}, not {case.link!r}")
-        for action in case.actions:
-            if action[0] not in Player.ACTIONS:
-                raise ValueError(f"There is no action {action[0]!r}")
-        return case
-
-
-def open_engine(case):
-    """The card that a case is about: fresh from power-on."""
-    return Engine(width=case.width, queue_pairs=PAIRS, timeout_cycles=TIMEOUT, link=LINKS[case.link])
 
 
 @dataclass
@@ -107,10 +65,6 @@ class Player:
     cells : set
         What was met: ``(action, state of the card, what came of it)``.
     """
-    ACTIONS = ("begin", "good", "setup", "live", "reset", "desc", "table", "avail", "index", "event", "loose", "kick", "notify",
-               "common", "queue_reset", "write", "read", "window", "vector", "msix", "master", "power", "device_control", "link",
-               "fault", "cable", "frame", "send", "feed", "poll", "run", "check")
-
     def __init__(self, case, engine):
         self.engine = engine
         self.ground = Ground(engine, case.base)
@@ -121,7 +75,7 @@ class Player:
         self.counters = set()
         self._names = set()              # of actions since the last look
         self._dropped = self._uncounted = 0
-        self._actions = {name: getattr(self, f"_{name}") for name in self.ACTIONS}
+        self._actions = {name: getattr(self, f"_{name}") for name in ACTIONS}
         self.card.boot()
         self._fresh()
 
@@ -416,24 +370,33 @@ class Player:
 
     def _quiet(self):
         """Run until nothing moves; return whether frames wait for buffers, for which nobody can be blamed."""
-        limit, spent = round(SHORT + UNDER_WAY / self.engine.link.model().bytes_per_cycle) + TIMEOUT * self._lossy, 0
-        while spent < LIMIT:
+        link = self.engine.link.model()
+        pause = round(SHORT + UNDER_WAY / link.bytes_per_cycle) + TIMEOUT * self._lossy
+        # So many reads that depend on one another may come before something is written.
+        limit = LIMIT + DEPENDENT * (link.read_latency + link.jitter)
+        spent = fruitless = 0
+        while fruitless < limit and spent < MANY * limit:
             before = self.engine.stats()
-            ran = self.engine.run_until(idle=True, limit=limit)
-            if ran < limit:
+            ran = self.engine.run_until(idle=True, limit=pause)
+            if ran < pause:
                 self._lossy = False
                 return False
             spent += ran
             after = self.engine.stats()
-            if all(before[name] == after[name] for name in ("mrd_up", "mwr_up", "cpl_down", "frames_out", "frames_in")):
+            moved = {name for name in WORK if before[name] != after[name]}
+            if not moved:
                 self._lossy = False
-                waiting = after["frames_in"] - sum(self.card.counter(name) for name in RX_COUNTERS) - self._uncounted
-                if self.live and not waiting:
+                if self.live and not self._waiting():
                     raise BrokenPromise("quiet", "the card is busy, and does nothing")
                 return True
+            fruitless = 0 if moved & FRUIT else fruitless + ran
             if self.good is not None and self.live:
                 self.good.poll()
-        raise BrokenPromise("quiet", f"the card is at work after {spent} cycles")
+        raise BrokenPromise("quiet", f"the card is at work after {spent} cycles, and nothing came of the last {fruitless}")
+
+    def _waiting(self):
+        """Return how many frames are in the card on their way in."""
+        return self.engine.stats()["frames_in"] - sum(self.card.counter(name) for name in RX_COUNTERS) - self._uncounted
 
     def _look_at_drops(self):
         """Return how many frames were dropped on their way in since the last call."""
@@ -445,8 +408,10 @@ class Player:
     def _settle(self, good):
         """All frames of the good pair come, in bounded time, but those that were counted as dropped."""
         good.poll()
-        spent = 0
-        while (good.sending or good.receiving) and spent < LIMIT:
+        spent, limit = 0, None
+        while (good.sending or good.receiving) and (limit is None or spent < limit):
+            if spent > SHORT and limit is None:
+                limit = LIMIT + PATIENCE * self._waiting()
             before = good.progress
             ran = self.engine.run_until(idle=True, limit=SHORT)
             spent += ran

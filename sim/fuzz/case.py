@@ -1,0 +1,61 @@
+"""What a run of the fuzzer is: a card, a link, and a list of actions."""
+
+from dataclasses import asdict, dataclass, field
+
+from ..engine.engine import Engine, Link
+
+__all__ = ["ACTIONS", "LINKS", "PAIRS", "TIMEOUT", "Case", "open_engine"]
+
+PAIRS = 4
+TIMEOUT = 8192  # cycles until the card gives up a read: longer than any of these links needs for all it may ask for
+LINKS = {
+    "near": Link(gen=3, lanes=8, read_latency_ns=100),
+    "usual": Link(),
+    "pieces": Link(jitter_ns=300, split=2),
+    "far": Link(read_latency_ns=2000, jitter_ns=1000, split=2),
+    "narrow": Link(gen=1, lanes=4),
+    "dry": Link(gen=1, lanes=4, credits=64),
+    "torn": Link(read_latency_ns=500, jitter_ns=500, split=2, tear_ns=1000),
+}
+# Their meaning: the methods of Player, with an underscore before.
+ACTIONS = (
+    "begin", "good", "setup", "live", "reset", "desc", "table", "avail", "index", "event", "loose", "kick", "notify", "common",
+    "queue_reset", "write", "read", "window", "vector", "msix", "master", "power", "device_control", "link", "fault", "cable",
+    "frame", "send", "feed", "poll", "run", "check")
+
+
+@dataclass
+class Case:
+    """What a run needs besides the code.
+
+    ``base``: where memory begins. ``link``: a name of :data:`LINKS` to begin with; only a case that begins "torn" is ever torn.
+    ``broken``: the rule that this run breaks, if it is one that does.
+    """
+    width: int = 64
+    link: str = "usual"
+    base: int = 0x1_4000_0000
+    seed: int = 0
+    number: int = 0
+    actions: list = field(default_factory=list)
+    broken: str | None = None
+
+    def to_json(self):
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values):
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"A case has no {', '.join(sorted(unknown))}")
+        case = cls(**values)
+        if case.link not in LINKS:
+            raise ValueError(f"A link is one of {', '.join(LINKS)}, not {case.link!r}")
+        for action in case.actions:
+            if action[0] not in ACTIONS:
+                raise ValueError(f"There is no action {action[0]!r}")
+        return case
+
+
+def open_engine(case):
+    """The card that a case is about: fresh from power-on."""
+    return Engine(width=case.width, queue_pairs=PAIRS, timeout_cycles=TIMEOUT, link=LINKS[case.link])
