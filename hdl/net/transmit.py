@@ -16,11 +16,12 @@ from ..lib.packet_queue import PacketQueue
 from ..lib.queue import Queue
 from ..lib.slice import Slice
 from ..spec.ethernet import HEADER_BYTES
-from ..spec.net import VIRTIO_NET_HDR_SIZE
+from ..spec.net import VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4, VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6, VIRTIO_NET_HDR_SIZE
 
 __all__ = ["Transmit"]
 
 ON_THE_WAY = 6  # beats that have been read and are not yet in the frame memory
+BOTH_TUNNELS = VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 | VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6
 PASSING = 8     # chains that are in hand no more and do not wait yet
 
 
@@ -29,8 +30,8 @@ class Transmit(wiring.Component):
 
     Chains are taken, and their buffers read, as long as there is room for the answers, so host latency is hidden. A
     chain goes back, with length 0, as soon as its data has come. One that is no frame (shorter than its headers,
-    longer than ``max_frame``, with a device-writable buffer, not readable, or while the link is down) is given back as
-    well and counted as dropped.
+    longer than ``max_frame``, with a device-writable buffer, not readable, said to be in two tunnels, or while the link is
+    down) is given back as well and counted as dropped.
 
     Parameters
     ----------
@@ -203,6 +204,7 @@ class Transmit(wiring.Component):
         header = Signal(range(VIRTIO_NET_HDR_SIZE + 1), init=VIRTIO_NET_HDR_SIZE)  # bytes of it still to come
         cut = Signal(range(VIRTIO_NET_HDR_SIZE + 1))
         failed, ends, spoilt = Signal(), Signal(), Signal()
+        gso_type, tunnels = Signal(8), Signal()
         room = Signal(init=1)                          # for the pair of this frame
         if self.pairs > 1:
             m.submodules.pairs = pairs = Queue(range(self.pairs), 8)
@@ -212,7 +214,12 @@ class Transmit(wiring.Component):
         m.submodules.back = back = Queue(data.StructLayout({"queue": 16, "chain": ChainId}), self.max_chains)
         m.d.comb += [
             cut.eq(Mux(header < beat.p.count, header, beat.p.count)),
-            spoilt.eq(now.drop | now.lost | failed | (now.has_read & beat.p.error)),
+            # 5.1.9.2.2: not both tunnels. gso_type is the header's second byte.
+            gso_type.eq(beat.p.data.word_select(header == VIRTIO_NET_HDR_SIZE, 8)),
+            tunnels.eq(((gso_type & BOTH_TUNNELS) == BOTH_TUNNELS)
+                       & (((header == VIRTIO_NET_HDR_SIZE) & (beat.p.count > 1))
+                          | ((header == VIRTIO_NET_HDR_SIZE - 1) & (beat.p.count != 0)))),
+            spoilt.eq(now.drop | now.lost | failed | (now.has_read & (beat.p.error | tunnels))),
             body.i.p.data.eq(beat.p.data >> (cut << 3)),
             body.i.p.count.eq(Mux(now.has_read, beat.p.count - cut, 0)),
             body.i.p.last.eq(now.last & (~now.has_read | beat.p.last)),
@@ -229,7 +236,7 @@ class Transmit(wiring.Component):
             self.events.tx_dropped.eq(ends & spoilt),
         ]
         with m.If(beat.valid & beat.ready):
-            m.d.sync += [header.eq(header - cut), failed.eq(failed | (beat.p.last & beat.p.error))]
+            m.d.sync += [header.eq(header - cut), failed.eq(failed | tunnels | (beat.p.last & beat.p.error))]
         with m.If(ends):
             m.d.sync += [header.eq(VIRTIO_NET_HDR_SIZE), failed.eq(0)]
         m.d.sync += reserved.eq(reserved + Mux(asks, beats, 0) - Mux(released, now.beats, 0))

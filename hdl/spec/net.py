@@ -57,6 +57,8 @@ VIRTIO_NET_CTRL_MQ = 4                                  # class
 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0                     # command: le16, from MIN to MAX and to what the device has
 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX = 1, 0x8000
 DUPLEX_FULL = 1              # the field description of 5.1.4, and what ethtool shows
+VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 = 0x20               # bits of gso_type (5.1.9)
+VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6 = 0x40
 
 
 class VirtioNetHdr(data.Struct):

@@ -12,9 +12,6 @@ from ringnic.sim.fuzz.case import ACTIONS, Case, open_engine
 from ringnic.sim.fuzz.minimise import minimise
 
 FOUND = sorted((Path(__file__).parent / "fuzz").glob("*.json"))
-# Found and not mended yet; a queue that stops while a received frame has some of its chains keeps that frame, and all behind it.
-OPEN = {"stopped_queue_holds_frames_of_others", "stopped_queue_is_walked_for_ever"}
-REASON = "Receive takes and rewinds the chains of a stopped queue for ever"
 SECONDS = 10
 FEATURES = (15, 17, 22, 28, 29, 32, 40)
 TRAFFIC = [["begin", *FEATURES], ["good", 0, 16, 16, 0], ["setup", 3, 16, 0, 0x2000, 0x6000], ["live", 1], *[["send", 64, 0]] * 5,
@@ -45,15 +42,12 @@ DEFECTS = {
 }
 
 
-@pytest.mark.parametrize("path", [
-    pytest.param(path, id=path.stem, marks=[pytest.mark.xfail(strict=True, reason=REASON)] if path.stem in OPEN else [])
-    for path in FOUND])
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.stem)
 def test_what_was_found_stays_mended(path):
     broken = replay(load_case(path))
     assert broken is None, str(broken)
 
 
-@pytest.mark.xfail(bool(OPEN), strict=False, reason=REASON)  # it meets this, or does not in its seconds
 def test_short_campaign(seed, tmp_path):
     assert run_fuzz(SECONDS, seed, tmp_path / "report.json", folder=tmp_path) == 0
 

@@ -7,7 +7,15 @@ from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.transmit import Transmit
 
 HEADER = 12
+TUNNEL_IPV4, TUNNEL_IPV6 = 0x20, 0x40   # bits of gso_type
 MAX_FRAME = 1518
+
+
+def noise(rng, size):
+    """A header and ``size`` bytes; gso_type names one tunnel at most (5.1.9.2.2)."""
+    packet = bytearray(rng.randbytes(HEADER + size))
+    packet[1] &= ~TUNNEL_IPV6
+    return bytes(packet)
 
 
 async def accepted(ctx, port):
@@ -178,14 +186,29 @@ def cut(rng, chunk, pieces):
     return [chunk[a:b] for a, b in zip([0, *at], [*at, len(chunk)])]
 
 
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+def test_no_packet_in_two_tunnels(width, rng):
+    bench, want = Bench(rng, width=width), []
+    for at in range(HEADER):
+        for tunnels in (TUNNEL_IPV4, TUNNEL_IPV6, TUNNEL_IPV4 | TUNNEL_IPV6):
+            packet = noise(rng, 20)
+            packet = packet[:1] + bytes([packet[1] & ~TUNNEL_IPV4 | tunnels]) + packet[2:]
+            bench.post(1, len(want) + at, [packet[:at], packet[at:]])
+            if tunnels != TUNNEL_IPV4 | TUNNEL_IPV6:
+                want.append(packet[HEADER:])
+    bench.run()
+    assert bench.frames == want
+    assert bench.events == {"tx_frames": len(want), "tx_dropped": HEADER}
+
+
 @pytest.mark.parametrize("width", [64, 128])
 def test_header_split_anywhere(width, rng):
     bench, want = Bench(rng, width=width), []
     for at in range(0, 28):
-        packet = rng.randbytes(HEADER) + rng.randbytes(14 + at % 5)
+        packet = noise(rng, 0) + rng.randbytes(14 + at % 5)
         want.append(packet[HEADER:])
         bench.post(1, at, [packet[:at], packet[at:]])
-    packet = rng.randbytes(HEADER + 60)
+    packet = noise(rng, 60)
     bench.post(1, 99, [bytes([value]) for value in packet])
     bench.post(1, 100, [b"", packet, b""])
     bench.run()
@@ -196,7 +219,7 @@ def test_header_split_anywhere(width, rng):
 
 def test_what_is_no_frame_is_given_back_and_counted(rng):
     bench = Bench(rng)
-    good, longest = rng.randbytes(HEADER + 14), rng.randbytes(HEADER + MAX_FRAME)
+    good, longest = noise(rng, 14), noise(rng, MAX_FRAME)
     bad = bench.post(1, 6, [rng.randbytes(12), rng.randbytes(100), rng.randbytes(30)])
     bench.chains[1].clear()
     bench.bad.add(bad[1]["addr"])
@@ -220,7 +243,7 @@ def test_what_is_no_frame_is_given_back_and_counted(rng):
 
 def test_link_down_sends_nothing_and_withdraws_nothing(rng):
     bench = Bench(rng, busy=0.5)
-    packet = rng.randbytes(HEADER + 60)
+    packet = noise(rng, 60)
 
     async def control(ctx):
         for k in range(40):
@@ -245,7 +268,7 @@ def test_link_down_sends_nothing_and_withdraws_nothing(rng):
 def test_small_frames_at_speed(rng):
     bench = Bench(rng, latency=150)
     for k in range(120):
-        packet = rng.randbytes(HEADER + 60)
+        packet = noise(rng, 60)
         bench.post(1, k, [packet[:HEADER], packet[HEADER:]])
     bench.run()
     assert len(bench.frames) == 120
@@ -259,7 +282,7 @@ def test_random(width, depth, pairs, busy, rng):
     back = {}
     for k in range(40):
         queue = rng.choice(list(bench.chains))
-        packet = rng.randbytes(HEADER + rng.choice([14, 60, 61, 1514, MAX_FRAME, rng.randrange(14, 400)]))
+        packet = noise(rng, rng.choice([14, 60, 61, 1514, MAX_FRAME, rng.randrange(14, 400)]))
         kind = rng.randrange(8)
         back.setdefault(queue, [])
         if kind:
@@ -283,7 +306,7 @@ def test_queues_take_turns(rng):
     bench = Bench(rng, pairs=3)
     for k in range(10):
         for queue in bench.chains:
-            bench.post(queue, k, [rng.randbytes(HEADER + 60)])
+            bench.post(queue, k, [noise(rng, 60)])
     bench.run()
     assert sorted(bench.used[:3]) == [(1, 0), (3, 0), (5, 0)]
     assert [sum(queue == wanted for queue, _ in bench.used[:15]) for wanted in bench.chains] == [5, 5, 5]
