@@ -187,7 +187,7 @@ def fuzz(
 def test(
     context: typer.Context,
     level: Annotated[Optional[list[Level]], typer.Option(help="Only tests of this level; may be given more than once. "
-                                                              "Default: all.")] = None,
+                                                              "Default: all but formal, the proofs.")] = None,
     features: Features = None,
 ):
     """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or tests/FILE."""
@@ -201,7 +201,7 @@ def test(
         pytest.append(f"--features={features}")
     if any(arg.startswith("tests/") and (root / arg.partition("::")[0]).exists() for arg in context.args):
         raise typer.Exit(1 if subprocess.run(pytest, cwd=root).returncode else 0)
-    levels = set(level or Level)
+    levels = set(level or set(Level) - {Level.FORMAL})  # proofs take minutes the first time
     # A guest keeps both of a small machine's processors busy; everything else shares them.
     workers = [] if "--pdb" in context.args else ["-n", str(os.cpu_count() or 1)]
     status = set()
