@@ -7,7 +7,7 @@ test can tell. Nothing is written into the project itself.
 """
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import json
 import os
 from pathlib import Path
@@ -45,21 +45,6 @@ STUCK_SECONDS = 7200         # of the clock: a test that waits for something tak
 LOG_LINES = 20               # of pytest's output, where it could not run
 PASSED, FAILED = 0, 1        # exit statuses of pytest
 INTERRUPTED = 130            # exit status
-# pytest in a copy of the project, whose packages come before those that are installed. Arguments: the folder of the copy, the
-# limit in seconds, and pytest's. What it took is in the file "seconds".
-RUNNER = """\
-import pathlib, resource, sys, time
-work = pathlib.Path(sys.argv[1]).resolve()
-import ringnic.hdl
-home = pathlib.Path(ringnic.hdl.__file__).resolve()
-if not home.is_relative_to(work):
-    sys.exit(f"the tests would be of {home}, not of the copy")
-resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[2]), int(sys.argv[2]) + 5))
-import pytest
-status = pytest.main(sys.argv[3:])
-(work / "seconds").write_text(str(time.process_time()))
-sys.exit(status)
-"""
 
 
 class MutantError(Exception):
@@ -105,13 +90,14 @@ class Outcome:
     """What became of a mutant, or of the tests of a file without one.
 
     ``verdict``: KILLED by ``test``, which says ``reason``; SURVIVED, which without a mutant is GREEN; BROKEN if the tests could
-    not be run, for which there is a ``reason``. ``seconds``: processor time.
+    not be run, for which there is a ``reason``. ``seconds``: processor time; ``took``: by test.
     """
     name: str
     verdict: str
     seconds: float
     test: str = ""
     reason: str = ""
+    took: dict = field(default_factory=dict)
 
 
 # The list.
@@ -170,12 +156,13 @@ def chosen(mutants, names):
 
 class _Run:
     """The tests of ``files`` in a copy of the project, with ``mutant`` if there is one; under way from construction on."""
-    def __init__(self, stack, root, name, files, *, seed, limit, mutant=None):
+    def __init__(self, stack, root, name, files, *, seed, limit, known, mutant=None):
         self.name, self.limit, self.mutant, self.files = name, int(limit), mutant, files
         self._log = stack.enter_context(self._copy(stack, root))
         environment = os.environ | {"PYTHONPATH": str(self._path), "PYTHONDONTWRITEBYTECODE": "1"}
+        (self._work / "known").write_text(json.dumps(known))
         self._began = time.monotonic()
-        arguments = [sys.executable, "-c", RUNNER, self._work, self.limit,
+        arguments = [sys.executable, "-m", "ringnic.host.mutant_tests", self._work, self.limit,
                      "-p", "ringnic.host.outcomes", "--outcomes", self._work / "outcomes", "-p", "no:cacheprovider",
                      "-x", "-q", "--tb", "short", "--color", "no", "--seed", seed, *files]
         self._process = stack.enter_context(child(arguments, cwd=self._tree, env=environment, stdin=subprocess.DEVNULL,
@@ -217,13 +204,14 @@ class _Run:
         if status in (None, -signal.SIGXCPU):
             how = f"stood still for {STUCK_SECONDS} s" if status is None else f"not done after {self.limit} s of a processor"
             return Outcome(self.name, KILLED, self.limit, self._under_way(), how)
-        path = self._work / "seconds"
-        seconds = float(path.read_text()) if path.exists() else 0
+        path = self._work / "took"
+        took = json.loads(path.read_text()) if path.exists() else {"all": 0, "tests": {}}
+        seconds = took["all"]
         if status == PASSED:
-            return Outcome(self.name, GREEN if self.mutant is None else SURVIVED, seconds)
+            return Outcome(self.name, GREEN if self.mutant is None else SURVIVED, seconds, took=took["tests"])
         failed = [line for line in self._lines() if line.get("verdict") == "failed"]
         if status == FAILED and failed:
-            return Outcome(self.name, KILLED, seconds, failed[0]["test"], failed[0]["reason"])
+            return Outcome(self.name, KILLED, seconds, failed[0]["test"], failed[0]["reason"], took=took["tests"])
         last = "\n".join((self._work / "log").read_text().splitlines()[-LOG_LINES:])
         return Outcome(self.name, BROKEN, seconds, reason=f"pytest ended with status {status}:\n{last}")
 
@@ -238,15 +226,18 @@ class _Run:
         return ended[-1].partition("::")[0] if ended else self.files[0]
 
 
-def _all_of(root, tasks, *, jobs, seed, tell):
-    """Yield the outcome of each of ``tasks`` (name, files, limit, mutant), ``jobs`` of them at a time."""
+def _all_of(root, tasks, *, jobs, seed, known, tell):
+    """Yield the outcome of each of ``tasks`` (name, files, limit, mutant), ``jobs`` of them at a time.
+
+    ``known``: seconds by test, which may grow meanwhile.
+    """
     tasks, running = list(reversed(tasks)), []
     with ExitStack() as everything:
         while tasks or running:
             while tasks and len(running) < jobs:
                 name, files, limit, mutant = tasks.pop()
                 stack = everything.enter_context(ExitStack())
-                running.append((_Run(stack, root, name, files, seed=seed, limit=limit, mutant=mutant), stack))
+                running.append((_Run(stack, root, name, files, seed=seed, limit=limit, known=known, mutant=mutant), stack))
                 tell([run.name for run, _ in running])
             for run, stack in list(running):
                 if (outcome := run.poll()) is not None:
@@ -271,19 +262,20 @@ def mutate(root, mutants, *, jobs, seed, console):
     :exc:`MutantError` if they fail without, or a mutant cannot be loaded.
     """
     files = list(dict.fromkeys(file for mutant in mutants for file in mutant.tests))
-    durations = {}
+    durations, known = {}, {}
     with _progress(console, "Without a mutant", len(files)) as (tell, advance):
         tasks = [(file, (file,), BASELINE_SECONDS, None) for file in files]
-        for outcome in _all_of(root, tasks, jobs=jobs, seed=seed, tell=tell):
+        for outcome in _all_of(root, tasks, jobs=jobs, seed=seed, known=known, tell=tell):
             if outcome.verdict != GREEN:
                 raise MutantError(f"{outcome.name} fails without a mutant: {outcome.test} {outcome.reason}")
             durations[outcome.name] = outcome.seconds
+            known |= outcome.took
             advance()
     outcomes = {}
     with _progress(console, "Mutants", len(mutants)) as (tell, advance):
         tasks = [(mutant.name, mutant.tests, SLACK_SECONDS + SLACK_FACTOR * sum(durations[file] for file in mutant.tests), mutant)
                  for mutant in mutants]
-        for outcome in _all_of(root, tasks, jobs=jobs, seed=seed, tell=tell):
+        for outcome in _all_of(root, tasks, jobs=jobs, seed=seed, known=known, tell=tell):
             outcomes[outcome.name] = outcome
             advance()
             if outcome.verdict == SURVIVED:

@@ -67,7 +67,8 @@ def project(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir(parents=True)
     for package in ("hdl", "host"):
         (tmp_path / package / "__init__.py").touch()
-    shutil.copy(ROOT / "host/outcomes.py", tmp_path / "host")
+    for name in ("outcomes.py", "mutant_tests.py"):
+        shutil.copy(ROOT / "host" / name, tmp_path / "host")
     (tmp_path / "hdl/part.py").write_text(PART)
     (tmp_path / "tests/conftest.py").write_text(CONFTEST)
     (tmp_path / "tests/hdl/test_part.py").write_text(TESTS)
