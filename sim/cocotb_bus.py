@@ -55,6 +55,8 @@ class Card(Device):
         Code of each message that came.
     sent : dict
         TLPs from the card by type.
+    heard : callable or None
+        Called with "down" or "up" and the TLP when the card has taken or sent one.
     """
     def __init__(self, dut, *, width, rng=None):
         super().__init__()
@@ -65,6 +67,7 @@ class Card(Device):
         self.intx = False
         self.messages = []
         self.sent = {}
+        self.heard = None
         self._reading = {}          # tag: bytes to come
         self._asked, self._answers = {}, {}
         self._down, self._up = Queue(), Queue(UP_QUEUE)
@@ -144,6 +147,8 @@ class Card(Device):
                 while not int(dut.tlp_rx_ready.value):
                     await edge
                 await edge
+            if self.heard is not None:
+                self.heard("down", raw)
             done.set()
 
     # From the card
@@ -165,6 +170,8 @@ class Card(Device):
             assert dws == self.lanes // 4 or (last and dws), f"A beat of {dws} DWs, last={last}"
             raw += int(dut.tlp_tx_data.value).to_bytes(self.lanes, "little")[:4 * dws]
             if last:
+                if self.heard is not None:
+                    self.heard("up", bytes(raw))
                 self._up.put_nowait(bytes(raw))
                 raw.clear()
 

@@ -66,7 +66,7 @@ class ConfigSpace(wiring.Component):
     regs : Out(RegPort(REG_ADDR_WIDTH))
         BAR accesses through the pci_cfg window (4.1.4.9 "PCI configuration access capability").
     reset : In(1)
-        Everything back to its default, in one cycle. No access may be under way.
+        Function Level Reset: back to default, in one cycle, but for Link Control (6.6.2). No access may be under way.
     interrupt : In(1)
         Status.Interrupt: INTx is pending, masked or not.
     transactions_pending : In(1)
@@ -163,12 +163,13 @@ class ConfigSpace(wiring.Component):
         req   = self.cfg.req.payload
         write = self.cfg.req.valid & self.cfg.req.ready & req.write
         written = {}
+        kept = Module()  # 6.6.2: what FLR leaves as it is
 
-        def register(at, mask, init=0):
+        def register(at, mask, init=0, *, of=m):
             value = Signal(32, name=f"reg_{at:02x}", init=init)
             enable = Cat(b.replicate(8) for b in req.be)
-            with m.If(write & (req.addr == at)):
-                m.d.sync += value.eq((value & ~(enable & mask)) | (req.data & enable & mask))
+            with of.If(write & (req.addr == at)):
+                of.d.sync += value.eq((value & ~(enable & mask)) | (req.data & enable & mask))
             written[at] = value
             return value
         command = register(Cfg.COMMAND, sum(1 << n for n in (
@@ -177,7 +178,7 @@ class ConfigSpace(wiring.Component):
         bar0 = register(Cfg.BAR0, 0x1_0000_0000 - BAR_SIZE)
         register(Cfg.INTERRUPT_LINE, 0xff)
         dev_ctl = register(EXP_CAP + Exp.DEV_CTL, 0x79ff, init=0x2810)
-        register(EXP_CAP + Exp.LNK_CTL, 0x00cb)
+        register(EXP_CAP + Exp.LNK_CTL, 0x00cb, of=kept)  # ASPM, RCB, common clock, extended synch
         msix = register(MSIX_CAP, 0b11 << 30)
         window_bar    = register(pci_cfg + VirtioCap.BAR, 0xff, init=BAR_INDEX)
         window_offset = register(pci_cfg + VirtioCap.OFFSET, 0xffff_ffff)
@@ -273,4 +274,5 @@ class ConfigSpace(wiring.Component):
                 m.d.comb += self.cfg.resp.valid.eq(1)
                 with m.If(self.cfg.resp.ready):
                     m.next = "IDLE"
-        return ResetInserter(self.reset)(m)
+        kept.submodules.function = ResetInserter(self.reset)(m)
+        return kept

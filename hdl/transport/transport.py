@@ -266,7 +266,8 @@ class Transport(wiring.Component):
             interrupts.config_event.eq(self.queue_error | self.config_changed),
             interrupts.vector_write.eq(common_write & (word == VECTOR_WORD) & access.be[:2].all()),
             interrupts.vector_data.eq(access.data[:16]),
-            interrupts.clear.eq(clearing),
+            # With ``reset_done``, for MSI-X ends in the same cycle: what nobody has looked at must not move the pin then.
+            interrupts.clear.eq(self.reset_done | clearing),
             queues.lookup.eq(interrupts.lookup),
             interrupts.vector.eq(queues.vector),
             interrupts.alive.eq(queues.alive),

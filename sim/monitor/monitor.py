@@ -172,14 +172,14 @@ class Monitor:
 
     def host_write(self, address, data):
         """The device took a write of memory space."""
-        if self.registers.bar is not None and 0 <= address - self.registers.bar < BAR_SIZE:
+        if self.registers.command >> Command.MEMORY_ENABLE & 1 and 0 <= address - self.registers.bar < BAR_SIZE:
             self.registers.write(address - self.registers.bar, data)
 
     def host_read(self, memory, address, size, tag):
         """The device took a read: of configuration space if ``memory`` is None."""
         seq = self.report.seq
         offset = None
-        if memory is not None and self.registers.bar is not None and 0 <= address - self.registers.bar < BAR_SIZE:
+        if memory is not None and 0 <= address - self.registers.bar < BAR_SIZE:
             offset = address - self.registers.bar
             if offset == ISR_OFFSET and size:
                 self.isr.asked(seq)

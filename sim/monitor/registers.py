@@ -55,7 +55,7 @@ class Registers:
 
     def power(self):
         """Fundamental reset."""
-        self.bar = None
+        self.bar = 0
         self.command = self.power_state = 0
         self.msix = self.masked = False
         self.draining = self.was_live = self._ended = False
@@ -243,7 +243,7 @@ class Registers:
 
     def _flr(self):
         self._reset("flr")
-        self.command, self.power_state, self.bar, self.msix, self.masked = 0, 0, None, False, False
+        self.command, self.power_state, self.bar, self.msix, self.masked = 0, 0, 0, False, False
 
     def _at_rest(self):
         self.draining = False

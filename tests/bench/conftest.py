@@ -1,6 +1,8 @@
 """The NIC under cocotb: Verilated once for each width and kept, then one process a bench module."""
 
+from collections import Counter
 import hashlib
+import json
 import os
 from pathlib import Path
 import shutil
@@ -95,6 +97,11 @@ def simulate(request, tmp_path, monkeypatch):
         request.node.user_properties.append(("cases", [
             {"case": f"tests/bench/cases/{module}.py::{name}", "verdict": verdict, "reason": reason}
             for name, (verdict, reason) in cases.items()]))
+        observed = Counter()
+        if (told := tmp_path / "observed.jsonl").exists():
+            for line in told.read_text().splitlines():
+                observed.update(json.loads(line))
+        request.node.user_properties.append(("clauses", {row: count for row, count in observed.items() if count}))
         assert cases, log.read_text()[-8000:]
         if failed := [name for name, (verdict, _) in cases.items() if verdict == "failed"]:
             pytest.fail(f"Failed: {', '.join(failed)}\n{log.read_text()[-12000:]}", pytrace=False)

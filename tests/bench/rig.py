@@ -1,5 +1,6 @@
 """What every bench needs: clocks, a card in a slot, the driver in its thread, and the wire."""
 
+import json
 import os
 import random
 
@@ -7,6 +8,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.task import bridge
 from cocotb.triggers import ClockCycles
+from cocotb.utils import get_sim_time
 from cocotbext.eth import GmiiFrame, GmiiSink, GmiiSource
 from cocotbext.pcie.core.caps import PciCapId
 from cocotbext.pcie.core.utils import PcieId
@@ -14,11 +16,19 @@ from cocotbext.pcie.core.utils import PcieId
 from ringnic.hdl.spec.pcie import Exp
 from ringnic.host.driver import VirtioNet
 from ringnic.sim.cocotb_bus import Card, CocotbBus, Host
+from ringnic.sim.monitor import Monitor
 
 WIDTH = int(os.environ["NIC_WIDTH"])
 LIMIT = 100_000  # cycles; whatever takes longer hangs
 DEVICE = 0       # in its slot
+CLOCK_NS = 8
+OBSERVED = "observed.jsonl"  # where the test runs: rows and how often, for each case that was passed
 MAC_ADDRESS = bytes.fromhex("525400524e01")
+
+
+def cycle():
+    """Of the core's clock."""
+    return round(get_sim_time("ns")) // CLOCK_NS
 
 
 def frame(size, tag=0):
@@ -39,6 +49,8 @@ class Rig:
     bus : CocotbBus
     net : VirtioNet
         As of the last :meth:`open`.
+    monitor : Monitor
+        Judges all that passes the card's edge.
     """
     @classmethod
     async def power_on(cls, dut, *, seed=None, read_ns=None, payload=1, rcb128=False, split=False, enumerate=True,
@@ -55,12 +67,14 @@ class Rig:
         self.wire_out = GmiiSink(dut.gmii_txd, dut.gmii_tx_er, dut.gmii_tx_en, dut.gmii_tx_clk)
         self.gmii_ps = gmii_ps
         self.card = Card(dut, width=WIDTH, rng=rng)
+        self.monitor = Monitor()
+        self.card.heard = lambda way, tlp: self.monitor.take(cycle(), way, tlp)
         self.host = Host(rng=random.Random(1), read_ns=read_ns)
         self.host.max_payload_size = payload
         self.host.read_completion_boundary = rcb128
         self.host.split_on_all_rcb = split
         self.host.make_port().connect(self.card)  # before time passes: a port without a partner is an error
-        Clock(dut.clk, 8000, "ps").start()
+        Clock(dut.clk, CLOCK_NS, "ns").start()
         Clock(dut.gmii_rx_clk, gmii_ps, "ps").start()
         Clock(dut.gmii_tx_clk, gmii_ps, "ps").start()
         await ClockCycles(dut.clk, 50)
@@ -140,12 +154,22 @@ class Rig:
         self.all_sent()
 
 
+    def judge(self):
+        """No rule was broken; what was put to the test is written down for the report."""
+        self.monitor.at(cycle())
+        self.monitor.check()
+        with open(OBSERVED, "a") as file:
+            print(json.dumps(self.monitor.observed), file=file)
+
+
 def bench(*, clauses=(), **options):
     """A cocotb test of a card that is powered on with ``options``: ``async def test(rig)``. ``clauses``: rows of the plan
     that it shows."""
     def decorate(function):
         async def run(dut):
-            await function(await Rig.power_on(dut, **options))
+            rig = await Rig.power_on(dut, **options)
+            await function(rig)
+            rig.judge()
         run.__name__ = run.__qualname__ = function.__name__
         run.__module__ = function.__module__
         run.__doc__ = function.__doc__

@@ -1,6 +1,6 @@
 """DMA writes: they leave in the order in which they were accepted, whole, and are told of when they have left, not before.
 
-This is the contract on which "no used entry before its data" rests: a device asks for the payload first, the used entry behind it,
+This is the contract on which "no used entry before its data" rests: a device asks for the payload first, the used entry after it,
 the index behind that; then it is enough that writes of all clients leave in order. How a write is cut and which bytes of it are
 enabled is a function of its address and length, and is proved for all of them.
 """

@@ -192,3 +192,16 @@ def test_hot_reset(rig):
     rig.card.device_control = DEV_CTL_RESET
     rig.open()
     rig.works(2)
+
+
+@driven(clauses=("RST-P-6",))
+def test_flr_does_not_touch_the_interrupt_pin(rig):
+    """MSI-X is on, and nobody has looked at a configuration change: INTA was never asserted, and is not by the reset."""
+    tap = Tap(rig)
+    rig.open()
+    change_link(rig)
+    rig.bus.run(400)
+    assert not rig.card.messages
+    resume(initiate_flr)(tap)
+    rig.bus.run(1000)
+    assert not rig.card.messages

@@ -7,6 +7,7 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
+from ringnic.hdl.lib import counters
 from ringnic.hdl.lib.counters import Counters
 
 
@@ -93,6 +94,39 @@ def test_domain_reset_clears():
             await ctx.tick()
         ctx.set(dut.events, {"a": 0, "b": 0})
         assert await read(ctx, dut.regs, 0x6010) > 80
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        assert [await read(ctx, dut.regs, 0x6010 + 4 * k) for k in range(4)] == [0, 0, 0, 0]
+
+    simulate(ResetInserter(reset)(dut), bench)
+
+
+def test_counts_beyond_32_bits_and_clears_them(monkeypatch):
+    made = []
+
+    class Reached(counters.Memory):
+        def __init__(self, **options):
+            super().__init__(**options)
+            made.append(self)
+    monkeypatch.setattr(counters, "Memory", Reached)
+    reset = Signal()
+    dut = Counters(["a", "b"])
+
+    async def count_from(ctx, low):
+        while ctx.get(made[0].data[4]) != low:       # the scanner may be about to write what it has read
+            ctx.set(made[0].data[4], low)
+            await ctx.tick().repeat(9)
+        ctx.set(dut.events, {"a": 1, "b": 0})
+        await ctx.tick()
+        ctx.set(dut.events, {"a": 0, "b": 0})
+        await ctx.tick().repeat(20)
+        return [await read(ctx, dut.regs, 0x6010 + 4 * k) for k in range(4)]
+
+    async def bench(ctx):
+        await ctx.tick().repeat(20)
+        assert await count_from(ctx, 0x7fff_ffff) == [0x8000_0000, 0, 0, 0]
+        assert await count_from(ctx, 0xffff_ffff) == [0, 1, 0, 0]
         ctx.set(reset, 1)
         await ctx.tick()
         ctx.set(reset, 0)

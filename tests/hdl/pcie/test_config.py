@@ -128,6 +128,17 @@ def test_device_control_and_flr():
     run(body)
 
 
+def test_flr_keeps_what_belongs_to_the_link():
+    async def body(ctx, dut, read, write, log):
+        await write(ctx, 0x70, 0xffffffff)
+        await write(ctx, 0x68, 0x8000, be=2)
+        ctx.set(dut.reset, 1)
+        await ctx.tick()
+        ctx.set(dut.reset, 0)
+        assert await read(ctx, 0x70) & 0xffff == 0xcb
+    run(body)
+
+
 @pytest.mark.parametrize("offset, length, be, value, data", [
     (0x0000, 4, 0xf, 0x44332211, 0xddccbbaa), (0x2001, 1, 0x2, 0x22, 0xccbbaa00), (0x2003, 1, 0x8, 0x44, 0xaa000000),
     (0x3002, 2, 0xc, 0x4433, 0xbbaa0000), (0x1000, 1, 0x1, 0x11, 0xddccbbaa)])

@@ -91,6 +91,24 @@ def test_stop_under_load(host, seed):
     card.run(bench, background=[sink], limit=20000)
 
 
+def test_stopped_is_after_the_last_write(host):
+    card, held = host(64), [False]
+    card.idle = lambda: held[0]
+
+    async def bench(ctx):
+        await ctx.tick()
+        await card.write(ctx, 0, [(0x1000, bytes(100))])
+        held[0] = True                       # the link takes nothing
+        ctx.set(card.dut.stop, 1)
+        for _ in range(50):
+            await ctx.tick()
+            assert not ctx.get(card.dut.stopped)
+        held[0] = False
+        await ctx.tick().until(card.dut.stopped)
+        assert len(card.written) == 100
+    card.run(bench, limit=2000)
+
+
 class _Anything(dict):
     """Memory that may be written over."""
     def __contains__(self, key):

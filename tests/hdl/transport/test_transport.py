@@ -556,6 +556,24 @@ def test_reset_waits():
     simulate(test)
 
 
+def test_reset_does_not_move_the_pin():
+    """Function Level Reset takes MSI-X away in the same cycle, with a configuration change that nobody has looked at."""
+    async def test(ctx, dut, driver):
+        ctx.set(dut.msix_enabled, 1)
+        await driver.start()
+        await driver.pulse(dut.config_changed)
+        await driver.idle()
+        assert not ctx.get(dut.intx)
+        ctx.set(dut.reset_done, 1)
+        await ctx.tick()
+        ctx.set(dut.reset_done, 0)
+        ctx.set(dut.msix_enabled, 0)
+        for _ in range(20):
+            assert not ctx.get(dut.intx)
+            await ctx.tick()
+    simulate(test)
+
+
 def test_device_configuration():
     async def test(ctx, dut, driver):
         image = bytes(range(1, 18))

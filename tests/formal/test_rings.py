@@ -1,0 +1,91 @@
+"""Index arithmetic of the split ring: what is asked of it, whatever the driver writes into it."""
+
+from amaranth import *
+
+from ringnic.hdl.virtqueue.avail import AvailFetch
+
+DRIVER, DEVICE = 0x10000, 0x20000
+
+
+def set_up(p, dut, size):
+    """Set the only queue up in the first cycle; return whether that has been."""
+    begun = p.past(C(1))
+    p.m.d.comb += [
+        dut.setup_valid.eq(~begun), dut.setup.size.eq(size), dut.setup.queue_desc.eq(0x30000),
+        dut.setup.queue_driver.eq(DRIVER), dut.setup.queue_device.eq(DEVICE),
+    ]
+    return begun
+
+
+def one_read(p, port):
+    """Accept a read when none is under way; answer in one beat, of any bytes. Return acceptance, answer, and the beat."""
+    m = p.m
+    open_, length = Signal(), Signal(3)
+    m.d.comb += [
+        port.req.ready.eq(p.free(name="ready") & ~open_),
+        port.beat.valid.eq(open_ & p.free(name="answers")),
+        port.beat.payload.data.eq(Cat(p.free(16, "low"), p.free(16, "high"))),
+        port.beat.payload.count.eq(length), port.beat.payload.last.eq(1), port.beat.payload.error.eq(p.free(name="error")),
+    ]
+    p.assume(p._held(port.beat))
+    p.check(p._held(port.req))
+    accept, answer = port.req.valid & port.req.ready, port.beat.valid & port.beat.ready
+    with m.If(accept):
+        m.d.sync += [open_.eq(1), length.eq(port.req.payload.len)]
+    with m.If(answer):
+        m.d.sync += open_.eq(0)
+    return accept, answer
+
+
+def fetches(p, dut, size):
+    """Ring entries are asked for in order, each once, none beyond what the index said, none outside the ring."""
+    p.add(dut)
+    m = p.m
+    begun = set_up(p, dut, size)
+    m.d.comb += [dut.kick_valid.eq(begun & p.free(name="kick")), dut.event_idx.eq(1), dut.freed_valid.eq(p.free(name="freed")),
+                 dut.o_room.ready.eq(1), dut.o.ready.eq(p.free(name="ready")), dut.grant.eq(p.free(2, "grant")),
+                 dut.event.req.ready.eq(p.free(name="ready")), dut.event.data.ready.eq(1)]
+    p.assume(dut.grant <= dut.o_room.payload.want)
+    p.check(~dut.o_room.valid | ((dut.o_room.payload.want != 0) & (dut.o_room.payload.want <= size)))
+    _, looked = one_read(p, dut.index)
+    asked, _ = one_read(p, dut.ring)
+    index, ring, event = dut.index.req, dut.ring.req, dut.event.req
+
+    # next: entries asked for; known: the furthest that the index was. Modulo 2**16, as the ring's own.
+    next_, known = Signal(16), Signal(16)
+    told, failed = dut.index.beat.payload, Signal()
+    value = told.data[:16]
+    broken_ = Signal()
+    with m.If(looked):
+        # An index too far ahead, or one that went back.
+        with m.If(told.error | ((value - next_)[:16] > size) | ((value - known)[:16] > size)):
+            m.d.sync += broken_.eq(1)
+        with m.Else():
+            m.d.sync += known.eq(value)
+    with m.If(dut.fail_valid):
+        m.d.sync += failed.eq(1)
+        p.check(broken_)
+    m.d.comb += dut.stopped.eq(failed)
+    entries = Signal(3)
+    m.d.comb += entries.eq(ring.payload.len >> 1)
+    with m.If(ring.valid):
+        p.check((ring.payload.len != 0) & ~ring.payload.len[0] & (ring.payload.len <= 2 * dut.max_batch))
+        p.check(ring.payload.addr == DRIVER + 4 + ((next_ & (size - 1)) << 1))
+        p.check((next_ & (size - 1)) + entries <= size)
+        p.check((known - next_)[:16] >= entries)
+    with m.If(asked):
+        m.d.sync += next_.eq(next_ + entries)
+    p.check(~index.valid | ((index.payload.addr == DRIVER + 2) & (index.payload.len == 2)))
+    p.check(~event.valid | ((event.payload.addr == DEVICE + 4 + 8 * size) & (event.payload.len == 2)))
+    p.cover(asked)
+    p.cover(failed)
+    p.cover(event.valid)
+
+
+def make():
+    return AvailFetch(width=32, num_queues=1, max_batch=2)
+
+
+def test_available_ring(formal):
+    formal.bounded(lambda p: fetches(p, make(), 2), 17)
+    formal.covers(lambda p: fetches(p, make(), 2), 24)
