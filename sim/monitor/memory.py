@@ -164,7 +164,7 @@ class Described:
     def touch(self, segment, addr, data, alone):
         """The device reads of a segment, or writes ``data`` there. Not ``alone``: others hold the same bytes."""
         chain = segment.chain
-        segment.touched = True
+        segment.touched |= alone   # or it may have been the other
         if chain is None or segment.table is not None:
             return
         if alone and not chain.touched >> segment.element & 1:
