@@ -328,7 +328,7 @@ class Receive(wiring.Component):
         written = Signal(32)                               # into the chain so far
         place = Signal.like(seg_r.addr)
         chains = Signal(16)
-        # The segment that was looked up two cycles ago (the block RAM is slow), and what the one being written leaves when it is done.
+        # The segment looked up two cycles ago (the block RAM is slow), and what the one being written leaves when it is done.
         segment, chain, ends = Signal.like(seg_r.data), Signal(ChainId), Signal()
         m.d.sync += segment.eq(seg_r.data)
         last_chain = Signal()
