@@ -27,9 +27,9 @@ class Level(StrEnum):
 
 # Where the tests of a level are.
 LEVEL_FOLDERS = {
-    Level.UNIT: ("hdl", "host", "house"),
+    Level.UNIT: ("hdl", "host", "house", "plan"),
     Level.BENCH: ("bench",),
-    Level.ENGINE: ("sim", "engine"),
+    Level.ENGINE: ("sim", "engine", "conformance"),
     Level.GUEST: ("guest",),
     Level.FORMAL: ("formal",),
 }
