@@ -271,6 +271,15 @@ def test_half_of_a_descriptor(packed):
     assert script.violations() == ["PK-4"]
 
 
+def test_half_of_a_descriptor_beside_a_whole_one_of_the_same_buffer(packed):
+    script = packed(queue=TX)
+    script.descriptor(A, 100)
+    script.descriptor(A, 100, id=1)            # the half: its address is that of a lap ago
+    script.read(A, bytes(100))                 # for the first
+    script.descriptor(B, 100, id=1, place=1)
+    assert script.violations() == []
+
+
 def test_reads_under_way_together_may_each_be_right(packed):
     script = packed(queue=TX)
     raw = [DESCRIPTOR.pack(addr, 100, 0, script.flags(0)) for addr in (A, B)]
