@@ -44,7 +44,6 @@ class Rig:
         self.bus = EngineBus(engine)
         self.arenas = {}
         self.sizes = {}    # of arenas, in bytes
-        self.wild = []     # ranges that were described and are nobody's memory
         self.monitor = Monitor()
         engine.record()
         engine.capture()

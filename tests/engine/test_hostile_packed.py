@@ -192,7 +192,6 @@ def test_no_room_for_header_and_frame(attack, length):
 
 
 def test_unmapped_buffer(attack):
-    attack.rig.wild.append((NOWHERE, 2048))
     attack.go(attack.buffer(addr=NOWHERE))
     attack.over()
 
@@ -239,7 +238,6 @@ def test_indirect_at_the_end_of_a_chain(attack):
 
 @pytest.mark.clause("STAT-2")
 def test_unmapped_indirect_table(attack):
-    attack.rig.wild.append((NOWHERE, 64))
     attack.go((NOWHERE, 64, 0, INDIRECT))
     attack.over(stopped=True)
 

@@ -115,7 +115,6 @@ class Run:
             choice = rng.randrange(3)
             frame = frame[:rng.randrange(14)] if choice == 0 else frame
             extra = ((), ((self.rx.memory.iova, 5, True),), ((0x1000, 50, False),))[choice]
-            self.rig.wild.append((0x1000, 50))
         else:
             self.sent.append(frame)
         self.tx.add(VIRTIO_NET_HDR_SIZE + len(frame), bytes(VIRTIO_NET_HDR_SIZE) + frame, extra)

@@ -235,7 +235,7 @@ def test_lone_chain(make, width, indirect, count):
 def test_random_traffic(make, rng, width, sizes, options):
     """Chains of every form, many times round each ring; each comes out once, whole and in order, and goes back."""
     bench = make(sizes, width=width, **options)
-    total = 50
+    total = 32
     given = {queue: [] for queue in range(len(sizes))}
 
     async def driver(ctx):
