@@ -8,8 +8,9 @@ from amaranth.sim import Simulator
 
 from ringnic.hdl.function import COMMON_FEATURES, VirtioFunction
 from ringnic.hdl.lib.device import DevicePort
+from ringnic.hdl.pcie.config import EXP_CAP
 from ringnic.hdl.spec import bar
-from ringnic.hdl.spec.pcie import Cfg
+from ringnic.hdl.spec.pcie import Cfg, Exp
 from ringnic.hdl.spec.virtio import VIRTIO_F_VERSION_1, Common
 
 
@@ -104,6 +105,57 @@ def test_what_a_device_declares(make_host):
         await ctx.tick()
         assert not ctx.get(dut.restart) and ctx.get(device.age) == 0
         assert await reset(ctx)
+
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+class Reading(Device):
+    """It reads, one request after the other."""
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        read = self.host.reads[0]
+        m.d.comb += [read.req.valid.eq(1), read.req.p.addr.eq(0x1000), read.req.p.len.eq(4), read.beat.ready.eq(1)]
+        return m
+
+
+def test_resets_wait_for_what_is_outstanding(make_host):
+    device = Reading()
+    dut = VirtioFunction(device, counters=bar.COUNTERS, **SIZES)
+    sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    host = make_host(dut, 64)
+    host.attach(sim)
+    take, kept = host.take, []
+
+    def keep_reads(tlp):
+        kept.append(tlp) if tlp[0] in (0x00, 0x20) else take(tlp)
+
+    async def testbench(ctx):
+        await host.enable(ctx)
+        await ctx.tick().repeat(100)
+        for flr in (False, True):
+            host.take = keep_reads
+            await ctx.tick().repeat(100)
+            assert kept
+            if flr:
+                await host.cfg_write(ctx, EXP_CAP + Exp.DEV_CTL, 1 << 15)
+            else:
+                await host.write(ctx, Common.DEVICE_STATUS, 0, 1)
+            for _ in range(200):
+                await ctx.tick()
+                assert not ctx.get(dut.restart)
+            assert ctx.get(dut.stop) and not ctx.get(dut.drained)
+            host.take = take
+            while kept:
+                take(kept.pop(0))
+            for _ in range(300):
+                if not ctx.get(dut.stop):
+                    break
+                await ctx.tick()
+            else:
+                raise AssertionError("reset does not end")
+        assert await host.cfg_read(ctx, Cfg.BAR0) == 0
 
     sim.add_testbench(testbench)
     sim.run()

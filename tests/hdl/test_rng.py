@@ -15,7 +15,7 @@ DESC, DRIVER, DEVICE, BUFFER = 0x1_0000_0000, 0x1_0001_0000, 0x1_0002_0000, 0x80
 READY = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 
 
-async def start(ctx, host, features, size=8):
+async def start(ctx, host, features, size=8, driver_ok=True):
     for status in (Status.ACKNOWLEDGE, Status.ACKNOWLEDGE | Status.DRIVER):
         await host.write(ctx, Common.DEVICE_STATUS, status, 1)
     for word in (0, 1):
@@ -29,7 +29,8 @@ async def start(ctx, host, features, size=8):
         await host.write(ctx, register, addr & 0xffff_ffff)
         await host.write(ctx, register + 4, addr >> 32)
     await host.write(ctx, Common.QUEUE_ENABLE, 1, 2)
-    await host.write(ctx, Common.DEVICE_STATUS, READY, 1)
+    if driver_ok:
+        await host.write(ctx, Common.DEVICE_STATUS, READY, 1)
 
 
 async def reset(ctx, host):
@@ -112,4 +113,35 @@ def test_a_driver_reads_random_bytes(width, packed, rng, make_host):
 
     sim.add_testbench(testbench)
     sim.add_testbench(give_words, background=True)
+    sim.run()
+
+
+def test_nothing_before_driver_ok_and_broken_rings_are_told(make_host):
+    dut = RingRNG(width=64)
+    sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    host = make_host(dut, 64)
+    host.attach(sim)
+
+    async def testbench(ctx):
+        ctx.set(dut.random.valid, 1)
+        await host.enable(ctx)
+        host.load(DESC, BUFFER | 8 << 64 | 2 << 96, VIRTQ_DESC_SIZE)
+        host.load(DRIVER, 1 << 16, 4)
+        await start(ctx, host, {VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM}, driver_ok=False)
+        await host.write(ctx, bar.NOTIFY_OFFSET, 0, 2)
+        await ctx.tick().repeat(400)
+        assert host.writes == []
+        await host.write(ctx, Common.DEVICE_STATUS, READY, 1)
+        await ctx.tick().repeat(400)
+        assert host.get(DEVICE + 2, 2) == 1
+        assert await host.read(ctx, Common.DEVICE_STATUS, 1) == READY
+        host.load(DRIVER, 10 << 16, 4)                 # nine more, of a ring of eight
+        await host.write(ctx, bar.NOTIFY_OFFSET, 0, 2)
+        await ctx.tick().repeat(400)
+        assert await host.read(ctx, Common.DEVICE_STATUS, 1) == READY | Status.DEVICE_NEEDS_RESET
+        assert host.get(DEVICE + 2, 2) == 1
+        await reset(ctx, host)
+
+    sim.add_testbench(testbench)
     sim.run()

@@ -151,6 +151,15 @@ def test_what_is_not_known(rng):
     bench.run(testbench)
 
 
+def test_parts_that_are_too_long_together(rng):
+    bench = Bench(rng)
+
+    async def testbench(ctx):
+        for times in (2, 3, 4):
+            await bench.ask(ctx, (SET + b"\2\0") * times, [4] * times, ERR, 1)
+    bench.run(testbench)
+
+
 def test_a_claim_of_four_gigabytes(rng):
     bench = Bench(rng)
 
