@@ -251,6 +251,17 @@ def test_empty_queue_is_told_and_looked_at_once_more(make):
     bench.run(testbench)
 
 
+def test_queue_that_is_set_up_again_is_told_again(make):
+    bench = make(event_idx=1)
+
+    async def testbench(ctx):
+        await bench.begin(ctx)
+        assert len(bench.writes) == 2
+        await bench.begin(ctx)  # in another life avail_event is somewhere else
+        assert len(bench.writes) == 4
+    bench.run(testbench)
+
+
 def test_stopped_queue_is_left_alone(make):
     bench = make()
     driver = bench.driver
