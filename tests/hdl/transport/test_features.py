@@ -176,3 +176,19 @@ def test_what_is_offered_now(rng):
         assert not await accept(V1 | 1 << 11 | 1)
         assert await accept(V1 | 1 << 29)
     simulate(test)
+
+
+def test_a_reset_forgets_bad_bits():
+    async def test(ctx, dut, write, read, clear, accept):
+        for word in (0, 3, 4):
+            assert await accept(V1)
+            await write(Common.DRIVER_FEATURE_SELECT, word)
+            await write(Common.DRIVER_FEATURE, 4)
+            await ctx.tick()
+            assert not ctx.get(dut.acceptable)
+            await clear()
+            await write(Common.DRIVER_FEATURE_SELECT, 1)      # no other word is written
+            await write(Common.DRIVER_FEATURE, V1 >> 32)
+            await ctx.tick()
+            assert ctx.get(dut.acceptable)
+    simulate(test)

@@ -585,3 +585,16 @@ def test_device_configuration():
         assert await driver.read(0x2ffc) == 0
         assert await driver.read(0x4000) == 0
     simulate(test)
+
+
+def test_generation_counts_whatever_the_driver_is_at():
+    async def test(ctx, dut, driver):
+        for status in (0, 1, 3, 15):
+            if status == 15:
+                await driver.start()
+            elif status:
+                await driver.write(Common.DEVICE_STATUS, status, 1)
+            before = await driver.read(Common.CONFIG_GENERATION, 1)
+            await driver.pulse(dut.config_changed)
+            assert await driver.read(Common.CONFIG_GENERATION, 1) == (before + 1) % 256
+    simulate(test)
