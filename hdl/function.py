@@ -154,12 +154,12 @@ class VirtioFunction(wiring.Component):
             transport.config_changed.eq(host.config_changed),
         ]
 
-        # Reset is a drain: first the DMA, then what lies behind the device.
+        # Reset is a drain: first the DMA, then what lies behind the device. Then one cycle, out of a register, for it goes far.
+        m.d.sync += self.restart.eq(self.drained & self.quiet & ~self.restart)
         m.d.comb += [
             self.stop.eq(endpoint.flr | transport.reset_pending),
             endpoint.stop.eq(self.stop),
             self.drained.eq(self.stop & endpoint.stopped),
-            self.restart.eq(self.drained & self.quiet),
             endpoint.reset.eq(self.restart),
             transport.reset_done.eq(self.restart),
             self.busy.eq(endpoint.busy | transport.busy | engine.busy | host.busy | self.stop),

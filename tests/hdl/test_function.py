@@ -101,6 +101,7 @@ def test_what_a_device_declares(make_host):
         assert not await reset(ctx)
         assert ctx.get(dut.stop) and ctx.get(dut.drained) and ctx.get(dut.busy) and ctx.get(device.age) == 255
         ctx.set(dut.quiet, 1)
+        await ctx.tick()
         assert ctx.get(dut.restart)
         await ctx.tick()
         assert not ctx.get(dut.restart) and ctx.get(device.age) == 0
