@@ -180,7 +180,7 @@ def test_what_is_offered_now(rng):
 
 def test_a_reset_forgets_bad_bits():
     async def test(ctx, dut, write, read, clear, accept):
-        for word in (0, 3, 4):
+        for word in (0, 3, 4, 16, 0x8000_0000):
             assert await accept(V1)
             await write(Common.DRIVER_FEATURE_SELECT, word)
             await write(Common.DRIVER_FEATURE, 4)
