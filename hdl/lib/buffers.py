@@ -81,6 +81,8 @@ def BufferPort(num_queues):
     ``pause``: a queue is being reset. The device takes nothing more, and gives back or rewinds what it has taken, of all
     queues; ``holds`` is high as long as it has chains in hand, from the TAKE until the ``used`` (or REWIND, or COMMIT of
     a chain that had an error) has been accepted. During a pause that ends by itself, whatever the world outside does.
+    ``untold``: bit per queue, high while used entries of chains that were given back are not all on their way: what the device
+    writes afterwards is seen after them.
     """
     return Signature({
         "enabled":   In(num_queues),
@@ -90,4 +92,5 @@ def BufferPort(num_queues):
         "used":      Out(stream.Signature(Used)),
         "pause":     In(1),
         "holds":     Out(1),
+        "untold":    In(num_queues),
     })

@@ -49,6 +49,7 @@ class BufferShare(wiring.Component):
                 part.enabled.eq(self.o.enabled),
                 part.available.eq(self.o.available),
                 part.pause.eq(self.o.pause),
+                part.untold.eq(self.o.untold),
                 takes.i[k].p.take.eq(part.take.p),
                 takes.i[k].p.last.eq(1),
                 takes.i[k].valid.eq(part.take.valid),

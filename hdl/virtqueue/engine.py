@@ -211,6 +211,7 @@ class Engine(wiring.Component):
                 buffers.enabled.eq(serving & (working | store.available)),
                 buffers.available.eq(Mux(self.pausing, 0, store.available & serving)),
                 buffers.pause.eq(self.pausing),
+                buffers.untold.eq(used.untold),
             ]
             connect(m, flipped(buffers.take), store.i_take[k])
             connect(m, store.o_head[k], walk.i)
@@ -222,6 +223,8 @@ class Engine(wiring.Component):
             m.submodules[f"used_{k}"] = given = Slice(Used)
             connect(m, flipped(buffers.used), given.i)
             connect(m, given.o, used.i[k])
+            with m.If(given.o.valid):
+                m.d.comb += buffers.untold.bit_select(given.o.p.queue, 1).eq(1)
             connect(m, walk.table, flipped(self.reads[4 + 2 * k]))
             connect(m, walk.single, flipped(self.reads[5 + 2 * k]))
 

@@ -50,6 +50,8 @@ class UsedWriter(wiring.Component):
     write : Out(WritePort)
     o : Out(stream(Published))
         Offered after the last write of a batch has left.
+    untold : Out(num_queues)
+        Bit per queue: chains were given back whose used entries are not all on their way.
     setup_valid, setup : see :class:`QueueTable`
     busy : Out(1)
     """
@@ -67,6 +69,7 @@ class UsedWriter(wiring.Component):
             "i":           In(stream.Signature(Used)).array(ports),
             "write":       Out(WritePort(width)),
             "o":           Out(stream.Signature(Published)),
+            "untold":      Out(num_queues),
             "busy":        Out(1),
         })
 
@@ -336,6 +339,9 @@ class UsedWriter(wiring.Component):
                     m.d.comb += [rows.new.apart.eq(0), rows.new.parts.eq(0), rows.new.reports.eq(0)]
                 m.next = "IDLE"
 
+        m.d.comb += self.untold.eq(dirty)
+        with m.If(~state.ongoing("IDLE")):
+            m.d.comb += self.untold.bit_select(queue, 1).eq(1)
         m.d.comb += self.busy.eq(~state.ongoing("IDLE") | dirty.any() | to_flush.any() | waiting.any()
                                  | (pending.level != 0) | (done.level != 0))
         with m.If(tick == 0):

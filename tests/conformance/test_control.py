@@ -114,6 +114,7 @@ def test_packets_for_a_queue_that_is_reset(card, ring):
     card.rest()
     for pair in range(PAIRS):
         net.reset_queue(2 * pair)
+    card.rest()  # the writes that do it are posted
     assert arrive(card, net, range(PAIRS), 60) == {pair: pair for pair in range(PAIRS)}
     assert not card.broken()
 
