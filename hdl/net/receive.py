@@ -332,15 +332,14 @@ class Receive(wiring.Component):
         segment, chain, ends = Signal.like(seg_r.data), Signal(ChainId), Signal()
         m.d.sync += segment.eq(seg_r.data)
         last_chain = Signal()
-        # Another frame of this pair has its buffers, or can have them at once. What is of another pair keeps nothing back: once a
-        # driver uses fewer pairs, nothing may come on the others (5.1.9.5.5.1).
-        follows, last_pair, last_drop, ready = Signal(), Signal.like(job.pair), Signal(), Signal()
-        m.d.comb += ready.eq(Cat(self.buffers.available[2 * k] for k in range(self.pairs)).bit_select(job.pair, 1))
+        # Another frame has its buffers, or can have them at once. It may be of another pair: under load a pair's used buffers
+        # are told of together, after the short time for which the engine keeps them.
+        follows, last_drop, ready = Signal(), Signal(), Signal()
+        m.d.comb += ready.eq(Cat(self.buffers.available[2 * k] for k in range(self.pairs)).bit_select(frames.o_note, 1))
         with m.If(jobs.i.valid & jobs.i.ready):
-            m.d.sync += [last_pair.eq(jobs.i.p.pair), last_drop.eq(jobs.i.p.drop)]
+            m.d.sync += last_drop.eq(jobs.i.p.drop)
         with m.If(~used.valid):
-            m.d.sync += follows.eq(((jobs.level > 1) & (last_pair == job.pair) & ~last_drop)
-                                   | (frames.o_len.valid & (frames.o_note == job.pair) & ready & ~halt))
+            m.d.sync += follows.eq(((jobs.level > 1) & ~last_drop) | (frames.o_len.valid & ready & ~halt))
         request, payload = self.write.req, self.write.data
         m.d.comb += [
             seg_r.addr.eq(place),
