@@ -66,11 +66,12 @@ class Monitor:
         self.notifications = Notifications(self)
         self.isr = InterruptStatus(self)
         self.receive = Receive(self)
-        self._clear()
+        self.forget_all()
         self.registers = Registers(self)
-        self._reads, self._asked = {}, {}
+        self._asked = {}
 
-    def _clear(self):
+    def forget_all(self):
+        """The device has been reset."""
         self.rings.clear()
         self.described = Described(self.report)
         self._starts, self._areas = [], []
@@ -128,7 +129,7 @@ class Monitor:
 
     def power(self):
         """Fundamental reset."""
-        self._clear()
+        self.forget_all()
         self._asked = {}
         self.registers.power()
         self.notifications.reset()
@@ -159,10 +160,6 @@ class Monitor:
         self.dead_vectors |= ring.vectors - {vector for other in self.rings.values() for vector in other.vectors}
         self._reads = {tag: read for tag, read in self._reads.items() if all(target.ring is not ring for target in read.targets)}
         self._place()
-
-    def forget_all(self):
-        """The device has been reset."""
-        self._clear()
 
     # Facts: the driver's accesses
 

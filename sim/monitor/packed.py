@@ -26,12 +26,11 @@ import struct
 
 from ...hdl.spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqDescF
 from .memory import Segment, Table
-from .ring import INDIRECT, NEXT, RSV_3, SETTLED, SPL_B1, WRITE, Area, Ring
+from .ring import DESC, INDIRECT, NEXT, RSV_3, SETTLED, SPL_B1, WRITE, Area, Ring
 
 __all__ = ["CLAUSES", "PackedRing"]
 
 CLAUSES = ("PK-2", "PK-4", "PK-5", "PK-B1", "PK-B2", "PK-B5", RSV_3, SPL_B1)
-DESC = struct.Struct("<QIHH")
 EVENT = struct.Struct("<I")
 AVAIL, USED = int(VirtqDescF.AVAIL), int(VirtqDescF.USED)
 FLAGS_AT = 14
@@ -40,6 +39,7 @@ FLAGS_AT = 14
 class PackedRing(Ring):
     """Parameters as for :class:`~.ring.Ring`."""
     PACKED = True
+    FLAGS = 3
 
     def __init__(self, setup, features, monitor):
         super().__init__(setup, features, monitor)
@@ -174,7 +174,7 @@ class PackedRing(Ring):
 
         def entry(index, raw):
             if self.excused:
-                return self._entry_by_force(index, raw)
+                return self.entry_by_force(index, raw)
             entries[index] = raw
             while chain.elements - 1 in entries and not chain.gone:
                 addr, length, _, flags = DESC.unpack(entries[chain.elements - 1])
@@ -253,13 +253,5 @@ class PackedRing(Ring):
     # Excused
 
     def on_excuse(self):
-        self.described_by_force(0, b"".join(DESC.pack(*self.latest.get(slot, (0, 0, 0, 0))) for slot in range(self.size)))
-
-    def _entry_by_force(self, index, raw):
-        addr, length, _, flags = DESC.unpack(raw)
-        self.force(addr, length, flags & WRITE, None)
-
-    def described_by_force(self, offset, data):
-        for at in range(-offset % 16, len(data) - 15, 16):
-            addr, length, _, flags = DESC.unpack_from(data, at)
-            self.force(addr, length, flags, self._entry_by_force)
+        for content in self.latest.values():
+            self.force(content)

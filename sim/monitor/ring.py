@@ -2,12 +2,14 @@
 
 from collections import deque
 from dataclasses import dataclass
+import struct
 
 from ...hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC, VirtqDescF
 from .memory import Chain, Segment, Table
 
-__all__ = ["SETTLED", "Area", "Look", "Ring", "RSV_3", "SPL_B1"]
+__all__ = ["DESC", "SETTLED", "Area", "Look", "Ring", "RSV_3", "SPL_B1"]
 
+DESC = struct.Struct("<QIHH")  # of either format: address and length first
 SETTLED = 2000  # cycles: what a card does about something is done by then, a credit-starved link included
 
 NEXT, WRITE, INDIRECT = int(VirtqDescF.NEXT), int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
@@ -53,6 +55,9 @@ class Ring:
 
     Attributes
     ----------
+    PACKED : bool
+    FLAGS : int
+        Which field of a descriptor is its flags.
     used : int
         Places that have come back, counted for ever.
     steps : deque of (int, int, int)
@@ -89,12 +94,20 @@ class Ring:
         for kept in self.dues, self.steps, self.unseen:
             kept.clear()
 
-    def force(self, addr, size, flags, entry):
-        """A descriptor of an excused queue, wherever it comes from: what it names may be touched."""
-        table = None
-        if flags & INDIRECT:
-            table = Table(size // 16, entry)
+    def force(self, content, entry=False):
+        """A descriptor of an excused queue, wherever it comes from (``entry``: from an indirect table, which names no other):
+        what it names may be touched."""
+        addr, size, flags = content[0], content[1], content[self.FLAGS]
+        table = Table(size // DESC.size, self.entry_by_force) if flags & INDIRECT and not entry else None
         self.described.add(Segment(addr, size, bool(flags & WRITE) and table is None, self, table=table))
+
+    def entry_by_force(self, index, raw):
+        self.force(DESC.unpack(raw), entry=True)
+
+    def described_by_force(self, offset, data):
+        """Bytes from ``offset`` on of the descriptors of an excused queue were read."""
+        for at in range(-offset % DESC.size, len(data) - DESC.size + 1, DESC.size):
+            self.force(DESC.unpack_from(data, at))
 
     def published(self, old, new, group):
         """``used`` went on, and the driver can see it. ``group``: chains and what was said to be written of each."""

@@ -19,12 +19,11 @@ import struct
 
 from ...hdl.spec.virtio import VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE
 from .memory import Table
-from .ring import INDIRECT, NEXT, RSV_3, SPL_B1, WRITE, Area, Ring
+from .ring import DESC, INDIRECT, NEXT, RSV_3, SPL_B1, WRITE, Area, Ring
 
 __all__ = ["CLAUSES", "SplitRing"]
 
 CLAUSES = ("USED-1", "ANS-1", "ANS-2", "DESC-3", RSV_3, SPL_B1)
-DESC = struct.Struct("<QIHH")
 U16 = struct.Struct("<H")
 RING = 4  # bytes from the start of either ring to its entries: flags, idx
 IDX_AT = 2
@@ -34,6 +33,7 @@ NO_KICKS = 1  # VIRTQ_USED_F_NO_NOTIFY
 class SplitRing(Ring):
     """Parameters as for :class:`~.ring.Ring`."""
     PACKED = False
+    FLAGS = 2
 
     def __init__(self, setup, features, monitor):
         super().__init__(setup, features, monitor)
@@ -141,13 +141,13 @@ class SplitRing(Ring):
         def entry(index, raw):
             nonlocal at
             if self.excused:
-                return self._entry_by_force(index, raw)
+                return self.entry_by_force(index, raw)
             entries[index] = raw
             while at in entries and not (self.excused or chain.gone or chain.whole):
                 addr, length, flags, following = DESC.unpack(entries[at])
                 if flags & INDIRECT or chain.elements >= self.size or (flags & NEXT and following >= table.count):
                     for known in entries.values():
-                        self._entry_by_force(0, known)
+                        self.entry_by_force(0, known)
                     return self.excuse(f"entry {at} of an indirect table has flags {flags:#x}, next {following}")
                 self.described.add(chain.add(addr, length, bool(flags & WRITE)))
                 chain.whole = not flags & NEXT
@@ -214,13 +214,4 @@ class SplitRing(Ring):
 
     def on_excuse(self):
         for content, _ in self.table.values():
-            self.force(content[0], content[1], content[2], self._entry_by_force)
-
-    def _entry_by_force(self, index, raw):
-        addr, length, flags, _ = DESC.unpack(raw)
-        self.force(addr, length, flags & WRITE, None)
-
-    def described_by_force(self, offset, data):
-        for at in range(-offset % 16, len(data) - 15, 16):
-            addr, length, flags, _ = DESC.unpack_from(data, at)
-            self.force(addr, length, flags, self._entry_by_force)
+            self.force(content)
