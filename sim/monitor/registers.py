@@ -14,8 +14,8 @@ from ...hdl.spec.bar import (BAR_SIZE, COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET,
                              NOTIFY_OFFSET)
 from ...hdl.spec.net import VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ
 from ...hdl.spec.pcie import CapId, Cfg, Exp, MsixCap, Pm, VirtioCap
-from ...hdl.spec.virtio import (VIRTIO_F_NOTIFICATION_DATA, VIRTIO_ID_NET, VIRTIO_MSI_NO_VECTOR, VIRTIO_PCI_DEVICE_ID_BASE,
-                                CfgType, Common, Status)
+from ...hdl.spec.virtio import (VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_RESET, VIRTIO_ID_NET, VIRTIO_MSI_NO_VECTOR,
+                                VIRTIO_PCI_DEVICE_ID_BASE, CfgType, Common, Status)
 
 __all__ = ["CLAUSES", "QueueSetup", "Registers"]
 
@@ -258,7 +258,8 @@ class Registers:
             self.monitor.enable(queue)
 
     def _reset_queue(self, queue):
-        if queue.enabled:
+        # 4.1.4.3: the field is there only if VIRTIO_F_RING_RESET was negotiated.
+        if queue.enabled and VIRTIO_F_RING_RESET in self.features:
             queue.enabled, queue.resetting = False, self.report.seq
             if (ring := self.monitor.rings.get(queue.index)) is not None:
                 ring.rest()

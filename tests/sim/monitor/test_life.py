@@ -79,6 +79,23 @@ def test_nothing_of_a_queue_that_was_reset(split, what):
     assert script.violations() == []
 
 
+def test_a_queue_goes_on_where_no_queue_can_be_reset(split, packed):
+    for ring in split, packed:
+        script = ring(queue=1)
+        script.reset_queue(1)
+        script.reset_is_done()
+        if ring is split:
+            script.chain(0, (A, 100, 0))
+        else:
+            script.descriptor(A, 100)
+        script.read(A, bytes(100))
+        script.use(0)
+        script.wish(0)
+        script.message(2)
+        script.rest()
+        assert script.violations() == [] and script.observed("QRST-1") == 0
+
+
 def test_power_forgets_everything(split):
     script = split()
     script.monitor.take(script.cycle + 1, "reset", b"")
