@@ -5,12 +5,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..spec.bar import COUNTERS_MAGIC, REG_ADDR_WIDTH
+from ..spec.bar import COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, REG_ADDR_WIDTH
 from .reg import RegPort
 
 __all__ = ["Counters"]
 
-HEADER_DWS = 4
+HEADER_DWS = COUNTERS_HEADER_SIZE // 4
 PHASES = 4  # cycles the scanner spends on one counter
 
 

@@ -16,7 +16,9 @@ COUNTERS_MAGIC = 0x43494e52  # "RNIC"
 
 REG_ADDR_WIDTH = 15          # byte address inside BAR 0
 
-# In the order of the registers: 64 bits each, from COUNTERS_OFFSET + 16. Of every function:
+COUNTERS_HEADER_SIZE = 16    # bytes: magic, number of counters, build id, 0
+
+# In the order of the registers: 64 bits each, from COUNTERS_OFFSET + COUNTERS_HEADER_SIZE. Of every function:
 FUNCTION_COUNTERS = (
     "kicks", "notifications",                   # available buffer notifications in; used buffer notifications out
     "queue_errors",                             # a queue stopped: malformed ring or failed read

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 import os
 import time
 
-from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET
+from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ...hdl.spec.pcie import Cfg
 from .qemu import GuestError, vfio_user_device
 
@@ -59,7 +59,7 @@ class _RtlCard:
         bar = engine.config_read(Cfg.BAR0 + 4 * BAR_INDEX, 4) & ~0xF
         if engine.mem_read(bar + COUNTERS_OFFSET, 4) != COUNTERS_MAGIC:
             return {}
-        at = bar + COUNTERS_OFFSET + 16
+        at = bar + COUNTERS_OFFSET + COUNTERS_HEADER_SIZE
         return {name: engine.mem_read(at + 8 * n, 4) | engine.mem_read(at + 8 * n + 4, 4) << 32
                 for n, name in enumerate(COUNTERS)}
 

@@ -1,8 +1,8 @@
 """The card's registers as a driver in a hurry writes them: posted, and nothing is read that need not be."""
 
 from ...hdl.pcie.config import capabilities
-from ...hdl.spec.bar import (BAR_SIZE, COMMON_OFFSET, COUNTERS, COUNTERS_OFFSET, MSIX_TABLE_OFFSET, NOTIFY_MULTIPLIER,
-                             NOTIFY_OFFSET)
+from ...hdl.spec.bar import (BAR_SIZE, COMMON_OFFSET, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_OFFSET, MSIX_TABLE_OFFSET,
+                             NOTIFY_MULTIPLIER, NOTIFY_OFFSET)
 from ...hdl.spec.pcie import MSIX_ENTRY_SIZE, CapId, Cfg, Command, Exp, MsixCap, Pm, VirtioCap
 from ...hdl.spec.virtio import CfgType, Common, Status
 from ..bus import BAR_WINDOW, MSI_ADDRESS
@@ -13,7 +13,6 @@ VECTORS = 10
 MEMORY, MASTER = 1 << Command.MEMORY_ENABLE, 1 << Command.BUS_MASTER
 INITIATE_FLR = 1 << 15
 MSIX_ENABLE, MSIX_MASK_ALL = 1 << 15, 1 << 14
-COUNTERS_HEADER = 16
 CAPS = {cap_id: at for at, cap_id, _, _ in reversed(capabilities())}
 WINDOW = next(at for at, _, _, cfg_type in capabilities() if cfg_type == CfgType.PCI)
 
@@ -108,7 +107,7 @@ class Card:
 
     def counter(self, name):
         """The lower half of a counter."""
-        return self.read(COUNTERS_OFFSET + COUNTERS_HEADER + 8 * COUNTERS.index(name), 4)
+        return self.read(COUNTERS_OFFSET + COUNTERS_HEADER_SIZE + 8 * COUNTERS.index(name), 4)
 
     # Sequences
 
