@@ -16,12 +16,11 @@ from ..lib.packet_queue import PacketQueue
 from ..lib.queue import Queue
 from ..lib.slice import Slice
 from ..spec.ethernet import HEADER_BYTES
-from ..spec.net import VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4, VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6, VIRTIO_NET_HDR_SIZE
+from ..spec.net import VIRTIO_NET_HDR_GSO_UDP_TUNNEL, VIRTIO_NET_HDR_SIZE
 
 __all__ = ["Transmit"]
 
 ON_THE_WAY = 6  # beats that have been read and are not yet in the frame memory
-BOTH_TUNNELS = VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 | VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6
 PASSING = 8     # chains that are in hand no more and do not wait yet
 
 
@@ -216,7 +215,7 @@ class Transmit(wiring.Component):
             cut.eq(Mux(header < beat.p.count, header, beat.p.count)),
             # 5.1.9.2.2: not both tunnels. gso_type is the header's second byte.
             gso_type.eq(beat.p.data.word_select(header == VIRTIO_NET_HDR_SIZE, 8)),
-            tunnels.eq(((gso_type & BOTH_TUNNELS) == BOTH_TUNNELS)
+            tunnels.eq(((gso_type & VIRTIO_NET_HDR_GSO_UDP_TUNNEL) == VIRTIO_NET_HDR_GSO_UDP_TUNNEL)
                        & (((header == VIRTIO_NET_HDR_SIZE) & (beat.p.count > 1))
                           | ((header == VIRTIO_NET_HDR_SIZE - 1) & (beat.p.count != 0)))),
             spoilt.eq(now.drop | now.lost | failed | (now.has_read & (beat.p.error | tunnels))),

@@ -59,6 +59,7 @@ VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX = 1, 0x8000
 DUPLEX_FULL = 1              # the field description of 5.1.4, and what ethtool shows
 VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 = 0x20               # bits of gso_type (5.1.9)
 VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6 = 0x40
+VIRTIO_NET_HDR_GSO_UDP_TUNNEL      = VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 | VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6
 
 
 class VirtioNetHdr(data.Struct):

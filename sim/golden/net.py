@@ -10,8 +10,8 @@ from ...hdl.spec.ethernet import HEADER_BYTES
 from ...hdl.spec.net import (DUPLEX_FULL, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN,
                              VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_ERR, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
                              VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX,
-                             VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4,
-                             VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK, VIRTIO_NET_S_LINK_UP)
+                             VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_GSO_UDP_TUNNEL, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK,
+                             VIRTIO_NET_S_LINK_UP)
 from ...hdl.spec.virtio import (VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC,
                                 VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_RING_PACKED,
                                 VIRTIO_F_RING_RESET, VIRTIO_F_VERSION_1, VIRTIO_ID_NET)
@@ -32,7 +32,6 @@ CONTROL = struct.Struct("<BB")
 PAIRS = struct.Struct("<H")
 NUM_BUFFERS = 10    # its place in the header
 GSO_TYPE = 1        # likewise
-BOTH_TUNNELS = VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 | VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6
 VLAN_TAG_BYTES = 4
 MAX_SEGMENTS = 64   # that a received frame may be spread over, as in the card
 MAX_SEGMENT = 0xffff  # bytes of one that are used
@@ -183,7 +182,7 @@ class GoldenNet(GoldenTransport):
                 and HEADER_BYTES <= length <= self.mtu + HEADER_BYTES + VLAN_TAG_BYTES):
             try:
                 packet = b"".join(self.memory.read(segment.addr, segment.len) for segment in segments if segment.len)
-                if packet[GSO_TYPE] & BOTH_TUNNELS != BOTH_TUNNELS:   # 5.1.9.2.2
+                if packet[GSO_TYPE] & VIRTIO_NET_HDR_GSO_UDP_TUNNEL != VIRTIO_NET_HDR_GSO_UDP_TUNNEL:   # 5.1.9.2.2
                     frame = packet[VIRTIO_NET_HDR_SIZE:]
             except Fault:
                 frame = None
