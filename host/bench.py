@@ -15,7 +15,7 @@ from ..hdl.spec.net import VIRTIO_NET_F_MQ
 from ..hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
 from ..sim.bench import CORE_MHZ, DIRECTIONS, FRAME_BYTES, NEAR_NS, measure, measure_latency, simulator_speed
 from ..sim.budget import LINKS, Ring, limit_mpps
-from .guest.process import ends_as_exceptions
+from .guest.process import INTERRUPTED, ends_as_exceptions
 from .guest.report import Report
 from .guest.session import DemoOptions, run_demo
 
@@ -23,7 +23,6 @@ __all__ = ["run_bench", "write_report"]
 
 WIDTHS = (64, 128)
 FCS = 4
-INTERRUPTED = 130      # exit status
 GOOD, FAIR = 80, 50   # percent of the link's limit
 GUEST_BYTES = 2 << 20
 FARTHER_NS = (0, 500, 1000)   # of a host whose memory answers later
@@ -153,10 +152,11 @@ def _plot(cases, path):
     figure.savefig(path, dpi=120)
 
 
-def _guest_speed(console):
-    """Cycles a second while a guest uses the card, and the width of that card; None if the guest does not get there."""
+def _guest_speed(features, console):
+    """Cycles a second while a guest uses a card that offers these features, and the width of that card; None if the guest does
+    not get there."""
     report = Report()
-    status = run_demo(DemoOptions(size=GUEST_BYTES), console=Console(quiet=True), report=report)
+    status = run_demo(DemoOptions(size=GUEST_BYTES, features=features), console=Console(quiet=True), report=report)
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     if status:
@@ -202,14 +202,16 @@ def run_bench(report, plot, features=None):
                 progress.update(task, advance=1,
                                 description="{}, {} bit, {}, {} bytes, {ring.name}".format(*case, **options))
         for width in WIDTHS:
-            speeds.append({"what": "alone", "width": width, "cycles_per_second": simulator_speed(width)})
+            speeds.append({"what": "alone", "width": width,
+                           "cycles_per_second": simulator_speed(width, ring=rings[0], features=features)})
             progress.update(task, advance=1, description="Simulator alone")
         with tempfile.TemporaryDirectory(prefix="ringnic-") as folder:
             progress.update(task, description="Simulator with waveform")
             speeds.append({"what": "alone, writing a waveform", "width": WIDTHS[0],
-                           "cycles_per_second": simulator_speed(WIDTHS[0], trace=Path(folder) / "bench.fst")})
+                           "cycles_per_second": simulator_speed(WIDTHS[0], ring=rings[0], features=features,
+                                                                trace=Path(folder) / "bench.fst")})
         progress.update(task, advance=1, description="Simulator with a guest")
-        if (speed := _guest_speed(console)) is not None:
+        if (speed := _guest_speed(features, console)) is not None:
             speeds.append(speed)
     by_kind = len(plain), len(plain) + len(kinds)
     for link in LINKS:

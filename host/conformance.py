@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..sim.engine.build import sources_digest
-from .guest.process import child, ends_as_exceptions
+from .guest.process import INTERRUPTED, child, ends_as_exceptions
 from .plan import PlanError, load, marks, plan_files
 
 __all__ = ["Result", "Gathered", "build_name", "gather", "report", "run_conformance", "to_junit", "to_markdown"]
@@ -31,7 +31,6 @@ MONITOR = "passive checker"
 POLL_SECONDS = 0.2
 LOG_LINES = 30          # of pytest's output, where it could not run
 RAN_TESTS = (0, 1)      # exit statuses of pytest: all passed, some failed
-INTERRUPTED = 130       # exit status
 BRIEF = 160             # characters of a reason on the screen; the files have it whole
 # Sections of the report: plan, beginnings of a section's number, title. The longest that fits counts.
 SECTIONS = (

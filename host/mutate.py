@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .conformance import build_name
-from .guest.process import child, ends_as_exceptions
+from .guest.process import INTERRUPTED, child, ends_as_exceptions
 
 __all__ = ["Mutant", "MutantError", "Outcome", "load", "mutate", "report", "run_mutate"]
 
@@ -44,7 +44,6 @@ BASELINE_SECONDS = 1800      # for the tests of one file
 STUCK_SECONDS = 7200         # of the clock: a test that waits for something takes no processor time
 LOG_LINES = 20               # of pytest's output, where it could not run
 PASSED, FAILED = 0, 1        # exit statuses of pytest
-INTERRUPTED = 130            # exit status
 
 
 class MutantError(Exception):

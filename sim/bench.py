@@ -224,10 +224,10 @@ def measure_latency(link, width, direction, frame_bytes, *, ring=Ring(), feature
                    ns_per_ns=(far - near) / (FAR_NS - NEAR_NS))
 
 
-def simulator_speed(width, *, trace=None, seconds=1.0):
+def simulator_speed(width, *, ring=Ring(), features=None, trace=None, seconds=1.0):
     """Core clock cycles simulated in a second of work, under traffic both ways; ``trace``: with a waveform written there."""
-    with Engine(width=width, trace=trace) as engine:
-        traffic = _Traffic(engine, "both", 508)
+    with Engine(width=width, features=features, trace=trace) as engine:
+        traffic = _Traffic(engine, "both", 508, ring)
         traffic.until(20)
         first, start = engine.stats(), time.monotonic()
         goal = 20

@@ -4,7 +4,9 @@ from contextlib import contextmanager
 import signal
 import subprocess
 
-__all__ = ["child", "ends_as_exceptions"]
+__all__ = ["INTERRUPTED", "child", "ends_as_exceptions"]
+
+INTERRUPTED = 128 + signal.SIGINT  # exit status after Ctrl-C, as a shell has it
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from .card import PAIRS, CardError, rtl_card
 from .demo import Steps, check_counters, guest_steps
 from .initramfs import build_initramfs
 from .network import GATEWAY, Pcap, open_tap, tap_addresses, user_network
-from .process import ends_as_exceptions
+from .process import INTERRUPTED, ends_as_exceptions
 from .qemu import GuestError, run_shell, start_guest
 from .report import Report
 
@@ -88,7 +88,7 @@ def _run(options, console, report, card, stack):
 
 
 def run_demo(options, card=rtl_card, *, console=None, report=None):
-    """Run the demo and return its exit status: 0 if every check held, 1 if not, 130 if interrupted.
+    """Run the demo and return its exit status: 0 if every check held, 1 if not, ``INTERRUPTED`` after Ctrl-C.
 
     ``card`` makes the device: see :func:`.card.rtl_card`. ``console`` and ``report`` may be given to look at afterwards.
     """
@@ -105,7 +105,7 @@ def run_demo(options, card=rtl_card, *, console=None, report=None):
     except KeyboardInterrupt:
         report.failed.append("interrupted")
         console.print("Interrupted.")
-        status = 130
+        status = INTERRUPTED
     if not options.shell:
         if report.kernel:
             console.print(report.table())
