@@ -42,31 +42,29 @@ class Marked:
             self.p.m.d.sync += [self.passed.eq(self.passed | self.chosen), self.empty.eq(self.end)]
 
 
-def arrives(p, beat, transfer, lanes=LANES, *, ends=True):
-    """What is received is what was sent, packed; return whether the mark has come."""
-    seen = Signal()
+def in_order(p, beat, seen):
+    """The bytes of a beat that is received are where they belong; return whether the mark has come when it has."""
     after = seen
-    with p.m.If(transfer):
-        p.check(beat.count <= lanes)
-        p.check((beat.count == lanes) | beat.last)
-        for k in range(lanes):
-            colour, before = beat.data.word_select(k, 8), after
-            here = beat.count > k
-            p.check(~here | Mux(before, colour == 2, colour <= 1))
-            after = before | (here & (colour == 1))
-        if ends:
-            p.check(~(beat.last & beat.error & after))
-            after = after | (beat.last & beat.error)
-        p.m.d.sync += seen.eq(after)
-    p.cover(transfer & seen & beat.last)
-    return seen
+    for k in range(LANES):
+        colour, here = beat.data.word_select(k, 8), beat.count > k
+        p.check(~here | Mux(after, colour == 2, colour <= 1))
+        after = after | (here & (colour == 1))
+    return after
 
 
 def packs(p, dut):
+    """What is received is what was sent, packed."""
     p.add(dut)
     source = Marked(p, packed=False)
     source.sent(p.feed(dut.i, source.payload))
-    arrives(p, dut.o.p, p.take(dut.o))
+    got, beat, seen = p.take(dut.o), dut.o.p, Signal()
+    with p.m.If(got):
+        p.check(beat.count <= LANES)
+        p.check((beat.count == LANES) | beat.last)
+        after = in_order(p, beat, seen)
+        p.check(~(beat.last & beat.error & after))
+        p.m.d.sync += seen.eq(after | (beat.last & beat.error))
+    p.cover(got & seen & beat.last)
 
 
 def test_packer(formal):
@@ -113,13 +111,8 @@ def cuts(p, dut, most=5):
     p.assume(~sent | (source.count == LANES) | (have + source.count == left))
     p.check(~cutting | (have < Mux(left > LANES, LANES, left)) | dut.o.valid)   # it waits for nothing that is not needed
     seen = Signal()
-    after = seen
-    for k in range(LANES):
-        colour, here = beat.data.word_select(k, 8), beat.count > k
-        p.check(~got | ~here | Mux(after, colour == 2, colour <= 1))
-        after = after | (here & (colour == 1))
     with p.m.If(got):
-        p.m.d.sync += seen.eq(after)
+        p.m.d.sync += seen.eq(in_order(p, beat, seen))
     p.cover(got & seen)
 
 
@@ -235,10 +228,10 @@ def stores(p, dut):
         with m.If(end & mine):
             m.d.sync += [kept.eq(dut.kept), whole.eq(length + count)]
     # A packet that arrives damaged never leaves; one that is whole is lost only when there is no room, and that is told.
-    arrives_ = sent & end
-    p.check(~dut.kept | arrives_)
-    p.check(~dut.lost | arrives_)
-    p.check(~arrives_ | (dut.kept + dut.lost + error == 1))
+    arrives = sent & end
+    p.check(~dut.kept | arrives)
+    p.check(~dut.lost | arrives)
+    p.check(~arrives | (dut.kept + dut.lost + error == 1))
     p.check(dut.drop_on_full | ~dut.lost)
     p.check(~C(int(dut.drop_on_full)) | dut.i.ready)
     p.check((dut.free <= dut.depth) & (dut.packets <= dut.max_packets))

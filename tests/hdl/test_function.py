@@ -45,13 +45,22 @@ def test_every_event_has_a_counter():
         VirtioFunction(Device(), counters=("tx_frames",), **SIZES)
 
 
-def test_what_a_device_declares(make_host):
+@pytest.fixture
+def plug(make_host):
+    """Return ``plug(device)``: the function around it, its simulator, and its host."""
+    def plugged(device):
+        dut = VirtioFunction(device, counters=bar.COUNTERS, **SIZES)
+        sim = Simulator(dut)
+        sim.add_clock(8e-9)
+        host = make_host(dut, SIZES["width"])
+        host.attach(sim)
+        return dut, sim, host
+    return plugged
+
+
+def test_what_a_device_declares(plug):
     device = Device()
-    dut = VirtioFunction(device, counters=bar.COUNTERS, **SIZES)
-    sim = Simulator(dut)
-    sim.add_clock(8e-9)
-    host = make_host(dut, 64)
-    host.attach(sim)
+    dut, sim, host = plug(device)
 
     async def offers(ctx):
         bits = 0
@@ -83,7 +92,7 @@ def test_what_a_device_declares(make_host):
         assert await host.read(ctx, Common.NUM_QUEUES, 2) == 5
         assert await host.read(ctx, Common.QUEUE_SIZE, 2) == 64
         assert [await host.read(ctx, bar.DEVICE_OFFSET + at, 1) for at in range(8)] == [1, 2, 3, 4, 5, 6, 0, 0]
-        tx_frames = bar.COUNTERS_OFFSET + 16 + 8 * bar.COUNTERS.index("tx_frames")
+        tx_frames = bar.COUNTERS_OFFSET + bar.COUNTERS_HEADER_SIZE + 8 * bar.COUNTERS.index("tx_frames")
         assert await host.read(ctx, tx_frames) == 1
 
         assert await offers(ctx) == {3, 5, *COMMON_FEATURES}
@@ -120,13 +129,8 @@ class Reading(Device):
         return m
 
 
-def test_resets_wait_for_what_is_outstanding(make_host):
-    device = Reading()
-    dut = VirtioFunction(device, counters=bar.COUNTERS, **SIZES)
-    sim = Simulator(dut)
-    sim.add_clock(8e-9)
-    host = make_host(dut, 64)
-    host.attach(sim)
+def test_resets_wait_for_what_is_outstanding(plug):
+    dut, sim, host = plug(Reading())
     take, kept = host.take, []
 
     def keep_reads(tlp):
