@@ -16,8 +16,8 @@ from ..top import TOP_NAME, outside, to_verilog
 __all__ = ["BuildError", "build"]
 
 HERE = Path(__file__).parent
-SOURCES = ("engine.cpp", "root_complex.cpp", "tlp.cpp")
-HEADERS = ("root_complex.h", "tlp.h", "wire.h")
+SOURCES = ("engine.cpp", "interface.cpp", "root_complex.cpp", "tlp.cpp")
+HEADERS = ("engine.h", "root_complex.h", "tlp.h", "wire.h")
 # The wheel's makefile fragment was configured elsewhere: it lacks the first, and Debian has no ``python``.
 MAKE_VARIABLES = ("CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}")
 OPTIMISE = "-O3"
