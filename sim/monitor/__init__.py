@@ -2,6 +2,6 @@
 
 from .monitor import Monitor
 from .notify import LIMIT
-from .report import Violation
+from .report import Violation, clauses
 
-__all__ = ["LIMIT", "Monitor", "Violation"]
+__all__ = ["LIMIT", "Monitor", "Violation", "clauses"]

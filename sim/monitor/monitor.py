@@ -47,7 +47,8 @@ class Read:
 class Monitor:
     """Judges a stream of facts, in the order in which they passed the card's edge.
 
-    :meth:`take` is for TLPs; the facts are methods. ``cycle`` has to be set before each if they are called by hand.
+    :meth:`follow` is for an engine, :meth:`take` for TLPs; the facts are methods, and :meth:`at` comes before each that is called
+    by hand.
 
     Attributes
     ----------
@@ -78,6 +79,13 @@ class Monitor:
         self._dead = []                # (start, end, queue) of what queues had that were reset
         self.dead_vectors = set()
         self._reads = {}
+
+    def follow(self, engine):
+        """Take what passed the edge of an engine that captures, since the last call and until now."""
+        for fact in engine.captured():
+            self.take(*fact)
+        self.at(engine.stats()["cycles"])
+        self.link_broken(engine.violations())
 
     def take(self, cycle, way, raw):
         """A TLP passed the edge, "down" or "up"; or the card was powered on: "reset"."""

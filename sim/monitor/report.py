@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Violation", "Report"]
+__all__ = ["Report", "Violation", "clauses"]
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,11 @@ class Violation:
 
     def __str__(self):
         return f"{self.row} in cycle {self.cycle}: {self.text}"
+
+
+def clauses(observed):
+    """Return a test's property that tells how often rows were put to the test: those that were at all (host/outcomes.py)."""
+    return "clauses", {row: count for row, count in observed.items() if count}
 
 
 class Report:

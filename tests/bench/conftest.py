@@ -16,6 +16,7 @@ from cocotb_tools.runner import get_runner
 from ringnic.hdl.nic import RingNIC
 from ringnic.host.guest.cache import entry
 from ringnic.sim.engine.build import BuildError, sources_digest
+from ringnic.sim.monitor import clauses
 from ringnic.sim.top import TOP_NAME, to_verilog
 
 HERE = Path(__file__).parent
@@ -101,7 +102,7 @@ def simulate(request, tmp_path, monkeypatch):
         if (told := tmp_path / "observed.jsonl").exists():
             for line in told.read_text().splitlines():
                 observed.update(json.loads(line))
-        request.node.user_properties.append(("clauses", {row: count for row, count in observed.items() if count}))
+        request.node.user_properties.append(clauses(observed))
         assert cases, log.read_text()[-8000:]
         if failed := [name for name, (verdict, _) in cases.items() if verdict == "failed"]:
             pytest.fail(f"Failed: {', '.join(failed)}\n{log.read_text()[-12000:]}", pytrace=False)

@@ -11,7 +11,7 @@ from ringnic.host.driver import PciFunction, Transport, VirtioNet
 from ringnic.host.features import names
 from ringnic.sim.bus import EngineBus
 from ringnic.sim.engine.engine import Engine
-from ringnic.sim.monitor import Monitor
+from ringnic.sim.monitor import Monitor, clauses
 
 from .frames import frame
 
@@ -150,10 +150,8 @@ def card(request, offered):
     with closing(Engine(features=offered)) as engine:
         engine.capture()
         yield Card(EngineBus(engine), EngineWire(engine))
-        for fact in engine.captured():
-            monitor.take(*fact)
-        monitor.link_broken(engine.violations())
-    request.node.user_properties.append(("clauses", {row: count for row, count in monitor.observed.items() if count}))
+        monitor.follow(engine)
+    request.node.user_properties.append(clauses(monitor.observed))
     monitor.check()
 
 

@@ -9,7 +9,7 @@ from ringnic.host.driver import VirtioNet
 from ringnic.host.features import names
 from ringnic.sim.bus import EngineBus
 from ringnic.sim.engine.engine import Engine, Link
-from ringnic.sim.monitor import LIMIT as DUE_LIMIT, Monitor
+from ringnic.sim.monitor import LIMIT as DUE_LIMIT, Monitor, clauses
 
 LIMIT = 400_000  # cycles; whatever takes longer hangs
 SPLIT, PACKED = frozenset(), frozenset({VIRTIO_F_RING_PACKED})
@@ -145,10 +145,7 @@ class Rig:
 
     def check_dma(self):
         """No rule was broken until now, and every DMA into an arena was where the driver says that it may be."""
-        for fact in self.engine.captured():
-            self.monitor.take(*fact)
-        self.monitor.at(self.engine.stats()["cycles"])
-        self.monitor.link_broken(self.engine.violations())
+        self.monitor.follow(self.engine)
         self.monitor.check()
         accesses = self.engine.accesses()
         for start, ranges in self.arenas.items():
@@ -191,7 +188,7 @@ def watched(request, engine, ring, offered):
         if rig.monitor.waiting is not None:
             rig.engine.run(DUE_LIMIT)
             rig.check_dma()
-        request.node.user_properties.append(("clauses", {row: count for row, count in rig.monitor.observed.items() if count}))
+        request.node.user_properties.append(clauses(rig.monitor.observed))
 
 
 @pytest.fixture(params=CARDS)
