@@ -3,7 +3,7 @@
 import pytest
 
 from ringnic.host.bench import write_report
-from ringnic.hdl.spec.virtio import VIRTIO_F_RING_PACKED
+from ringnic.hdl.spec.virtio import VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
 from ringnic.sim.bench import measure, measure_latency, simulator_speed
 from ringnic.sim.budget import Ring
 
@@ -63,6 +63,13 @@ def test_a_card_that_does_not_offer_packed_rings():
 def test_slow_link_is_what_limits_long_frames():
     case = measure("gen1x1", 64, "tx", 1518)
     assert 90 < case.percent_of_limit <= 100 and case.link_bytes_per_packet > 1518
+
+
+def test_simulator_speed_of_a_card_with_fewer_features():
+    ring, features = Ring(notification_data=False), set(range(128)) - {VIRTIO_F_NOTIFICATION_DATA}
+    assert simulator_speed(64, ring=ring, features=features, seconds=0.1) > 1000
+    with pytest.raises(ValueError, match="split"):
+        simulator_speed(64, features=features, seconds=0.1)
 
 
 def test_report(tmp_path):
