@@ -366,21 +366,26 @@ class Drain(wiring.Component):
                 b_error.eq(a_error),
             ]
 
-        # The beat as delivered.
-        m.submodules.out = out = Slice(data.StructLayout({"client": range(self.clients), "beat": read_beat(self.width)}))
+        # The beat as delivered: turned after a register, block RAM is slow.
+        m.submodules.out = out = Slice(data.StructLayout({
+            "client": range(self.clients), "offset": 2, "beat": read_beat(self.width)}))
+        beat = Signal.like(out.o.p.beat)
         m.d.comb += [
             advance.eq(out.i.ready),
             out.i.valid.eq(b_valid),
             out.i.p.client.eq(b_client),
-            out.i.p.beat.data.eq(self.row_data >> Cat(C(0, 3), b_offset)),
+            out.i.p.offset.eq(b_offset),
+            out.i.p.beat.data.eq(self.row_data),
             out.i.p.beat.count.eq(b_count),
             out.i.p.beat.last.eq(b_last),
             out.i.p.beat.error.eq(b_error),
+            beat.eq(out.o.p.beat),
+            beat.data.eq(out.o.p.beat.data >> Cat(C(0, 3), out.o.p.offset)),
         ]
         for k, port in enumerate(self.beats):
             m.d.comb += [
                 port.valid.eq(out.o.valid & (out.o.p.client == k)),
-                port.payload.eq(out.o.p.beat),
+                port.payload.eq(beat),
             ]
             with m.If(out.o.p.client == k):
                 m.d.comb += out.o.ready.eq(port.ready)

@@ -24,7 +24,7 @@ SLOTS = 8  # DWs per queue in the memory; a slot is the low bits of the register
 class Queues(wiring.Component):
     """Hold size, vector, addresses and state of every queue, in memories indexed by queue; reset one, or all.
 
-    A value is read two cycles after ``queue_select`` was written, one after ``word`` is stable. queue_size takes what
+    A value is read three cycles after ``queue_select`` was written, two after ``word`` is stable. queue_size takes what
     a ring may have, any other value keeps the old one; size and addresses of an enabled queue do not change;
     queue_enable takes 1 only. A 16-bit register takes writes of both its bytes only.
 
@@ -128,6 +128,8 @@ class Queues(wiring.Component):
         m.d.sync += exists.eq(select < self.num_queues)
 
         slot = Signal(range(SLOTS))
+        fetched = Signal(32)     # block RAM is slow
+        m.d.sync += fetched.eq(read.data)
         m.d.comb += [
             read.addr.eq(Cat(slot, queue)),
             write.addr.eq(Cat(self.word[:3], queue)),
@@ -144,7 +146,7 @@ class Queues(wiring.Component):
                 # 4.1.4.3.1: queue_size is 0 for a queue that does not exist.
                 m.d.comb += self.value.eq(VIRTIO_MSI_NO_VECTOR << 16)
                 with m.If(exists):
-                    m.d.comb += self.value[:16].eq(read.data[:16])
+                    m.d.comb += self.value[:16].eq(fetched[:16])
                     with m.If(state.vector != no_vector):
                         m.d.comb += self.value[16:].eq(state.vector)
             with m.Case(ENABLE_WORD):
@@ -152,7 +154,7 @@ class Queues(wiring.Component):
                     m.d.comb += self.value.eq(Cat(state.enabled, C(0, 15), select))
             with m.Case(*ADDRESS_WORDS):
                 with m.If(exists):
-                    m.d.comb += self.value.eq(read.data)
+                    m.d.comb += self.value.eq(fetched)
             with m.Case(RESET_WORD):
                 m.d.comb += self.value[16].eq(exists & state.resetting)
 

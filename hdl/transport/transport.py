@@ -28,7 +28,7 @@ VECTOR_WORD = Common.CONFIG_MSIX_VECTOR // 4  # with num_queues
 class Transport(wiring.Component):
     """Common, ISR, device and notification structures of a virtio PCI function, and what follows from them.
 
-    An access takes three to five cycles, ten more where it enables a queue; after a reset the registers wait until the
+    An access takes three to six cycles, ten more where it enables a queue; after a reset the registers wait until the
     memories are back at their defaults, some ``8 * num_queues`` cycles. The driver can only set status bits, and clear them
     all by a reset. Until ``reset_done`` answers a status write of 0, registers read as before and writes vanish.
 
@@ -167,11 +167,13 @@ class Transport(wiring.Component):
                     m.d.comb += interrupts.isr_read.eq(
                         (page == ISR_OFFSET >> PAGE_BITS) & (word == 0) & access.be[0])
                     m.d.sync += isr.eq(interrupts.isr)
-                    m.next = "READ"
+                    m.next = "LOOK-UP"
             with m.State("SETTLE"):
                 with m.If(~queues.busy):
                     m.next = "IDLE"
-            with m.State("READ"):  # a cycle for the memory, another for what chooses
+            with m.State("LOOK-UP"):  # a cycle for the memory, two for what chooses
+                m.next = "READ"
+            with m.State("READ"):
                 m.d.sync += queue_value.eq(queues.value)
                 m.next = "COLLECT"
             with m.State("COLLECT"):

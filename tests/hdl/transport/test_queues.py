@@ -81,7 +81,7 @@ class Bench:
 
     async def read(self, offset, size=4):
         self.ctx.set(self.dut.word, offset // 4)
-        await self.ctx.tick()
+        await self.ctx.tick().repeat(2)
         return self.ctx.get(self.dut.value) >> 8 * (offset % 4) & ((1 << 8 * size) - 1)
 
     async def write(self, offset, value, size=4):
