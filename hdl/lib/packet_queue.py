@@ -41,7 +41,7 @@ class PacketQueue(wiring.Component):
     free : Out
         Beats of room.
     packets : Out
-        Packets inside that have a share of ``max_packets``.
+        Packets inside that have a share of ``max_packets``, as of the cycle before.
     lost : Out(1)
         Strobe: a packet found no room.
     busy : Out(1)
@@ -84,7 +84,6 @@ class PacketQueue(wiring.Component):
         after = Signal(pointer)  # next free once this beat is stored: what is read is as many beats as the length says
         m.d.comb += [
             self.free.eq(self.depth - (head - tail)[:len(head)]),
-            self.packets.eq(Mux(told.level > stored.level, told.level, stored.level)),
             room.eq((head ^ tail) != self.depth),
             after.eq(head + ((self.i.p.count != 0) | (length == 0))),
             write.addr.eq(head),
@@ -100,6 +99,7 @@ class PacketQueue(wiring.Component):
             stored.i.p.eq(length + self.i.p.count),
             keep.eq(room & ~spoilt & told.i.ready & stored.i.ready),
         ]
+        m.d.sync += self.packets.eq(Mux(told.level > stored.level, told.level, stored.level))
         with m.If(self.i.valid & self.i.ready):
             with m.If(room & ~spoilt):
                 m.d.comb += write.en.eq(1)

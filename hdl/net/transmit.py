@@ -119,8 +119,7 @@ class Transmit(wiring.Component):
         m.submodules.order = order = Queue(order_layout, 64)
         m.submodules.frames = frames = PacketQueue(
             width=self.width, depth=self.depth, max_packets=2 * self.max_chains + PASSING, drop_on_full=False)
-        waiting = Signal.like(frames.packets)
-        m.d.sync += [waiting.eq(frames.packets), places.eq(in_hand + waiting < 2 * self.max_chains)]
+        m.d.sync += places.eq(in_hand + frames.packets < 2 * self.max_chains)
         longest = VIRTIO_NET_HDR_SIZE + self.max_frame
         total, drop = Signal(range(longest + 1)), Signal()
         sum_, bad = Signal(33), Signal()
