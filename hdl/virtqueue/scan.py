@@ -91,10 +91,15 @@ class Scan(wiring.Component):
         m.submodules.heads = heads = Queue(Push, self.max_batch)
         connect(m, flipped(self.beat), cut.i)
         connect(m, heads.o, flipped(self.o))
-        m.submodules.ahead = ahead = Slice(element(VirtqPackedDesc))  # a verdict takes a cycle of its own
-        connect(m, cut.o, ahead.i)
-
-        fetch, descs, desc = self.i.p, ahead.o, ahead.o.p.data
+        # A verdict takes a cycle of its own, and a look at the whole address the one before.
+        m.submodules.ahead = ahead = Slice(data.StructLayout({"element": element(VirtqPackedDesc), "renewed": 1}))
+        m.d.comb += [
+            ahead.i.valid.eq(cut.o.valid),
+            ahead.i.p.element.eq(cut.o.p),
+            ahead.i.p.renewed.eq(cut.o.p.data.addr != NO_ADDRESS),
+            cut.o.ready.eq(ahead.i.ready),
+        ]
+        fetch, descs, desc = self.i.p, ahead.o, ahead.o.p.element.data
         first = Signal(init=1)
         kept, now = Signal(Scanned), Signal(Scanned)          # as before this descriptor
         new = Signal(Scanned)                                 # and after it
@@ -114,7 +119,7 @@ class Scan(wiring.Component):
         m.d.comb += [
             available.eq(((desc.flags & VirtqDescF.AVAIL) != 0) & ((desc.flags & VirtqDescF.USED) == 0)),
             follows.eq((desc.flags & VirtqDescF.NEXT) != 0),
-            trusted.eq((at < fetch.sure) | (fetch.marked & (desc.addr != NO_ADDRESS))),
+            trusted.eq((at < fetch.sure) | (fetch.marked & descs.p.renewed)),
             new.eq(now),
         ]
         with m.If(fetch.flip):
@@ -122,7 +127,7 @@ class Scan(wiring.Component):
 
         with m.If(~available):
             m.d.comb += new.full.eq(0)
-        with m.If(descs.p.error):
+        with m.If(descs.p.element.error):
             m.d.comb += new.failed.eq(1)
         with m.Elif(stopped):
             # Not to be taken in this read; but it is worth knowing how far the next one may trust.
@@ -170,7 +175,7 @@ class Scan(wiring.Component):
             heads.i.p.head.flags.eq(desc.flags),
             heads.i.p.head.next.eq(now.start),
             heads.i.p.head.count.eq(now.chain + 1),
-            self.o_result.valid.eq(step & descs.p.last),
+            self.o_result.valid.eq(step & descs.p.element.last),
             self.o_result.p.eq(new),
             self.i.ready.eq(self.o_result.valid),
         ]
@@ -186,6 +191,6 @@ class Scan(wiring.Component):
                 m.d.sync += head_sure.eq(at < fetch.sure)
             with m.Elif(first):
                 m.d.sync += head_sure.eq(1)
-            with m.If(descs.p.last):
+            with m.If(descs.p.element.last):
                 m.d.sync += [first.eq(1), at.eq(0), stopped.eq(0), looking.eq(0)]
         return m
