@@ -28,7 +28,7 @@ class RingNIC(wiring.Component):
     mac : "gmii" or None
         The Ethernet side: a GMII (domains ``gmii_rx`` and ``gmii_tx``), or frames as packet streams.
     max_queue_size : int
-        Entries that a queue may have.
+        Entries that a queue may have, a power of 2 up to 32768.
     mac_address : int
         48 bits, first byte of the address highest.
     mtu : int
@@ -51,7 +51,7 @@ class RingNIC(wiring.Component):
     busy : Out(1)
         Something is under way inside that needs clock cycles: a simulator may stop the clock while it is low.
     """
-    def __init__(self, *, width=64, queue_pairs=1, mac="gmii", max_queue_size=256, mac_address=0x5254_0052_4e01,
+    def __init__(self, *, width=64, queue_pairs=1, mac="gmii", max_queue_size=1024, mac_address=0x5254_0052_4e01,
                  mtu=9000, speed=1000, timeout_cycles=1 << 20):
         if mac not in ("gmii", None):
             raise ValueError(f"MAC must be 'gmii' or None, not {mac!r}")

@@ -180,7 +180,7 @@ class VirtioNet:
         self._start(**self._options)
 
     def reset_queue(self, index, size=None):
-        """Reset one queue and set it up anew, with ``size`` entries or as many as the device allows (2.6.1).
+        """Reset one queue and set it up anew, with ``size`` entries or by default (2.6.1).
 
         A larger queue than at first gets no more buffers than that one had. Return the number of frames lost: sent, and not
         given back by the device. Frames that had been received are kept for :meth:`receive`.

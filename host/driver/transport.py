@@ -15,6 +15,7 @@ __all__ = ["NegotiationError", "Transport"]
 FEATURE_WORDS = 4  # of 32 bits: virtio-net has bits up to 70
 RESET_POLLS = 2000
 POLL_CYCLES = 50
+QUEUE_SIZE = 256   # unless the caller says otherwise
 
 
 class NegotiationError(Exception):
@@ -146,7 +147,8 @@ class Transport:
             raise NegotiationError(f"Device has no resources for vector {vector}")
 
     def setup_queue(self, index, size=None, vector=VIRTIO_MSI_NO_VECTOR):
-        """Give queue ``index`` its rings, split or packed, and enable it; ``size`` up to what the device allows (4.1.5.1.3).
+        """Give queue ``index`` its rings, split or packed, and enable it; ``size`` up to what the device allows (4.1.5.1.3), by
+        default up to :data:`QUEUE_SIZE`.
 
         The queue that was there before, if there was one, has been reset and is freed.
         """
@@ -155,7 +157,7 @@ class Transport:
         if largest == 0:
             raise LookupError(f"Device has no queue {index}")
         packed = VIRTIO_F_RING_PACKED in self.features
-        size = largest if size is None else size
+        size = min(largest, QUEUE_SIZE) if size is None else size
         if not 1 <= size <= largest or not packed and size & (size - 1):
             rule = "from 1" if packed else "a power of 2"  # 2.8.10.1, 2.7
             raise ValueError(f"Queue size must be {rule} up to {largest}, not {size!r}")

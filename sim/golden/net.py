@@ -63,7 +63,7 @@ class GoldenNet(GoldenTransport):
     active_pairs : int
         What the driver asked for on the control queue; 1 after reset.
     """
-    def __init__(self, *, queue_pairs=1, max_queue_size=256, mac_address=0x5254_0052_4e01, mtu=9000, speed=1000,
+    def __init__(self, *, queue_pairs=1, max_queue_size=1024, mac_address=0x5254_0052_4e01, mtu=9000, speed=1000,
                  offered=None, strict=False):
         self.queue_pairs = queue_pairs
         self.mac_address = mac_address

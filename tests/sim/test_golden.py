@@ -81,9 +81,9 @@ def test_registers_keep_what_they_may(device):
     transport.common_write(Common.QUEUE_SELECT, 2, 1)
     transport.common_write(Common.QUEUE_MSIX_VECTOR, 2, 4)
     assert transport.common_read(Common.QUEUE_MSIX_VECTOR, 2) == 0xffff
-    for size in (0, 3, 512):
+    for size in (0, 3, 2048):
         transport.common_write(Common.QUEUE_SIZE, 2, size)
-        assert transport.common_read(Common.QUEUE_SIZE, 2) == 256
+        assert transport.common_read(Common.QUEUE_SIZE, 2) == 1024
     transport.setup_queue(1, 8)
     transport.common_write(Common.QUEUE_SIZE, 2, 16)
     transport.common_write(Common.QUEUE_DESC, 4, 0)
@@ -91,7 +91,7 @@ def test_registers_keep_what_they_may(device):
     assert transport.common_read(Common.QUEUE_DESC, 4) == transport.queues[1].desc_iova & 0xffff_ffff
     transport.reset()
     transport.common_write(Common.QUEUE_SELECT, 2, 1)
-    assert transport.common_read(Common.QUEUE_SIZE, 2) == 256
+    assert transport.common_read(Common.QUEUE_SIZE, 2) == 1024
     assert transport.common_read(Common.QUEUE_ENABLE, 2) == 0
 
 
