@@ -24,7 +24,7 @@ def byte_enables(offset, length):
     # Bytes of the last DW, from where it ends: 1, 3, 7 or f.
     tail = Cat(C(1, 1), end[:2] != 1, (end[:2] == 0) | (end[:2] == 3), end[:2] == 0)
     head = (C(0xf, 4) << offset)[:4]
-    one  = dws == 1
+    one  = ~length[3:].any() & (offset + length[:3] <= 4)   # a DW: known before how many there are
     return dws, Mux(one, head & tail, head), Mux(one, 0, tail)
 
 

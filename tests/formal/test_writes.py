@@ -45,6 +45,7 @@ def test_byte_enables(formal):
     ("dws  = (end + 3)[2:]", "dws  = (end + 4)[2:]"),
     ("(end[:2] == 0) | (end[:2] == 3), end[:2] == 0)", "end[:2] == 3, end[:2] == 0)"),
     ("Mux(one, 0, tail)", "tail"),
+    ("(offset + length[:3] <= 4)", "(length[:3] <= 4)"),
     ("head = (C(0xf, 4) << offset)[:4]", "head = C(0xf, 4)"),
 ])
 def test_broken_byte_enables(formal, line, instead):
