@@ -129,6 +129,7 @@ class Transmit(wiring.Component):
         reserved, released = Signal(range(self.depth + 1)), Signal()
         # Room that nobody has asked for; as of the cycle before, in which nothing was asked for.
         space = Signal(signed(len(reserved) + 1))
+        fits = Signal()                        # the room that it needs is there
         reads, asks, leaves, hopeless, given_up = Signal(), Signal(), Signal(), Signal(), Signal()
         offered = Signal()                     # a read that was offered stays, whatever changes meanwhile
         entry = order.i.p
@@ -137,7 +138,7 @@ class Transmit(wiring.Component):
             bad.eq(drop | segment.p.write | (sum_ > longest) | ~self.link_up),
             segment.ready.eq(~judged_valid),
         ]
-        m.d.sync += space.eq(frames.free - reserved)
+        m.d.sync += [space.eq(frames.free - reserved), fits.eq(judged_valid & (needs <= space))]
         with m.If(segment.ready):
             m.d.sync += [
                 judged.eq(segment.p),
@@ -172,7 +173,7 @@ class Transmit(wiring.Component):
         m.d.sync += offered.eq(self.read.req.valid & ~self.read.req.ready)
         with m.If(reads):
             m.d.comb += [
-                self.read.req.valid.eq(judged_valid & order.i.ready & (offered | (needs <= space))),
+                self.read.req.valid.eq(judged_valid & order.i.ready & (offered | fits)),
                 asks.eq(self.read.req.valid & self.read.req.ready),
                 order.i.valid.eq(asks),
                 leaves.eq(asks),
