@@ -311,11 +311,12 @@ class Writer(wiring.Component):
         head_n  = Signal(range(lanes + 1))
         data_n  = Signal(range(lanes + 1))
         end     = Signal()
-        free    = Signal()
         step    = Signal()
+        # The link's word is late to know.
+        m.submodules.out = out = Slice(data.StructLayout({
+            "tlp": tlp_beat(self.width), "closes": 1, "client": range(self.clients)}))
         m.d.comb += [
-            free.eq(~self.tlp.valid | self.tlp.ready),
-            step.eq(sending & Mux(discard, ~self.tlp.valid, free) & (count >= data_n)),
+            step.eq(sending & Mux(discard, ~out.o.valid, out.i.ready) & (count >= data_n)),
             pop.eq(Mux(step, data_n, 0)),
         ]
         def plan(head_dw, left):
@@ -334,10 +335,6 @@ class Writer(wiring.Component):
                 with m.Case(k):
                     m.d.comb += beat.eq(Cat(raw[:32 * k], held))
 
-        out_done   = Signal()
-        out_client = Signal(range(self.clients))
-        with m.If(self.tlp.ready):
-            m.d.sync += self.tlp.valid.eq(0)
         with m.If(step):
             m.d.sync += [
                 raw.eq(raw >> self.width),
@@ -347,15 +344,17 @@ class Writer(wiring.Component):
             ]
             with m.If(end):
                 m.d.sync += sending.eq(0)
-            with m.If(~discard):
-                m.d.sync += [
-                    self.tlp.valid.eq(1),
-                    self.tlp.payload.data.eq(beat),
-                    self.tlp.payload.dws.eq(head_n + data_n),
-                    self.tlp.payload.last.eq(end),
-                    out_done.eq(end & closing),
-                    out_client.eq(owner),
-                ]
+        m.d.comb += [
+            out.i.valid.eq(step & ~discard),
+            out.i.p.tlp.data.eq(beat),
+            out.i.p.tlp.dws.eq(head_n + data_n),
+            out.i.p.tlp.last.eq(end),
+            out.i.p.closes.eq(end & closing),
+            out.i.p.client.eq(owner),
+            self.tlp.valid.eq(out.o.valid),
+            self.tlp.payload.eq(out.o.p.tlp),
+            out.o.ready.eq(self.tlp.ready),
+        ]
 
         with m.If(head_valid & (~sending | (step & end)) & (self.bus_master | self.stop)):
             m.d.comb += head_take.eq(1)
@@ -372,9 +371,9 @@ class Writer(wiring.Component):
 
         left_tlp = self.tlp.valid & self.tlp.ready & self.tlp.payload.last
         m.d.comb += self.sent.eq(left_tlp)
-        gone = left_tlp & out_done
+        gone = left_tlp & out.o.p.closes
         lost = step & end & closing & discard
         for k, port in enumerate(self.writes):
-            m.d.sync += port.done.eq((gone & (out_client == k)) | (lost & (owner == k)))
+            m.d.sync += port.done.eq((gone & (out.o.p.client == k)) | (lost & (owner == k)))
         m.d.comb += self.busy.eq(align.busy | ~cut_idle | head_valid | sending | self.tlp.valid)
         return m

@@ -139,8 +139,8 @@ def test_order(formal):
 
 
 @pytest.mark.parametrize("line, instead", [
-    ("out_client.eq(owner),", "out_client.eq(client),"),                    # the wrong client is told
-    ("gone = left_tlp & out_done", "gone = out_done"),                      # told too early
+    ("out.i.p.client.eq(owner),", "out.i.p.client.eq(client),"),               # the wrong client is told
+    ("gone = left_tlp & out.o.p.closes", "gone = out.o.p.closes"),             # told too early
     ("head.client.eq(client),", "head.client.eq(pick),"),
     ("head_dw.eq(head_dw - head_n),", "head_dw.eq(head_dw),"),
 ])
