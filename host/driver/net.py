@@ -5,7 +5,7 @@ Ref: VIRTIO 1.4, 5.1 "Network Device".
 
 import struct
 
-from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET
+from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ...hdl.spec.net import (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
                              VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX,
                              VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK, VIRTIO_NET_S_LINK_UP)
@@ -32,7 +32,6 @@ HEADER = struct.Struct("<BBHHHHH")
 PAIRS = struct.Struct("<H")
 ETHERNET_HEADER = 18  # with a VLAN tag
 DEFAULT_MTU = 1500
-COUNTERS_HEADER = 16  # bytes: magic, number of counters, build id, 0
 
 
 class NoSpace(Exception):
@@ -315,7 +314,7 @@ class VirtioNet:
             raise LookupError("The device has no counters page")
         values = {}
         for k, name in enumerate(COUNTERS):
-            at = COUNTERS_HEADER + 8 * k
+            at = COUNTERS_HEADER_SIZE + 8 * k
             high = None
             while high != (high := dw(at + 4)):  # both halves of one value
                 low = dw(at)

@@ -6,7 +6,8 @@ from cocotbext.pcie.core.tlp import CplStatus, Tlp, TlpAttr, TlpTc, TlpType
 from cocotbext.pcie.core.utils import PcieId
 from rig import MAC_ADDRESS, bench
 
-from ringnic.hdl.spec.bar import BAR_SIZE, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET, DEVICE_OFFSET, MSIX_TABLE_OFFSET
+from ringnic.hdl.spec.bar import (BAR_SIZE, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, COUNTERS_OFFSET, DEVICE_OFFSET,
+                                  MSIX_TABLE_OFFSET)
 from ringnic.hdl.spec.pcie import CapId, Cfg, Exp
 
 MEMORY_ENABLE, BUS_MASTER = 2, 4
@@ -17,7 +18,7 @@ EXTENDED_TAGS = 1 << 8
 
 async def counter(rig, name):
     await ClockCycles(rig.dut.clk, 4 * len(COUNTERS) + 8)  # they lag
-    at = rig.device.bar_addr[0] + COUNTERS_OFFSET + 16 + 8 * COUNTERS.index(name)
+    at = rig.device.bar_addr[0] + COUNTERS_OFFSET + COUNTERS_HEADER_SIZE + 8 * COUNTERS.index(name)
     return await rig.host.mem_read_dword(at)
 
 

@@ -6,7 +6,7 @@ from cocotb.triggers import ClockCycles, Event, Timer
 from cocotbext.pcie.core.tlp import CplStatus, Tlp, TlpType
 from cocotbext.pcie.core.utils import PcieId
 
-from ringnic.hdl.spec.bar import COUNTERS, COUNTERS_OFFSET
+from ringnic.hdl.spec.bar import COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_OFFSET
 
 MEM_READS = (TlpType.MEM_READ, TlpType.MEM_READ_64)
 MEM_WRITES = (TlpType.MEM_WRITE, TlpType.MEM_WRITE_64)
@@ -159,5 +159,5 @@ class Tap:
     async def counter(self, name):
         """A counter of the card; they lag."""
         await ClockCycles(self.rig.dut.clk, 4 * len(COUNTERS) + 8)
-        at = self.rig.device.bar_addr[0] + COUNTERS_OFFSET + 16 + 8 * COUNTERS.index(name)
+        at = self.rig.device.bar_addr[0] + COUNTERS_OFFSET + COUNTERS_HEADER_SIZE + 8 * COUNTERS.index(name)
         return int.from_bytes(await self.read(at), "little")

@@ -18,7 +18,7 @@ def test_structures_fit():
     assert Common.SIZE <= bar.ISR_OFFSET - bar.COMMON_OFFSET
     assert bar.NOTIFY_MULTIPLIER in (2, 4, 8)  # 4.1.4.4.1: an even power of 2, or 0
     assert 16 * MSIX_ENTRY_SIZE <= bar.MSIX_PBA_OFFSET - bar.MSIX_TABLE_OFFSET
-    assert bar.COUNTERS_OFFSET + 16 + 8 * len(bar.COUNTERS) <= bar.BAR_SIZE
+    assert bar.COUNTERS_OFFSET + bar.COUNTERS_HEADER_SIZE + 8 * len(bar.COUNTERS) <= bar.BAR_SIZE
 
 
 def test_counters():
