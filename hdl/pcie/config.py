@@ -20,6 +20,8 @@ __all__ = ["ConfigSpace", "capabilities"]
 PAGE = 0x1000
 PM_CAP, EXP_CAP, MSIX_CAP = 0x40, 0x60, 0x9c
 MAX_READ_REQUEST = 5  # coded; 4096 bytes
+TIMEOUT_DISABLE = 1 << 4   # of completions: Device Capabilities 2 and Device Control 2
+EXTENDED_FMT    = 1 << 20  # Device Capabilities 2: TLPs with prefixes are told from others
 
 # cfg_type, offset and length in BAR 0, length of the capability.
 VIRTIO_STRUCTURES = (
@@ -71,12 +73,16 @@ class ConfigSpace(wiring.Component):
         Status.Interrupt: INTx is pending, masked or not.
     transactions_pending : In(1)
         For Device Status.
+    noted : In(16), noted_device : In(4)
+        Bits to set in Status and Device Status; they stay until the host writes 1.
     bar0 : Out(32), memory_enable : Out(1), bus_master : Out(1), intx_disable : Out(1)
         The latter three as effective: nothing but configuration is alive in D3hot.
     mps, mrrs : Out(3)
         Coded as in Device Control and within what is supported.
-    ext_tag, msix_enable, msix_function_mask : Out(1)
+    ext_tag, timeout_disable, msix_enable, msix_function_mask : Out(1)
         As configured.
+    parity, serr : Out(1), reports : Out(4)
+        Parity Error Response and SERR# Enable; of correctable, non-fatal and fatal errors and unsupported requests.
     power_state : Out(2)
         0 for D0, 3 for D3hot.
     flr : Out(1)
@@ -104,6 +110,8 @@ class ConfigSpace(wiring.Component):
             "reset": In(1),
             "interrupt": In(1),
             "transactions_pending": In(1),
+            "noted": In(16),
+            "noted_device": In(4),
             "bar0": Out(32),
             "memory_enable": Out(1),
             "bus_master": Out(1),
@@ -111,6 +119,10 @@ class ConfigSpace(wiring.Component):
             "mps":  Out(3),
             "mrrs": Out(3),
             "ext_tag": Out(1),
+            "timeout_disable": Out(1),
+            "parity": Out(1),
+            "serr": Out(1),
+            "reports": Out(4),
             "msix_enable": Out(1),
             "msix_function_mask": Out(1),
             "power_state": Out(2),
@@ -141,6 +153,7 @@ class ConfigSpace(wiring.Component):
                 (EXP_CAP + Exp.DEV_CAP, 4, self.max_payload | 1 << 5 | 1 << 15 | 1 << 28),
                 (EXP_CAP + Exp.LNK_CAP, 4, self.link_speed | self.link_width << 4 | 1 << 22),  # no ASPM, and says so
                 (EXP_CAP + Exp.LNK_STA, 2, self.link_speed | self.link_width << 4 | 1 << 12),  # slot clock
+                (EXP_CAP + Exp.DEV_CAP2, 4, TIMEOUT_DISABLE | EXTENDED_FMT),
                 (EXP_CAP + Exp.LNK_CAP2, 4, speeds), (EXP_CAP + Exp.LNK_CTL2, 2, self.link_speed),
                 (MSIX_CAP + MsixCap.CONTROL, 2, self.msix_vectors - 1),
                 (MSIX_CAP + MsixCap.TABLE, 4, MSIX_TABLE_OFFSET | BAR_INDEX),
@@ -179,6 +192,7 @@ class ConfigSpace(wiring.Component):
         register(Cfg.INTERRUPT_LINE, 0xff)
         dev_ctl = register(EXP_CAP + Exp.DEV_CTL, 0x79ff, init=0x2810)
         register(EXP_CAP + Exp.LNK_CTL, 0x00cb, of=kept)  # ASPM, RCB, common clock, extended synch
+        dev_ctl2 = register(EXP_CAP + Exp.DEV_CTL2, TIMEOUT_DISABLE)
         msix = register(MSIX_CAP, 0b11 << 30)
         window_bar    = register(pci_cfg + VirtioCap.BAR, 0xff, init=BAR_INDEX)
         window_offset = register(pci_cfg + VirtioCap.OFFSET, 0xffff_ffff)
@@ -192,10 +206,15 @@ class ConfigSpace(wiring.Component):
         with m.If(write & (req.addr == EXP_CAP + Exp.DEV_CTL) & req.be[1] & req.data[15]):
             m.d.sync += self.flr.eq(1)  # 7.5.3.4: reads 0 always
 
+        def sticky(at, noted):
+            value = Signal(16, name=f"sticky_{at:02x}")
+            enable = Cat(b.replicate(8) for b in req.be[2:])
+            m.d.sync += value.eq((value & ~Mux(write & (req.addr == at), req.data[16:] & enable, 0)) | noted)
+            return value << 16
         live = {
-            Cfg.COMMAND: self.interrupt << (16 + ConfigStatus.INTERRUPT),
+            Cfg.COMMAND: self.interrupt << (16 + ConfigStatus.INTERRUPT) | sticky(Cfg.COMMAND, self.noted),
             PM_CAP + Pm.PMCSR: power_state,
-            EXP_CAP + Exp.DEV_CTL: self.transactions_pending << 21,
+            EXP_CAP + Exp.DEV_CTL: self.transactions_pending << 21 | sticky(EXP_CAP + Exp.DEV_CTL, self.noted_device),
         }
         read = Signal(32)
         with m.Switch(req.addr[2:]):
@@ -216,6 +235,10 @@ class ConfigSpace(wiring.Component):
             self.mps.eq(clamp(dev_ctl[5:8], self.max_payload)),
             self.mrrs.eq(clamp(dev_ctl[12:15], MAX_READ_REQUEST)),
             self.ext_tag.eq(dev_ctl[8]),
+            self.timeout_disable.eq((dev_ctl2 & TIMEOUT_DISABLE).any()),
+            self.parity.eq(command[Command.PARITY]),
+            self.serr.eq(command[Command.SERR]),
+            self.reports.eq(dev_ctl[:4]),
             self.msix_enable.eq(msix[31]),
             self.msix_function_mask.eq(msix[30]),
             self.power_state.eq(power_state),

@@ -45,6 +45,8 @@ class Dma(wiring.Component):
         As in Device Control: 128 << n bytes.
     ext_tag : In(1)
         Tags above 31 may be used.
+    timeout_disable : In(1)
+        Wait for completions for ever, but during ``stop``.
     stop : In(1)
         Accept no request, finish accepted writes (discard them if not ``bus_master``), issue no read more, await
         what is outstanding. To be held until ``reset``.
@@ -52,6 +54,8 @@ class Dma(wiring.Component):
         With ``stop``: nothing is in flight. Tags that have timed out do not count, and are remembered over ``reset``.
     busy : Out(1)
         A read is outstanding or a write not finished.
+    pending : Out(1)
+        A read was issued and not answered.
     reset : In(1)
         One cycle, with ``stopped``: what is known of clients is forgotten.
     events : Out
@@ -74,9 +78,11 @@ class Dma(wiring.Component):
             "mps":          In(3),
             "mrrs":         In(3),
             "ext_tag":      In(1),
+            "timeout_disable": In(1),
             "stop":         In(1),
             "stopped":      Out(1),
             "busy":         Out(1),
+            "pending":      Out(1),
             "reset":        In(1),
             "events":       Out(data.StructLayout({name: 1 for name in _EVENTS})),
         })
@@ -104,6 +110,8 @@ class Dma(wiring.Component):
         m.d.comb += [
             reader.mrrs.eq(self.mrrs),
             reader.ext_tag.eq(self.ext_tag),
+            reader.timeout_disable.eq(self.timeout_disable),
+            self.pending.eq(reader.pending),
             reader.reset.eq(self.reset),
             writer.mps.eq(self.mps),
             self.busy.eq(reader.busy | writer.busy),

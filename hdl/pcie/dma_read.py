@@ -48,12 +48,16 @@ class Reader(wiring.Component):
     tlp : Out(stream.Signature(tlp_beat(width)))
     requester_id : In(16), mrrs : In(3), ext_tag : In(1), bus_master : In(1)
         As configured. While ``bus_master`` is low no TLP is begun.
+    timeout_disable : In(1)
+        As configured: wait for ever, but during ``stop``.
     stop : In(1)
         Accept no request and issue no TLP more; a request issued in part is not answered in full.
     reset : In(1)
         With ``stop`` and not ``busy``: forget failures of requests that ``stop`` has cut short.
     busy : Out(1)
         A tag is outstanding, or a beat not delivered.
+    pending : Out(1)
+        A read was issued and not answered.
     sent, error, timeout, unexpected, malformed : Out(1)
         One-cycle strobes: a TLP has left; a request has failed; a tag has timed out; a completion was not asked for; a
         completion's length is wrong.
@@ -84,9 +88,11 @@ class Reader(wiring.Component):
             "mrrs":         In(3),
             "ext_tag":      In(1),
             "bus_master":   In(1),
+            "timeout_disable": In(1),
             "stop":         In(1),
             "reset":        In(1),
             "busy":         Out(1),
+            "pending":      Out(1),
             "sent":         Out(1),
             "error":        Out(1),
             "timeout":      Out(1),
@@ -301,7 +307,8 @@ class Reader(wiring.Component):
             starts.eq(one(issue, next_tag)),
             finishes.eq(one(placer.finish, placer.finish_tag) & waiting),
             aged.eq(stepped & age[1] & ~age[0]),
-            expires.eq(aged & waiting),
+            expires.eq(Mux(self.timeout_disable & ~self.stop, 0, aged & waiting)),
+            self.pending.eq(waiting.any()),
             self.timeout.eq(expires.any()),
             retires.eq(one(drain.free, drain.free_tag)),
             ended.eq(aged | one(placer.forget, placer.forget_tag)),

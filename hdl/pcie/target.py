@@ -12,10 +12,13 @@ from amaranth.lib.wiring import In, Out
 from ..lib.reg import RegPort
 from ..spec.bar import BAR_SIZE, REG_ADDR_WIDTH
 from ..spec.pcie import CplStatus, TlpType
+from .errors import REQUEST_FAULTS
 from .header import Header, cpl_header
 from .tlp_stream import tlp_beat
 
 __all__ = ["Target"]
+
+PME_TURN_OFF = 0x19  # message code
 
 CHUNK_DWS = 32  # 2.3.1.1: an endpoint splits completions at 128-byte boundaries of the address
 
@@ -24,7 +27,7 @@ class Target(wiring.Component):
     """Carry out one request after the other, one DW per cycle at best.
 
     A completion is begun only when all of its data is there, so a slow register never holds the transmit side.
-    Malformed TLPs are dropped, a posted request which is refused is dropped too, a non-posted one completes with
+    Undefined types are dropped, a posted request which is refused is dropped too, a non-posted one completes with
     Unsupported Request. Messages are consumed.
 
     Parameters
@@ -35,7 +38,7 @@ class Target(wiring.Component):
     Members
     -------
     i : In(stream.Signature(tlp_beat(width)))
-        Requests and messages; no completions.
+        Requests and messages, each as long as its header says; no completions.
     o : Out(stream.Signature(tlp_beat(width)))
         Completions.
     regs : Out(RegPort(REG_ADDR_WIDTH))
@@ -50,6 +53,10 @@ class Target(wiring.Component):
         Bus and device as captured from the last Type 0 configuration write, function 0.
     busy : Out(1)
         A request is being carried out.
+    pme_turn_off : Out(1)
+        Strobe: the host is about to take the power away, and awaits PME_TO_Ack.
+    faults : Out(REQUEST_FAULTS)
+        Strobes.
     events
         ``requests_unsupported`` (poisoned writes, too) and ``tlps_malformed``.
     """
@@ -65,6 +72,8 @@ class Target(wiring.Component):
             "bar0": In(32),
             "completer_id": Out(16),
             "busy": Out(1),
+            "pme_turn_off": Out(1),
+            "faults": Out(REQUEST_FAULTS),
             "events": Out(data.StructLayout({"requests_unsupported": 1, "tlps_malformed": 1})),
         })
 
@@ -159,9 +168,6 @@ class Target(wiring.Component):
                     with m.If(index[1] & (index[0] | ~h.dw4)):
                         m.d.sync += index.eq(0)
                         m.next = "DECODE"
-                    with m.Elif(dw_last):
-                        m.d.sync += index.eq(0)
-                        m.d.comb += self.events.tlps_malformed.eq(1)
 
             with m.State("DECODE"):
                 length = Cat(h.length, h.length == 0)
@@ -192,16 +198,21 @@ class Target(wiring.Component):
                 with m.Else():
                     m.next = "HEADER"
 
-                def refuse():
-                    m.d.comb += self.events.requests_unsupported.eq(1)
+                poisoned = h.ep & h.has_data
+
+                def refuse(unsupported=1):
+                    m.d.comb += [
+                        self.events.requests_unsupported.eq(1),
+                        self.faults.unsupported.eq(unsupported),
+                        self.faults.advisory.eq(1),
+                    ]
                     m.d.sync += [status.eq(CplStatus.UR.value), respond.eq(1)]
                     with m.If(ended):
                         m.next = "COMPLETE"
 
                 malformed = self.events.tlps_malformed
-                with m.If(h.fmt[2] | (h.has_data == ended)):
-                    m.d.comb += malformed.eq(1)
-                with m.Elif((h.is_mem | is_lk) & ~h.has_data):
+                m.d.comb += self.faults.poisoned.eq(poisoned & ~malformed)
+                with m.If((h.is_mem | is_lk) & ~h.has_data):
                     m.d.sync += [byte_count.eq((remaining << 2) - lead - trail), cpl_word.eq(word), locked.eq(is_lk)]
                     with m.If(h.is_mem & in_bar):
                         m.next = "READ"
@@ -211,19 +222,25 @@ class Target(wiring.Component):
                     with m.If(in_bar & ~h.ep):
                         m.next = "WRITE"
                     with m.Else():
-                        m.d.comb += self.events.requests_unsupported.eq(1)
+                        m.d.comb += [self.events.requests_unsupported.eq(1), self.faults.unsupported.eq(~in_bar)]
                 with m.Elif(is_cfg | is_io):
                     m.d.sync += lead.eq(0)
                     with m.If(h.dw4 | ~one_dw):
                         m.d.comb += malformed.eq(1)
-                    with m.Elif(is_cfg & ~h.type[0] & (h.target_id[:3] == 0) & ~(h.ep & h.has_data)):
-                        m.next = "CONFIG"
+                    with m.Elif(is_cfg & ~h.type[0] & (h.target_id[:3] == 0)):
+                        with m.If(poisoned):
+                            refuse(unsupported=0)
+                        with m.Else():
+                            m.next = "CONFIG"
                     with m.Else():
                         refuse()
                 with m.Elif(is_atomic & h.has_data):
-                    m.d.sync += lead.eq(0)
+                    # 2.2.9: the size of an operand, of which a CAS brings two.
+                    m.d.sync += [lead.eq(0), byte_count.eq(Mux(h.type[1], remaining << 1, remaining << 2))]
                     refuse()
-                with m.Elif(~h.is_msg):
+                with m.Elif(h.is_msg):
+                    m.d.comb += self.pme_turn_off.eq((h.code == PME_TURN_OFF) & ~h.has_data)
+                with m.Else():
                     m.d.comb += malformed.eq(1)
 
             with m.State("DRAIN"):
@@ -244,9 +261,6 @@ class Target(wiring.Component):
                     m.d.sync += step()
                     with m.If(dw_last):
                         m.next = "HEADER"
-                    with m.Elif(only):
-                        m.next = "DRAIN"
-                    m.d.comb += self.events.tlps_malformed.eq(dw_last != only)
 
             with m.State("READ"):
                 m.d.comb += self.regs.req.valid.eq(be != 0)
@@ -274,10 +288,7 @@ class Target(wiring.Component):
                         m.next = "CONFIG_RESP"
                     with m.Else():
                         m.d.sync += capture.eq(h.target_id[3:])
-                        with m.If(dw_last):
-                            m.next = "COMPLETE"
-                        with m.Else():
-                            m.next = "DRAIN"
+                        m.next = "COMPLETE"
 
             with m.State("CONFIG_RESP"):
                 m.d.comb += [chunk_w.data.eq(self.cfg.resp.payload), chunk_w.en.eq(self.cfg.resp.valid)]

@@ -5,12 +5,13 @@ from cocotbext.pcie.core.tlp import CplStatus, TlpAttr, TlpType
 from cocotbext.pcie.core.utils import PcieId
 from rig import driven, frame
 
-from ringnic.hdl.spec.pcie import Exp
+from ringnic.hdl.spec.pcie import Cfg, Command, ConfigStatus, Exp
 from ringnic.hdl.spec.virtio import Status
 
 from .pcie_tap import MEM_READS, MEM_WRITES, Tap, change_link, request
 
 SETTLE = 400            # cycles
+MASTER_ABORT, PARITY_ERROR = 1 << 13, 1 << 15  # of the Status register
 CUT = 8                 # DWs of the first piece
 TIMEOUT_CYCLES = 4096 * 3 // 2  # a tag is given up after 1 to 1.5 times what the bench's card is built with
 BELOW_4_GIB = 0x9000_0000
@@ -268,3 +269,34 @@ def test_bus_master_enable_and_transactions_pending(rig):
     rig.works(2)
     rig.bus.run(2000)
     assert not pending()
+
+
+@driven(clauses=("CS-23",))
+def test_transactions_pending_without_bus_master(rig):
+    """Nothing that was asked for is unanswered, so nothing is pending, whatever waits to be allowed."""
+    net = rig.open()
+    rig.bus.run(2000)
+    net.transport.function.set_bus_master(False)
+    rig.feed([frame(80)])
+    rig.bus.run(2000)
+    assert not rig.bus.config_read(rig.card.exp + Exp.DEV_STA, 2) >> 5 & 1
+
+
+@driven(clauses=("CS-9",))
+def test_status(rig):
+    """Detected Parity Error and Received Master Abort: a poisoned write has come, a read was not supported."""
+    tap = Tap(rig)
+    net = rig.open()
+    rig.bus.config_write(Cfg.COMMAND, 2, rig.bus.config_read(Cfg.COMMAND, 2) | 1 << Command.PARITY)
+
+    def noted():
+        status = rig.bus.config_read(Cfg.STATUS, 2)
+        rig.bus.config_write(Cfg.STATUS, 2, status)
+        assert rig.bus.config_read(Cfg.STATUS, 2) == 1 << ConfigStatus.CAP_LIST
+        return status & ~(1 << ConfigStatus.CAP_LIST)
+    resume(tap.write)(rig.device.bar_addr[0], bytes(4), ep=True)
+    assert noted() == PARITY_ERROR
+    net.tx.add_buf([(0x7_0000_0000, 100)], [], 0)
+    net.tx.kick()
+    rig.until(lambda: net.transport.status & Status.DEVICE_NEEDS_RESET or net.tx.get_buf(), "a reaction")
+    assert noted() == MASTER_ABORT

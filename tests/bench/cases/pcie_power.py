@@ -7,17 +7,19 @@ from rig import MAC_ADDRESS, bench, driven, frame
 
 from ringnic.hdl.spec.bar import DEVICE_OFFSET, MSIX_TABLE_OFFSET
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS
-from ringnic.hdl.spec.pcie import CapId, Cfg, Command, ConfigStatus, Exp, MsgCode, MsixCap, Pm
+from ringnic.hdl.spec.pcie import CapId, Cfg, Command, ConfigStatus, Exp, MsgCode, MsgRouting, MsixCap, Pm
 from ringnic.hdl.spec.virtio import Isr
 from ringnic.sim.cocotb_bus import DEV_CTL_RESET
 
 from .pcie_config import where
-from .pcie_tap import Tap, change_link, request
+from .pcie_requests import message
+from .pcie_tap import Tap, change_link, listen, request
 
 BASE = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS}
 INITIATE_FLR = 1 << 15
 D0, D1, D2, D3HOT = range(4)
 NO_SOFT_RESET = 1 << 3
+PME_TURN_OFF, PME_TO_ACK = 0x19, 0x1b
 DRAIN = 8000    # cycles: longer than a completion is waited for
 SETTLE = 400
 
@@ -205,3 +207,12 @@ def test_flr_does_not_touch_the_interrupt_pin(rig):
     resume(initiate_flr)(tap)
     rig.bus.run(1000)
     assert not rig.card.messages
+
+
+@bench(clauses=("PM-8",))
+async def test_pme_turn_off(rig):
+    """Acknowledged by every function, whether or not it can wake anybody."""
+    tap, heard = Tap(rig), listen(rig)
+    await tap.card.deliver(message(PME_TURN_OFF, MsgRouting.BROADCAST))
+    await ClockCycles(rig.dut.clk, 200)
+    assert heard == [PME_TO_ACK]
