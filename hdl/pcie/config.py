@@ -12,7 +12,8 @@ from amaranth.lib.wiring import In, Out
 from ..lib.reg import RegPort
 from ..spec.bar import (BAR_INDEX, BAR_SIZE, COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, MSIX_PBA_OFFSET,
                         MSIX_TABLE_OFFSET, NOTIFY_MULTIPLIER, NOTIFY_OFFSET, REG_ADDR_WIDTH)
-from ..spec.pcie import CapId, Cfg, Command, ConfigStatus, Exp, MsixCap, Pm, VirtioCap
+from ..spec.pcie import (CapId, Cfg, Command, ConfigStatus, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm,
+                         VirtioCap)
 from ..spec.virtio import VIRTIO_PCI_VENDOR_ID, CfgType, Common
 
 __all__ = ["ConfigSpace", "capabilities"]
@@ -20,8 +21,6 @@ __all__ = ["ConfigSpace", "capabilities"]
 PAGE = 0x1000
 PM_CAP, EXP_CAP, MSIX_CAP = 0x40, 0x60, 0x9c
 MAX_READ_REQUEST = 5  # coded; 4096 bytes
-TIMEOUT_DISABLE = 1 << 4   # of completions: Device Capabilities 2 and Device Control 2
-EXTENDED_FMT    = 1 << 20  # Device Capabilities 2: TLPs with prefixes are told from others
 
 # cfg_type, offset and length in BAR 0, length of the capability.
 VIRTIO_STRUCTURES = (
@@ -68,7 +67,7 @@ class ConfigSpace(wiring.Component):
     regs : Out(RegPort(REG_ADDR_WIDTH))
         BAR accesses through the pci_cfg window (4.1.4.9 "PCI configuration access capability").
     reset : In(1)
-        Function Level Reset: back to default, in one cycle, but for Link Control (6.6.2). No access may be under way.
+        Function Level Reset: back to default, in one cycle, but for what belongs to the link (6.6.2). No access may be under way.
     interrupt : In(1)
         Status.Interrupt: INTx is pending, masked or not.
     transactions_pending : In(1)
@@ -153,7 +152,7 @@ class ConfigSpace(wiring.Component):
                 (EXP_CAP + Exp.DEV_CAP, 4, self.max_payload | 1 << 5 | 1 << 15 | 1 << 28),
                 (EXP_CAP + Exp.LNK_CAP, 4, self.link_speed | self.link_width << 4 | 1 << 22),  # no ASPM, and says so
                 (EXP_CAP + Exp.LNK_STA, 2, self.link_speed | self.link_width << 4 | 1 << 12),  # slot clock
-                (EXP_CAP + Exp.DEV_CAP2, 4, TIMEOUT_DISABLE | EXTENDED_FMT),
+                (EXP_CAP + Exp.DEV_CAP2, 4, 1 << DevCap2.TIMEOUT_DISABLE | 1 << DevCap2.EXTENDED_FMT),
                 (EXP_CAP + Exp.LNK_CAP2, 4, speeds), (EXP_CAP + Exp.LNK_CTL2, 2, self.link_speed),
                 (MSIX_CAP + MsixCap.CONTROL, 2, self.msix_vectors - 1),
                 (MSIX_CAP + MsixCap.TABLE, 4, MSIX_TABLE_OFFSET | BAR_INDEX),
@@ -183,16 +182,18 @@ class ConfigSpace(wiring.Component):
             enable = Cat(b.replicate(8) for b in req.be)
             with of.If(write & (req.addr == at)):
                 of.d.sync += value.eq((value & ~(enable & mask)) | (req.data & enable & mask))
-            written[at] = value
+            written[at] = written.get(at, 0) | value
             return value
         command = register(Cfg.COMMAND, sum(1 << n for n in (
             Command.MEMORY_ENABLE, Command.BUS_MASTER, Command.PARITY, Command.SERR, Command.INTX_DISABLE)))
         register(Cfg.CACHE_LINE_SIZE, 0xff)
         bar0 = register(Cfg.BAR0, 0x1_0000_0000 - BAR_SIZE)
         register(Cfg.INTERRUPT_LINE, 0xff)
-        dev_ctl = register(EXP_CAP + Exp.DEV_CTL, 0x79ff, init=0x2810)
+        payload = 7 << DevCtl.MAX_PAYLOAD
+        dev_ctl = register(EXP_CAP + Exp.DEV_CTL, 0x79ff & ~payload, init=0x2810)
+        max_payload = register(EXP_CAP + Exp.DEV_CTL, payload, of=kept)
         register(EXP_CAP + Exp.LNK_CTL, 0x00cb, of=kept)  # ASPM, RCB, common clock, extended synch
-        dev_ctl2 = register(EXP_CAP + Exp.DEV_CTL2, TIMEOUT_DISABLE)
+        dev_ctl2 = register(EXP_CAP + Exp.DEV_CTL2, 1 << DevCtl2.TIMEOUT_DISABLE)
         msix = register(MSIX_CAP, 0b11 << 30)
         window_bar    = register(pci_cfg + VirtioCap.BAR, 0xff, init=BAR_INDEX)
         window_offset = register(pci_cfg + VirtioCap.OFFSET, 0xffff_ffff)
@@ -203,7 +204,7 @@ class ConfigSpace(wiring.Component):
         with m.If(write & (req.addr == PM_CAP + Pm.PMCSR) & req.be[0]):
             with m.If(req.data[0] == req.data[1]):  # 7.5.2.2: states not supported are not entered
                 m.d.sync += power_state.eq(req.data[:2])
-        with m.If(write & (req.addr == EXP_CAP + Exp.DEV_CTL) & req.be[1] & req.data[15]):
+        with m.If(write & (req.addr == EXP_CAP + Exp.DEV_CTL) & req.be[1] & req.data[DevCtl.INITIATE_FLR]):
             m.d.sync += self.flr.eq(1)  # 7.5.3.4: reads 0 always
 
         def sticky(at, noted):
@@ -214,7 +215,8 @@ class ConfigSpace(wiring.Component):
         live = {
             Cfg.COMMAND: self.interrupt << (16 + ConfigStatus.INTERRUPT) | sticky(Cfg.COMMAND, self.noted),
             PM_CAP + Pm.PMCSR: power_state,
-            EXP_CAP + Exp.DEV_CTL: self.transactions_pending << 21 | sticky(EXP_CAP + Exp.DEV_CTL, self.noted_device),
+            EXP_CAP + Exp.DEV_CTL: (self.transactions_pending << (16 + DevSta.TRANSACTIONS_PENDING)
+                                    | sticky(EXP_CAP + Exp.DEV_CTL, self.noted_device)),
         }
         read = Signal(32)
         with m.Switch(req.addr[2:]):
@@ -232,10 +234,10 @@ class ConfigSpace(wiring.Component):
             self.memory_enable.eq(command[Command.MEMORY_ENABLE] & d0),
             self.bus_master.eq(command[Command.BUS_MASTER] & d0),
             self.intx_disable.eq(command[Command.INTX_DISABLE] | ~d0),
-            self.mps.eq(clamp(dev_ctl[5:8], self.max_payload)),
-            self.mrrs.eq(clamp(dev_ctl[12:15], MAX_READ_REQUEST)),
-            self.ext_tag.eq(dev_ctl[8]),
-            self.timeout_disable.eq((dev_ctl2 & TIMEOUT_DISABLE).any()),
+            self.mps.eq(clamp(max_payload[DevCtl.MAX_PAYLOAD:][:3], self.max_payload)),
+            self.mrrs.eq(clamp(dev_ctl[DevCtl.MAX_READ_REQUEST:][:3], MAX_READ_REQUEST)),
+            self.ext_tag.eq(dev_ctl[DevCtl.EXT_TAG]),
+            self.timeout_disable.eq(dev_ctl2[DevCtl2.TIMEOUT_DISABLE]),
             self.parity.eq(command[Command.PARITY]),
             self.serr.eq(command[Command.SERR]),
             self.reports.eq(dev_ctl[:4]),

@@ -8,6 +8,7 @@ from ..lib.arbiter import Arbiter
 from ..lib.dma import ReadPort, WritePort
 from .dma_read import Reader
 from .dma_write import Writer
+from .errors import CPL_FAULTS
 from .tlp_stream import tlp_beat
 
 __all__ = ["Dma"]
@@ -58,6 +59,8 @@ class Dma(wiring.Component):
         A read was issued and not answered.
     reset : In(1)
         One cycle, with ``stopped``: what is known of clients is forgotten.
+    faults : Out(CPL_FAULTS)
+        Strobes.
     events : Out
         One-cycle strobes for the counters. ``dma_read_errors`` counts requests that failed.
     """
@@ -84,6 +87,7 @@ class Dma(wiring.Component):
             "busy":         Out(1),
             "pending":      Out(1),
             "reset":        In(1),
+            "faults":       Out(CPL_FAULTS),
             "events":       Out(data.StructLayout({name: 1 for name in _EVENTS})),
         })
 
@@ -116,6 +120,7 @@ class Dma(wiring.Component):
             writer.mps.eq(self.mps),
             self.busy.eq(reader.busy | writer.busy),
             self.stopped.eq(self.stop & ~self.busy),
+            self.faults.eq(reader.faults),
             self.events.dma_read_tlps.eq(reader.sent),
             self.events.dma_write_tlps.eq(writer.sent),
             self.events.dma_read_errors.eq(reader.error),

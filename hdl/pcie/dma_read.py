@@ -13,6 +13,7 @@ from ..lib.dma import ReadPort, ReadReq, read_beat
 from ..lib.slice import Slice
 from .dma_reorder import Drain, Placer, tag_info
 from .dma_write import byte_enables, cut_length
+from .errors import CPL_FAULTS
 from .header import mem_header
 from .tlp_stream import tlp_beat
 
@@ -59,8 +60,10 @@ class Reader(wiring.Component):
     pending : Out(1)
         A read was issued and not answered.
     sent, error, timeout, unexpected, malformed : Out(1)
-        One-cycle strobes: a TLP has left; a request has failed; a tag has timed out; a completion was not asked for; a
-        completion's length is wrong.
+        One-cycle strobes: a TLP has left; a request has failed; a tag has timed out; a completion was not asked for, or
+        not like this; a completion's length is wrong.
+    faults : Out(CPL_FAULTS)
+        Strobes.
     """
     @staticmethod
     def check(*, width, clients, tags, slot_bytes, timeout_cycles):
@@ -98,6 +101,7 @@ class Reader(wiring.Component):
             "timeout":      Out(1),
             "unexpected":   Out(1),
             "malformed":    Out(1),
+            "faults":       Out(CPL_FAULTS),
         })
 
     def elaborate(self, platform):
@@ -210,6 +214,7 @@ class Reader(wiring.Component):
             i_write.addr.eq(next_tag),
             i_write.data.client.eq(last_client),
             i_write.data.offset.eq(addr[:2]),
+            i_write.data.word.eq(addr[2:7]),
             i_write.data.len.eq(length),
             i_write.data.dws.eq(dws),
             i_write.data.last.eq(rest == length),
@@ -307,7 +312,7 @@ class Reader(wiring.Component):
             starts.eq(one(issue, next_tag)),
             finishes.eq(one(placer.finish, placer.finish_tag) & waiting),
             aged.eq(stepped & age[1] & ~age[0]),
-            expires.eq(Mux(self.timeout_disable & ~self.stop, 0, aged & waiting)),
+            expires.eq(aged & waiting & ~(self.timeout_disable & ~self.stop).replicate(tags)),
             self.pending.eq(waiting.any()),
             self.timeout.eq(expires.any()),
             retires.eq(one(drain.free, drain.free_tag)),
@@ -325,9 +330,11 @@ class Reader(wiring.Component):
             age[1].eq((age[1] ^ (stepped & age[0])) & ~starts & ~expires & ~broken),
         ]
         m.d.comb += [
-            self.busy.eq(~idle | used.any() | drain.busy | Cat(slice.o.valid for slice in near).any() | self.tlp.valid),
+            self.busy.eq(~idle | used.any() | drain.busy | Cat(slice.o.valid for slice in near).any() | self.tlp.valid
+                         | placer.busy),
             self.error.eq(drain.error),
             self.unexpected.eq(placer.unexpected),
             self.malformed.eq(placer.malformed),
+            self.faults.eq(placer.faults),
         ]
         return m

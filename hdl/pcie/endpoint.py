@@ -176,7 +176,7 @@ class Endpoint(wiring.Component):
         m.submodules.config = config = self.config
         m.submodules.msix   = msix   = self.msix
         m.submodules.target = target = self.target
-        m.submodules.errors = errors = Errors(width=self.width)
+        m.submodules.errors = errors = Errors()
         m.submodules.messages = messages = Messages(width=self.width)
 
         # TLPs
@@ -266,12 +266,11 @@ class Endpoint(wiring.Component):
             errors.malformed.eq(self.events.tlps_malformed),
             errors.timeout.eq(dma.events.dma_timeouts),
             errors.unexpected.eq(dma.events.cpl_unexpected),
-            errors.cpl.payload.eq(demux.o_cpl.payload),
-            errors.cpl.valid.eq(demux.o_cpl.valid),
-            errors.cpl_ready.eq(dma.cpl.ready),
+            errors.cpl.eq(dma.faults),
             errors.parity.eq(config.parity),
             errors.serr.eq(config.serr),
             errors.reports.eq(config.reports),
+            errors.asleep.eq(config.power_state != 0),
             errors.quiet.eq(config.flr),
             self.busy.eq(dma.busy | target.busy | rx_edge.o.valid | digest.o.valid | intake.busy | messages.busy
                          | errors.err_nonfatal | errors.err_fatal

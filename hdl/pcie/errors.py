@@ -5,38 +5,35 @@ Ref: PCI Express Base 5.0, 6.2.3.2 "Error Signaling", 6.2.6 "Error Message Contr
 """
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..spec.pcie import CompletionDw1, CplStatus, HeaderDw0
-from .header import byteswap
-from .tlp_stream import tlp_beat
+from ..spec.pcie import ConfigStatus, DevCtl, DevSta
 
-__all__ = ["REQUEST_FAULTS", "Errors"]
+__all__ = ["REQUEST_FAULTS", "CPL_FAULTS", "Errors"]
 
 #: Of a request: not supported; with poisoned data; its completion says so, which makes the error advisory.
 REQUEST_FAULTS = data.StructLayout({"unsupported": 1, "poisoned": 1, "advisory": 1})
 
-# Bits of the Status register
-MASTER_DATA_PARITY, TARGET_ABORT, MASTER_ABORT, SYSTEM_ERROR, DETECTED_PARITY = 8, 12, 13, 14, 15
+#: Of a completion of one of our reads: with poisoned data; Unsupported Request, or what counts as that; Completer Abort.
+CPL_FAULTS = data.StructLayout({"poisoned": 1, "refused": 1, "aborted": 1})
 
 
 class Errors(wiring.Component):
-    """Judge what went wrong. All outputs are strobes, a cycle or two after what they tell of.
+    """Judge what went wrong. All outputs are strobes, a cycle after what they tell of.
 
     The function has no AER: 6.2.3.2.4, of an advisory error it sends no message, and correctable ones are those of the link.
 
     Members
     -------
-    request : In(REQUEST_FAULTS)
-    malformed, timeout, unexpected : In(1)
-        A TLP, of any kind; a read is not answered; the completion whose header has come in the cycle before is nobody's.
-    cpl : In(stream.Signature(tlp_beat(width)))
-        Completions received, looked at only: ``ready`` is low.
-    cpl_ready : In(1)
-        Whether the beat is taken.
+    request : In(REQUEST_FAULTS), cpl : In(CPL_FAULTS)
+        Strobes.
+    malformed, unexpected, timeout : In(1)
+        Strobes: a TLP, of any kind; a completion is nobody's, or not what was asked for; a read is not answered.
     parity, serr : In(1), reports : In(4)
         As configured.
+    asleep : In(1)
+        The function is in D3hot.
     quiet : In(1)
         Tell nobody: the function is being reset.
     noted : Out(16), noted_device : Out(4)
@@ -44,71 +41,52 @@ class Errors(wiring.Component):
     err_nonfatal, err_fatal : Out(1)
         Messages to send.
     """
-    def __init__(self, *, width):
-        self.width = width
-        super().__init__({
-            "request": In(REQUEST_FAULTS),
-            "malformed":  In(1),
-            "timeout":    In(1),
-            "unexpected": In(1),
-            "cpl": In(stream.Signature(tlp_beat(width))),
-            "cpl_ready": In(1),
-            "parity":  In(1),
-            "serr":    In(1),
-            "reports": In(4),
-            "quiet":   In(1),
-            "noted":   Out(16),
-            "noted_device": Out(4),
-            "err_nonfatal": Out(1),
-            "err_fatal":    Out(1),
-        })
+    request: In(REQUEST_FAULTS)
+    cpl: In(CPL_FAULTS)
+    malformed:  In(1)
+    unexpected: In(1)
+    timeout: In(1)
+    parity:  In(1)
+    serr:    In(1)
+    reports: In(4)
+    asleep:  In(1)
+    quiet:   In(1)
+    noted: Out(16)
+    noted_device: Out(4)
+    err_nonfatal: Out(1)
+    err_fatal:    Out(1)
 
     def elaborate(self, platform):
         m = Module()
-        lanes = self.width // 32
-        head_beats = -(-3 // lanes)
-
-        # What completions say; their verdict comes with ``unexpected``.
-        index, judged, poisoned, status = Signal(range(head_beats + 1)), Signal(), Signal(), Signal(3)
-        beat = self.cpl.payload
-        m.d.sync += judged.eq(0)
-        with m.If(self.cpl.valid & self.cpl_ready):
-            with m.If(index == 0):
-                m.d.sync += poisoned.eq(HeaderDw0(byteswap(beat.data[:32])).ep)
-            with m.If(index == 1 // lanes):
-                m.d.sync += status.eq(CompletionDw1(byteswap(beat.data.word_select(1 % lanes, 32))).status)
-            with m.If(index != head_beats):
-                m.d.sync += [index.eq(index + 1), judged.eq(index == head_beats - 1)]
-            with m.If(beat.last):
-                m.d.sync += index.eq(0)
-
         # A register in front: verdicts come late in their cycle.
-        fatal, nonfatal, advisory, unsupported = (
-            Signal(name=name) for name in ("fatal", "nonfatal", "advisory", "unsupported"))
-        ours, parity, timeout = judged & ~self.unexpected, Signal(), Signal()
-        refused, aborted, spoilt = (Signal(name=name) for name in ("refused", "aborted", "spoilt"))
-        request = self.request
+        fatal, nonfatal, posted, advisory, unsupported, timeout, parity = (Signal(name=name) for name in (
+            "fatal", "nonfatal", "posted", "advisory", "unsupported", "timeout", "parity"))
+        cpl, request = Signal(CPL_FAULTS), self.request
         m.d.sync += [
+            cpl.eq(self.cpl),
             fatal.eq(self.malformed),
-            timeout.eq(self.timeout),
-            nonfatal.eq(request.poisoned & ~request.unsupported & ~request.advisory),
-            unsupported.eq(request.unsupported),
+            nonfatal.eq((request.poisoned & ~request.unsupported & ~request.advisory) | self.cpl.poisoned),
+            posted.eq(request.unsupported & ~request.advisory),
             advisory.eq(request.advisory | self.unexpected),
-            parity.eq(request.poisoned),
-            spoilt.eq(ours & poisoned),
-            # 2.3.2: a reserved status is one of Unsupported Request
-            aborted.eq(ours & (status == CplStatus.CA.value)),
-            refused.eq(ours & (status != CplStatus.CA.value) & (status != CplStatus.SC.value)),
+            unsupported.eq(request.unsupported),
+            parity.eq(request.poisoned | self.cpl.poisoned),
+            # 5.3.1.4.1: what has not come with a TLP is told of when the function is back in D0.
+            timeout.eq(self.timeout | (timeout & self.asleep & ~self.quiet)),
         ]
-        posted = unsupported & ~advisory
-        _, report_nonfatal, report_fatal, report_unsupported = self.reports
-        tell_nonfatal = (nonfatal | timeout | spoilt | posted & report_unsupported) & (report_nonfatal | self.serr) & ~self.quiet
-        tell_fatal    = fatal & (report_fatal | self.serr) & ~self.quiet
+        missed = timeout & ~self.asleep
+        tell_nonfatal = ((nonfatal | missed | (posted & self.reports[DevCtl.REPORT_UNSUPPORTED]))
+                         & (self.reports[DevCtl.REPORT_NONFATAL] | self.serr) & ~self.quiet)
+        tell_fatal = fatal & (self.reports[DevCtl.REPORT_FATAL] | self.serr) & ~self.quiet
         m.d.comb += [
-            self.noted_device.eq(Cat(advisory, nonfatal | timeout | spoilt | posted, fatal, unsupported)),
-            self.noted.eq(
-                (spoilt & self.parity) << MASTER_DATA_PARITY | aborted << TARGET_ABORT | refused << MASTER_ABORT
-                | ((tell_nonfatal | tell_fatal) & self.serr) << SYSTEM_ERROR | (parity | spoilt) << DETECTED_PARITY),
+            self.noted_device[DevSta.CORRECTABLE].eq(advisory),
+            self.noted_device[DevSta.NONFATAL].eq(nonfatal | missed | posted),
+            self.noted_device[DevSta.FATAL].eq(fatal),
+            self.noted_device[DevSta.UNSUPPORTED].eq(unsupported),
+            self.noted[ConfigStatus.MASTER_DATA_PARITY].eq(cpl.poisoned & self.parity),
+            self.noted[ConfigStatus.RECEIVED_TARGET_ABORT].eq(cpl.aborted),
+            self.noted[ConfigStatus.RECEIVED_MASTER_ABORT].eq(cpl.refused),
+            self.noted[ConfigStatus.SIGNALED_SYSTEM_ERROR].eq((tell_nonfatal | tell_fatal) & self.serr),
+            self.noted[ConfigStatus.DETECTED_PARITY].eq(parity),
             self.err_nonfatal.eq(tell_nonfatal),
             self.err_fatal.eq(tell_fatal),
         ]

@@ -67,7 +67,7 @@ class Intake(wiring.Component):
     width : int
         Bits per beat.
     depth : int
-        Beats, a power of two that has room for the largest TLP, else :exc:`ValueError`.
+        Beats, a power of two that is more than the largest TLP has, else :exc:`ValueError`.
     max_payload : int
         Largest ``mps``.
 
@@ -84,8 +84,8 @@ class Intake(wiring.Component):
     """
     def __init__(self, *, width, depth, max_payload):
         largest = -(-(MAX_HEADER_DWS + (32 << max_payload)) // (width // 32))
-        if depth < largest or depth & (depth - 1):
-            raise ValueError(f"Depth must be a power of 2 of at least {largest} beats, not {depth!r}")
+        if depth <= largest or depth & (depth - 1):
+            raise ValueError(f"Depth must be a power of 2 of more than {largest} beats, not {depth!r}")
         self.width = width
         self.depth = depth
         self.max_payload = max_payload
@@ -100,6 +100,7 @@ class Intake(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         pointer = range(2 * self.depth)
+        limit, room = Signal(11), Signal()  # largest payload, in DWs; there is room for another beat
         m.submodules.beats = beats = memory.Memory(
             shape=tlp_beat(self.width), depth=self.depth, init=[])
         write, read = beats.write_port(), beats.read_port()
@@ -117,20 +118,24 @@ class Intake(wiring.Component):
         takes = self.i.valid & self.i.ready
         m.d.comb += [
             # The beat behind a TLP waits for the verdict; what is spoilt takes no room.
-            self.i.ready.eq(~(came & last) & (spoilt | ((head ^ tail) != self.depth))),
+            self.i.ready.eq(~(came & last) & (spoilt | room)),
             write.addr.eq(head),
             write.data.eq(self.i.payload),
-            write.en.eq(takes),
+            write.en.eq(takes & ~spoilt),
             left.eq(Mux(first, total, rest)),
             bad.eq((first & wrong) | (~first & spoilt) | Mux(last, left != dws, left <= dws)),
-            self.malformed.eq(came & last & bad),
         ]
-        m.d.sync += came.eq(takes)
+        m.d.sync += [
+            came.eq(takes),
+            self.malformed.eq(came & last & bad),
+            limit.eq(32 << self.mps),
+            room.eq((head - tail)[:len(head)] < self.depth - 1),  # of a cycle ago: one beat may have come since
+        ]
         with m.If(takes):
             m.d.sync += [
                 inside.eq(~self.i.payload.last), first.eq(~inside), last.eq(self.i.payload.last), dws.eq(self.i.payload.dws),
-                total.eq(Mux(fmt[1], length, 0) + 3 + fmt[0]),
-                wrong.eq(fmt[2] | fmt[1] & ((length - 1)[:11] >> (5 + self.mps)).any()),
+                total.eq(Mux(fmt[1], length, 0) + Mux(fmt[0], 4, 3)),
+                wrong.eq(fmt[2] | (fmt[1] & (length > limit))),
             ]
             with m.If(~spoilt):
                 m.d.sync += head.eq(head + 1)
@@ -149,7 +154,7 @@ class Intake(wiring.Component):
             fetch.eq((tail != begin) & (~fetched | moves)),
             read.addr.eq(tail),
             read.en.eq(fetch),
-            self.busy.eq((head != tail) | came | fetched | self.o.valid),
+            self.busy.eq((head != tail) | came | fetched | self.o.valid | self.malformed),
         ]
         m.d.sync += tail.eq(tail + fetch)
         with m.If(fetch | moves):

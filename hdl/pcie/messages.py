@@ -14,8 +14,6 @@ from .tlp_stream import tlp_beat
 
 __all__ = ["Messages"]
 
-PME_TO_ACK = 0x1b
-
 
 class Messages(wiring.Component):
     """Send a message for each change of a level that is seen, and for each strobe; strobes of one kind that wait become one.
@@ -56,7 +54,7 @@ class Messages(wiring.Component):
         raw = msg_header(code=code, routing=routing, requester_id=self.requester_id)
         kinds = [("err_nonfatal", MsgCode.ERR_NONFATAL.value, MsgRouting.ROOT_COMPLEX),
                  ("err_fatal", MsgCode.ERR_FATAL.value, MsgRouting.ROOT_COMPLEX),
-                 ("pme_to_ack", PME_TO_ACK, MsgRouting.GATHERED)]
+                 ("pme_to_ack", MsgCode.PME_TO_ACK.value, MsgRouting.GATHERED)]
         due, served = Signal(len(kinds)), Signal(len(kinds))
         m.d.comb += [
             self.o.valid.eq(sending),

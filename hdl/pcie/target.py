@@ -11,15 +11,16 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.reg import RegPort
 from ..spec.bar import BAR_SIZE, REG_ADDR_WIDTH
-from ..spec.pcie import CplStatus, TlpType
+from ..spec.pcie import CplStatus, MsgCode, TlpType
 from .errors import REQUEST_FAULTS
 from .header import Header, cpl_header
 from .tlp_stream import tlp_beat
 
 __all__ = ["Target"]
 
-PME_TURN_OFF = 0x19  # message code
-
+#: Messages that an endpoint receives (2.2.8); it does something about one of them.
+TAKEN = (MsgCode.UNLOCK, MsgCode.PM_ACTIVE_STATE_NAK, MsgCode.PME_TURN_OFF, MsgCode.SET_SLOT_POWER_LIMIT, MsgCode.VENDOR_TYPE1,
+         *(code for code in MsgCode if code.name.startswith("IGNORED")))
 CHUNK_DWS = 32  # 2.3.1.1: an endpoint splits completions at 128-byte boundaries of the address
 
 
@@ -28,7 +29,7 @@ class Target(wiring.Component):
 
     A completion is begun only when all of its data is there, so a slow register never holds the transmit side.
     Undefined types are dropped, a posted request which is refused is dropped too, a non-posted one completes with
-    Unsupported Request. Messages are consumed.
+    Unsupported Request. Messages that an endpoint may get are consumed.
 
     Parameters
     ----------
@@ -112,8 +113,8 @@ class Target(wiring.Component):
         h = Header(raw)
 
         # Judged in two cycles, to keep the paths short.
-        in_bar, is_lk, is_cfg, is_io, is_atomic, one_dw = (
-            Signal(name=n) for n in ("in_bar", "is_lk", "is_cfg", "is_io", "is_atomic", "one_dw"))
+        in_bar, is_lk, is_cfg, is_io, is_atomic, is_taken, one_dw = (
+            Signal(name=n) for n in ("in_bar", "is_lk", "is_cfg", "is_io", "is_atomic", "is_taken", "one_dw"))
         lead, trail = Signal(2), Signal(2)   # bytes not enabled ahead of the first and behind the last one
         word      = Signal(REG_ADDR_WIDTH - 2)
         remaining = Signal(11)               # DWs
@@ -179,6 +180,7 @@ class Target(wiring.Component):
                     is_cfg.eq(h.type[1:] == TlpType.CFG0.value >> 1),
                     is_io.eq(h.type == TlpType.IO.value),
                     is_atomic.eq((h.type[2:] == TlpType.FETCH_ADD.value >> 2) & (h.type[:2] != 3)),
+                    is_taken.eq(Cat(h.code == code.value for code in TAKEN).any()),
                     one_dw.eq(h.length == 1), only.eq(h.length == 1),
                     remaining.eq(length), word.eq(h.addr[2:]), first.eq(1), fill.eq(0), sent.eq(0),
                     # 2.2.9: byte_count and lower_address from the byte enables; a zero-length read counts as 1 byte
@@ -239,7 +241,12 @@ class Target(wiring.Component):
                     m.d.sync += [lead.eq(0), byte_count.eq(Mux(h.type[1], remaining << 1, remaining << 2))]
                     refuse()
                 with m.Elif(h.is_msg):
-                    m.d.comb += self.pme_turn_off.eq((h.code == PME_TURN_OFF) & ~h.has_data)
+                    m.d.comb += [
+                        self.pme_turn_off.eq((h.code == MsgCode.PME_TURN_OFF.value) & ~h.has_data),
+                        # 2.3.1: what is not supported is an Unsupported Request; 2.2.8.6: so is Vendor_Defined Type 0
+                        self.events.requests_unsupported.eq(~is_taken),
+                        self.faults.unsupported.eq(~is_taken),
+                    ]
                 with m.Else():
                     m.d.comb += malformed.eq(1)
 

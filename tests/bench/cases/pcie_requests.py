@@ -6,16 +6,16 @@ from cocotbext.pcie.core.utils import PcieId
 from rig import bench
 
 from ringnic.hdl.spec.bar import BAR_SIZE, COUNTERS_OFFSET, DEVICE_OFFSET, MSIX_TABLE_OFFSET
-from ringnic.hdl.spec.pcie import Cfg, Command, Exp, MsgCode, MsgRouting
+from ringnic.hdl.spec.pcie import Cfg, Command, DevCtl, DevSta, Exp, MsgCode, MsgRouting
 
 from .pcie_tap import Raw, Tap, listen, request
 
 RCB = 128  # 2.3.1.1: of an endpoint
 COMMANDS = 1 << Command.MEMORY_ENABLE | 1 << Command.BUS_MASTER
-REPORT_ALL = 0xf  # Device Control: correctable, non-fatal, fatal, unsupported request
-UNLOCK = 0x00
+REPORT_ALL = sum(1 << bit for bit in (
+    DevCtl.REPORT_CORRECTABLE, DevCtl.REPORT_NONFATAL, DevCtl.REPORT_FATAL, DevCtl.REPORT_UNSUPPORTED))
 DIGEST = b"ECRC"
-IGNORED = (0x40, 0x41, 0x43, 0x44, 0x45, 0x47, 0x48)  # 2.2.8.7: what indicators and buttons once were
+IGNORED = [code for code in MsgCode if code.name.startswith("IGNORED")]
 SELECT = 0  # device_feature_select of the common configuration: 32 bits that nobody uses
 
 
@@ -210,7 +210,7 @@ async def test_messages(rig):
     tap = Tap(rig)
     local, broadcast, by_id = MsgRouting.LOCAL, MsgRouting.BROADCAST, MsgRouting.ID
     to_us = bytes([rig.card.bus_num, 0, 0x1a, 0xf4]) + bytes(4)
-    for tlp in (message(MsgCode.SET_SLOT_POWER_LIMIT, local, b"\x19\0\0\0"), message(UNLOCK, broadcast),
+    for tlp in (message(MsgCode.SET_SLOT_POWER_LIMIT, local, b"\x19\0\0\0"), message(MsgCode.UNLOCK, broadcast),
                 message(MsgCode.VENDOR_TYPE1, broadcast), message(MsgCode.VENDOR_TYPE1, by_id, bytes(64), rest=to_us),
                 *(message(code, local) for code in IGNORED)):
         sent = len(tap.seen)
@@ -218,7 +218,23 @@ async def test_messages(rig):
         await ClockCycles(rig.dut.clk, 40)
         assert len(tap.seen) == sent and not rig.card.messages
         assert await tap.read(rig.device.bar_addr[0] + COUNTERS_OFFSET) == b"RNIC"
-    assert await tap.counter("tlps_malformed") == 0
+    assert await tap.counter("tlps_malformed") == 0 == await tap.counter("requests_unsupported")
+
+
+@bench(clauses=("TL-51",))
+async def test_messages_that_are_not_supported(rig):
+    """Vendor-defined of type 0, what only a root complex gets, an undefined code: noted, told of, and without effect."""
+    tap, at, heard = Tap(rig), rig.card.exp + Exp.DEV_CTL, listen(rig)
+    control = await tap.config_read(at) & 0xffff | REPORT_ALL
+    await tap.config_write(at, control, 0x3)
+    codes = (MsgCode.VENDOR_TYPE0, MsgCode.ERR_FATAL, 0x12, 0xff)
+    for number, code in enumerate(codes, 1):
+        await tap.card.deliver(message(code, MsgRouting.LOCAL, bytes(4) if code == 0x12 else b""))
+        await ClockCycles(rig.dut.clk, 100)
+        assert heard == [MsgCode.ERR_NONFATAL] * number
+        assert await tap.config_read(at) >> 16 == 1 << DevSta.NONFATAL | 1 << DevSta.UNSUPPORTED
+        await tap.config_write(at, control | 0xffff0000)
+    assert await tap.counter("requests_unsupported") == len(codes) and await tap.counter("tlps_malformed") == 0
 
 
 @bench(seed=15, clauses=("TL-7", "TL-11"))

@@ -162,11 +162,13 @@ def test_completion_timeout_disable():
 def test_flr_keeps_what_belongs_to_the_link():
     async def body(ctx, dut, read, write, log):
         await write(ctx, 0x70, 0xffffffff)
-        await write(ctx, 0x68, 0x8000, be=2)
+        await write(ctx, 0x68, 0x792f)
+        await write(ctx, 0x68, 0xf900, be=2)
         ctx.set(dut.reset, 1)
         await ctx.tick()
         ctx.set(dut.reset, 0)
         assert await read(ctx, 0x70) & 0xffff == 0xcb
+        assert await read(ctx, 0x68) == 0x2830 and ctx.get(dut.mps) == 1
     run(body)
 
 

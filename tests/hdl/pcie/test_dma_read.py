@@ -86,6 +86,7 @@ def test_read_error(host, kind, width):
     card.run(ask, check)
     assert card.events["dma_read_errors"] == 1
     assert card.events["tlps_malformed"] == (kind == "short")
+    assert card.events["cpl_unexpected"] == (kind in ("count", "overflow", "nodata"))
 
 
 def test_timeout_and_late(host):

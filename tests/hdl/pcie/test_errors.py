@@ -4,20 +4,25 @@ import pytest
 from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.errors import Errors
+from ringnic.hdl.spec.pcie import ConfigStatus, DevSta
 
-COR, NONFATAL, FATAL, UR = 1, 2, 4, 8
-DATA_PARITY, TARGET_ABORT, MASTER_ABORT, SYSTEM_ERROR, PARITY = (1 << bit for bit in (8, 12, 13, 14, 15))
+COR, NONFATAL, FATAL, UR = (1 << bit for bit in (
+    DevSta.CORRECTABLE, DevSta.NONFATAL, DevSta.FATAL, DevSta.UNSUPPORTED))
+DATA_PARITY, TARGET_ABORT, MASTER_ABORT, SYSTEM_ERROR, PARITY = (1 << bit for bit in (
+    ConfigStatus.MASTER_DATA_PARITY, ConfigStatus.RECEIVED_TARGET_ABORT, ConfigStatus.RECEIVED_MASTER_ABORT,
+    ConfigStatus.SIGNALED_SYSTEM_ERROR, ConfigStatus.DETECTED_PARITY))
 ALL = COR | NONFATAL | FATAL | UR
 
 
-def run(fault, *, reports=ALL, serr=0, parity=0, quiet=0, width=64):
+def run(fault, *, reports=ALL, serr=0, parity=0, quiet=0, asleep=0):
     """``(Device Status, Status, ERR_NONFATAL, ERR_FATAL)`` of ``fault(ctx, dut)``."""
-    dut, found = Errors(width=width), [0, 0, 0, 0]
+    dut, found = Errors(), [0, 0, 0, 0]
     sim = Simulator(dut)
     sim.add_clock(1e-8)
 
     async def main(ctx):
-        for name, value in (("reports", reports), ("serr", serr), ("parity", parity), ("quiet", quiet)):
+        for name, value in (("reports", reports), ("serr", serr), ("parity", parity), ("quiet", quiet),
+                            ("asleep", asleep)):
             ctx.set(getattr(dut, name), value)
         await fault(ctx, dut)
         await ctx.tick().repeat(6)
@@ -38,34 +43,11 @@ def run(fault, *, reports=ALL, serr=0, parity=0, quiet=0, width=64):
 
 def strobe(**values):
     async def fault(ctx, dut):
-        signals = {name: dut.request if name == "request" else getattr(dut, name) for name in values}
         for name, value in values.items():
-            ctx.set(signals[name], value)
+            ctx.set(getattr(dut, name), value)
         await ctx.tick()
         for name, value in values.items():
-            ctx.set(signals[name], dict.fromkeys(value, 0) if name == "request" else 0)
-    return fault
-
-
-def completion(status, ep=0, *, ours=True, width=64):
-    """A completion without data; the verdict comes in the cycle after its header."""
-    raw = b"".join(dw.to_bytes(4, "big") for dw in (0x0a000000 | ep << 14, status << 13, 0))
-    step = width // 8
-
-    async def fault(ctx, dut):
-        for at in range(0, len(raw), step):
-            piece = raw[at:at + step]
-            ctx.set(dut.cpl.payload, {"data": int.from_bytes(piece, "little"), "dws": len(piece) // 4,
-                                      "last": at + step >= len(raw)})
-            ctx.set(dut.cpl.valid, 1)
-            await ctx.tick().repeat(2)
-            ctx.set(dut.cpl_ready, 1)
-            await ctx.tick()
-            ctx.set(dut.cpl_ready, 0)
-            ctx.set(dut.cpl.valid, 0)
-        ctx.set(dut.unexpected, not ours)
-        await ctx.tick()
-        ctx.set(dut.unexpected, 0)
+            ctx.set(getattr(dut, name), dict.fromkeys(value, 0) if isinstance(value, dict) else 0)
     return fault
 
 
@@ -96,10 +78,26 @@ def test_reports(reports, nonfatal, fatal):
     assert run(both, reports=reports) == (UR | NONFATAL | FATAL, 0, nonfatal, fatal)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
-def test_completions(width):
-    for status, bits in ((0, 0), (1, MASTER_ABORT), (2, MASTER_ABORT), (4, TARGET_ABORT), (7, MASTER_ABORT)):
-        assert run(completion(status, width=width), width=width) == (0, bits, 0, 0)
-        assert run(completion(status, 1, ours=False, width=width), width=width) == (COR, 0, 0, 0)
-    assert run(completion(0, 1, width=width), width=width) == (NONFATAL, PARITY, 1, 0)
-    assert run(completion(0, 1, width=width), width=width, parity=1) == (NONFATAL, PARITY | DATA_PARITY, 1, 0)
+def test_completions():
+    for fault, bits in (("refused", MASTER_ABORT), ("aborted", TARGET_ABORT)):
+        assert run(strobe(cpl={fault: 1})) == (0, bits, 0, 0)
+    assert run(strobe(cpl={"poisoned": 1})) == (NONFATAL, PARITY, 1, 0)
+    assert run(strobe(cpl={"poisoned": 1}), parity=1) == (NONFATAL, PARITY | DATA_PARITY, 1, 0)
+
+
+def test_asleep():
+    """In D3hot what comes with a TLP is told of at once, what does not when that is over, and not if by a reset."""
+    assert run(strobe(**POSTED), asleep=1) == (UR | NONFATAL, 0, 1, 0)
+    assert run(strobe(timeout=1), asleep=1) == (0, 0, 0, 0)
+
+    async def awake(ctx, dut):
+        await strobe(timeout=1)(ctx, dut)
+        await ctx.tick().repeat(5)
+        ctx.set(dut.asleep, 0)
+
+    async def reset(ctx, dut):
+        await strobe(timeout=1)(ctx, dut)
+        await strobe(quiet=1)(ctx, dut)
+        ctx.set(dut.asleep, 0)
+    assert run(awake, asleep=1) == (NONFATAL, 0, 1, 0)
+    assert run(reset, asleep=1) == (0, 0, 0, 0)

@@ -75,9 +75,9 @@ def run(dut, width, tlps, seed, mps=MPS):
 
 
 def test_constructor():
-    with pytest.raises(ValueError, match=re.escape("Depth must be a power of 2 of at least 34 beats, not 33")):
+    with pytest.raises(ValueError, match=re.escape("Depth must be a power of 2 of more than 34 beats, not 33")):
         Intake(width=64, depth=33, max_payload=1)
-    with pytest.raises(ValueError, match=re.escape("Depth must be a power of 2 of at least 17 beats, not 20")):
+    with pytest.raises(ValueError, match=re.escape("Depth must be a power of 2 of more than 17 beats, not 20")):
         Intake(width=128, depth=20, max_payload=1)
 
 
@@ -120,6 +120,46 @@ def test_length(width, seed):
         expected.append(tlp(b"", header=header))
     dut = Intake(width=width, depth=128, max_payload=MPS)
     assert run(dut, width, given, seed) == (expected, len(given) - len(expected))
+
+
+def test_what_is_spoilt_takes_no_room():
+    """Nothing leaves, all room but little is taken, and a TLP comes that does not end: it is swallowed, and the others stay."""
+    dut, out = Intake(width=64, depth=64, max_payload=MPS), []
+    good = [tlp(bytes([n] * 100)) for n in range(4)]
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+
+    async def main(ctx):
+        ctx.set(dut.mps, MPS)
+        await ctx.tick().repeat(2)
+        for one in (*good, tlp(b"evil" * 200, length=16)):
+            for at in range(0, len(one), 8):
+                piece = one[at:at + 8]
+                ctx.set(dut.i.payload, {"data": int.from_bytes(piece, "little"), "dws": len(piece) // 4,
+                                        "last": at + 8 >= len(one)})
+                ctx.set(dut.i.valid, 1)
+                await ctx.tick().until(dut.i.ready)
+                ctx.set(dut.i.valid, 0)
+        await ctx.tick()
+        assert ctx.get(dut.malformed) and ctx.get(dut.busy)
+        ctx.set(dut.o.ready, 1)
+        got = b""
+        while ctx.get(dut.busy):
+            _, _, valid, beat = await ctx.tick().sample(dut.o.valid, dut.o.payload)
+            if valid:
+                got += int(beat.data).to_bytes(8, "little")[:4 * beat.dws]
+                if beat.last:
+                    out.append(got)
+                    got = b""
+
+    async def watchdog(ctx):
+        for _ in range(1000):
+            await ctx.tick()
+        raise AssertionError("hangs")
+    sim.add_testbench(main)
+    sim.add_testbench(watchdog, background=True)
+    sim.run()
+    assert out == good
 
 
 @pytest.mark.parametrize("mps", [0, 1])

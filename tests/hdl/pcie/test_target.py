@@ -6,6 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.target import Target
+from ringnic.hdl.spec.pcie import MsgCode
 
 BAR = 0xfe008000
 
@@ -192,6 +193,10 @@ def test_messages_and_malformed(width):
     power = bytes.fromhex("74000001 01000050 00000000 00000000 00000019".replace(" ", ""))
     turn_off = bytes.fromhex("33000000 01000019 00000000 00000000".replace(" ", ""))
     assert b.run([message, power, turn_off, message]) == [] and b.malformed == 0 and b.turn_off == 1 and b.faults == []
+    b = Bench(width)
+    unknown = [message[:7] + bytes([code]) + message[8:] for code in (MsgCode.VENDOR_TYPE0, MsgCode.ASSERT_INTA, 0x12, 0xff)]
+    known = [message[:7] + bytes([code]) + message[8:] for code in (MsgCode.VENDOR_TYPE1, MsgCode.UNLOCK, MsgCode.IGNORED_48)]
+    assert b.run(unknown + known) == [] and b.unsupported == len(unknown) and b.faults == [(1, 0, 0)] * len(unknown)
     b = Bench(width)
     good = tlp_mem(0, BAR, 1, 0xf, 0)
     bad = [b"\x1f" + good[1:], tlp_cfg(0, 0)[:3] + b"\2" + tlp_cfg(0, 0)[4:]]
