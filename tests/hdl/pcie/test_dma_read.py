@@ -120,6 +120,28 @@ def test_timeout_and_late(host):
     assert card.events["dma_timeouts"] == 1 and card.events["cpl_unexpected"] == 1
 
 
+def test_timeout_disable(host):
+    """A completion is waited for as long as nobody wants a reset; what is not issued is not pending."""
+    card = host(64, timeout_cycles=640, tags=2, part=Reader)
+    card.change = lambda tlps, tag: []
+
+    async def bench(ctx):
+        dut = card.dut
+        ctx.set(dut.timeout_disable, 1)
+        ctx.set(dut.bus_master, 0)
+        await card.ask(ctx, 0, [(0x1000, 64)])
+        await ctx.tick().repeat(20)
+        assert ctx.get(dut.busy) and not ctx.get(dut.pending)
+        ctx.set(dut.bus_master, 1)
+        await ctx.tick().repeat(3000)
+        assert ctx.get(dut.pending) and not card.events["dma_timeouts"]
+        ctx.set(dut.stop, 1)
+        await ctx.tick().repeat(2 * 970)
+        assert not ctx.get(dut.busy) and not ctx.get(dut.pending)
+    card.run(bench)
+    assert card.events["dma_timeouts"] == 1
+
+
 def test_unexpected(host):
     card = host(64, part=Reader)
     card.pending = [([card.completion(tag, 1, 4, 0, b"\xee" * 4, **changes)], tag)
