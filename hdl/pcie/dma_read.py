@@ -330,8 +330,7 @@ class Reader(wiring.Component):
             age[1].eq((age[1] ^ (stepped & age[0])) & ~starts & ~expires & ~broken),
         ]
         m.d.comb += [
-            self.busy.eq(~idle | used.any() | drain.busy | Cat(slice.o.valid for slice in near).any() | self.tlp.valid
-                         | placer.busy),
+            self.busy.eq(~idle | used.any() | drain.busy | Cat(slice.o.valid for slice in near).any() | self.tlp.valid),
             self.error.eq(drain.error),
             self.unexpected.eq(placer.unexpected),
             self.malformed.eq(placer.malformed),

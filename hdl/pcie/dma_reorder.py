@@ -55,8 +55,6 @@ class Placer(wiring.Component):
         The tag given up has had its last completion.
     unexpected, malformed : Out(1), faults : Out(CPL_FAULTS)
         One-cycle strobes. Unexpected is what nobody asked for, and what is not what was asked for.
-    busy : Out(1)
-        A beat is on its way to its verdict.
     """
     def __init__(self, width, tags, slot_bytes, clients):
         self.width, self.tags, self.slot_bytes = width, tags, slot_bytes
@@ -85,7 +83,6 @@ class Placer(wiring.Component):
             "unexpected":   Out(1),
             "malformed":    Out(1),
             "faults":       Out(CPL_FAULTS),
-            "busy":         Out(1),
         })
 
     def elaborate(self, platform):
@@ -249,7 +246,6 @@ class Placer(wiring.Component):
             self.finish.eq(finishing),
             self.finish_tag.eq(c_tag),
             self.broken.eq(c_wrong | mismatch),
-            self.busy.eq(a_valid | c_valid),
         ]
         return m
 
