@@ -17,7 +17,7 @@ from cocotbext.pcie.core import Device, RootComplex
 from cocotbext.pcie.core.tlp import CplStatus, Tlp, TlpType
 from cocotbext.pcie.core.utils import PcieId
 
-from ..hdl.spec.pcie import Exp, MsgCode
+from ..hdl.spec.pcie import DevCtl, Exp, MsgCode
 from ..hdl.spec.pcie import TlpType as Type
 from .bus import SimBus
 
@@ -110,8 +110,8 @@ class Card(Device):
             for k in range(2):
                 if tlp.first_be >> k & 1:
                     self.device_control = self.device_control & ~(0xff << 8 * k) | value & 0xff << 8 * k
-            if self.device_control >> 15:  # Initiate FLR
-                self.device_control = DEV_CTL_RESET
+            if self.device_control >> DevCtl.INITIATE_FLR:
+                self.device_control = DEV_CTL_RESET | self.device_control & 7 << DevCtl.MAX_PAYLOAD  # 6.6.2
                 self.intx = False
 
     async def request(self, tlp, timeout_ns=ANSWER_TIMEOUT_NS):
@@ -214,10 +214,12 @@ class Card(Device):
         else:
             assert tlp.first_be in (0xf, 0xe, 0xc, 0x8) and tlp.last_be in (0xf, 0x7, 0x3, 0x1), tlp
         if tlp.fmt_type in WRITES:
-            assert 4 * tlp.length <= 128 << (self.device_control >> 5 & 7), f"Longer than Max_Payload_Size: {tlp}"
+            most = 128 << (self.device_control >> DevCtl.MAX_PAYLOAD & 7)
+            assert 4 * tlp.length <= most, f"Longer than Max_Payload_Size: {tlp}"
         else:
-            assert 4 * tlp.length <= 128 << (self.device_control >> 12 & 7), f"Longer than Max_Read_Request_Size: {tlp}"
-            assert tlp.tag < 256 if self.device_control >> 8 & 1 else tlp.tag < 32, f"Extended tag: {tlp}"
+            most = 128 << (self.device_control >> DevCtl.MAX_READ_REQUEST & 7)
+            assert 4 * tlp.length <= most, f"Longer than Max_Read_Request_Size: {tlp}"
+            assert tlp.tag < 256 if self.device_control >> DevCtl.EXT_TAG & 1 else tlp.tag < 32, f"Extended tag: {tlp}"
             assert tlp.tag not in self._reading, f"Tag is outstanding: {tlp}"
             self._reading[tlp.tag] = tlp.get_be_byte_count()
 

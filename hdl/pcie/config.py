@@ -12,7 +12,8 @@ from amaranth.lib.wiring import In, Out
 from ..lib.reg import RegPort
 from ..spec.bar import (BAR_INDEX, BAR_SIZE, COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, MSIX_PBA_OFFSET,
                         MSIX_TABLE_OFFSET, NOTIFY_MULTIPLIER, NOTIFY_OFFSET, REG_ADDR_WIDTH)
-from ..spec.pcie import CapId, Cfg, Command, ConfigStatus, Exp, MsixCap, Pm, VirtioCap
+from ..spec.pcie import (CapId, Cfg, Command, ConfigStatus, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm,
+                         VirtioCap)
 from ..spec.virtio import VIRTIO_PCI_VENDOR_ID, CfgType, Common
 
 __all__ = ["ConfigSpace", "capabilities"]
@@ -66,17 +67,21 @@ class ConfigSpace(wiring.Component):
     regs : Out(RegPort(REG_ADDR_WIDTH))
         BAR accesses through the pci_cfg window (4.1.4.9 "PCI configuration access capability").
     reset : In(1)
-        Function Level Reset: back to default, in one cycle, but for Link Control (6.6.2). No access may be under way.
+        Function Level Reset: back to default, in one cycle, but for what belongs to the link (6.6.2). No access may be under way.
     interrupt : In(1)
         Status.Interrupt: INTx is pending, masked or not.
     transactions_pending : In(1)
         For Device Status.
+    noted : In(16), noted_device : In(4)
+        Bits to set in Status and Device Status; they stay until the host writes 1.
     bar0 : Out(32), memory_enable : Out(1), bus_master : Out(1), intx_disable : Out(1)
         The latter three as effective: nothing but configuration is alive in D3hot.
     mps, mrrs : Out(3)
         Coded as in Device Control and within what is supported.
-    ext_tag, msix_enable, msix_function_mask : Out(1)
+    ext_tag, timeout_disable, msix_enable, msix_function_mask : Out(1)
         As configured.
+    parity, serr : Out(1), reports : Out(4)
+        Parity Error Response and SERR# Enable; of correctable, non-fatal and fatal errors and unsupported requests.
     power_state : Out(2)
         0 for D0, 3 for D3hot.
     flr : Out(1)
@@ -104,6 +109,8 @@ class ConfigSpace(wiring.Component):
             "reset": In(1),
             "interrupt": In(1),
             "transactions_pending": In(1),
+            "noted": In(16),
+            "noted_device": In(4),
             "bar0": Out(32),
             "memory_enable": Out(1),
             "bus_master": Out(1),
@@ -111,6 +118,10 @@ class ConfigSpace(wiring.Component):
             "mps":  Out(3),
             "mrrs": Out(3),
             "ext_tag": Out(1),
+            "timeout_disable": Out(1),
+            "parity": Out(1),
+            "serr": Out(1),
+            "reports": Out(4),
             "msix_enable": Out(1),
             "msix_function_mask": Out(1),
             "power_state": Out(2),
@@ -141,6 +152,7 @@ class ConfigSpace(wiring.Component):
                 (EXP_CAP + Exp.DEV_CAP, 4, self.max_payload | 1 << 5 | 1 << 15 | 1 << 28),
                 (EXP_CAP + Exp.LNK_CAP, 4, self.link_speed | self.link_width << 4 | 1 << 22),  # no ASPM, and says so
                 (EXP_CAP + Exp.LNK_STA, 2, self.link_speed | self.link_width << 4 | 1 << 12),  # slot clock
+                (EXP_CAP + Exp.DEV_CAP2, 4, 1 << DevCap2.TIMEOUT_DISABLE | 1 << DevCap2.EXTENDED_FMT),
                 (EXP_CAP + Exp.LNK_CAP2, 4, speeds), (EXP_CAP + Exp.LNK_CTL2, 2, self.link_speed),
                 (MSIX_CAP + MsixCap.CONTROL, 2, self.msix_vectors - 1),
                 (MSIX_CAP + MsixCap.TABLE, 4, MSIX_TABLE_OFFSET | BAR_INDEX),
@@ -170,15 +182,18 @@ class ConfigSpace(wiring.Component):
             enable = Cat(b.replicate(8) for b in req.be)
             with of.If(write & (req.addr == at)):
                 of.d.sync += value.eq((value & ~(enable & mask)) | (req.data & enable & mask))
-            written[at] = value
+            written[at] = written.get(at, 0) | value
             return value
         command = register(Cfg.COMMAND, sum(1 << n for n in (
             Command.MEMORY_ENABLE, Command.BUS_MASTER, Command.PARITY, Command.SERR, Command.INTX_DISABLE)))
         register(Cfg.CACHE_LINE_SIZE, 0xff)
         bar0 = register(Cfg.BAR0, 0x1_0000_0000 - BAR_SIZE)
         register(Cfg.INTERRUPT_LINE, 0xff)
-        dev_ctl = register(EXP_CAP + Exp.DEV_CTL, 0x79ff, init=0x2810)
+        payload = 7 << DevCtl.MAX_PAYLOAD
+        dev_ctl = register(EXP_CAP + Exp.DEV_CTL, 0x79ff & ~payload, init=0x2810)
+        max_payload = register(EXP_CAP + Exp.DEV_CTL, payload, of=kept)
         register(EXP_CAP + Exp.LNK_CTL, 0x00cb, of=kept)  # ASPM, RCB, common clock, extended synch
+        dev_ctl2 = register(EXP_CAP + Exp.DEV_CTL2, 1 << DevCtl2.TIMEOUT_DISABLE)
         msix = register(MSIX_CAP, 0b11 << 30)
         window_bar    = register(pci_cfg + VirtioCap.BAR, 0xff, init=BAR_INDEX)
         window_offset = register(pci_cfg + VirtioCap.OFFSET, 0xffff_ffff)
@@ -189,13 +204,19 @@ class ConfigSpace(wiring.Component):
         with m.If(write & (req.addr == PM_CAP + Pm.PMCSR) & req.be[0]):
             with m.If(req.data[0] == req.data[1]):  # 7.5.2.2: states not supported are not entered
                 m.d.sync += power_state.eq(req.data[:2])
-        with m.If(write & (req.addr == EXP_CAP + Exp.DEV_CTL) & req.be[1] & req.data[15]):
+        with m.If(write & (req.addr == EXP_CAP + Exp.DEV_CTL) & req.be[1] & req.data[DevCtl.INITIATE_FLR]):
             m.d.sync += self.flr.eq(1)  # 7.5.3.4: reads 0 always
 
+        def sticky(at, noted):
+            value = Signal(16, name=f"sticky_{at:02x}")
+            enable = Cat(b.replicate(8) for b in req.be[2:])
+            m.d.sync += value.eq((value & ~Mux(write & (req.addr == at), req.data[16:] & enable, 0)) | noted)
+            return value << 16
         live = {
-            Cfg.COMMAND: self.interrupt << (16 + ConfigStatus.INTERRUPT),
+            Cfg.COMMAND: self.interrupt << (16 + ConfigStatus.INTERRUPT) | sticky(Cfg.COMMAND, self.noted),
             PM_CAP + Pm.PMCSR: power_state,
-            EXP_CAP + Exp.DEV_CTL: self.transactions_pending << 21,
+            EXP_CAP + Exp.DEV_CTL: (self.transactions_pending << (16 + DevSta.TRANSACTIONS_PENDING)
+                                    | sticky(EXP_CAP + Exp.DEV_CTL, self.noted_device)),
         }
         read = Signal(32)
         with m.Switch(req.addr[2:]):
@@ -213,9 +234,13 @@ class ConfigSpace(wiring.Component):
             self.memory_enable.eq(command[Command.MEMORY_ENABLE] & d0),
             self.bus_master.eq(command[Command.BUS_MASTER] & d0),
             self.intx_disable.eq(command[Command.INTX_DISABLE] | ~d0),
-            self.mps.eq(clamp(dev_ctl[5:8], self.max_payload)),
-            self.mrrs.eq(clamp(dev_ctl[12:15], MAX_READ_REQUEST)),
-            self.ext_tag.eq(dev_ctl[8]),
+            self.mps.eq(clamp(max_payload[DevCtl.MAX_PAYLOAD:][:3], self.max_payload)),
+            self.mrrs.eq(clamp(dev_ctl[DevCtl.MAX_READ_REQUEST:][:3], MAX_READ_REQUEST)),
+            self.ext_tag.eq(dev_ctl[DevCtl.EXT_TAG]),
+            self.timeout_disable.eq(dev_ctl2[DevCtl2.TIMEOUT_DISABLE]),
+            self.parity.eq(command[Command.PARITY]),
+            self.serr.eq(command[Command.SERR]),
+            self.reports.eq(dev_ctl[:4]),
             self.msix_enable.eq(msix[31]),
             self.msix_function_mask.eq(msix[30]),
             self.power_state.eq(power_state),

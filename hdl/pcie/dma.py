@@ -8,6 +8,7 @@ from ..lib.arbiter import Arbiter
 from ..lib.dma import ReadPort, WritePort
 from .dma_read import Reader
 from .dma_write import Writer
+from .errors import CPL_FAULTS
 from .tlp_stream import tlp_beat
 
 __all__ = ["Dma"]
@@ -45,6 +46,8 @@ class Dma(wiring.Component):
         As in Device Control: 128 << n bytes.
     ext_tag : In(1)
         Tags above 31 may be used.
+    timeout_disable : In(1)
+        Wait for completions for ever, but during ``stop``.
     stop : In(1)
         Accept no request, finish accepted writes (discard them if not ``bus_master``), issue no read more, await
         what is outstanding. To be held until ``reset``.
@@ -52,8 +55,12 @@ class Dma(wiring.Component):
         With ``stop``: nothing is in flight. Tags that have timed out do not count, and are remembered over ``reset``.
     busy : Out(1)
         A read is outstanding or a write not finished.
+    pending : Out(1)
+        A read was issued and not answered.
     reset : In(1)
         One cycle, with ``stopped``: what is known of clients is forgotten.
+    faults : Out(CPL_FAULTS)
+        Strobes.
     events : Out
         One-cycle strobes for the counters. ``dma_read_errors`` counts requests that failed.
     """
@@ -74,10 +81,13 @@ class Dma(wiring.Component):
             "mps":          In(3),
             "mrrs":         In(3),
             "ext_tag":      In(1),
+            "timeout_disable": In(1),
             "stop":         In(1),
             "stopped":      Out(1),
             "busy":         Out(1),
+            "pending":      Out(1),
             "reset":        In(1),
+            "faults":       Out(CPL_FAULTS),
             "events":       Out(data.StructLayout({name: 1 for name in _EVENTS})),
         })
 
@@ -104,10 +114,13 @@ class Dma(wiring.Component):
         m.d.comb += [
             reader.mrrs.eq(self.mrrs),
             reader.ext_tag.eq(self.ext_tag),
+            reader.timeout_disable.eq(self.timeout_disable),
+            self.pending.eq(reader.pending),
             reader.reset.eq(self.reset),
             writer.mps.eq(self.mps),
             self.busy.eq(reader.busy | writer.busy),
             self.stopped.eq(self.stop & ~self.busy),
+            self.faults.eq(reader.faults),
             self.events.dma_read_tlps.eq(reader.sent),
             self.events.dma_write_tlps.eq(writer.sent),
             self.events.dma_read_errors.eq(reader.error),

@@ -13,6 +13,7 @@ from ..lib.dma import ReadPort, ReadReq, read_beat
 from ..lib.slice import Slice
 from .dma_reorder import Drain, Placer, tag_info
 from .dma_write import byte_enables, cut_length
+from .errors import CPL_FAULTS
 from .header import mem_header
 from .tlp_stream import tlp_beat
 
@@ -48,15 +49,21 @@ class Reader(wiring.Component):
     tlp : Out(stream.Signature(tlp_beat(width)))
     requester_id : In(16), mrrs : In(3), ext_tag : In(1), bus_master : In(1)
         As configured. While ``bus_master`` is low no TLP is begun.
+    timeout_disable : In(1)
+        As configured: wait for ever, but during ``stop``.
     stop : In(1)
         Accept no request and issue no TLP more; a request issued in part is not answered in full.
     reset : In(1)
         With ``stop`` and not ``busy``: forget failures of requests that ``stop`` has cut short.
     busy : Out(1)
         A tag is outstanding, or a beat not delivered.
+    pending : Out(1)
+        A read was issued and not answered.
     sent, error, timeout, unexpected, malformed : Out(1)
-        One-cycle strobes: a TLP has left; a request has failed; a tag has timed out; a completion was not asked for; a
-        completion's length is wrong.
+        One-cycle strobes: a TLP has left; a request has failed; a tag has timed out; a completion was not asked for, or
+        not like this; a completion's length is wrong.
+    faults : Out(CPL_FAULTS)
+        Strobes.
     """
     @staticmethod
     def check(*, width, clients, tags, slot_bytes, timeout_cycles):
@@ -84,14 +91,17 @@ class Reader(wiring.Component):
             "mrrs":         In(3),
             "ext_tag":      In(1),
             "bus_master":   In(1),
+            "timeout_disable": In(1),
             "stop":         In(1),
             "reset":        In(1),
             "busy":         Out(1),
+            "pending":      Out(1),
             "sent":         Out(1),
             "error":        Out(1),
             "timeout":      Out(1),
             "unexpected":   Out(1),
             "malformed":    Out(1),
+            "faults":       Out(CPL_FAULTS),
         })
 
     def elaborate(self, platform):
@@ -204,6 +214,7 @@ class Reader(wiring.Component):
             i_write.addr.eq(next_tag),
             i_write.data.client.eq(last_client),
             i_write.data.offset.eq(addr[:2]),
+            i_write.data.word.eq(addr[2:7]),
             i_write.data.len.eq(length),
             i_write.data.dws.eq(dws),
             i_write.data.last.eq(rest == length),
@@ -301,7 +312,8 @@ class Reader(wiring.Component):
             starts.eq(one(issue, next_tag)),
             finishes.eq(one(placer.finish, placer.finish_tag) & waiting),
             aged.eq(stepped & age[1] & ~age[0]),
-            expires.eq(aged & waiting),
+            expires.eq(aged & waiting & ~(self.timeout_disable & ~self.stop).replicate(tags)),
+            self.pending.eq(waiting.any()),
             self.timeout.eq(expires.any()),
             retires.eq(one(drain.free, drain.free_tag)),
             ended.eq(aged | one(placer.forget, placer.forget_tag)),
@@ -322,5 +334,6 @@ class Reader(wiring.Component):
             self.error.eq(drain.error),
             self.unexpected.eq(placer.unexpected),
             self.malformed.eq(placer.malformed),
+            self.faults.eq(placer.faults),
         ]
         return m

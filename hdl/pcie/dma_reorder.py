@@ -11,6 +11,7 @@ from ..lib.arbiter import round_robin
 from ..lib.dma import read_beat
 from ..lib.slice import Slice
 from ..spec.pcie import CompletionDw2, CplStatus, TlpType
+from .errors import CPL_FAULTS
 from .header import Header, byteswap
 from .tlp_stream import tlp_beat
 
@@ -18,9 +19,9 @@ __all__ = ["tag_info", "Placer", "Drain"]
 
 
 def tag_info(clients, slot_bytes):
-    """What is known of a tag when its request leaves."""
+    """What is known of a tag when its request leaves; ``word`` and ``offset`` are the low bits of its address."""
     return data.StructLayout({
-        "client": range(clients), "offset": 2, "len": range(slot_bytes + 1), "dws": range(slot_bytes // 4 + 1),
+        "client": range(clients), "offset": 2, "word": 5, "len": range(slot_bytes + 1), "dws": range(slot_bytes // 4 + 1),
         "last": 1,
     })
 
@@ -52,8 +53,8 @@ class Placer(wiring.Component):
         The tag's answer is not to be used.
     forget, forget_tag : Out
         The tag given up has had its last completion.
-    unexpected, malformed : Out(1)
-        One-cycle strobes.
+    unexpected, malformed : Out(1), faults : Out(CPL_FAULTS)
+        One-cycle strobes. Unexpected is what nobody asked for, and what is not what was asked for.
     """
     def __init__(self, width, tags, slot_bytes, clients):
         self.width, self.tags, self.slot_bytes = width, tags, slot_bytes
@@ -81,6 +82,7 @@ class Placer(wiring.Component):
             "forget_tag":   Out(range(tags)),
             "unexpected":   Out(1),
             "malformed":    Out(1),
+            "faults":       Out(CPL_FAULTS),
         })
 
     def elaborate(self, platform):
@@ -119,7 +121,7 @@ class Placer(wiring.Component):
 
         # With it: what is known of the tag. What the completion before changes, in the two stages below, is seen here.
         header = Header(raw)
-        progress = data.StructLayout({"pos": range(slot_dws + 1), "left": range(self.slot_bytes + 1)})
+        progress = data.StructLayout({"pos": range(slot_dws + 1), "word": 5, "left": range(self.slot_bytes + 1)})
         m.submodules.progress = store = memory.Memory(shape=progress, depth=self.tags, init=[])
         w_port = store.write_port()
         r_port = store.read_port(domain="comb")
@@ -129,6 +131,7 @@ class Placer(wiring.Component):
         a_tag     = Signal(range(self.tags))
         a_waiting = Signal()
         pos       = Signal(range(slot_dws + 1))
+        word      = Signal(5)
         left      = Signal(range(self.slot_bytes + 1))
         offset    = Signal(2)
         dws       = Signal(range(slot_dws + 1))
@@ -142,12 +145,13 @@ class Placer(wiring.Component):
             a_tag.eq(self.tag),
             a_waiting.eq(self.waiting.bit_select(self.tag, 1) & ~(finishing & (c_tag == self.tag))),
             pos.eq(Mux(self.fresh, 0, r_port.data.pos)),
+            word.eq(Mux(self.fresh, self.info.word, r_port.data.word)),
             left.eq(Mux(self.fresh, self.info.len, r_port.data.left)),
             offset.eq(Mux(self.fresh & ~same, self.info.offset, 0)),
             dws.eq(self.info.dws),
         ]
         with m.If(same):
-            m.d.sync += [pos.eq(w_port.data.pos), left.eq(w_port.data.left)]
+            m.d.sync += [pos.eq(w_port.data.pos), word.eq(w_port.data.word), left.eq(w_port.data.left)]
 
         # Second stage: the header's verdict.
         length  = Signal(11)
@@ -165,19 +169,26 @@ class Placer(wiring.Component):
         ]
         full    = goes_on == dws
         refused = (header.status != CplStatus.SC.value)
-        # 2.3.2: the Byte Count is what was left to come before this completion.
-        wrong   = ~refused & (~header.has_data | (header.byte_count != left[:12]) | (goes_on > dws))
+        # 2.3.2: Byte Count and Lower Address are those of what was left to come before this completion; Traffic Class and
+        # Attributes are the request's, 0, but for ID-based ordering, which a completer decides about (2.2.6.4).
+        wrong   = ~refused & (~header.has_data | (header.byte_count != left[:12]) | (goes_on > dws)
+                              | (header.lower_address != Cat(offset, word)) | header.tc.any() | header.attr[:2].any())
         judge   = a_valid & a_head & ((a_beat.dws >= head_lanes))
         m.d.comb += [
             w_port.addr.eq(a_tag),
             w_port.en.eq(judge & known),
             w_port.data.pos.eq(goes_on),
+            w_port.data.word.eq(word + length),
             w_port.data.left.eq(left - held),
             self.begin.eq(judge & known),
             self.begin_tag.eq(a_tag),
             self.spoil.eq(judge & known & (refused | wrong | header.ep)),
             self.spoil_tag.eq(a_tag),
-            self.unexpected.eq(judge & ~known),
+            # Of what does not match 2.3.2 permits this, and it is the milder.
+            self.unexpected.eq(judge & (~known | wrong)),
+            self.faults.poisoned.eq(judge & known & ~refused & ~wrong & header.ep),
+            self.faults.aborted.eq(judge & known & (header.status == CplStatus.CA.value)),
+            self.faults.refused.eq(judge & known & refused & (header.status != CplStatus.CA.value)),
             # A late completion is the last one when it carries all that its Byte Count says is left.
             self.forget.eq(judge & ours & ~known & self.late.bit_select(a_tag, 1)
                            & (refused | (Cat(header.byte_count, header.byte_count == 0) + header.lower_address[:2]

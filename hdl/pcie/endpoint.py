@@ -17,7 +17,10 @@ from ..spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
 from ..spec.pcie import TlpType
 from .config import ConfigSpace
 from .dma import Dma
-from .msix import IRQ_VECTOR_WIDTH, Intx, Msix
+from .errors import Errors
+from .intake import Digest, Intake
+from .messages import Messages
+from .msix import IRQ_VECTOR_WIDTH, Msix
 from .target import Target
 from .tlp_stream import tlp_beat
 
@@ -140,7 +143,6 @@ class Endpoint(wiring.Component):
                  max_payload=1, link_speed=1, link_width=1, tags=None, timeout_cycles=None, request_beats=128,
                  answer_cycles=4095):
         self.width = width
-        self.request_beats = request_beats
         self.answer_cycles = answer_cycles
         dma_options = {"tags": tags, "timeout_cycles": timeout_cycles}
         self.dma = Dma(width=width, read_clients=read_clients, write_clients=write_clients + 1,
@@ -149,8 +151,8 @@ class Endpoint(wiring.Component):
                                   max_payload=max_payload, link_speed=link_speed, link_width=link_width)
         self.msix   = Msix(vectors=msix_vectors, width=width)
         self.target = Target(width=width)
-        self._event_sources = {name: unit for unit in (self.dma, self.target)
-                               for name, _ in unit.events.shape()}
+        self.intake = Intake(width=width, depth=request_beats, max_payload=max_payload)
+        self._event_names = {name: None for unit in (self.dma, self.target) for name, _ in unit.events.shape()}
         super().__init__({
             "tlp_rx": In(stream.Signature(tlp_beat(width))),
             "tlp_tx": Out(stream.Signature(tlp_beat(width))),
@@ -165,7 +167,7 @@ class Endpoint(wiring.Component):
             "stopped": Out(1),
             "reset":   In(1),
             "busy":    Out(1),
-            "events":  Out(data.StructLayout({name: 1 for name in self._event_sources})),
+            "events":  Out(data.StructLayout({name: 1 for name in self._event_names})),
         })
 
     def elaborate(self, platform):
@@ -174,26 +176,29 @@ class Endpoint(wiring.Component):
         m.submodules.config = config = self.config
         m.submodules.msix   = msix   = self.msix
         m.submodules.target = target = self.target
-        m.submodules.intx   = intx   = Intx(width=self.width)
+        m.submodules.errors = errors = Errors()
+        m.submodules.messages = messages = Messages(width=self.width)
 
         # TLPs
+        m.submodules.digest   = digest   = Digest(width=self.width)
         m.submodules.demux    = demux    = TlpDemux(width=self.width)
-        m.submodules.requests = requests = Queue(tlp_beat(self.width), self.request_beats)
+        m.submodules.intake   = intake   = self.intake
         m.submodules.arbiter  = arbiter  = Arbiter(tlp_beat(self.width), 3)
         # No path goes from an input of the link to an output within a cycle: that is for a hard block's timing, and a
         # simulator has nothing to recompute when an input changes.
         m.submodules.rx_edge = rx_edge = Queue(tlp_beat(self.width), 4)
         m.submodules.tx_edge = tx_edge = Queue(tlp_beat(self.width), 4)
         connect(m, flipped(self.tlp_rx), rx_edge.i)
-        connect(m, rx_edge.o, demux.i)
+        connect(m, rx_edge.o, digest.i)
+        connect(m, digest.o, demux.i)
         connect(m, demux.o_cpl, dma.cpl)
-        connect(m, demux.o_request, requests.i)
-        connect(m, requests.o, target.i)
+        connect(m, demux.o_request, intake.i)
+        connect(m, intake.o, target.i)
         m.submodules.target_out = target_out = Slice(tlp_beat(self.width))
         m.submodules.dma_out    = dma_out    = Slice(tlp_beat(self.width))
         connect(m, target.o, target_out.i)
         connect(m, target_out.o, arbiter.i[0])
-        connect(m, intx.o, arbiter.i[1])
+        connect(m, messages.o, arbiter.i[1])
         connect(m, dma.tlp, dma_out.i)
         connect(m, dma_out.o, arbiter.i[2])
         connect(m, arbiter.o, tx_edge.i)
@@ -227,14 +232,17 @@ class Endpoint(wiring.Component):
             dma.mps.eq(config.mps),
             dma.mrrs.eq(config.mrrs),
             dma.ext_tag.eq(config.ext_tag),
+            dma.timeout_disable.eq(config.timeout_disable),
             dma.stop.eq(self.stop),
             dma.reset.eq(self.reset),
             self.stopped.eq(dma.stopped),
 
             config.reset.eq(self.reset & config.flr),
             config.interrupt.eq(self.intx & ~config.msix_enable),
-            config.transactions_pending.eq(dma.busy),
+            config.noted.eq(errors.noted),
+            config.noted_device.eq(errors.noted_device),
             self.flr.eq(config.flr),
+            intake.mps.eq(config.mps),
 
             target.hold.eq(config.flr),
             target.memory_enable.eq(config.memory_enable),
@@ -248,10 +256,29 @@ class Endpoint(wiring.Component):
             self.msix_enabled.eq(config.msix_enable),
 
             # 6.1.3: no INTx while MSI-X is on
-            intx.level.eq(config.interrupt & ~config.intx_disable),
-            intx.requester_id.eq(target.completer_id),
-            self.busy.eq(dma.busy | target.busy | rx_edge.o.valid | (requests.level != 0)
+            messages.intx.eq(config.interrupt & ~config.intx_disable),
+            messages.err_nonfatal.eq(errors.err_nonfatal),
+            messages.err_fatal.eq(errors.err_fatal),
+            messages.pme_to_ack.eq(target.pme_turn_off),
+            messages.requester_id.eq(target.completer_id),
+
+            errors.request.eq(target.faults),
+            errors.malformed.eq(self.events.tlps_malformed),
+            errors.timeout.eq(dma.events.dma_timeouts),
+            errors.unexpected.eq(dma.events.cpl_unexpected),
+            errors.cpl.eq(dma.faults),
+            errors.parity.eq(config.parity),
+            errors.serr.eq(config.serr),
+            errors.reports.eq(config.reports),
+            errors.asleep.eq(config.power_state != 0),
+            errors.quiet.eq(config.flr),
+            self.busy.eq(dma.busy | target.busy | rx_edge.o.valid | digest.o.valid | intake.busy | messages.busy
+                         | errors.err_nonfatal | errors.err_fatal
                          | target_out.o.valid | dma_out.o.valid | tx_edge.o.valid),
         ]
-        m.d.comb += [self.events[name].eq(unit.events[name]) for name, unit in self._event_sources.items()]
+        m.d.sync += config.transactions_pending.eq(dma.pending)
+        sources = {name: [unit.events[name] for unit in (dma, target) if name in dict(unit.events.shape())]
+                   for name in self._event_names}
+        sources["tlps_malformed"].append(intake.malformed)
+        m.d.comb += [self.events[name].eq(Cat(strobes).any()) for name, strobes in sources.items()]
         return m

@@ -1,7 +1,6 @@
-"""Interrupts: MSI-X table and pending bits, and the messages that stand for the INTA pin.
+"""Interrupts: MSI-X table and pending bits.
 
-Ref: PCI Express Base 5.0, 6.1.4 "Message Signaled Interrupt (MSI/MSI-X) Support", 2.2.8.1 "INTx Interrupt Signaling -
-Rules".
+Ref: PCI Express Base 5.0, 6.1.4 "Message Signaled Interrupt (MSI/MSI-X) Support".
 """
 
 from amaranth import *
@@ -12,11 +11,9 @@ from amaranth.lib.wiring import In, Out
 from ..lib.dma import WritePort
 from ..lib.reg import RegPort
 from ..spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
-from ..spec.pcie import MSIX_ENTRY_SIZE, MsgCode, MsgRouting
-from .header import msg_header
-from .tlp_stream import tlp_beat
+from ..spec.pcie import MSIX_ENTRY_SIZE
 
-__all__ = ["IRQ_VECTOR_WIDTH", "Msix", "Intx"]
+__all__ = ["IRQ_VECTOR_WIDTH", "Msix"]
 
 IRQ_VECTOR_WIDTH = 11
 PAGE_BITS = 12
@@ -179,47 +176,4 @@ class Msix(wiring.Component):
                 m.d.comb += self.write.data.valid.eq(1)
                 with m.If(self.write.data.ready | self.reset):
                     m.next = "IDLE"
-        return m
-
-
-class Intx(wiring.Component):
-    """Tell the host of each change of a level with an INTx message; one message per change seen.
-
-    Parameters
-    ----------
-    width : int
-        Bits per beat of the TLP stream.
-
-    Members
-    -------
-    level : In(1)
-        Interrupt wanted, and allowed to be signaled.
-    requester_id : In(16)
-    o : Out(stream.Signature(tlp_beat(width)))
-    """
-    def __init__(self, *, width):
-        self.width = width
-        super().__init__({
-            "level": In(1),
-            "requester_id": In(16),
-            "o": Out(stream.Signature(tlp_beat(width))),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        beats = max(1, 128 // self.width)
-        told, sending, beat = Signal(), Signal(), Signal(range(beats))
-        # 2.2.8.1: TC 0, routing Local. The message is one of ``told``, which is stable while it is sent.
-        raw = msg_header(code=Mux(told, MsgCode.ASSERT_INTA.value, MsgCode.DEASSERT_INTA.value),
-                         routing=MsgRouting.LOCAL.value, requester_id=self.requester_id)
-        m.d.comb += [
-            self.o.valid.eq(sending),
-            self.o.payload.data.eq(raw.word_select(beat, self.width) if beats > 1 else raw),
-            self.o.payload.dws.eq(min(4, self.width // 32)),
-            self.o.payload.last.eq(beat == beats - 1),
-        ]
-        with m.If(~sending):
-            m.d.sync += [told.eq(self.level), sending.eq(told != self.level), beat.eq(0)]
-        with m.Elif(self.o.ready):
-            m.d.sync += [beat.eq(beat + 1), sending.eq(~self.o.payload.last)]
         return m

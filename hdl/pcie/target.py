@@ -11,12 +11,16 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.reg import RegPort
 from ..spec.bar import BAR_SIZE, REG_ADDR_WIDTH
-from ..spec.pcie import CplStatus, TlpType
+from ..spec.pcie import CplStatus, MsgCode, TlpType
+from .errors import REQUEST_FAULTS
 from .header import Header, cpl_header
 from .tlp_stream import tlp_beat
 
 __all__ = ["Target"]
 
+#: Messages that an endpoint receives (2.2.8); it does something about one of them.
+TAKEN = (MsgCode.UNLOCK, MsgCode.PM_ACTIVE_STATE_NAK, MsgCode.PME_TURN_OFF, MsgCode.SET_SLOT_POWER_LIMIT, MsgCode.VENDOR_TYPE1,
+         *(code for code in MsgCode if code.name.startswith("IGNORED")))
 CHUNK_DWS = 32  # 2.3.1.1: an endpoint splits completions at 128-byte boundaries of the address
 
 
@@ -24,8 +28,8 @@ class Target(wiring.Component):
     """Carry out one request after the other, one DW per cycle at best.
 
     A completion is begun only when all of its data is there, so a slow register never holds the transmit side.
-    Malformed TLPs are dropped, a posted request which is refused is dropped too, a non-posted one completes with
-    Unsupported Request. Messages are consumed.
+    Undefined types are dropped, a posted request which is refused is dropped too, a non-posted one completes with
+    Unsupported Request. Messages that an endpoint may get are consumed.
 
     Parameters
     ----------
@@ -35,7 +39,7 @@ class Target(wiring.Component):
     Members
     -------
     i : In(stream.Signature(tlp_beat(width)))
-        Requests and messages; no completions.
+        Requests and messages, each as long as its header says; no completions.
     o : Out(stream.Signature(tlp_beat(width)))
         Completions.
     regs : Out(RegPort(REG_ADDR_WIDTH))
@@ -50,6 +54,10 @@ class Target(wiring.Component):
         Bus and device as captured from the last Type 0 configuration write, function 0.
     busy : Out(1)
         A request is being carried out.
+    pme_turn_off : Out(1)
+        Strobe: the host is about to take the power away, and awaits PME_TO_Ack.
+    faults : Out(REQUEST_FAULTS)
+        Strobes.
     events
         ``requests_unsupported`` (poisoned writes, too) and ``tlps_malformed``.
     """
@@ -65,6 +73,8 @@ class Target(wiring.Component):
             "bar0": In(32),
             "completer_id": Out(16),
             "busy": Out(1),
+            "pme_turn_off": Out(1),
+            "faults": Out(REQUEST_FAULTS),
             "events": Out(data.StructLayout({"requests_unsupported": 1, "tlps_malformed": 1})),
         })
 
@@ -103,8 +113,8 @@ class Target(wiring.Component):
         h = Header(raw)
 
         # Judged in two cycles, to keep the paths short.
-        in_bar, is_lk, is_cfg, is_io, is_atomic, one_dw = (
-            Signal(name=n) for n in ("in_bar", "is_lk", "is_cfg", "is_io", "is_atomic", "one_dw"))
+        in_bar, is_lk, is_cfg, is_io, is_atomic, is_taken, one_dw = (
+            Signal(name=n) for n in ("in_bar", "is_lk", "is_cfg", "is_io", "is_atomic", "is_taken", "one_dw"))
         lead, trail = Signal(2), Signal(2)   # bytes not enabled ahead of the first and behind the last one
         word      = Signal(REG_ADDR_WIDTH - 2)
         remaining = Signal(11)               # DWs
@@ -159,9 +169,6 @@ class Target(wiring.Component):
                     with m.If(index[1] & (index[0] | ~h.dw4)):
                         m.d.sync += index.eq(0)
                         m.next = "DECODE"
-                    with m.Elif(dw_last):
-                        m.d.sync += index.eq(0)
-                        m.d.comb += self.events.tlps_malformed.eq(1)
 
             with m.State("DECODE"):
                 length = Cat(h.length, h.length == 0)
@@ -173,6 +180,7 @@ class Target(wiring.Component):
                     is_cfg.eq(h.type[1:] == TlpType.CFG0.value >> 1),
                     is_io.eq(h.type == TlpType.IO.value),
                     is_atomic.eq((h.type[2:] == TlpType.FETCH_ADD.value >> 2) & (h.type[:2] != 3)),
+                    is_taken.eq(Cat(h.code == code.value for code in TAKEN).any()),
                     one_dw.eq(h.length == 1), only.eq(h.length == 1),
                     remaining.eq(length), word.eq(h.addr[2:]), first.eq(1), fill.eq(0), sent.eq(0),
                     # 2.2.9: byte_count and lower_address from the byte enables; a zero-length read counts as 1 byte
@@ -192,16 +200,21 @@ class Target(wiring.Component):
                 with m.Else():
                     m.next = "HEADER"
 
-                def refuse():
-                    m.d.comb += self.events.requests_unsupported.eq(1)
+                poisoned = h.ep & h.has_data
+
+                def refuse(unsupported=1):
+                    m.d.comb += [
+                        self.events.requests_unsupported.eq(1),
+                        self.faults.unsupported.eq(unsupported),
+                        self.faults.advisory.eq(1),
+                    ]
                     m.d.sync += [status.eq(CplStatus.UR.value), respond.eq(1)]
                     with m.If(ended):
                         m.next = "COMPLETE"
 
                 malformed = self.events.tlps_malformed
-                with m.If(h.fmt[2] | (h.has_data == ended)):
-                    m.d.comb += malformed.eq(1)
-                with m.Elif((h.is_mem | is_lk) & ~h.has_data):
+                m.d.comb += self.faults.poisoned.eq(poisoned & ~malformed)
+                with m.If((h.is_mem | is_lk) & ~h.has_data):
                     m.d.sync += [byte_count.eq((remaining << 2) - lead - trail), cpl_word.eq(word), locked.eq(is_lk)]
                     with m.If(h.is_mem & in_bar):
                         m.next = "READ"
@@ -211,19 +224,30 @@ class Target(wiring.Component):
                     with m.If(in_bar & ~h.ep):
                         m.next = "WRITE"
                     with m.Else():
-                        m.d.comb += self.events.requests_unsupported.eq(1)
+                        m.d.comb += [self.events.requests_unsupported.eq(1), self.faults.unsupported.eq(~in_bar)]
                 with m.Elif(is_cfg | is_io):
                     m.d.sync += lead.eq(0)
                     with m.If(h.dw4 | ~one_dw):
                         m.d.comb += malformed.eq(1)
-                    with m.Elif(is_cfg & ~h.type[0] & (h.target_id[:3] == 0) & ~(h.ep & h.has_data)):
-                        m.next = "CONFIG"
+                    with m.Elif(is_cfg & ~h.type[0] & (h.target_id[:3] == 0)):
+                        with m.If(poisoned):
+                            refuse(unsupported=0)
+                        with m.Else():
+                            m.next = "CONFIG"
                     with m.Else():
                         refuse()
                 with m.Elif(is_atomic & h.has_data):
-                    m.d.sync += lead.eq(0)
+                    # 2.2.9: the size of an operand, of which a CAS brings two.
+                    m.d.sync += [lead.eq(0), byte_count.eq(Mux(h.type[1], remaining << 1, remaining << 2))]
                     refuse()
-                with m.Elif(~h.is_msg):
+                with m.Elif(h.is_msg):
+                    m.d.comb += [
+                        self.pme_turn_off.eq((h.code == MsgCode.PME_TURN_OFF.value) & ~h.has_data),
+                        # 2.3.1: what is not supported is an Unsupported Request; 2.2.8.6: so is Vendor_Defined Type 0
+                        self.events.requests_unsupported.eq(~is_taken),
+                        self.faults.unsupported.eq(~is_taken),
+                    ]
+                with m.Else():
                     m.d.comb += malformed.eq(1)
 
             with m.State("DRAIN"):
@@ -244,9 +268,6 @@ class Target(wiring.Component):
                     m.d.sync += step()
                     with m.If(dw_last):
                         m.next = "HEADER"
-                    with m.Elif(only):
-                        m.next = "DRAIN"
-                    m.d.comb += self.events.tlps_malformed.eq(dw_last != only)
 
             with m.State("READ"):
                 m.d.comb += self.regs.req.valid.eq(be != 0)
@@ -274,10 +295,7 @@ class Target(wiring.Component):
                         m.next = "CONFIG_RESP"
                     with m.Else():
                         m.d.sync += capture.eq(h.target_id[3:])
-                        with m.If(dw_last):
-                            m.next = "COMPLETE"
-                        with m.Else():
-                            m.next = "DRAIN"
+                        m.next = "COMPLETE"
 
             with m.State("CONFIG_RESP"):
                 m.d.comb += [chunk_w.data.eq(self.cfg.resp.payload), chunk_w.en.eq(self.cfg.resp.valid)]

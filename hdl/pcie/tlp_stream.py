@@ -2,7 +2,8 @@
 
 Header DWs then data, without gaps, as on the wire: byte ``k`` of the TLP is byte ``k mod (width / 8)`` of beat
 ``k // (width / 8)``, in bits ``8k+7:8k``. So a header DW, which PCIe draws with byte 0 at the left, is byte-swapped
-as a number, and a data DW is not. No prefix, no digest, no framing.
+as a number, and a data DW is not. No framing. What comes in may have a digest, if its TD bit says so; what goes out has
+neither digest nor prefix.
 """
 
 from amaranth.lib import data

@@ -11,7 +11,7 @@ from amaranth.lib import data, enum
 
 __all__ = ["Fmt", "TlpType", "CplStatus", "MsgCode", "MsgRouting", "HeaderDw0", "RequestDw1", "ConfigDw2",
            "CompletionDw1", "CompletionDw2", "MessageDw1", "Cfg", "Command", "ConfigStatus", "CapId", "Pm", "Exp",
-           "MsixCap", "MSIX_ENTRY_SIZE", "VirtioCap"]
+           "DevCtl", "DevSta", "DevCap2", "DevCtl2", "MsixCap", "MSIX_ENTRY_SIZE", "VirtioCap"]
 
 
 class Fmt(enum.IntEnum, shape=3):
@@ -54,11 +54,23 @@ class MsgRouting(enum.IntEnum, shape=3):
 
 
 class MsgCode(enum.IntEnum, shape=8):
+    """``IGNORED_*``: what indicators and buttons once were (2.2.8.7)."""
+    UNLOCK         = 0x00
+    PM_ACTIVE_STATE_NAK = 0x14
+    PME_TURN_OFF   = 0x19
+    PME_TO_ACK     = 0x1b
     ASSERT_INTA    = 0x20
     DEASSERT_INTA  = 0x24
     ERR_COR        = 0x30
     ERR_NONFATAL   = 0x31
     ERR_FATAL      = 0x33
+    IGNORED_40     = 0x40
+    IGNORED_41     = 0x41
+    IGNORED_43     = 0x43
+    IGNORED_44     = 0x44
+    IGNORED_45     = 0x45
+    IGNORED_47     = 0x47
+    IGNORED_48     = 0x48
     SET_SLOT_POWER_LIMIT = 0x50
     VENDOR_TYPE0   = 0x7e
     VENDOR_TYPE1   = 0x7f
@@ -116,6 +128,11 @@ class ConfigStatus:
     """Bit numbers of the Status register."""
     INTERRUPT = 3
     CAP_LIST  = 4
+    MASTER_DATA_PARITY    = 8
+    RECEIVED_TARGET_ABORT = 12
+    RECEIVED_MASTER_ABORT = 13
+    SIGNALED_SYSTEM_ERROR = 14
+    DETECTED_PARITY       = 15
 
 
 class CapId(enum.IntEnum, shape=8):
@@ -146,6 +163,38 @@ class Exp:
     LNK_CAP2 = 0x2c
     LNK_CTL2 = 0x30
     SIZE     = 0x3c
+
+
+class DevCtl:
+    """Bit numbers of Device Control; of a field, the lowest."""
+    REPORT_CORRECTABLE = 0
+    REPORT_NONFATAL    = 1
+    REPORT_FATAL       = 2
+    REPORT_UNSUPPORTED = 3
+    MAX_PAYLOAD        = 5   # three bits: 128 bytes << n
+    EXT_TAG            = 8
+    MAX_READ_REQUEST   = 12  # three bits: 128 bytes << n
+    INITIATE_FLR       = 15
+
+
+class DevSta:
+    """Bit numbers of Device Status."""
+    CORRECTABLE = 0
+    NONFATAL    = 1
+    FATAL       = 2
+    UNSUPPORTED = 3
+    TRANSACTIONS_PENDING = 5
+
+
+class DevCap2:
+    """Bit numbers of Device Capabilities 2."""
+    TIMEOUT_DISABLE = 4   # of completions
+    EXTENDED_FMT    = 20  # TLPs with prefixes are told from others
+
+
+class DevCtl2:
+    """Bit numbers of Device Control 2."""
+    TIMEOUT_DISABLE = 4
 
 
 class MsixCap:

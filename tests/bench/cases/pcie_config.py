@@ -1,19 +1,24 @@
 """Configuration space as the host's software finds it, register by register."""
 
-from cocotbext.pcie.core.tlp import CplStatus
+from cocotb.triggers import ClockCycles
+from cocotbext.pcie.core.tlp import CplStatus, TlpType
 from rig import bench
 
 from ringnic.hdl.spec.bar import BAR_SIZE
-from ringnic.hdl.spec.pcie import MSIX_ENTRY_SIZE, CapId, Cfg, Command, ConfigStatus, Exp, MsixCap, Pm, VirtioCap
+from ringnic.hdl.spec.pcie import (
+    MSIX_ENTRY_SIZE, CapId, Cfg, Command, ConfigStatus, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm, VirtioCap,
+)
 from ringnic.hdl.spec.virtio import CfgType
 
-from .pcie_tap import Tap
+from .pcie_tap import Raw, Tap, request
 
 HEADER_SIZE = 0x40
 EXPANSION_ROM, CARDBUS_CIS = 0x30, 0x28
 COMMAND_BITS = sum(1 << bit for bit in (
     Command.MEMORY_ENABLE, Command.BUS_MASTER, Command.PARITY, Command.SERR, Command.INTX_DISABLE))
-INITIATE_FLR = 1 << 15
+INITIATE_FLR = 1 << DevCtl.INITIATE_FLR
+CORRECTABLE, NON_FATAL, FATAL, UNSUPPORTED = DETECTED = [1 << bit for bit in (
+    DevSta.CORRECTABLE, DevSta.NONFATAL, DevSta.FATAL, DevSta.UNSUPPORTED)]
 ONES = 0xffff_ffff
 
 
@@ -87,6 +92,7 @@ async def test_what_can_be_written(rig):
         # 7.5.3.4: enables of reports, relaxed ordering, no snoop, extended tags, MPS, MRRS; no phantoms, no aux power
         exp + Exp.DEV_CTL: 0x79ff,
         exp + Exp.LNK_CTL: 0x00cb,          # 7.5.3.7: ASPM, RCB, common clock, extended synch
+        exp + Exp.DEV_CTL2: 1 << DevCtl2.TIMEOUT_DISABLE,
         msix: 0xc000_0000,
         window + VirtioCap.BAR: 0xff, window + VirtioCap.OFFSET: ONES, window + VirtioCap.LENGTH: ONES,
     }
@@ -210,3 +216,39 @@ async def test_msix_structures(rig):
         assert await tap.read(entries + 16 * vector + 12) == b"\1\0\0\0"   # 7.7.2.8: of Vector Control, the mask
     await tap.write(bar + pba, b"\xff" * 8)
     assert await tap.read(bar + pba) == await tap.read(bar + pba + 4) == bytes(4)
+
+
+@bench(clauses=("CS-27",))
+async def test_completion_timeout_disable(rig):
+    """Required of an endpoint that reads on its own behalf: said to be there, and it can be set."""
+    tap, exp = Tap(rig), rig.card.exp
+    assert await tap.config_read(exp + Exp.DEV_CAP2) >> DevCap2.TIMEOUT_DISABLE & 1
+    await tap.config_write(exp + Exp.DEV_CTL2, 1 << DevCtl2.TIMEOUT_DISABLE)
+    assert await tap.config_read(exp + Exp.DEV_CTL2) == 1 << DevCtl2.TIMEOUT_DISABLE
+
+
+@bench(clauses=("CS-28",))
+async def test_extended_fmt_field(rig):
+    """Three bits of Fmt are understood, so the card may say so."""
+    assert await Tap(rig).config_read(rig.card.exp + Exp.DEV_CAP2) >> DevCap2.EXTENDED_FMT & 1
+
+
+@bench(clauses=("CS-24",))
+async def test_device_status(rig):
+    """Errors are noted whether or not they are reported, until 1 is written."""
+    tap, bar, at = Tap(rig), rig.device.bar_addr[0], rig.card.exp + Exp.DEV_CTL
+
+    async def noted():
+        await ClockCycles(rig.dut.clk, 40)
+        control = await tap.config_read(at)
+        await tap.config_write(at, control & 0xffff | sum(DETECTED) << 16)
+        assert not await tap.config_read(at) >> 16 & sum(DETECTED)
+        return control >> 16 & sum(DETECTED)
+    await tap.write(bar + BAR_SIZE, bytes(4))
+    assert await noted() == UNSUPPORTED | NON_FATAL
+    await tap.write(bar, bytes(4), ep=True)
+    assert await noted() == NON_FATAL
+    await tap.ask_one(request(TlpType.MEM_READ, bar + BAR_SIZE))  # 6.2.3.2.4: whom its completion tells can judge better
+    assert await noted() == UNSUPPORTED | CORRECTABLE
+    await tap.card.deliver(Raw(b"\x1f" + bytes(11)))
+    assert await noted() == FATAL

@@ -1,16 +1,17 @@
 """Requests of the card, and what it makes of their completions: right ones, wrong ones and none."""
 
 from cocotb.task import resume
-from cocotbext.pcie.core.tlp import CplStatus, TlpAttr, TlpType
+from cocotbext.pcie.core.tlp import CplStatus, TlpAttr, TlpTc, TlpType
 from cocotbext.pcie.core.utils import PcieId
 from rig import driven, frame
 
-from ringnic.hdl.spec.pcie import Exp
+from ringnic.hdl.spec.pcie import Cfg, Command, ConfigStatus, DevSta, Exp
 from ringnic.hdl.spec.virtio import Status
 
 from .pcie_tap import MEM_READS, MEM_WRITES, Tap, change_link, request
 
 SETTLE = 400            # cycles
+MASTER_ABORT, PARITY_ERROR = 1 << ConfigStatus.RECEIVED_MASTER_ABORT, 1 << ConfigStatus.DETECTED_PARITY
 CUT = 8                 # DWs of the first piece
 TIMEOUT_CYCLES = 4096 * 3 // 2  # a tag is given up after 1 to 1.5 times what the bench's card is built with
 BELOW_4_GIB = 0x9000_0000
@@ -151,6 +152,22 @@ def test_bad_completions(rig):
     rig.works(2)
 
 
+@driven(clauses=("TL-48",))
+def test_completions_that_do_not_match(rig):
+    """Tag and Byte Count are right; Lower Address, Traffic Class or Attributes are not. ID-based ordering is the host's."""
+    tap = Tap(rig)
+    net = rig.open(queue_size=16)
+    for fields in (dict(lower_address=0x7c), dict(tc=TlpTc.TC3), dict(attr=TlpAttr.RO), dict(attr=TlpAttr.NS)):
+        before = net.counters()["cpl_unexpected"]
+        answer_badly(rig, tap, fields)
+        assert net.counters()["cpl_unexpected"] == before + 1
+    tap.keep_reads()
+    net.send(frame(100))
+    serve(rig, tap, lambda: not rig.wire_out.empty(), "the frame", answers=[dict(attr=TlpAttr.IDO)])
+    resume(tap.let_go)()
+    rig.expect_wire([frame(100)])
+
+
 @driven(seed=17, clauses=("TL-46",))
 def test_unexpected_completions(rig):
     """For a tag nobody uses, for somebody else's request, of a locked read: nothing changes, each is counted."""
@@ -238,7 +255,7 @@ def test_bus_master_enable_and_transactions_pending(rig):
     at = rig.card.exp + Exp.DEV_STA
 
     def pending():
-        return rig.bus.config_read(at, 2) >> 5 & 1
+        return rig.bus.config_read(at, 2) >> DevSta.TRANSACTIONS_PENDING & 1
     rig.bus.run(2000)
     assert not pending()
     tap.keep_reads()
@@ -268,3 +285,34 @@ def test_bus_master_enable_and_transactions_pending(rig):
     rig.works(2)
     rig.bus.run(2000)
     assert not pending()
+
+
+@driven(clauses=("CS-23",))
+def test_transactions_pending_without_bus_master(rig):
+    """Nothing that was asked for is unanswered, so nothing is pending, whatever waits to be allowed."""
+    net = rig.open()
+    rig.bus.run(2000)
+    net.transport.function.set_bus_master(False)
+    rig.feed([frame(80)])
+    rig.bus.run(2000)
+    assert not rig.bus.config_read(rig.card.exp + Exp.DEV_STA, 2) >> DevSta.TRANSACTIONS_PENDING & 1
+
+
+@driven(clauses=("CS-9",))
+def test_status(rig):
+    """Detected Parity Error and Received Master Abort: a poisoned write has come, a read was not supported."""
+    tap = Tap(rig)
+    net = rig.open()
+    rig.bus.config_write(Cfg.COMMAND, 2, rig.bus.config_read(Cfg.COMMAND, 2) | 1 << Command.PARITY)
+
+    def noted():
+        status = rig.bus.config_read(Cfg.STATUS, 2)
+        rig.bus.config_write(Cfg.STATUS, 2, status)
+        assert rig.bus.config_read(Cfg.STATUS, 2) == 1 << ConfigStatus.CAP_LIST
+        return status & ~(1 << ConfigStatus.CAP_LIST)
+    resume(tap.write)(rig.device.bar_addr[0], bytes(4), ep=True)
+    assert noted() == PARITY_ERROR
+    net.tx.add_buf([(0x7_0000_0000, 100)], [], 0)
+    net.tx.kick()
+    rig.until(lambda: net.transport.status & Status.DEVICE_NEEDS_RESET or net.tx.get_buf(), "a reaction")
+    assert noted() == MASTER_ABORT

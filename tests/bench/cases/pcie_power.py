@@ -7,17 +7,19 @@ from rig import MAC_ADDRESS, bench, driven, frame
 
 from ringnic.hdl.spec.bar import DEVICE_OFFSET, MSIX_TABLE_OFFSET
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS
-from ringnic.hdl.spec.pcie import CapId, Cfg, Command, ConfigStatus, Exp, MsgCode, MsixCap, Pm
+from ringnic.hdl.spec.pcie import CapId, Cfg, Command, ConfigStatus, DevCtl, Exp, MsgCode, MsgRouting, MsixCap, Pm
 from ringnic.hdl.spec.virtio import Isr
 from ringnic.sim.cocotb_bus import DEV_CTL_RESET
 
 from .pcie_config import where
-from .pcie_tap import Tap, change_link, request
+from .pcie_requests import message
+from .pcie_tap import Tap, change_link, listen, request
 
 BASE = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS}
-INITIATE_FLR = 1 << 15
+INITIATE_FLR = 1 << DevCtl.INITIATE_FLR
 D0, D1, D2, D3HOT = range(4)
 NO_SOFT_RESET = 1 << 3
+LINK_SETTINGS = 0xcb  # ASPM, RCB, common clock, extended synch
 DRAIN = 8000    # cycles: longer than a completion is waited for
 SETTLE = 400
 
@@ -194,6 +196,20 @@ def test_hot_reset(rig):
     rig.works(2)
 
 
+@bench(clauses=("RST-P-3",))
+async def test_flr_keeps_what_belongs_to_the_link(rig):
+    """Max_Payload_Size, and the settings of Link Control."""
+    tap, exp = Tap(rig), rig.card.exp
+    control = await tap.config_read(exp + Exp.DEV_CTL) & 0xffff & ~(7 << DevCtl.MAX_PAYLOAD)
+    for payload in (1, 0):
+        await tap.config_write(exp + Exp.DEV_CTL, control | payload << DevCtl.MAX_PAYLOAD, 0x3)
+        await tap.config_write(exp + Exp.LNK_CTL, LINK_SETTINGS & ~0x80, 0x3)
+        await initiate_flr(tap)
+        await ClockCycles(rig.dut.clk, 1000)
+        assert await tap.config_read(exp + Exp.DEV_CTL) >> DevCtl.MAX_PAYLOAD & 7 == payload
+        assert await tap.config_read(exp + Exp.LNK_CTL) & LINK_SETTINGS == LINK_SETTINGS & ~0x80
+
+
 @driven(clauses=("RST-P-6",))
 def test_flr_does_not_touch_the_interrupt_pin(rig):
     """MSI-X is on, and nobody has looked at a configuration change: INTA was never asserted, and is not by the reset."""
@@ -205,3 +221,12 @@ def test_flr_does_not_touch_the_interrupt_pin(rig):
     resume(initiate_flr)(tap)
     rig.bus.run(1000)
     assert not rig.card.messages
+
+
+@bench(clauses=("PM-8",))
+async def test_pme_turn_off(rig):
+    """Acknowledged by every function, whether or not it can wake anybody."""
+    tap, heard = Tap(rig), listen(rig)
+    await tap.card.deliver(message(MsgCode.PME_TURN_OFF, MsgRouting.BROADCAST))
+    await ClockCycles(rig.dut.clk, 200)
+    assert heard == [MsgCode.PME_TO_ACK]

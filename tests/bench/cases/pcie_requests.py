@@ -6,15 +6,16 @@ from cocotbext.pcie.core.utils import PcieId
 from rig import bench
 
 from ringnic.hdl.spec.bar import BAR_SIZE, COUNTERS_OFFSET, DEVICE_OFFSET, MSIX_TABLE_OFFSET
-from ringnic.hdl.spec.pcie import Cfg, Command, Exp, MsgCode, MsgRouting
+from ringnic.hdl.spec.pcie import Cfg, Command, DevCtl, DevSta, Exp, MsgCode, MsgRouting
 
-from .pcie_tap import Raw, Tap, request
+from .pcie_tap import Raw, Tap, listen, request
 
 RCB = 128  # 2.3.1.1: of an endpoint
 COMMANDS = 1 << Command.MEMORY_ENABLE | 1 << Command.BUS_MASTER
-REPORT_ALL = 0xf  # Device Control: correctable, non-fatal, fatal, unsupported request
-UNLOCK = 0x00
-IGNORED = (0x40, 0x41, 0x43, 0x44, 0x45, 0x47, 0x48)  # 2.2.8.7: what indicators and buttons once were
+REPORT_ALL = sum(1 << bit for bit in (
+    DevCtl.REPORT_CORRECTABLE, DevCtl.REPORT_NONFATAL, DevCtl.REPORT_FATAL, DevCtl.REPORT_UNSUPPORTED))
+DIGEST = b"ECRC"
+IGNORED = [code for code in MsgCode if code.name.startswith("IGNORED")]
 SELECT = 0  # device_feature_select of the common configuration: 32 bits that nobody uses
 
 
@@ -209,7 +210,7 @@ async def test_messages(rig):
     tap = Tap(rig)
     local, broadcast, by_id = MsgRouting.LOCAL, MsgRouting.BROADCAST, MsgRouting.ID
     to_us = bytes([rig.card.bus_num, 0, 0x1a, 0xf4]) + bytes(4)
-    for tlp in (message(MsgCode.SET_SLOT_POWER_LIMIT, local, b"\x19\0\0\0"), message(UNLOCK, broadcast),
+    for tlp in (message(MsgCode.SET_SLOT_POWER_LIMIT, local, b"\x19\0\0\0"), message(MsgCode.UNLOCK, broadcast),
                 message(MsgCode.VENDOR_TYPE1, broadcast), message(MsgCode.VENDOR_TYPE1, by_id, bytes(64), rest=to_us),
                 *(message(code, local) for code in IGNORED)):
         sent = len(tap.seen)
@@ -217,7 +218,23 @@ async def test_messages(rig):
         await ClockCycles(rig.dut.clk, 40)
         assert len(tap.seen) == sent and not rig.card.messages
         assert await tap.read(rig.device.bar_addr[0] + COUNTERS_OFFSET) == b"RNIC"
-    assert await tap.counter("tlps_malformed") == 0
+    assert await tap.counter("tlps_malformed") == 0 == await tap.counter("requests_unsupported")
+
+
+@bench(clauses=("TL-51",))
+async def test_messages_that_are_not_supported(rig):
+    """Vendor-defined of type 0, what only a root complex gets, an undefined code: noted, told of, and without effect."""
+    tap, at, heard = Tap(rig), rig.card.exp + Exp.DEV_CTL, listen(rig)
+    control = await tap.config_read(at) & 0xffff | REPORT_ALL
+    await tap.config_write(at, control, 0x3)
+    codes = (MsgCode.VENDOR_TYPE0, MsgCode.ERR_FATAL, 0x12, 0xff)
+    for number, code in enumerate(codes, 1):
+        await tap.card.deliver(message(code, MsgRouting.LOCAL, bytes(4) if code == 0x12 else b""))
+        await ClockCycles(rig.dut.clk, 100)
+        assert heard == [MsgCode.ERR_NONFATAL] * number
+        assert await tap.config_read(at) >> 16 == 1 << DevSta.NONFATAL | 1 << DevSta.UNSUPPORTED
+        await tap.config_write(at, control | 0xffff0000)
+    assert await tap.counter("requests_unsupported") == len(codes) and await tap.counter("tlps_malformed") == 0
 
 
 @bench(seed=15, clauses=("TL-7", "TL-11"))
@@ -290,3 +307,60 @@ async def test_advisory_errors(rig):
     await tap.card.deliver(request(TlpType.CPL_DATA, data=bytes(4), tag=3, byte_count=4, requester_id=rig.card.id))
     await ClockCycles(rig.dut.clk, 200)
     assert not rig.card.messages and await tap.counter("cpl_unexpected") == 1
+
+
+@bench(payload=0, clauses=("TL-9",))
+async def test_payload_longer_than_mps(rig):
+    """A write of 256 bytes while Max_Payload_Size is 128: malformed, nothing of it is written."""
+    tap, at = Tap(rig), rig.device.bar_addr[0] + MSIX_TABLE_OFFSET
+    await tap.write(at, b"kept")
+    before = await tap.counter("tlps_malformed")
+    await tap.write(at, b"evil" * 64)
+    assert await tap.read(at) == b"kept" and await tap.counter("tlps_malformed") == before + 1
+
+
+@bench(clauses=("TL-8",))
+async def test_length_that_is_not_that_of_the_data(rig):
+    """One DW too few, one too many: malformed, nothing of it is written."""
+    tap, at = Tap(rig), rig.device.bar_addr[0] + MSIX_TABLE_OFFSET
+    await tap.write(at, b"kept")
+    for length, data in ((2, b"evil"), (1, b"evil" * 2)):
+        tlp = request(TlpType.MEM_WRITE, at, data=data)
+        tlp.length, tlp.last_be = length, 0xf if length > 1 else 0
+        await tap.card.deliver(tlp)
+        assert await tap.read(at) == b"kept"
+
+
+@bench(clauses=("TL-10",))
+async def test_digest(rig):
+    """A TLP with a digest is understood; who does not check it ignores it."""
+    tap, bar = Tap(rig), rig.device.bar_addr[0]
+    before = await tap.counter("tlps_malformed")
+    await tap.card.deliver(Raw(request(TlpType.MEM_WRITE, bar + SELECT, data=b"kept", td=True).pack(), DIGEST))
+    assert await tap.read(bar + SELECT) == b"kept"
+    sent = len(tap.seen)
+    await tap.card.deliver(Raw(request(TlpType.MEM_READ, bar, td=True, tag=0x55).pack(), DIGEST))
+    await ClockCycles(rig.dut.clk, 100)
+    assert [tlp.tag for tlp in tap.seen[sent:]] == [0x55]
+    assert await tap.counter("tlps_malformed") == before
+
+
+@bench(clauses=("TL-26",))
+async def test_byte_count_of_a_refused_atomic(rig):
+    """That of the operand: all the data of FetchAdd and Swap, half of CAS's."""
+    tap, bar = Tap(rig), rig.device.bar_addr[0]
+    for kind, size, count in ((TlpType.FETCH_ADD, 4, 4), (TlpType.CAS, 8, 4), (TlpType.SWAP, 8, 8), (TlpType.CAS, 32, 16)):
+        assert (await tap.ask_one(request(kind, bar, data=bytes(size), first_be=0))).byte_count == count
+
+
+@bench(clauses=("CS-30",))
+async def test_error_messages(rig):
+    """With reports enabled: a posted write that is not supported, a poisoned one, a malformed TLP."""
+    tap, bar, heard = Tap(rig), rig.device.bar_addr[0], listen(rig)
+    at = rig.card.exp + Exp.DEV_CTL
+    await tap.config_write(at, await tap.config_read(at) & 0xffff | REPORT_ALL, 0x3)
+    await tap.write(bar + BAR_SIZE, bytes(4))
+    await tap.write(bar, bytes(4), ep=True)
+    await tap.card.deliver(Raw(b"\x1f" + bytes(11)))
+    await ClockCycles(rig.dut.clk, 200)
+    assert heard == [MsgCode.ERR_NONFATAL, MsgCode.ERR_NONFATAL, MsgCode.ERR_FATAL]

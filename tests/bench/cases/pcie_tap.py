@@ -35,6 +35,13 @@ def change_link(rig):
     resume(write)()
 
 
+def listen(rig):
+    """Codes of all messages from now on, not of INTx alone."""
+    rig.card.messages = heard = []
+    rig.card._message = lambda raw: heard.append(raw[7])
+    return heard
+
+
 class Raw:
     """Bytes in the place of a TLP: what :class:`Tlp` cannot say."""
     fmt_type = None

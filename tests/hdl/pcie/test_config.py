@@ -128,14 +128,47 @@ def test_device_control_and_flr():
     run(body)
 
 
+def test_errors_are_noted():
+    """Until the host writes 1 to them; other bits stay."""
+    async def body(ctx, dut, read, write, log):
+        for at, port, bits, others in ((0x04, dut.noted, 0xb100, 0x10), (0x68, dut.noted_device, 0xf, 0)):
+            control = await read(ctx, at) & 0xffff
+            assert await read(ctx, at) >> 16 == others
+            ctx.set(port, bits)
+            await ctx.tick()
+            ctx.set(port, 0)
+            await write(ctx, at, 0)
+            await write(ctx, at, 0xffff0000 | control, be=3)
+            assert await read(ctx, at) >> 16 == bits | others
+            first = bits & -bits
+            await write(ctx, at, first << 16, be=0xc)
+            assert await read(ctx, at) >> 16 == bits & ~first | others
+            await write(ctx, at, 0xffff0000, be=0xc)
+            assert await read(ctx, at) >> 16 == others
+        await write(ctx, 0x04, 0x140, be=3)
+        await write(ctx, 0x68, 0xa, be=3)
+        assert ctx.get(dut.parity) and ctx.get(dut.serr) and ctx.get(dut.reports) == 0xa
+    run(body)
+
+
+def test_completion_timeout_disable():
+    async def body(ctx, dut, read, write, log):
+        assert await read(ctx, 0x84) == 1 << 4 | 1 << 20 and not ctx.get(dut.timeout_disable)
+        await write(ctx, 0x88, 0xffffffff)
+        assert await read(ctx, 0x88) == 1 << 4 and ctx.get(dut.timeout_disable)
+    run(body)
+
+
 def test_flr_keeps_what_belongs_to_the_link():
     async def body(ctx, dut, read, write, log):
         await write(ctx, 0x70, 0xffffffff)
-        await write(ctx, 0x68, 0x8000, be=2)
+        await write(ctx, 0x68, 0x792f)
+        await write(ctx, 0x68, 0xf900, be=2)
         ctx.set(dut.reset, 1)
         await ctx.tick()
         ctx.set(dut.reset, 0)
         assert await read(ctx, 0x70) & 0xffff == 0xcb
+        assert await read(ctx, 0x68) == 0x2830 and ctx.get(dut.mps) == 1
     run(body)
 
 

@@ -86,6 +86,7 @@ def test_read_error(host, kind, width):
     card.run(ask, check)
     assert card.events["dma_read_errors"] == 1
     assert card.events["tlps_malformed"] == (kind == "short")
+    assert card.events["cpl_unexpected"] == (kind in ("count", "overflow", "nodata"))
 
 
 def test_timeout_and_late(host):
@@ -117,6 +118,28 @@ def test_timeout_and_late(host):
         assert {entry[5] for entry in card.log[-2:]} == {0, 1}
     card.run(bench)
     assert card.events["dma_timeouts"] == 1 and card.events["cpl_unexpected"] == 1
+
+
+def test_timeout_disable(host):
+    """A completion is waited for as long as nobody wants a reset; what is not issued is not pending."""
+    card = host(64, timeout_cycles=640, tags=2, part=Reader)
+    card.change = lambda tlps, tag: []
+
+    async def bench(ctx):
+        dut = card.dut
+        ctx.set(dut.timeout_disable, 1)
+        ctx.set(dut.bus_master, 0)
+        await card.ask(ctx, 0, [(0x1000, 64)])
+        await ctx.tick().repeat(20)
+        assert ctx.get(dut.busy) and not ctx.get(dut.pending)
+        ctx.set(dut.bus_master, 1)
+        await ctx.tick().repeat(3000)
+        assert ctx.get(dut.pending) and not card.events["dma_timeouts"]
+        ctx.set(dut.stop, 1)
+        await ctx.tick().repeat(2 * 970)
+        assert not ctx.get(dut.busy) and not ctx.get(dut.pending)
+    card.run(bench)
+    assert card.events["dma_timeouts"] == 1
 
 
 def test_unexpected(host):

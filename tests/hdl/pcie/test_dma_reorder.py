@@ -10,12 +10,16 @@ from ringnic.hdl.pcie.dma_reorder import Drain, Placer, tag_info
 RID, TAGS, SLOT, CLIENTS = 0x0508, 8, 128, 2
 
 
-def completion(tag, data, byte_count, lower, *, status=0, rid=RID):
+def completion(tag, data, byte_count, lower, *, status=0, rid=RID, tc=0, attr=0, ep=0):
     """A TLP; ``data`` is whole DWs, or None."""
     fmt = 0 if data is None else 2
-    dws = [fmt << 29 | 0xa << 24 | len(data or b"") // 4, status << 13 | byte_count & 0xfff,
-           rid << 16 | tag << 8 | lower & 0x7f]
+    dws = [fmt << 29 | 0xa << 24 | tc << 20 | attr >> 2 << 18 | ep << 14 | (attr & 3) << 12 | len(data or b"") // 4,
+           status << 13 | byte_count & 0xfff, rid << 16 | tag << 8 | lower & 0x7f]
     return b"".join(dw.to_bytes(4, "big") for dw in dws) + (data or b"")
+
+
+NOTHING = {"finish": [], "spoil": [], "forget": [], "unexpected": 0, "malformed": 0, "broken": 0,
+           "poisoned": 0, "refused": 0, "aborted": 0}
 
 
 class PlacerBench:
@@ -24,7 +28,7 @@ class PlacerBench:
         self.dut = dut = Placer(width, TAGS, SLOT, CLIENTS)
         self.width, self.waiting, self.late = width, (1 << len(infos)) - 1, late
         self.buffer = bytearray(TAGS * SLOT)
-        self.seen = {"finish": [], "spoil": [], "forget": [], "unexpected": 0, "malformed": 0, "broken": 0}
+        self.seen = NOTHING | {"finish": [], "spoil": [], "forget": []}
         self.infos = [Signal(tag_info(CLIENTS, SLOT), init=info, name=f"info_{k}") for k, info in enumerate(infos)]
         m = Module()
         m.submodules.dut = dut
@@ -42,6 +46,9 @@ class PlacerBench:
         names = ("finish", "finish_tag", "spoil", "spoil_tag", "forget", "forget_tag",
                  "unexpected", "malformed", "broken")
         signals = [getattr(dut, name) for name in names]
+        faults = [name for name, _ in dut.faults.shape()]
+        names += (*faults,)
+        signals += [dut.faults[name] for name in faults]
         banks = [signal for k in range(lanes) for signal in (dut.row[k], dut.bank_data[k], dut.bank_en[k])]
         while True:
             values = (await ctx.tick().sample(*signals, *banks))[2:]
@@ -49,7 +56,7 @@ class PlacerBench:
             for name in ("finish", "spoil", "forget"):
                 if now[name]:
                     self.seen[name].append(now[f"{name}_tag"])
-            for name in ("unexpected", "malformed"):
+            for name in ("unexpected", "malformed", *faults):
                 self.seen[name] += now[name]
             self.seen["broken"] += now["finish"] and now["broken"]
             for k in range(lanes):
@@ -81,8 +88,8 @@ class PlacerBench:
         self.sim.run()
 
 
-def request(offset, length, client=0, last=1):
-    return {"client": client, "offset": offset, "len": length, "dws": (offset + length + 3) // 4, "last": last}
+def request(offset, length, client=0, last=1, word=0):
+    return {"client": client, "offset": offset, "word": word, "len": length, "dws": (offset + length + 3) // 4, "last": last}
 
 
 @pytest.mark.parametrize("width", [32, 64, 128, 256])
@@ -91,13 +98,14 @@ def test_completions_of_all_tags_interleaved(rng, width):
     for tag in range(TAGS):
         offset = rng.randrange(4)
         length = rng.randint(1, SLOT - offset)
-        info = request(offset, length)
+        word = rng.randrange(32)
+        info = request(offset, length, word=word)
         body = rng.randbytes(4 * info["dws"])
         at, train = 0, []
         while at < info["dws"]:
             stop = rng.randint(at + 1, info["dws"])
             begin = max(4 * at, offset)
-            train.append(completion(tag, body[4 * at:4 * stop], offset + length - begin, begin))
+            train.append(completion(tag, body[4 * at:4 * stop], offset + length - begin, begin + 4 * word))
             at = stop
         infos.append(info)
         bodies.append(body)
@@ -116,10 +124,17 @@ def test_completions_of_all_tags_interleaved(rng, width):
 
 @pytest.mark.parametrize("width", [32, 64, 128])
 @pytest.mark.parametrize("case, tlp, seen", [
-    ("refused", completion(0, None, 8, 0, status=1), dict(finish=[0], spoil=[0])),
-    ("wrong byte count", completion(0, bytes(8), 12, 0), dict(finish=[0], spoil=[0], broken=1)),
-    ("too long", completion(0, bytes(64), 8, 0), dict(finish=[0], spoil=[0], broken=1)),
-    ("without data", completion(0, None, 8, 0), dict(finish=[0], spoil=[0], broken=1)),
+    ("refused", completion(0, None, 8, 0, status=1), dict(finish=[0], spoil=[0], refused=1)),
+    ("refused by a reserved status", completion(0, None, 8, 0, status=7), dict(finish=[0], spoil=[0], refused=1)),
+    ("aborted", completion(0, None, 8, 0, status=4), dict(finish=[0], spoil=[0], aborted=1)),
+    ("poisoned", completion(0, bytes(8), 8, 0, ep=1), dict(finish=[0], spoil=[0], poisoned=1)),
+    ("of another address", completion(0, bytes(8), 8, 4), dict(finish=[0], spoil=[0], broken=1, unexpected=1)),
+    ("of another byte", completion(0, bytes(8), 8, 1), dict(finish=[0], spoil=[0], broken=1, unexpected=1)),
+    ("of another traffic class", completion(0, bytes(8), 8, 0, tc=4), dict(finish=[0], spoil=[0], broken=1, unexpected=1)),
+    ("of other attributes", completion(0, bytes(8), 8, 0, attr=2), dict(finish=[0], spoil=[0], broken=1, unexpected=1)),
+    ("wrong byte count", completion(0, bytes(8), 12, 0), dict(finish=[0], spoil=[0], broken=1, unexpected=1)),
+    ("too long", completion(0, bytes(64), 8, 0), dict(finish=[0], spoil=[0], broken=1, unexpected=1)),
+    ("without data", completion(0, None, 8, 0), dict(finish=[0], spoil=[0], broken=1, unexpected=1)),
     ("shorter than it says", completion(0, bytes(8), 8, 0)[:-4], dict(finish=[0], malformed=1, broken=1)),
     ("longer than it says", completion(0, bytes(8), 8, 0) + bytes(4), dict(finish=[0], malformed=1, broken=1)),
     ("header cut", completion(0, bytes(8), 8, 0)[:8], dict(malformed=1)),
@@ -135,13 +150,18 @@ def test_verdicts(width, case, tlp, seen):
     bench = PlacerBench(width, [request(0, 8)], late=4)
     bench.buffer[:] = b"\xee" * len(bench.buffer)
     bench.run([tlp])
-    nothing = {"finish": [], "spoil": [], "forget": [], "unexpected": 0, "malformed": 0, "broken": 0}
-    assert bench.seen == nothing | seen
+    assert bench.seen == NOTHING | seen
     assert bench.buffer[SLOT:] == b"\xee" * (len(bench.buffer) - SLOT)
     if not seen.get("finish"):
         bench = PlacerBench(width, [request(0, 8)], late=4)
         bench.run([tlp, completion(0, b"good day", 8, 0)])
         assert bench.seen["finish"] == [0] and bench.buffer[:8] == b"good day"
+
+
+def test_id_based_ordering_is_the_completers():
+    bench = PlacerBench(64, [request(0, 8)])
+    bench.run([completion(0, b"good day", 8, 0, attr=4)])
+    assert bench.seen == NOTHING | {"finish": [0]} and bench.buffer[:8] == b"good day"
 
 
 @pytest.mark.parametrize("width", [32, 64, 256])

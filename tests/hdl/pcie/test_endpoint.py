@@ -290,6 +290,33 @@ def test_completions_pass_waiting_requests(bench):
         await bench.send(ctx, cfg_write(0x68, 0x8000, be=2))
         await bench.expect(ctx)
         await bench.send(ctx, *[mem_write(BAR, 0)] * 20, header(0x0a002000, 0x2000, RID << 16))
-        await ctx.tick().repeat(5)
+        await ctx.tick().repeat(50)
         assert bench.events["cpl_unexpected"] == 1
+    bench.run(body)
+
+
+def test_malformed(bench):
+    """A write that is longer than it says has no effect, and is told of; one with a digest is carried out."""
+    async def body(ctx):
+        await bench.send(ctx, cfg_write(0x68, 0x4, be=1))
+        await bench.expect(ctx)
+        await bench.send(ctx, mem_write(BAR + 0x14, 1), mem_write(BAR + 0x14, 2) + bytes(4))
+        (tlp,) = await bench.expect(ctx)
+        assert tlp == header(0x30000000, RID << 16 | 0x33, 0, 0)
+        await ctx.tick().repeat(20)
+        assert bench.regs == {0x14: 1} and bench.events["tlps_malformed"] == 1
+        write = mem_write(BAR + 0x14, 3)
+        await bench.send(ctx, write[:2] + b"\x80" + write[3:] + b"ECRC", cfg_read(0x68))
+        (tlp,) = await bench.expect(ctx)
+        assert bench.regs == {0x14: 3} and tlp[14] & 0xf == 4 and bench.events["tlps_malformed"] == 1
+        await bench.send(ctx, header(0x4a000002, 4, RID << 16) + b"wxyz")  # of completions, too
+        await bench.expect(ctx)
+        assert bench.events["tlps_malformed"] == 2
+    bench.run(body)
+
+
+def test_pme_turn_off(bench):
+    async def body(ctx):
+        await bench.send(ctx, header(0x33000000, 0x19, 0, 0))
+        assert await bench.expect(ctx) == [header(0x35000000, RID << 16 | 0x1b, 0, 0)]
     bench.run(body)

@@ -3,7 +3,7 @@
 import pytest
 from amaranth.sim import Simulator
 
-from ringnic.hdl.pcie.msix import Intx, Msix
+from ringnic.hdl.pcie.msix import Msix
 
 TABLE, PBA = 0x4000, 0x5000
 
@@ -190,38 +190,3 @@ def test_reset_and_disable():
         ctx.set(b.dut.clear, 0)
         assert [await b.read(ctx, TABLE + 16 * v + 12) for v in range(3)] == [1, 1, 1]
     b.run(body)
-
-
-@pytest.mark.parametrize("width", [32, 64, 128, 256])
-def test_intx(width):
-    dut, out = Intx(width=width), []
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-
-    async def main(ctx):
-        ctx.set(dut.requester_id, 0x0108)
-        for level in (1, 0):
-            ctx.set(dut.level, level)
-            await ctx.tick().repeat(3)
-            if level == 0:
-                ctx.set(dut.level, 1)
-                await ctx.tick().repeat(15)
-                ctx.set(dut.level, 0)
-            await ctx.tick().repeat(20)
-
-    async def collect(ctx):
-        tlp, n = b"", 0
-        while True:
-            n += 1
-            ctx.set(dut.o.ready, n % 3 == 0)
-            _, _, valid, ready, beat = await ctx.tick().sample(dut.o.valid, dut.o.ready, dut.o.payload)
-            if valid and ready:
-                tlp += int(beat.data).to_bytes(width // 8, "little")[:4 * beat.dws]
-                if beat.last:
-                    out.append(tlp.hex())
-                    tlp = b""
-    sim.add_testbench(main)
-    sim.add_testbench(collect, background=True)
-    sim.run()
-    up, down = ("34000000" "010800" + code + "00" * 8 for code in ("20", "24"))
-    assert out[0] == up and out[-1] == down and all(a != b for a, b in zip(out, out[1:])) and len(out) % 2 == 0

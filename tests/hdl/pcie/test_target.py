@@ -6,6 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.target import Target
+from ringnic.hdl.spec.pcie import MsgCode
 
 BAR = 0xfe008000
 
@@ -27,7 +28,8 @@ class Bench:
     def __init__(self, width, *, seed=None, hold=False):
         self.dut, self.width, self.rng = Target(width=width), width, random.Random(seed) if seed is not None else None
         self.mem, self.cfg, self.log, self.out = {}, {}, [], []
-        self.unsupported = self.malformed = 0
+        self.unsupported = self.malformed = self.turn_off = 0
+        self.faults = []
 
     def idle(self):
         return self.rng is not None and self.rng.random() < 0.4
@@ -71,8 +73,11 @@ class Bench:
         port, tlp = self.dut.o, b""
         while True:
             ctx.set(port.ready, not self.idle())
-            _, _, valid, ready, beat, ev = await ctx.tick().sample(port.valid, port.ready, port.payload,
-                                                                   self.dut.events)
+            _, _, valid, ready, beat, ev, faults, turn_off = await ctx.tick().sample(
+                port.valid, port.ready, port.payload, self.dut.events, self.dut.faults, self.dut.pme_turn_off)
+            if faults.unsupported or faults.poisoned or faults.advisory:
+                self.faults.append((faults.unsupported, faults.poisoned, faults.advisory))
+            self.turn_off += turn_off
             self.unsupported += ev.requests_unsupported
             self.malformed += ev.tlps_malformed
             if valid and ready:
@@ -159,6 +164,21 @@ def test_refused(width):
     assert [c["status"] for c in out] == [1] * len(refused)
     assert [c["kind"] for c in out] == [0x0a] * 4 + [0x0b] + [0x0a] * 6
     assert b.unsupported == len(refused) + 2 and b.malformed == 0 and b.log == []
+    assert b.faults == [(1, 0, 0), (0, 1, 0)] + [(1, 0, 1)] * len(refused)
+
+
+def test_poisoned_configuration():
+    b = Bench(64)
+    poisoned = tlp_cfg(1, 0x3c, data=bytes(4))
+    out = b.run([poisoned[:2] + bytes([poisoned[2] | 0x40]) + poisoned[3:]])
+    assert [cpl(t)["status"] for t in out] == [1] and b.faults == [(0, 1, 1)] and b.log == []
+
+
+@pytest.mark.parametrize("kind, size, count", [(0xc, 4, 4), (0xc, 8, 8), (0xd, 8, 8), (0xe, 8, 4), (0xe, 32, 16)])
+def test_refused_atomic(kind, size, count):
+    """Byte Count is the size of an operand."""
+    out = Bench(64).run([tlp_mem(1, BAR, size // 4, 0, 0, type=kind, data=bytes(size))])
+    assert [(cpl(t)["status"], cpl(t)["bc"], cpl(t)["la"]) for t in out] == [(1, count, 0)]
 
 
 def test_memory_disabled():
@@ -171,12 +191,15 @@ def test_messages_and_malformed(width):
     b = Bench(width)
     message = bytes.fromhex("34000000 01000050 00000000 00000000".replace(" ", ""))
     power = bytes.fromhex("74000001 01000050 00000000 00000000 00000019".replace(" ", ""))
-    assert b.run([message, power]) == [] and b.malformed == 0
+    turn_off = bytes.fromhex("33000000 01000019 00000000 00000000".replace(" ", ""))
+    assert b.run([message, power, turn_off, message]) == [] and b.malformed == 0 and b.turn_off == 1 and b.faults == []
+    b = Bench(width)
+    unknown = [message[:7] + bytes([code]) + message[8:] for code in (MsgCode.VENDOR_TYPE0, MsgCode.ASSERT_INTA, 0x12, 0xff)]
+    known = [message[:7] + bytes([code]) + message[8:] for code in (MsgCode.VENDOR_TYPE1, MsgCode.UNLOCK, MsgCode.IGNORED_48)]
+    assert b.run(unknown + known) == [] and b.unsupported == len(unknown) and b.faults == [(1, 0, 0)] * len(unknown)
     b = Bench(width)
     good = tlp_mem(0, BAR, 1, 0xf, 0)
-    bad = [good[:8], good[:4], good + bytes(4), tlp_mem(1, BAR, 1, 0xf, 0), tlp_mem(1, BAR, 1, 0, 0, data=bytes(8)),
-           tlp_mem(1, BAR, 2, 0, 0, data=bytes(4)), b"\x80" + good[1:], b"\x1f" + good[1:], tlp_cfg(0, 0)[:3] + b"\2"
-           + tlp_cfg(0, 0)[4:]]
+    bad = [b"\x1f" + good[1:], tlp_cfg(0, 0)[:3] + b"\2" + tlp_cfg(0, 0)[4:]]
     assert len(b.run(bad + [good])) == 1 and b.malformed == len(bad) and b.unsupported == 0
 
 
