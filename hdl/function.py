@@ -155,13 +155,17 @@ class VirtioFunction(wiring.Component):
         ]
 
         # Reset is a drain: first the DMA, then what lies behind the device. Then one cycle, out of a register, for it goes far.
-        m.d.sync += self.restart.eq(self.drained & self.quiet & ~self.restart)
+        # So does the wish for it.
+        wanted = endpoint.flr | transport.reset_pending
+        m.d.sync += [
+            self.stop.eq(wanted & ~self.restart),
+            self.restart.eq(self.drained & self.quiet & ~self.restart),
+        ]
         m.d.comb += [
-            self.stop.eq(endpoint.flr | transport.reset_pending),
             endpoint.stop.eq(self.stop),
             self.drained.eq(self.stop & endpoint.stopped),
             endpoint.reset.eq(self.restart),
             transport.reset_done.eq(self.restart),
-            self.busy.eq(endpoint.busy | transport.busy | engine.busy | host.busy | self.stop),
+            self.busy.eq(endpoint.busy | transport.busy | engine.busy | host.busy | wanted),
         ]
         return m

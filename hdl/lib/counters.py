@@ -67,8 +67,10 @@ class Counters(wiring.Component):
         carry = Signal()
         clearing = Signal(init=1)         # a reset does not reach into the memory: the first round starts from 0
         m.d.sync += value.eq(Mux(clearing, 0, read.data))
+        events = Signal.like(self.events)  # they come from everywhere
+        m.d.sync += events.eq(self.events)
         for k, name in enumerate(self.names):
-            m.d.sync += pending[k].eq(pending[k] + self.events[name])
+            m.d.sync += pending[k].eq(pending[k] + events[name])
 
         req, resp = self.regs.req, self.regs.resp
         reading = Signal()
@@ -89,7 +91,7 @@ class Counters(wiring.Component):
                 # What is carried leaves, what happens in this very cycle stays.
                 for k, name in enumerate(self.names):
                     with m.If(index == k):
-                        m.d.sync += pending[k].eq(self.events[name])
+                        m.d.sync += pending[k].eq(events[name])
                 m.next = "HIGH"
             with m.State("HIGH"):
                 m.d.comb += read.addr.eq(HEADER_DWS + (index << 1) + 1)

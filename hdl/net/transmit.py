@@ -54,7 +54,7 @@ class Transmit(wiring.Component):
     hurry : In(1)
         Somebody else waits for what comes behind on this buffer port.
     sent : Out(frame_beat(width)), sent_valid : Out(1)
-        The beats of frames as they enter the frame memory, each for one cycle.
+        The beats of frames a cycle after they enter the frame memory, each for one cycle.
     sent_pair : Out(stream(range(pairs)))
         Of several pairs, that of each of these frames, in order, there no later than two cycles after its last beat.
     busy : Out(1)
@@ -194,11 +194,8 @@ class Transmit(wiring.Component):
         connect(m, body.o, packer.i)
         connect(m, packer.o, frames.i)
         connect(m, frames.o, flipped(self.o))
-        m.d.comb += [
-            frames.o_len.ready.eq(1),
-            self.sent.eq(packer.o.p),
-            self.sent_valid.eq(packer.o.valid & packer.o.ready),
-        ]
+        m.d.comb += frames.o_len.ready.eq(1)
+        m.d.sync += [self.sent.eq(packer.o.p), self.sent_valid.eq(packer.o.valid & packer.o.ready)]
         beat, now = self.read.beat, order.o.p
         header = Signal(range(VIRTIO_NET_HDR_SIZE + 1), init=VIRTIO_NET_HDR_SIZE)  # bytes of it still to come
         cut = Signal(range(VIRTIO_NET_HDR_SIZE + 1))

@@ -182,19 +182,11 @@ class Placer(wiring.Component):
             w_port.data.left.eq(left - held),
             self.begin.eq(judge & known),
             self.begin_tag.eq(a_tag),
-            self.spoil.eq(judge & known & (refused | wrong | header.ep)),
-            self.spoil_tag.eq(a_tag),
-            # Of what does not match 2.3.2 permits this, and it is the milder.
-            self.unexpected.eq(judge & (~known | wrong)),
-            self.faults.poisoned.eq(judge & known & ~refused & ~wrong & header.ep),
-            self.faults.aborted.eq(judge & known & (header.status == CplStatus.CA.value)),
-            self.faults.refused.eq(judge & known & refused & (header.status != CplStatus.CA.value)),
-            # A late completion is the last one when it carries all that its Byte Count says is left.
-            self.forget.eq(judge & ours & ~known & self.late.bit_select(a_tag, 1)
-                           & (refused | (Cat(header.byte_count, header.byte_count == 0) + header.lower_address[:2]
-                                         <= (length << 2)))),
-            self.forget_tag.eq(a_tag),
         ]
+        # A late completion is the last one when it carries all that its Byte Count says is left.
+        m.d.sync += self.forget.eq(judge & ours & ~known & self.late.bit_select(a_tag, 1)
+                                   & (refused | (Cat(header.byte_count, header.byte_count == 0) + header.lower_address[:2]
+                                                 <= (length << 2))))
 
         # Third stage: the DWs, lane by lane to the bank where each belongs. ``c_place`` is the place of lane 0.
         c_valid = Signal()
@@ -202,6 +194,7 @@ class Placer(wiring.Component):
         c_store = Signal()
         c_ends  = Signal()     # last completion of its tag
         c_wrong = Signal()
+        c_judge, c_refused, c_aborted, c_poisoned = Signal(), Signal(), Signal(), Signal()   # with its header
         c_beat  = Signal(tlp_beat(self.width))
         c_first = Signal(range(lanes + 1))   # lanes of header in this beat
         c_place = Signal(slot_shift + 2)
@@ -209,6 +202,7 @@ class Placer(wiring.Component):
         m.d.sync += [
             c_valid.eq(judge | (a_valid & a_body)),
             c_beat.eq(a_beat),
+            c_judge.eq(judge),
         ]
         with m.If(a_valid & a_head):
             m.d.sync += [
@@ -216,6 +210,9 @@ class Placer(wiring.Component):
                 c_store.eq(judge & known & ~wrong & ~refused),
                 c_ends.eq(full | refused),
                 c_wrong.eq(wrong),
+                c_refused.eq(refused),
+                c_aborted.eq(header.status == CplStatus.CA.value),
+                c_poisoned.eq(header.ep),
                 c_tag.eq(a_tag),
                 c_first.eq(head_lanes),
                 c_place.eq(pos - head_lanes),
@@ -227,6 +224,16 @@ class Placer(wiring.Component):
                 c_place.eq(c_place + lanes),
                 c_left.eq(Mux(c_left > lanes, c_left - lanes, 0)),
             ]
+        m.d.comb += [
+            self.spoil.eq(c_judge & c_known & (c_refused | c_wrong | c_poisoned)),
+            self.spoil_tag.eq(c_tag),
+            # Of what does not match 2.3.2 permits this, and it is the milder.
+            self.unexpected.eq(c_judge & (~c_known | c_wrong)),
+            self.faults.poisoned.eq(c_judge & c_known & ~c_refused & ~c_wrong & c_poisoned),
+            self.faults.aborted.eq(c_judge & c_known & c_aborted),
+            self.faults.refused.eq(c_judge & c_known & c_refused & ~c_aborted),
+            self.forget_tag.eq(c_tag),
+        ]
         turn = c_place[:shift]
         for bank in range(lanes):
             source = Signal(range(lanes), name=f"source{bank}")
