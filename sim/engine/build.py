@@ -21,7 +21,7 @@ SOURCES = ("engine.cpp", "interface.cpp", "root_complex.cpp", "tlp.cpp")
 HEADERS = ("engine.h", "root_complex.h", "tlp.h", "wire.h")
 # The wheel's makefile fragment was configured elsewhere: it lacks the first, and Debian has no ``python``.
 MAKE_VARIABLES = ("CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}")
-OPTIMISE = "-O2"  # a card is more code than a cache holds: the larger code of -O3 is slower, and longer built
+OPTIMISE = "-O2"        # -O3 takes longer, and the model is no faster
 OPTIMISE_TRACE = "-O1"  # slow anyway, and far sooner built
 COMPILE = ("-march=native", "-fPIC", "-fno-plt", "-std=c++17")
 # Verilator's FST writer wants the headers of two libraries that every Debian has, but rarely their -dev packages.
