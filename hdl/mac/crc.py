@@ -15,15 +15,17 @@ CRC_RESIDUE = 0xdebb_20e3    # state after a frame and its good FCS
 _POLYNOMIAL = 0xedb8_8320    # reflected: bit 0 of a byte is first on the wire
 
 
+def _shifted(state):
+    """``state`` after eight zeros."""
+    for _ in range(8):
+        state = state >> 1 ^ _POLYNOMIAL * (state & 1)
+    return state
+
+
 def crc_next(state, byte):
-    """State after ``byte``, as an expression: each bit the exclusive or of the bits it depends on.
+    """State after ``byte``, as an expression: what each bit that leaves makes of the others, added up.
 
     The FCS on the wire is the complement of the state, lowest byte first.
     """
-    bits = [{("state", k)} for k in range(32)]
-    for k in range(8):
-        feedback = bits[0] ^ {("byte", k)}
-        bits = bits[1:] + [set()]
-        bits = [terms ^ feedback if _POLYNOMIAL >> n & 1 else terms for n, terms in enumerate(bits)]
-    source = {"state": state, "byte": byte}
-    return Cat(reduce(xor, (source[name][k] for name, k in sorted(terms))) for terms in bits)
+    leaving = state[:8] ^ byte
+    return reduce(xor, (Mux(leaving[k], _shifted(1 << k), 0) for k in range(8)), state >> 8)
