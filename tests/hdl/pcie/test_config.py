@@ -164,6 +164,7 @@ def test_flr_keeps_what_belongs_to_the_link():
         await write(ctx, 0x70, 0xffffffff)
         await write(ctx, 0x68, 0x792f)
         await write(ctx, 0x68, 0xf900, be=2)
+        assert ctx.get(dut.flr)
         ctx.set(dut.reset, 1)
         await ctx.tick()
         ctx.set(dut.reset, 0)

@@ -67,8 +67,13 @@ def run(dut, width, tlps, seed, mps=MPS):
             _, _, malformed = await ctx.tick().sample(dut.malformed)
             events.extend([1] * malformed)
         await ctx.tick()
+
+    async def watchdog(ctx):
+        for _ in range(100_000):
+            await ctx.tick()
+        raise AssertionError("hangs")
     sim.add_testbench(feed)
-    for bench in (collect, count):
+    for bench in (collect, count, watchdog):
         sim.add_testbench(bench, background=True)
     sim.run()
     return out, len(events)
