@@ -1,8 +1,8 @@
 """No DMA outside of what was described: a request of a device is for a segment that it was given, and asks for no more of it; and
 the walk makes segments of descriptors that it read, from where it was told to read.
 
-What is opaque to a component is marked: an address, or a chain, that the solver chooses once is unlike all others. What a proof is not
-about is anything: the frame memories are components with the same ports whose outputs are free.
+What is opaque to a component is marked: an address, or a chain, that the solver chooses once is unlike all others. What a proof is
+not about is anything: the frame memories, and what cuts bytes, are components with the same ports whose outputs are free.
 """
 
 import pytest
