@@ -371,7 +371,8 @@ class Player:
     def _quiet(self):
         """Run until nothing moves; return whether frames wait for buffers, for which nobody can be blamed."""
         link = self.engine.link.model()
-        pause = round(SHORT + UNDER_WAY / link.bytes_per_cycle) + TIMEOUT * self._lossy
+        # The card gives a read up once it is as old as TIMEOUT, half as much later at most.
+        pause = round(SHORT + UNDER_WAY / link.bytes_per_cycle) + 3 * TIMEOUT // 2 * self._lossy
         # So many reads that depend on one another may come before something is written.
         limit = LIMIT + DEPENDENT * (link.read_latency + link.jitter)
         spent = fruitless = 0
