@@ -70,8 +70,16 @@ class Card:
         if missing := frozenset(features) - transport.device_features():
             pytest.skip(f"{', '.join(names(missing))} is not offered")
         self.net = VirtioNet(transport, BASE | frozenset(features), **options)
-        assert self.net.transport.status & Status.DRIVER_OK  # a read pushes the posted writes: the card is live
+        self._live()
         return self.net
+
+    def restart(self, **options):
+        """Go live again after a reset."""
+        self.net.restart(**options)
+        self._live()
+
+    def _live(self):
+        assert self.net.transport.status & Status.DRIVER_OK  # a read pushes the posted writes
 
     def accepts(self, transport, bits):
         """Reset, write these feature bits, and see whether FEATURES_OK stays."""

@@ -73,7 +73,7 @@ def test_only_the_first_queue_after_a_reset(card, form, flr):
     assert arrive(card, net, range(PAIRS)) == {pair: pair for pair in range(PAIRS)}
     (net.flr if flr else net.reset)()
     net.set_pairs = lambda pairs: None  # set up, and not asked for
-    net.restart()
+    card.restart()
     assert arrive(card, net, range(PAIRS)) == dict.fromkeys(range(PAIRS), 0)
 
 

@@ -76,7 +76,7 @@ def test_mtu_speed_and_duplex_stay(card, form):
         assert now() == first
     for reset in (net.reset, net.flr):
         reset()
-        net.restart()
+        card.restart()
         assert now() == first
     card.works()
 

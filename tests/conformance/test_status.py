@@ -62,7 +62,7 @@ def test_an_error_without_a_way_back(card, ring, name):
     net.reset()
     assert net.transport.status == 0
     card.wire.take()
-    net.restart(fill=True)
+    card.restart(fill=True)
     card.works()
 
 
@@ -87,7 +87,7 @@ def test_status_is_0_when_the_reset_is_done_and_not_before(card, ring, moment):
     assert [bytes(area.view) for area in memory] == before
     net.reset()
     card.wire.take()
-    net.restart()
+    card.restart()
     card.works()
 
 
@@ -101,7 +101,7 @@ def test_nothing_happens_until_the_driver_is_ready_again(card, form, flr):
     card.wire.send(*[frame(200, k) for k in range(5)])
     assert card.interrupts() == set()
     # All memory was taken away: an access would be a fault, and stop a queue.
-    net.restart()
+    card.restart()
     assert not card.broken()
     assert net.counters()["queue_errors"] == 0
     card.works()

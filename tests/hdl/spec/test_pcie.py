@@ -4,8 +4,8 @@ import pytest
 from amaranth.lib import data
 
 from ringnic.hdl.spec import pcie
-from ringnic.hdl.spec.pcie import (CapId, Cfg, Command, ConfigStatus, CplStatus, Exp, Fmt, MsgCode, MsgRouting, MsixCap,
-                                   Pm, TlpType, VirtioCap)
+from ringnic.hdl.spec.pcie import (CapId, Cfg, Command, ConfigStatus, CplStatus, DevCap2, DevCtl, DevCtl2, DevSta, Exp, Fmt,
+                                   MsgCode, MsgRouting, MsixCap, Pm, TlpType, VirtioCap)
 
 # name: number
 REGISTERS = {
@@ -22,13 +22,21 @@ REGISTERS = {
     TlpType: dict(MEM=0, MEM_LK=1, IO=2, CFG0=4, CFG1=5, CPL=10, CPL_LK=11, FETCH_ADD=12, SWAP=13, CAS=14, MSG=16),
     CplStatus: dict(SC=0, UR=1, CRS=2, CA=4),
     MsgRouting: dict(ROOT_COMPLEX=0, ADDRESS=1, ID=2, BROADCAST=3, LOCAL=4, GATHERED=5),
-    MsgCode: dict(ASSERT_INTA=0x20, DEASSERT_INTA=0x24, ERR_COR=0x30, ERR_NONFATAL=0x31, ERR_FATAL=0x33,
+    MsgCode: dict(UNLOCK=0x00, PM_ACTIVE_STATE_NAK=0x14, PME_TURN_OFF=0x19, PME_TO_ACK=0x1b,
+                  ASSERT_INTA=0x20, DEASSERT_INTA=0x24, ERR_COR=0x30, ERR_NONFATAL=0x31, ERR_FATAL=0x33,
+                  **{f"IGNORED_{code:x}": code for code in (0x40, 0x41, 0x43, 0x44, 0x45, 0x47, 0x48)},
                   SET_SLOT_POWER_LIMIT=0x50, VENDOR_TYPE0=0x7e, VENDOR_TYPE1=0x7f),
 }
 # name: mask, as the header files give it
 BITS = {
     Command: dict(MEMORY_ENABLE=0x2, BUS_MASTER=0x4, PARITY=0x40, SERR=0x100, INTX_DISABLE=0x400),
-    ConfigStatus: dict(INTERRUPT=0x08, CAP_LIST=0x10),
+    ConfigStatus: dict(INTERRUPT=0x08, CAP_LIST=0x10, MASTER_DATA_PARITY=0x100, RECEIVED_TARGET_ABORT=0x1000,
+                       RECEIVED_MASTER_ABORT=0x2000, SIGNALED_SYSTEM_ERROR=0x4000, DETECTED_PARITY=0x8000),
+    DevCtl: dict(REPORT_CORRECTABLE=0x01, REPORT_NONFATAL=0x02, REPORT_FATAL=0x04, REPORT_UNSUPPORTED=0x08,
+                 MAX_PAYLOAD=0x20, EXT_TAG=0x100, MAX_READ_REQUEST=0x1000, INITIATE_FLR=0x8000),
+    DevSta: dict(CORRECTABLE=0x01, NONFATAL=0x02, FATAL=0x04, UNSUPPORTED=0x08, TRANSACTIONS_PENDING=0x20),
+    DevCap2: dict(TIMEOUT_DISABLE=0x10, EXTENDED_FMT=0x100000),
+    DevCtl2: dict(TIMEOUT_DISABLE=0x10),
 }
 # field: (byte of the DW as it travels, highest bit in the byte, width)
 HEADERS = {
