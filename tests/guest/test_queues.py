@@ -75,9 +75,9 @@ def test_size_of_queues_changes_under_traffic(boot, kernel, ring, cpus):
     machine = boot(kernel, ring=ring, cpus=cpus)
     machine.online()
     with served() as (command, digest), under_way(machine, command, digest):
-        for size in (64, 256, 32, 128):
+        for size in (64, 1024, 32, 128):
             machine.run(f"ethtool -G eth0 rx {size} tx {size}")
             current = [line.split()[1] for line in machine.run("ethtool -g eth0") if line.startswith(("RX:", "TX:"))]
-            assert current == ["256", "256", str(size), str(size)] and machine.ping(20) == 0
+            assert current == ["1024", "1024", str(size), str(size)] and machine.ping(20) == 0
     # What comes while the queue is away finds no buffer.
     machine.check(drops=["rx_dropped_no_buffer"])
