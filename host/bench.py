@@ -61,12 +61,12 @@ def _many(features):
 
 
 def _extras(found):
-    names = {"in order": getattr(found, "in_order", False), "notification data": found.notification_data}
+    names = {"in order": getattr(found, "in_order", False), "notif. data": found.notification_data}
     return ", ".join(name for name, there in names.items() if there) or "-"
 
 
 def _table(title, texts, numbers):
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)  # for terminals of 80 columns
     for name in texts:
         table.add_column(name, no_wrap=True)
     for name in numbers:
@@ -88,7 +88,7 @@ def _case_table(link, width, cases):
 
 def _variant_table(cases):
     table = _table(f"Kinds of ring, {CLOSE_LINK}, {CLOSE_WIDTH} bit, {SHORT} bytes both ways", ("Ring", "With"),
-                   ("Pairs", "Mpps", "of limit", "Cycles", "TLPs", "Reads", "Bytes", "Drops"))
+                   ("Pairs", "Mpps", "of max", "Cycles", "TLPs", "Reads", "Bytes", "Drops"))
     for case in cases:
         table.add_row(case.ring, _extras(case), str(case.pairs), f"{case.mpps:.3f}", _percent(case.percent_of_limit),
                       f"{case.cycles_per_packet:.1f}", f"{case.tlps_per_packet:.2f}", f"{case.reads_per_packet:.2f}",
