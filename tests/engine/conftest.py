@@ -213,6 +213,13 @@ def packed_rig(request, offered):
         yield rig
 
 
+@pytest.fixture(params=[SPLIT, PACKED], ids=["split", "packed"])
+def wide_rig(request, offered):
+    """A card of the most pairs."""
+    with watched(request, Engine(queue_pairs=16, features=offered), request.param, offered) as rig:
+        yield rig
+
+
 @pytest.fixture(params=CARDS)
 def far_rig(request, offered, seed):
     """A card far from its host: reads take long, overtake one another, are answered in pieces, and no two parts of 8 bytes

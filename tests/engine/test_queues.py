@@ -106,6 +106,11 @@ def test_every_pair_has_its_flow_far_from_the_host(far_rig, rng):
     random_rounds(far_rig, rng, rounds=40, queue_size=16)
 
 
+@pytest.mark.clause("MQ-B1")
+def test_sixteen_pairs(wide_rig, rng):
+    random_rounds(wide_rig, rng, rounds=200, pairs=16, queue_size=16)
+
+
 def test_no_queue_starves(rig):
     """All transmit queues are full; each gets its share."""
     streams = Streams(rig, queue_size=64)
