@@ -182,8 +182,8 @@ def _open(rows):
 
 
 def to_table(found):
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name, justify in (("Standard", "left"), ("", "left"), ("Section", "left"), ("Passing", "right"), ("Applicable", "right"),
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)  # for terminals of 80 columns
+    for name, justify in (("Standard", "left"), ("", "left"), ("Section", "left"), ("Passing", "right"), ("Apply", "right"),
                           ("Rows", "right")):
         table.add_column(name, justify=justify, no_wrap=True)
     for (plan, number, title), rows in _by_section(found["rows"]):
