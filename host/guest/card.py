@@ -17,8 +17,9 @@ LINK_GEN, LINK_LANES = 2, 4
 LINK_NAME = f"PCIe {LINK_GEN}.0 x{LINK_LANES}"
 GMII_MHZ = 125
 # GMII clock periods in one of the core clock. A card runs both at 125 MHz; a simulator spends its time in the core, so
-# that a slow core clock beside a gigabit wire moves the most bytes in a second of real time.
-GMII_RATIO = 14
+# that a slow core clock beside a gigabit wire moves the most bytes in a second of real time. More than this brings frames
+# faster than several queues take them, and some are lost.
+GMII_RATIO = 12
 
 # Packets lost between driver and wire. Those that come while no driver is there are not: nobody missed them.
 DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "mac_rx_bad_fcs", "mac_rx_runt",
