@@ -281,3 +281,36 @@ def test_the_control_queue_is_answered_while_the_wire_stands_still():
         await ctx.tick().repeat(5000)
         assert bench.used.count((1, b"")) == 61 and sent < bench.sent < 61
     bench.run(main)
+
+
+def test_the_longest_frame_has_a_vlan_tag():
+    """18 bytes around the MTU; one more is one too many, either way."""
+    bench = Bench(width=64, pairs=1, features={VERSION_1, MRG_RXBUF})
+
+    async def main(ctx):
+        bench.post(0, 1600)
+        bench.post(0, 1600)
+        for size in (1519, 1518):
+            bench.frames.append(bytes(size))
+            bench.post(1, bytes(12 + size))
+        await ctx.tick().repeat(3000)
+        assert bench.used.count((0, bytes(10) + b"\1\0" + bytes(1518))) == 1
+        assert sorted(queue for queue, _ in bench.used) == [0, 1, 1] and bench.sent == 1
+    bench.run(main)
+
+
+def test_a_frame_that_is_not_sent_teaches_nothing():
+    bench = Bench(width=64, pairs=2, features={VERSION_1, MRG_RXBUF, CTRL_VQ, MQ})
+    plain = bytes(60)                                                  # of no flow, like what is not read
+
+    async def main(ctx):
+        bench.post(4, bytes([4, 0]), b"\2\0", 1)
+        for queue in (0, 2):
+            bench.post(queue, 1600)
+        bench.post(3, bytes(12 + 1600))                                # too long
+        await ctx.tick().repeat(600)
+        assert sorted(queue for queue, _ in bench.used) == [3, 4] and bench.sent == 0
+        bench.frames.append(plain)
+        await ctx.tick().repeat(300)
+        assert (0, bytes(10) + b"\1\0" + plain) in bench.used
+    bench.run(main)
