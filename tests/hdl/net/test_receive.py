@@ -297,6 +297,20 @@ def test_driver_not_ready(rng):
     assert bench.counted() == {"rx_frames": 1, "rx_dropped_down": 3}
 
 
+def test_a_frame_does_not_wait_for_buffers_of_a_driver_that_has_gone(rng):
+    bench = Bench(rng)
+
+    async def control(ctx):
+        bench.frames = [(rng.randbytes(70), 0)]
+        await ctx.tick().repeat(200)
+        assert ctx.get(bench.dut.busy) and not bench.counted()
+        ctx.set(bench.dut.enable, 0)
+        await ctx.tick().repeat(50)
+        assert not ctx.get(bench.dut.busy) and bench.counted() == {"rx_dropped_no_buffer": 1}
+
+    bench.run(control=control)
+
+
 def test_malformed_chain_drops_the_frame(rng):
     bench, frame = Bench(rng), rng.randbytes(60)
     bench.post([100])
