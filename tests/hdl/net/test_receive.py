@@ -512,6 +512,32 @@ def test_fewer_pairs_under_load(rng):
     everything(bench)
 
 
+def test_fewer_pairs_while_the_wire_is_full(rng):
+    """It settles all the same, though a frame is always in hand."""
+    bench = Bench(rng, pairs=2)
+    for queue in bench.queues:
+        for _ in range(400):
+            bench.post([200], queue=queue)
+
+    async def control(ctx):
+        bench.frames = [(rng.randbytes(100), 0, rng.randrange(2)) for _ in range(400)]
+        ctx.set(bench.dut.active, 2)
+        await ctx.tick().repeat(400)
+        for active in (1, 2, 1):
+            ctx.set(bench.dut.active, active)
+            for _ in range(300):
+                await ctx.tick()
+                if ctx.get(bench.dut.settled):
+                    break
+            else:
+                raise AssertionError("does not settle")
+            assert bench.frames
+            await ctx.tick().repeat(100)
+        bench.frames = []
+
+    bench.run(control=control)
+
+
 @pytest.mark.parametrize("mrg_rxbuf", [0, 1])
 def test_pause_gives_up_chains_but_no_frame(mrg_rxbuf, rng):
     bench, frames = Bench(rng, pairs=2, busy=0.8, depth=4096), {0: [], 2: []}
