@@ -128,6 +128,13 @@ class Bench:
                 await ctx.tick()
             ctx.set(port.valid, 0)
 
+    async def settles(self, ctx, limit):
+        for _ in range(limit):
+            await ctx.tick()
+            if ctx.get(self.dut.settled):
+                return
+        raise AssertionError("does not settle")
+
     def counted(self):
         return {name: count for name, count in self.events.items() if count}
 
@@ -496,12 +503,7 @@ def test_fewer_pairs_under_load(rng):
                 await ctx.tick()
             ctx.set(bench.dut.active, active)
             assert not ctx.get(bench.dut.settled)
-            for cycles in range(500):
-                await ctx.tick()
-                if ctx.get(bench.dut.settled):
-                    break
-            else:
-                raise AssertionError("does not settle")
+            await bench.settles(ctx, 500)
             before = len(bench.all_used)
             for _ in range(300):
                 await ctx.tick()
@@ -525,12 +527,7 @@ def test_fewer_pairs_while_the_wire_is_full(rng):
         await ctx.tick().repeat(400)
         for active in (1, 2, 1):
             ctx.set(bench.dut.active, active)
-            for _ in range(300):
-                await ctx.tick()
-                if ctx.get(bench.dut.settled):
-                    break
-            else:
-                raise AssertionError("does not settle")
+            await bench.settles(ctx, 300)
             assert bench.frames
             await ctx.tick().repeat(100)
         bench.frames = []

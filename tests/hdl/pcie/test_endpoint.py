@@ -7,6 +7,8 @@ from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpDemux
 
+from .tlps import put, take
+
 BAR = 0xfe008000
 RID = 0x0208
 
@@ -29,33 +31,6 @@ def mem_read(addr, tag=0):
 
 def mem_write(addr, value):
     return header(0x40 << 24 | 1, 15, addr) + value.to_bytes(4, "little")
-
-
-def beats(tlp, width):
-    step = width // 8
-    for at in range(0, len(tlp), step):
-        piece = tlp[at:at + step]
-        yield {"data": int.from_bytes(piece, "little"), "dws": len(piece) // 4, "last": at + step >= len(tlp)}
-
-
-async def put(ctx, port, tlp, width):
-    for beat in beats(tlp, width):
-        ctx.set(port.payload, beat)
-        ctx.set(port.valid, 1)
-        await ctx.tick().until(port.ready)
-        ctx.set(port.valid, 0)
-
-
-async def take(ctx, port, width, found, idle=lambda: False):
-    tlp = b""
-    while True:
-        ctx.set(port.ready, not idle())
-        _, _, valid, ready, beat = await ctx.tick().sample(port.valid, port.ready, port.payload)
-        if valid and ready:
-            tlp += int(beat.data).to_bytes(width // 8, "little")[:4 * beat.dws]
-            if beat.last:
-                found.append(tlp)
-                tlp = b""
 
 
 @pytest.mark.parametrize("width", [64, 128])

@@ -8,6 +8,8 @@ from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.intake import Digest, Intake
 
+from .tlps import put, take
+
 MPS = 1
 HEADERS = {3: 0x40, 4: 0x60}
 
@@ -21,7 +23,7 @@ def tlp(data, *, header=3, length=None, fmt=None, td=0):
 
 def run(dut, width, tlps, seed, mps=MPS):
     """``(what came out, malformed)``."""
-    rng, out, step, events = random.Random(seed), [], width // 8, []
+    rng, out, events = random.Random(seed), [], []
     sim = Simulator(dut)
     sim.add_clock(1e-8)
 
@@ -32,35 +34,14 @@ def run(dut, width, tlps, seed, mps=MPS):
         if hasattr(dut, "mps"):
             ctx.set(dut.mps, mps)
         for one in tlps:
-            for at in range(0, len(one), step):
-                while idle():
-                    await ctx.tick()
-                piece = one[at:at + step]
-                ctx.set(dut.i.payload, {"data": int.from_bytes(piece.ljust(step, b"\xa5"), "little"), "dws": len(piece) // 4,
-                                        "last": at + step >= len(one)})
-                ctx.set(dut.i.valid, 1)
-                await ctx.tick().until(dut.i.ready)
-                ctx.set(dut.i.valid, 0)
+            await put(ctx, dut.i, one, width, idle)
         for _ in range(1000):
             await ctx.tick()
         if hasattr(dut, "busy"):
             assert not ctx.get(dut.busy)
 
     async def collect(ctx):
-        got, before = b"", None
-        while True:
-            ready = not idle()
-            ctx.set(dut.o.ready, ready)
-            _, _, valid, beat = await ctx.tick().sample(dut.o.valid, dut.o.payload)
-            now = (beat.data, beat.dws, beat.last)
-            assert before is None or (valid and now == before), "offer withdrawn"
-            before = now if valid and not ready else None
-            if valid and ready:
-                assert beat.last or beat.dws == step // 4
-                got += int(beat.data).to_bytes(step, "little")[:4 * beat.dws]
-                if beat.last:
-                    out.append(got)
-                    got = b""
+        await take(ctx, dut.o, width, out, idle)
 
     async def count(ctx):
         while hasattr(dut, "malformed"):
@@ -129,7 +110,7 @@ def test_length(width, seed):
 
 def test_what_is_spoilt_takes_no_room():
     """Nothing leaves, all room but little is taken, and a TLP comes that does not end: it is swallowed, and the others stay."""
-    dut, out = Intake(width=64, depth=64, max_payload=MPS), []
+    dut, out, closed = Intake(width=64, depth=64, max_payload=MPS), [], [True]
     good = [tlp(bytes([n] * 100)) for n in range(4)]
     sim = Simulator(dut)
     sim.add_clock(1e-8)
@@ -138,30 +119,22 @@ def test_what_is_spoilt_takes_no_room():
         ctx.set(dut.mps, MPS)
         await ctx.tick().repeat(2)
         for one in (*good, tlp(b"evil" * 200, length=16)):
-            for at in range(0, len(one), 8):
-                piece = one[at:at + 8]
-                ctx.set(dut.i.payload, {"data": int.from_bytes(piece, "little"), "dws": len(piece) // 4,
-                                        "last": at + 8 >= len(one)})
-                ctx.set(dut.i.valid, 1)
-                await ctx.tick().until(dut.i.ready)
-                ctx.set(dut.i.valid, 0)
+            await put(ctx, dut.i, one, 64)
         await ctx.tick()
         assert ctx.get(dut.malformed) and ctx.get(dut.busy)
-        ctx.set(dut.o.ready, 1)
-        got = b""
+        closed.clear()
         while ctx.get(dut.busy):
-            _, _, valid, beat = await ctx.tick().sample(dut.o.valid, dut.o.payload)
-            if valid:
-                got += int(beat.data).to_bytes(8, "little")[:4 * beat.dws]
-                if beat.last:
-                    out.append(got)
-                    got = b""
+            await ctx.tick()
+
+    async def collect(ctx):
+        await take(ctx, dut.o, 64, out, lambda: closed)
 
     async def watchdog(ctx):
         for _ in range(1000):
             await ctx.tick()
         raise AssertionError("hangs")
     sim.add_testbench(main)
+    sim.add_testbench(collect, background=True)
     sim.add_testbench(watchdog, background=True)
     sim.run()
     assert out == good

@@ -1,20 +1,38 @@
 """Messages: what stands for the INTA pin, and those of errors and of power."""
 
+from itertools import count
+
 import pytest
 from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.messages import Messages
 
+from .tlps import take
+
+
+def run(dut, main, pause):
+    """What came out while ``main(ctx)`` ran, in hex; a beat is taken every ``pause`` cycles."""
+    out, cycle = [], count(1)
+
+    async def begin(ctx):
+        ctx.set(dut.requester_id, 0x0108)
+        await main(ctx)
+
+    async def collect(ctx):
+        await take(ctx, dut.o, dut.width, out, lambda: next(cycle) % pause)
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(begin)
+    sim.add_testbench(collect, background=True)
+    sim.run()
+    return [tlp.hex() for tlp in out]
 
 
 @pytest.mark.parametrize("width", [32, 64, 128, 256])
 def test_intx(width):
-    dut, out = Messages(width=width), []
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
+    dut = Messages(width=width)
 
     async def main(ctx):
-        ctx.set(dut.requester_id, 0x0108)
         for level in (1, 0):
             ctx.set(dut.intx, level)
             await ctx.tick().repeat(3)
@@ -23,21 +41,7 @@ def test_intx(width):
                 await ctx.tick().repeat(15)
                 ctx.set(dut.intx, 0)
             await ctx.tick().repeat(20)
-
-    async def collect(ctx):
-        tlp, n = b"", 0
-        while True:
-            n += 1
-            ctx.set(dut.o.ready, n % 3 == 0)
-            _, _, valid, ready, beat = await ctx.tick().sample(dut.o.valid, dut.o.ready, dut.o.payload)
-            if valid and ready:
-                tlp += int(beat.data).to_bytes(width // 8, "little")[:4 * beat.dws]
-                if beat.last:
-                    out.append(tlp.hex())
-                    tlp = b""
-    sim.add_testbench(main)
-    sim.add_testbench(collect, background=True)
-    sim.run()
+    out = run(dut, main, pause=3)
     up, down = ("34000000" "010800" + code + "00" * 8 for code in ("20", "24"))
     assert out[0] == up and out[-1] == down and all(a != b for a, b in zip(out, out[1:])) and len(out) % 2 == 0
 
@@ -45,12 +49,9 @@ def test_intx(width):
 @pytest.mark.parametrize("width", [64, 128])
 def test_strobes(width):
     """One message each; while one waits, others of its kind are the same. The level goes first."""
-    dut, out = Messages(width=width), []
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
+    dut = Messages(width=width)
 
     async def main(ctx):
-        ctx.set(dut.requester_id, 0x0108)
         for names in (["err_nonfatal"], ["err_fatal"], ["pme_to_ack"], ["pme_to_ack", "err_fatal", "err_nonfatal", "intx"]):
             for name in names:
                 ctx.set(getattr(dut, name), 1)
@@ -61,21 +62,7 @@ def test_strobes(width):
             assert ctx.get(dut.busy)
             await ctx.tick().repeat(40)
             assert not ctx.get(dut.busy)
-
-    async def collect(ctx):
-        tlp, n = b"", 0
-        while True:
-            n += 1
-            ctx.set(dut.o.ready, n % 4 == 0)
-            _, _, valid, ready, beat = await ctx.tick().sample(dut.o.valid, dut.o.ready, dut.o.payload)
-            if valid and ready:
-                tlp += int(beat.data).to_bytes(width // 8, "little")[:4 * beat.dws]
-                if beat.last:
-                    out.append(tlp.hex())
-                    tlp = b""
-    sim.add_testbench(main)
-    sim.add_testbench(collect, background=True)
-    sim.run()
+    out = run(dut, main, pause=4)
     assert all(one[2:14] == "000000010800" and one[16:] == "00" * 8 for one in out)
     assert [(one[:2], one[14:16]) for one in out] == [
         ("30", "31"), ("30", "33"), ("35", "1b"), ("34", "20"), ("30", "31"), ("30", "33"), ("35", "1b")]

@@ -8,6 +8,8 @@ from amaranth.sim import Simulator
 from ringnic.hdl.pcie.target import Target
 from ringnic.hdl.spec.pcie import MsgCode
 
+from .tlps import put
+
 BAR = 0xfe008000
 
 
@@ -35,17 +37,8 @@ class Bench:
         return self.rng is not None and self.rng.random() < 0.4
 
     async def feed(self, ctx, tlps):
-        port, step = self.dut.i, self.width // 8
         for tlp in tlps:
-            for at in range(0, len(tlp), step):
-                while self.idle():
-                    await ctx.tick()
-                piece = tlp[at:at + step]
-                ctx.set(port.payload, {"data": int.from_bytes(piece.ljust(step, b"\xa5"), "little"),
-                                       "dws": len(piece) // 4, "last": at + step >= len(tlp)})
-                ctx.set(port.valid, 1)
-                await ctx.tick().until(port.ready)
-                ctx.set(port.valid, 0)
+            await put(ctx, self.dut.i, tlp, self.width, self.idle)
 
     async def serve(self, ctx, port, name, store):
         while True:
