@@ -24,7 +24,8 @@ class DescFetch(wiring.Component):
 
     A driver's free list hands out descriptors in table order at first and, being a stack, in the opposite order after
     each batch that came back; so a batch of ring entries is a few runs, up or down. An entry waits for its successor
-    only within one ring read, a run until it has all come. Up to 16 reads are outstanding.
+    only within one ring read, a run until it has all come. Up to 16 reads are outstanding. Behind an entry that fails its
+    queue gives nothing until it is set up again.
 
     Parameters
     ----------
@@ -63,8 +64,9 @@ class DescFetch(wiring.Component):
             table.setup.eq(self.setup),
         ]
 
-        # ``first``: the lowest of ``count`` descriptors. ``down``: the last comes first.
-        run_layout = data.StructLayout({"queue": 16, "first": 16, "count": range(self.max_run + 1), "down": 1})
+        # ``first``: the lowest of ``count`` descriptors. ``down``: the last comes first. ``wrong``: they are not read.
+        run_layout = data.StructLayout({
+            "queue": 16, "first": 16, "count": range(self.max_run + 1), "down": 1, "wrong": 1})
         m.submodules.runs = runs = Queue(run_layout, 16)
         run = Signal(run_layout)
         m.d.comb += table.queue.eq(run.queue)
@@ -72,7 +74,7 @@ class DescFetch(wiring.Component):
         # An entry, and whether it is the neighbour, above or below, of the one before it.
         entry, entry_valid, taken_in = Signal(RingEntry), Signal(), Signal()
         previous, above, below = Signal(16), Signal(), Signal()
-        follows, precedes, wrong = Signal(), Signal(), Signal()
+        follows, precedes = Signal(), Signal()
         m.d.comb += [
             self.i.ready.eq(~entry_valid | taken_in),
             follows.eq(above & ~run.down),
@@ -87,7 +89,6 @@ class DescFetch(wiring.Component):
             ]
             with m.If(self.i.valid):
                 m.d.sync += previous.eq(self.i.p.head)
-        failed_run, failed_read = Signal(), Signal()
 
         with m.FSM(name="state") as state:
             with m.State("FIRST"):
@@ -122,18 +123,15 @@ class DescFetch(wiring.Component):
             with m.State("LOOK-UP"):
                 m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.sync += wrong.eq((run.count == 0) | (run.first + run.count > table.row.size))
+                m.d.sync += run.wrong.eq((run.count == 0) | (run.first + run.count > table.row.size))
                 m.next = "READ"
             with m.State("READ"):
-                with m.If(wrong):
-                    m.d.comb += failed_run.eq(1)
-                    with m.If(~failed_read):  # which is told first
-                        m.next = "FIRST"
-                with m.Else():
-                    m.d.comb += self.desc.req.valid.eq(runs.i.ready)
-                    with m.If(self.desc.req.ready & runs.i.ready):
-                        m.d.comb += runs.i.valid.eq(1)
-                        m.next = "FIRST"
+                m.d.comb += [
+                    self.desc.req.valid.eq(runs.i.ready & ~run.wrong),
+                    runs.i.valid.eq(self.desc.req.ready | run.wrong),
+                ]
+                with m.If(runs.i.valid & runs.i.ready):
+                    m.next = "FIRST"
         m.d.sync += self.desc.req.p.addr.eq(table.row.queue_desc + (run.first << 4))
         m.d.comb += [
             self.desc.req.p.len.eq(run.count * VIRTQ_DESC_SIZE),
@@ -147,24 +145,31 @@ class DescFetch(wiring.Component):
         bank_w, bank_r = banks.write_port(), banks.read_port()
         connect(m, flipped(self.desc.beat), descs.i)
         place, bank = Signal(range(self.max_run)), Signal()
-        taken, ends = Signal(), Signal()
+        taken, ends, wrong = Signal(), Signal(), Signal()
+        halted = Signal(self.num_queues)       # queues of which an entry failed
+        this = runs.o.p.queue[:(max(2, self.num_queues) - 1).bit_length()]
         m.d.comb += [
-            taken.eq(descs.o.valid & runs.o.valid & whole.i.ready & (whole.level < 2)),
+            wrong.eq(runs.o.valid & runs.o.p.wrong),
+            taken.eq(descs.o.valid & runs.o.valid & ~wrong & whole.i.ready & (whole.level < 2)),
             ends.eq(taken & descs.o.p.last),
             descs.o.ready.eq(taken),
             bank_w.en.eq(taken),
             bank_w.addr.eq(Cat(place, bank)),
             bank_w.data.eq(descs.o.p.data),
-            runs.o.ready.eq(ends),
-            whole.i.valid.eq(ends & ~descs.o.p.error),
+            runs.o.ready.eq(ends | wrong),
+            # 2.7.9: order; behind a chain that does not come back nothing does.
+            whole.i.valid.eq(ends & ~descs.o.p.error & ~halted.bit_select(this, 1)),
             whole.i.p.eq(runs.o.p),
-            failed_read.eq(ends & descs.o.p.error),
-            self.fail_valid.eq(failed_run | failed_read),
-            self.fail_queue.eq(Mux(failed_read, runs.o.p.queue, run.queue)),
+            self.fail_valid.eq((ends & descs.o.p.error) | wrong),
+            self.fail_queue.eq(runs.o.p.queue),
             self.busy.eq(self.i.valid | entry_valid | ~state.ongoing("FIRST") | (runs.level != 0) | (whole.level != 0)),
         ]
         with m.If(taken):
             m.d.sync += place.eq(Mux(descs.o.p.last, 0, place + 1))
+        with m.If(self.fail_valid):
+            m.d.sync += halted.bit_select(this, 1).eq(1)
+        with m.If(self.setup_valid):
+            m.d.sync += halted.bit_select(self.setup.queue[:len(this)], 1).eq(0)
         m.d.sync += bank.eq(bank ^ whole.i.valid)
 
         given, out_bank, at = Signal(range(self.max_run)), Signal(), Signal(range(self.max_run))

@@ -21,7 +21,7 @@ __all__ = ["Walk"]
 
 
 class Walk(wiring.Component):
-    """Turn heads into segments, in order.
+    """Turn heads into segments, in order. Behind a chain that fails, its queue's chains fail until it is set up again.
 
     A chain of one descriptor costs nothing but its three cycles. An indirect table is read ahead, in one read, while
     earlier chains are still being given out, and gives a segment every two cycles as long as its entries follow one another as
@@ -69,6 +69,7 @@ class Walk(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         room = 2 * self.max_ahead
+        queue_bits = (max(2, self.num_queues) - 1).bit_length()
         ahead_shape = range(self.max_ahead + 1)
 
         # Heads in order, each with the number of table entries that were asked for ahead of it (0: none).
@@ -147,7 +148,8 @@ class Walk(wiring.Component):
         within   = Signal()                    # it is one of them
         length   = Signal(17)                  # descriptors seen in this chain that hold or held a buffer
         desc     = Signal(VirtqDesc)           # the one to judge
-        failed   = Signal()                    # it could not be read
+        failed   = Signal()                    # it could not be read, or is behind one that failed
+        halted   = Signal(self.num_queues)     # queues of which a chain failed
         writable = Signal()                    # one before it was
         has_next, has_table, wrong = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -187,7 +189,7 @@ class Walk(wiring.Component):
                     in_table.eq(0),
                     in_ring.eq(0),
                     length.eq(1),
-                    failed.eq(0),
+                    failed.eq(halted.bit_select(now.queue[:queue_bits], 1)),  # 2.7.9, 2.8.8: order
                     writable.eq(0),
                 ]
                 with m.If(order.o.valid):
@@ -253,7 +255,7 @@ class Walk(wiring.Component):
                     m.d.comb += [ahead.o.ready.eq(1), dropped.eq(1)]
                     m.d.sync += [
                         self._judge_next(desc, ahead.o.p.data),
-                        failed.eq(ahead.o.p.error),
+                        failed.eq(failed | ahead.o.p.error),
                         ahead_left.eq(ahead_left - 1),
                         left.eq(left - 1),
                         index.eq(Mux(in_ring & (index + 1 == limit), 0, index + 1)),
@@ -293,6 +295,7 @@ class Walk(wiring.Component):
                 ]
                 with m.If(self.o.ready):
                     m.d.comb += self.fail_valid.eq(1)
+                    m.d.sync += halted.bit_select(now.queue[:queue_bits], 1).eq(1)
                     m.next = "FLUSH"
             with m.State("FLUSH"):
                 # Entries read ahead that the chain did not use.
@@ -302,6 +305,8 @@ class Walk(wiring.Component):
                 with m.Elif(ahead.o.valid):
                     m.d.comb += [ahead.o.ready.eq(1), dropped.eq(1)]
                     m.d.sync += ahead_left.eq(Mux(ahead.o.p.last, 0, ahead_left - 1))
+        with m.If(self.setup_valid):
+            m.d.sync += halted.bit_select(self.setup.queue[:queue_bits], 1).eq(0)
         m.d.comb += self.single.req.p.len.eq(VIRTQ_DESC_SIZE)
 
         # A read that fails early returns fewer entries than were reserved: the account is settled with its last.

@@ -148,6 +148,30 @@ def test_failed_read_gives_nothing(make, width):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("fault", ["read", "ring", "range"])
+@pytest.mark.parametrize("latency", [1, 6, 60])
+def test_nothing_of_a_queue_comes_behind_an_entry_that_failed(make, fault, latency):
+    """2.7.9: used in order, what is behind would say that the one that failed was used, too. What is before it comes."""
+    bench = make(latency=latency)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        bench.fails |= {2 * TABLE + 16 * 8}
+        for count in (1, 2):
+            await bench.entries(ctx, 1, [3, 4])
+            await bench.entries(ctx, 1, [32] if fault == "range" else [8, 9], error=fault == "ring")
+            await bench.entries(ctx, 1, [11])
+            await bench.entries(ctx, 0, [5])
+            await bench.entries(ctx, 1, [12, 13])
+            await bench.settle(ctx)
+            await bench.entries(ctx, 1, [20])
+            await bench.settle(ctx)
+            assert bench.came() == [(1, 3), (1, 4), (0, 5)] * count
+            assert bench.failed == [1] * count
+            await bench.setup(ctx, 1, size=32, queue_desc=2 * TABLE)
+    bench.run(testbench)
+
+
 @pytest.mark.parametrize("shift", range(12))
 def test_two_failures_at_once_are_both_told(make, shift):
     bench = make(sizes=(32, 32, 32), latency=12)

@@ -71,6 +71,7 @@ def make(stage):
                 assert not item.error or item.last
                 segments.append(FAILED if item.error else (item.addr, item.len, bool(item.write)))
                 if item.last:
+                    assert item.error or item.chain.writable == any(write for _, _, write in segments)
                     out.append((item.queue, item.chain.id, segments))
                     segments = []
             return out
@@ -165,7 +166,7 @@ def test_good_chains(make, case, width):
 
 @pytest.mark.parametrize("case", BAD)
 def test_broken_rules(make, case):
-    """Told once a chain, and the chains after it come as if nothing had been."""
+    """Told once a chain; chains of another queue, or of the same one set up again, come as if nothing had been."""
     bench = make()
     bench.memory[TABLES:TABLES + 0x100] = bytes(range(256))
     BAD[case](bench.ring)
@@ -180,7 +181,33 @@ def test_broken_rules(make, case):
             assert await walk(ctx, bench, 0) == expected
             assert bench.failed == [0] * k
             assert await walk(ctx, bench, 15, queue=1) == bench.ring.segments(15)
+            await bench.setup(ctx, 0, size=8, queue_desc=DESC)
         assert not any(DESC + 8 * 16 <= addr < TABLES for addr, _ in bench.reads)
+    bench.run(testbench)
+
+
+BEHIND = {"one": lambda ring: ring.put(1, 5, 6), "chain": lambda ring: chain(ring, 1, 2, 3),
+          "table": lambda ring: table(ring, 0, 1, 2, head=1)}
+
+
+@pytest.mark.parametrize("case", BEHIND)
+@pytest.mark.parametrize("busy", [0, 1])
+def test_nothing_of_a_queue_comes_behind_a_chain_that_failed(make, case, busy):
+    """2.7.9: used in order, what is behind would say that the one that failed was used, too."""
+    bench = make(pause=0.3 * busy)
+    bench.ring.put(0, 1, 1, NEXT, 8)
+    BEHIND[case](bench.ring)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        good = bench.ring.segments(1)
+        for count in (1, 2):
+            for index, queue in ((1, 0), (0, 0), (1, 0), (1, 1), (1, 0), (1, 1)):
+                await bench.send(ctx, bench.dut.i, bench.ring.head(index, queue))
+            await bench.until(ctx, lambda: len(bench.chains()) == 6 * count)
+            came = [(queue, segments[-1] == FAILED or segments == good and "good") for queue, _, segments in bench.chains()]
+            assert came == [(0, "good"), (0, True), (0, True), (1, "good"), (0, True), (1, "good")] * count
+            await bench.setup(ctx, 0, size=8, queue_desc=DESC)
     bench.run(testbench)
 
 
@@ -195,6 +222,7 @@ def test_smallest_queues(make, size):
             segments = await walk(ctx, bench, 0)
             assert segments == bench.ring.segments(0)
             assert (FAILED in segments) == (count > size)
+            await bench.setup(ctx, 0, size=size, queue_desc=DESC)
         chain(bench.ring, *range(size))
         assert await walk(ctx, bench, 0) == bench.ring.segments(0)
     bench.run(testbench)
@@ -212,6 +240,7 @@ def test_largest_queue_and_table(make):
         assert await walk(ctx, bench, 0) == [(1, 1, False), (2, 2, False), (3, 3, False)]
         bench.ring.put(0, 1, 1, NEXT, 32768)
         assert await walk(ctx, bench, 0) == [(1, 1, False), FAILED]
+        await bench.setup(ctx, 0, size=32768, queue_desc=DESC)
         table(bench.ring, 0, 40000, 1, entries=0xffff_fff0 // 16)
         segments = await walk(ctx, bench, 0)
         assert segments == bench.ring.segments(0) and FAILED not in segments
@@ -253,9 +282,10 @@ def test_tables_are_read_ahead_and_their_answers_taken(make):
 @pytest.mark.parametrize("width", [32, 64, 128, 256])
 @pytest.mark.parametrize("pause", [0.0, 0.3])
 def test_random(make, rng, width, pause):
-    """Chains good and bad, one after the other without waiting, from descriptors that are mostly well-formed."""
+    """Chains good and bad, one after the other without waiting, from descriptors that are mostly well-formed. Some chains
+    behind a bad one the queue is set up again."""
     bench = make(width=width, size=8, max_ahead=rng.choice([1, 4]), pause=pause)
-    ring, expected, fails = bench.ring, [], 0
+    ring, expected, fails, behind = bench.ring, [], 0, 0
     shift = rng.choice([0, 8, 12, rng.randrange(16)])  # of all tables
     for index in range(16):
         flags = rng.choice([0, WRITE, NEXT, NEXT | WRITE, INDIRECT, INDIRECT, INDIRECT | NEXT])
@@ -269,16 +299,152 @@ def test_random(make, rng, width, pause):
             ring.put(index, rng.getrandbits(64), rng.getrandbits(32), flags, following, TABLES + 256 * at + shift)
 
     async def testbench(ctx):
-        nonlocal fails
+        nonlocal fails, behind
         await bench.start(ctx)
         for _ in range(60):
             index = rng.randrange(8)
-            expected.append((0, index, ring.segments(index)))
-            fails += expected[-1][2][-1] == FAILED
+            expected.append((0, index, [FAILED] if behind else ring.segments(index)))
+            if expected[-1][2][-1] == FAILED:
+                fails += 1
+                behind += 1
             await bench.send(ctx, bench.dut.i, ring.head(index))
+            if behind > rng.randrange(4):
+                await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))
+                await bench.setup(ctx, 0, size=8, queue_desc=DESC)
+                behind = 0
         await bench.until(ctx, lambda: len(bench.chains()) == len(expected))
         await ctx.tick().repeat(3)
         assert bench.chains() == expected
         assert bench.failed == [0] * fails
         await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))
+    bench.run(testbench)
+
+
+# Packed rings.
+
+class PackedRing:
+    """Descriptors of a packed ring in memory, and what a chain of them means."""
+    def __init__(self, bench, size):
+        self.bench, self.size = bench, size
+
+    def put(self, slot, addr, length, flags=0, base=DESC):
+        struct.pack_into("<QIHH", self.bench.memory, base + 16 * slot, addr, length, self.bench.rng.getrandbits(16), flags)
+
+    def get(self, slot, base=DESC):
+        return struct.unpack_from("<QIHH", self.bench.memory, base + 16 * slot)
+
+    def head(self, slot, count, ident=0x1234):
+        """As :class:`Scan` hands it on."""
+        addr, length, _, flags = self.get(slot)
+        flags = NEXT if count > 1 else flags & 7
+        return {"queue": 0, "head": {"id": ident, "addr": addr, "len": length, "flags": flags, "next": slot, "count": count}}
+
+    def segments(self, slot, count):
+        addr, length, _, flags = self.get(slot)
+        if count == 1 and flags & INDIRECT:
+            return self._told([self.get(k, addr) for k in range(length // 16)], INDIRECT)
+        return self._told([self.get((slot + k) % self.size) for k in range(count)], 0)
+
+    def _told(self, descs, ignored):
+        out = []
+        for addr, length, _, flags in descs:
+            if flags & ~ignored & INDIRECT or len(out) == self.size:
+                return [*out, FAILED]
+            out.append((addr, length, bool(flags & WRITE)))
+        return out
+
+
+def packed_random(ring, rng):
+    for slot in range(ring.size):
+        ring.put(slot, rng.getrandbits(64), rng.getrandbits(32), rng.choice([0, WRITE]) | rng.choice([0, 0x80, 0x8080]))
+    for at in range(2 * ring.size):
+        # 2.8.7: of the flags in a table only WRITE means something.
+        ring.put(at, rng.getrandbits(64), rng.getrandbits(32), rng.getrandbits(16), TABLES)
+
+
+@pytest.fixture
+def make_packed(stage):
+    def bench(*, width=64, size=8, max_ahead=4, **options):
+        bench = stage(Walk(width=width, num_queues=2, max_ahead=max_ahead), **options)
+        bench.serve_reads(bench.dut.table)
+        bench.serve_reads(bench.dut.single)
+        bench.ring = PackedRing(bench, size)
+        bench.got = bench.collect(bench.dut.o)
+        packed_random(bench.ring, bench.rng)
+
+        async def walk(ctx, slot, count):
+            """Segments of one chain, in a queue that was set up anew."""
+            await bench.setup(ctx, 0, size=size, queue_desc=DESC)
+            bench.got.clear()
+            await bench.send(ctx, bench.dut.i, bench.ring.head(slot, count))
+            await bench.until(ctx, lambda: bench.got and bench.got[-1].last)
+            last = bench.got[-1]
+            assert (last.chain.id, last.chain.count) == (0x1234, count)
+            assert last.error or last.chain.writable == any(item.write for item in bench.got)
+            return [FAILED if item.error else (item.addr, item.len, bool(item.write)) for item in bench.got]
+
+        async def start(ctx):
+            ctx.set(bench.dut.indirect, 1)
+            ctx.set(bench.dut.packed, 1)
+        bench.walk, bench.start = walk, start
+        return bench
+    return bench
+
+
+@pytest.mark.parametrize("max_ahead", [1, 4, 32])
+def test_packed_chains_of_every_length_from_every_slot(make_packed, max_ahead):
+    bench = make_packed(max_ahead=max_ahead)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for slot in range(8):
+            for count in range(1, 9):
+                assert await bench.walk(ctx, slot, count) == bench.ring.segments(slot, count), (slot, count)
+        assert not bench.failed
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("max_ahead", [1, 4, 32])
+def test_packed_tables(make_packed, max_ahead):
+    """Entries follow one another, up to Queue Size; more are too many."""
+    bench = make_packed(max_ahead=max_ahead)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for slot in (0, 7):
+            for entries in range(1, 11):
+                bench.ring.put(slot, TABLES, 16 * entries, INDIRECT)
+                expected = bench.ring.segments(slot, 1)
+                assert (FAILED in expected) == (entries > 8)
+                assert await bench.walk(ctx, slot, 1) == expected, entries
+            for length in (0, 8, 17, 40):
+                bench.ring.put(slot, TABLES, length, INDIRECT)
+                assert await bench.walk(ctx, slot, 1) == [FAILED]
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("at", [0, 2, 4])
+@pytest.mark.parametrize("fault", ["table", "read"])
+@pytest.mark.parametrize("max_ahead", [1, 2, 32])
+def test_packed_chains_that_fail(make_packed, at, fault, max_ahead):
+    """A table beside other descriptors (2.8.7), or a read that fails; and behind such a chain nothing comes."""
+    bench = make_packed(max_ahead=max_ahead)
+    slot = (6 + at) % 8
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        good = bench.ring.segments(6, 5)
+        if fault == "table":
+            bench.ring.put(slot, TABLES, 16, INDIRECT)
+        else:
+            bench.fails.add(DESC + 16 * slot)
+        *came, last = await bench.walk(ctx, 6, 5)
+        # A read that fails may have brought something before.
+        assert last == FAILED and came == good[:len(came)] and at <= len(came) <= at + (fault == "read")
+        for slot_behind, count in ((5, 1), (3, 3), (4, 1)):
+            bench.got.clear()
+            await bench.send(ctx, bench.dut.i, bench.ring.head(slot_behind, count))
+            await bench.until(ctx, lambda: bench.got)
+            assert bench.got[0].last and bench.got[0].error
+        assert bench.failed == [0] * 4
     bench.run(testbench)
