@@ -16,7 +16,7 @@ EXP, MSIX, VIRTIO = 0x40, 0x80, 0x90
 PLACES = {1: (0x0000, 0x3c), 2: (0x3000, 0x1000), 3: (0x1000, 4), 4: (0x2000, 0x1000), 5: (0, 0)}
 
 
-def config_space(vendor=0x1af4, device=0x1041, vectors=10):
+def make_config_space(vendor=0x1af4, device=0x1041, vectors=10):
     """256 bytes of a virtio function: MSI-X, and all structures of virtio in BAR 0."""
     config = bytearray(256)
     struct.pack_into("<HHHH", config, 0, vendor, device, 2, 0x10)
@@ -82,7 +82,7 @@ class FakeMachine(Machine):
             "vendor": f"0x{vendor:04x}", "device": f"0x{device:04x}", "class": f"0x{class_code:06x}", "driver_override": "(null)",
             "remove": "", "rescan": "", "current_link_speed": "2.5 GT/s PCIe", "current_link_width": "1",
             "max_link_speed": "2.5 GT/s PCIe", "max_link_width": "1", "reset_method": "flr pm", "numa_node": "-1",
-            "power_state": "D0", "config": config or config_space(vendor, device), "resource0": bytes(bar_size),
+            "power_state": "D0", "config": config or make_config_space(vendor, device), "resource0": bytes(bar_size),
             "resource": f"0x00000000fe800000 0x{0xfe800000 + bar_size - 1:016x} 0x0000000000040200",
         }.items():
             self.put(f"{at}/{name}", content)
@@ -218,3 +218,9 @@ class FakeMachine(Machine):
 @pytest.fixture
 def machine(tmp_path):
     return FakeMachine(tmp_path)
+
+
+@pytest.fixture
+def config_space():
+    """Makes 256 bytes of configuration space."""
+    return make_config_space
