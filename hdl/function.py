@@ -41,6 +41,10 @@ class VirtioFunction(wiring.Component):
         Entries that a queue may have.
     timeout_cycles : int
         Completion timeout.
+    build_id : int
+        32 bits that the host can read.
+    controls : sequence of str
+        What the host may switch for what lies behind the device, see :class:`Counters`.
 
     Members
     -------
@@ -50,6 +54,8 @@ class VirtioFunction(wiring.Component):
         Mask of the device features to offer; a constant on a board. Stable while the function is in use.
     events : In(data.StructLayout({name: 1}))
         Strobes for the ``counters`` that neither the function nor the device drives.
+    controls : Out(data.StructLayout({name: 1}))
+        As the host has switched them; 0 after a Function Level Reset. There only with ``controls``.
     stop : Out(1)
         The host wants a reset. From now on nothing new.
     drained : Out(1)
@@ -61,8 +67,10 @@ class VirtioFunction(wiring.Component):
     busy : Out(1)
         Something is under way inside that needs clock cycles.
     """
-    def __init__(self, device, *, width, counters, max_queue_size, timeout_cycles):
+    def __init__(self, device, *, width, counters, max_queue_size, timeout_cycles, build_id=0, controls=()):
         self.device = device
+        self.build_id = build_id
+        self.control_names = tuple(controls)
         self.counters = tuple(counters)
         num_queues = len(device.host.buffers[0].available)
         vectors = num_queues + 1          # one for configuration changes
@@ -90,6 +98,7 @@ class VirtioFunction(wiring.Component):
             "quiet":   In(1, init=1),
             "restart": Out(1),
             "busy":    Out(1),
+            **({"controls": Out(data.StructLayout({name: 1 for name in self.control_names}))} if self.control_names else {}),
         })
 
     def elaborate(self, platform):
@@ -103,7 +112,8 @@ class VirtioFunction(wiring.Component):
         # Host side
         connect(m, flipped(self.tlp_rx), endpoint.tlp_rx)
         connect(m, endpoint.tlp_tx, flipped(self.tlp_tx))
-        m.submodules.counters = counters = Counters(self.counters)
+        m.submodules.counters = counters = Counters(
+            self.counters, build_id=self.build_id, controls=self.control_names)
         m.submodules.decoder = decoder = RegDecoder(
             REG_ADDR_WIDTH, {**{page: 0 for page in range(4)}, COUNTERS_OFFSET >> 12: 1})
         connect(m, endpoint.regs, decoder.i)
@@ -168,4 +178,6 @@ class VirtioFunction(wiring.Component):
             transport.reset_done.eq(self.restart),
             self.busy.eq(endpoint.busy | transport.busy | engine.busy | host.busy | wanted),
         ]
+        if self.control_names:
+            m.d.comb += [self.controls.eq(counters.controls), counters.clear.eq(self.restart & endpoint.flr)]
         return m

@@ -10,7 +10,7 @@ from .lib.gate import PacketCut, PacketGate
 from .mac.gmii import Gmii
 from .net.device import NetDevice
 from .pcie.tlp_stream import tlp_beat
-from .spec.bar import COUNTERS
+from .spec.bar import COUNTERS, GMII_CONTROLS
 from .spec.ethernet import FCS_BYTES
 
 __all__ = ["RingNIC"]
@@ -37,6 +37,8 @@ class RingNIC(wiring.Component):
         Mbit/s that the device configuration reports.
     timeout_cycles : int
         Completion timeout.
+    build_id : int
+        32 bits that tell the host which build it has before it.
 
     Members
     -------
@@ -52,7 +54,7 @@ class RingNIC(wiring.Component):
         Something is under way inside that needs clock cycles: a simulator may stop the clock while it is low.
     """
     def __init__(self, *, width=64, queue_pairs=1, mac="gmii", max_queue_size=1024, mac_address=0x5254_0052_4e01,
-                 mtu=9000, speed=1000, timeout_cycles=1 << 20):
+                 mtu=9000, speed=1000, timeout_cycles=1 << 20, build_id=0):
         if mac not in ("gmii", None):
             raise ValueError(f"MAC must be 'gmii' or None, not {mac!r}")
         self.width = width
@@ -63,6 +65,7 @@ class RingNIC(wiring.Component):
         self.mtu = mtu
         self.speed = speed
         self.timeout_cycles = timeout_cycles
+        self.build_id = build_id
         wire = {
             "gmii_rxd":   In(8),
             "gmii_rx_dv": In(1),
@@ -89,11 +92,13 @@ class RingNIC(wiring.Component):
                            mtu=self.mtu, speed=self.speed)
         m.submodules.function = function = VirtioFunction(
             device, width=self.width, counters=COUNTERS, max_queue_size=self.max_queue_size,
-            timeout_cycles=self.timeout_cycles)
+            timeout_cycles=self.timeout_cycles, build_id=self.build_id,
+            controls=GMII_CONTROLS if self.mac == "gmii" else ())
         connect(m, flipped(self.tlp_rx), function.tlp_rx)
         connect(m, function.tlp_tx, flipped(self.tlp_tx))
 
         # Wire side
+        link_up, busy = self.link_up, function.busy
         m.submodules.tx_gate = tx_gate = PacketGate(frame_beat(self.width))
         m.submodules.rx_cut  = rx_cut  = PacketCut(frame_beat(self.width))
         connect(m, device.frames_tx, tx_gate.i)
@@ -103,9 +108,12 @@ class RingNIC(wiring.Component):
                 width=self.width, max_frame=device.max_frame + FCS_BYTES)
             connect(m, tx_gate.o, mac.i)
             connect(m, mac.o, rx_cut.i)
+            loopback = function.controls.loopback
+            link_up, busy = link_up | loopback, busy | mac.busy  # the way round is a link, with or without a partner
             m.d.comb += [
                 *[function.events[name].eq(mac.events[name]) for name, _ in mac.events.shape()],
                 mac.drain.eq(function.stop),
+                mac.loopback.eq(loopback),
                 mac.gmii_rxd.eq(self.gmii_rxd),
                 mac.gmii_rx_dv.eq(self.gmii_rx_dv),
                 mac.gmii_rx_er.eq(self.gmii_rx_er),
@@ -123,8 +131,8 @@ class RingNIC(wiring.Component):
             tx_gate.hold.eq(function.drained),
             function.quiet.eq(tx_gate.held),
             rx_cut.hold.eq(function.restart),
-            device.link_up.eq(self.link_up),
+            device.link_up.eq(link_up),
             function.offered.eq(self.offered),
-            self.busy.eq(function.busy),
+            self.busy.eq(busy),
         ]
         return m

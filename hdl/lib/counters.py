@@ -1,16 +1,17 @@
-"""Event counters that a person can read over the BAR."""
+"""Event counters that a person can read over the BAR, and what can be switched there."""
 
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..spec.bar import COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, REG_ADDR_WIDTH
+from ..spec.bar import CONTROL_OFFSET, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, REG_ADDR_WIDTH
 from .reg import RegPort
 
 __all__ = ["Counters"]
 
 HEADER_DWS = COUNTERS_HEADER_SIZE // 4
+CONTROL_DW = CONTROL_OFFSET % 0x1000 // 4
 PHASES = 4  # cycles the scanner spends on one counter
 
 
@@ -28,27 +29,36 @@ class Counters(wiring.Component):
         Counters in the order of their registers.
     build_id : int
         32 bits to be read back.
+    controls : sequence of str
+        What the host may switch, from bit 0 of the control register on; at most 32.
 
     Members
     -------
     events : In(data.StructLayout({name: 1}))
         High for one cycle per event.
+    controls : Out(data.StructLayout({name: 1})), clear : In(1)
+        As written last, and 0 after a cycle of ``clear``; there only with ``controls``.
     regs : In(RegPort(REG_ADDR_WIDTH))
-        The offset in the page counts, the page does not. DWs: magic, number of counters, build id, 0, then low and
-        high of each counter; 0 beyond. Writes vanish.
+        The offset in the page counts, the page does not. DWs: magic, number of counters, build id, control, then low and
+        high of each counter; 0 beyond. Only control can be written, as a whole DW; other writes vanish.
     """
-    def __init__(self, names, *, build_id=0):
+    def __init__(self, names, *, build_id=0, controls=()):
         self.names = tuple(names)
         self.build_id = build_id
+        self.control_names = tuple(controls)
         if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError(f"Counters need distinct names, at least one, not {names!r}")
         if HEADER_DWS + 2 * len(self.names) > 1024:
             raise ValueError(f"Counters must fit one 4 KiB page, and {len(self.names)} do not")
         if build_id not in range(1 << 32):
             raise ValueError(f"Build id must have 32 bits, not {build_id!r}")
+        if len(self.control_names) > 32:
+            raise ValueError(f"Controls must fit one DW, and {len(self.control_names)} do not")
         super().__init__({
             "events": In(data.StructLayout({name: 1 for name in self.names})),
             "regs":   In(RegPort(REG_ADDR_WIDTH)),
+            **({"controls": Out(data.StructLayout({name: 1 for name in self.control_names})), "clear": In(1)}
+               if self.control_names else {}),
         })
 
     def elaborate(self, platform):
@@ -80,6 +90,15 @@ class Counters(wiring.Component):
         m.d.comb += req.ready.eq(~reading)
         with m.If(req.valid & req.ready):
             m.d.sync += [reading.eq(~req.payload.write), word.eq(req.payload.addr[2:12])]
+        answer = Mux(word < depth, read.data, 0)
+        if self.control_names:
+            controls = self.controls.as_value()
+            with m.If(req.valid & req.ready & req.payload.write & req.payload.be.all()
+                      & (req.payload.addr[2:12] == CONTROL_DW)):
+                m.d.sync += controls.eq(req.payload.data)
+            with m.If(self.clear):
+                m.d.sync += controls.eq(0)
+            answer = Mux(word == CONTROL_DW, controls, answer)
         m.d.comb += resp.valid.eq(answered)
         with m.If(resp.valid & resp.ready):
             m.d.sync += [reading.eq(0), answered.eq(0)]
@@ -115,7 +134,7 @@ class Counters(wiring.Component):
                 with m.If(serving):
                     m.d.sync += [
                         answered.eq(1),
-                        resp.payload.eq(Mux(word < depth, read.data, 0)),
+                        resp.payload.eq(answer),
                     ]
                 m.d.sync += index.eq(index + 1)
                 with m.If(index == count - 1):

@@ -14,6 +14,7 @@ from ..lib.frame import frame_beat
 from ..spec.ethernet import (ETHERTYPE_MAC_CONTROL, FCS_BYTES, IFG_BYTES, MIN_FRAME_BYTES, PAUSE_ADDRESS, PAUSE_OPCODE,
                              PAUSE_QUANTUM_BYTES, PREAMBLE, PREAMBLE_BYTES, SFD)
 from .crc import CRC_INIT, CRC_RESIDUE, crc_next
+from .loopback import GmiiLoopback
 
 __all__ = ["GmiiTransmit", "GmiiReceive", "Gmii"]
 
@@ -36,18 +37,24 @@ class GmiiTransmit(wiring.Component):
         Frames without FCS. A frame that has begun and then lacks a beat is spoilt with TX_ER.
     pause : In(16), pause_valid : In(1)
         Strobe: send nothing more for this many quanta.
+    loop : In(1)
+        With a frame's first beat: it goes round and not to the partner, whose pauses do not hold it.
     drain : In(1)
         Do not heed pauses.
     txd, tx_en, tx_er : Out
+    tx_loop : Out(1)
+        ``loop`` of the frame that is being sent.
     sent : Out(1)
         Toggles with every frame sent.
+    busy : Out(1)
+        Frames wait or are being sent.
     """
     def __init__(self, *, width):
         self.width = width
         super().__init__({
             "beat": In(frame_beat(width)), "beat_valid": In(1), "beat_ready": Out(1),
-            "pause": In(16), "pause_valid": In(1), "drain": In(1),
-            "txd": Out(8), "tx_en": Out(1), "tx_er": Out(1), "sent": Out(1),
+            "loop": In(1), "pause": In(16), "pause_valid": In(1), "drain": In(1),
+            "txd": Out(8), "tx_en": Out(1), "tx_er": Out(1), "tx_loop": Out(1), "sent": Out(1), "busy": Out(1),
         })
 
     def elaborate(self, platform):
@@ -71,14 +78,15 @@ class GmiiTransmit(wiring.Component):
         ]
         m.d.gmii_tx += [self.txd.eq(txd), self.tx_en.eq(tx_en), self.tx_er.eq(tx_er)]
 
-        with m.FSM(domain="gmii_tx", name="state"):
+        with m.FSM(domain="gmii_tx", name="state") as fsm:
+            m.d.gmii_tx += self.busy.eq(self.beat_valid | ~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
                 m.d.gmii_tx += [lane.eq(0), crc.eq(CRC_INIT)]
                 with m.If(self.beat_valid):
                     m.d.gmii_tx += sent.eq(sent + 1)
                     # 31B.3.2: a pause never cuts a frame that has begun.
-                    with m.If((sent >= PREFILL) & ((quiet == 0) | self.drain)):
-                        m.d.gmii_tx += sent.eq(0)
+                    with m.If((sent >= PREFILL) & ((quiet == 0) | self.drain | self.loop)):
+                        m.d.gmii_tx += [sent.eq(0), self.tx_loop.eq(self.loop)]
                         m.next = "PREAMBLE"
                     with m.Elif(sent >= PREFILL):
                         m.d.gmii_tx += sent.eq(PREFILL)
@@ -259,6 +267,12 @@ class Gmii(wiring.Component):
         Frames without FCS; damaged ones and pause frames end with ``error``. To be taken at once.
     drain : In(1)
         Send what has been given, whatever pause the partner asks for.
+    loopback : In(1)
+        What is sent comes back as if received, in place of what the wire brings, and nothing goes to the wire. A frame goes
+        where ``loopback`` tells with its first beat; one that is on its way when it changes may be lost. No pause that
+        comes round is heeded.
+    busy : Out(1)
+        Frames wait for the wire, or are on their way to it or round.
     gmii_* : the wire
     events : Out
         Strobes for the counters.
@@ -270,6 +284,8 @@ class Gmii(wiring.Component):
             "i": In(stream.Signature(frame_beat(width))),
             "o": Out(stream.Signature(frame_beat(width))),
             "drain": In(1),
+            "loopback": In(1),
+            "busy": Out(1),
             "gmii_rxd": In(8), "gmii_rx_dv": In(1), "gmii_rx_er": In(1),
             "gmii_txd": Out(8), "gmii_tx_en": Out(1), "gmii_tx_er": Out(1),
             "events": Out(data.StructLayout({name: 1 for name in (
@@ -283,8 +299,9 @@ class Gmii(wiring.Component):
         m.submodules.drain = FFSynchronizer(self.drain, transmit.drain, o_domain="gmii_tx")
         m.submodules.receive = receive = GmiiReceive(width=self.width, max_frame=self.max_frame)
         tx_layout, rx_layout = frame_beat(self.width), rx_beat(self.width)
+        m.submodules.loopback = loopback = GmiiLoopback()
         m.submodules.tx_fifo = tx_fifo = AsyncFIFO(
-            width=tx_layout.size, depth=FIFO_BEATS, w_domain="sync", r_domain="gmii_tx")
+            width=tx_layout.size + 1, depth=FIFO_BEATS, w_domain="sync", r_domain="gmii_tx")
         # A reset of the core empties the FIFO in the middle of a frame, whose end is not to be waited for.
         m.submodules.transmit = ResetInserter({"gmii_tx": tx_fifo.r_rst})(transmit)
         m.submodules.rx_fifo = rx_fifo = AsyncFIFO(
@@ -294,10 +311,10 @@ class Gmii(wiring.Component):
         came = rx_layout(rx_fifo.r_data)
         ended = Signal()
         m.d.comb += [
-            tx_fifo.w_data.eq(self.i.payload),
+            tx_fifo.w_data.eq(Cat(self.i.payload, self.loopback)),
             tx_fifo.w_en.eq(self.i.valid),
             self.i.ready.eq(tx_fifo.w_rdy),
-            transmit.beat.eq(tx_fifo.r_data),
+            Cat(transmit.beat, transmit.loop).eq(tx_fifo.r_data),
             transmit.beat_valid.eq(tx_fifo.r_rdy),
             tx_fifo.r_en.eq(transmit.beat_ready),
 
@@ -309,17 +326,25 @@ class Gmii(wiring.Component):
             rx_fifo.r_en.eq(self.o.ready),
 
             pauses.w_data.eq(receive.pause),
-            pauses.w_en.eq(receive.pause_valid),
+            pauses.w_en.eq(receive.pause_valid & loopback.heard),
             transmit.pause.eq(pauses.r_data),
             transmit.pause_valid.eq(pauses.r_rdy),
             pauses.r_en.eq(1),
 
-            receive.rxd.eq(self.gmii_rxd),
-            receive.rx_dv.eq(self.gmii_rx_dv),
-            receive.rx_er.eq(self.gmii_rx_er),
-            self.gmii_txd.eq(transmit.txd),
-            self.gmii_tx_en.eq(transmit.tx_en),
-            self.gmii_tx_er.eq(transmit.tx_er),
+            loopback.loopback.eq(self.loopback),
+            loopback.txd.eq(transmit.txd),
+            loopback.tx_en.eq(transmit.tx_en),
+            loopback.tx_er.eq(transmit.tx_er),
+            loopback.tx_loop.eq(transmit.tx_loop),
+            receive.rxd.eq(loopback.rxd),
+            receive.rx_dv.eq(loopback.rx_dv),
+            receive.rx_er.eq(loopback.rx_er),
+            loopback.gmii_rxd.eq(self.gmii_rxd),
+            loopback.gmii_rx_dv.eq(self.gmii_rx_dv),
+            loopback.gmii_rx_er.eq(self.gmii_rx_er),
+            self.gmii_txd.eq(loopback.gmii_txd),
+            self.gmii_tx_en.eq(loopback.gmii_tx_en),
+            self.gmii_tx_er.eq(loopback.gmii_tx_er),
 
             ended.eq(self.o.valid & self.o.ready & came.beat.last),
             self.events.mac_rx_bad_fcs.eq(ended & came.bad_fcs),
@@ -333,4 +358,9 @@ class Gmii(wiring.Component):
         m.submodules.sent = FFSynchronizer(transmit.sent, sent)
         m.d.sync += was_sent.eq(sent)
         m.d.comb += self.events.mac_tx_frames.eq(sent != was_sent)
+
+        sending, rounding = Signal(), Signal()
+        m.submodules.sending  = FFSynchronizer(transmit.busy, sending)
+        m.submodules.rounding = FFSynchronizer(loopback.busy, rounding)
+        m.d.comb += self.busy.eq((tx_fifo.w_level != 0) | sending | rounding)
         return m

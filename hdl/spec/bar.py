@@ -10,13 +10,15 @@ NOTIFY_OFFSET  = 0x3000
 MSIX_TABLE_OFFSET = 0x4000
 MSIX_PBA_OFFSET   = 0x5000
 COUNTERS_OFFSET   = 0x6000
+BUILD_ID_OFFSET   = COUNTERS_OFFSET + 8
+CONTROL_OFFSET    = COUNTERS_OFFSET + 12
 
 NOTIFY_MULTIPLIER = 4        # bytes between two queues' notification addresses
 COUNTERS_MAGIC = 0x43494e52  # "RNIC"
 
 REG_ADDR_WIDTH = 15          # byte address inside BAR 0
 
-COUNTERS_HEADER_SIZE = 16    # bytes: magic, number of counters, build id, 0
+COUNTERS_HEADER_SIZE = 16    # bytes: magic, number of counters, build id, control
 
 # In the order of the registers: 64 bits each, from COUNTERS_OFFSET + COUNTERS_HEADER_SIZE. Of every function:
 FUNCTION_COUNTERS = (
@@ -33,4 +35,6 @@ COUNTERS = (                                    # of the network card
     "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow", "mac_rx_pause", "mac_tx_frames",
     *FUNCTION_COUNTERS,
 )
+# Bits of the control register, from bit 0. They survive a virtio reset; a Function Level Reset clears them.
+GMII_CONTROLS = ("loopback",)                   # of a card with a GMII: what it sends comes back to it, and the wire is quiet
 ENTROPY_COUNTERS = ("entropy_requests", *FUNCTION_COUNTERS)

@@ -5,7 +5,8 @@ Ref: VIRTIO 1.4, 5.1 "Network Device".
 
 import struct
 
-from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, COUNTERS_OFFSET
+from ...hdl.spec.bar import (BAR_INDEX, BUILD_ID_OFFSET, CONTROL_OFFSET, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC,
+                             COUNTERS_OFFSET, GMII_CONTROLS)
 from ...hdl.spec.net import (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
                              VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX,
                              VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK, VIRTIO_NET_S_LINK_UP)
@@ -306,15 +307,36 @@ class VirtioNet:
         """Mbit/s, or None."""
         return self.transport.config_read(SPEED, 4) if VIRTIO_NET_F_SPEED_DUPLEX in self.features else None
 
+    # What the card says and does besides being a virtio device: its page of counters.
+
+    def _own_page(self):
+        """Return what reads a DW of BAR 0, or raise :exc:`LookupError`: a virtio device need not have such a page."""
+        def dw(offset):
+            return self.bus.bar_read(BAR_INDEX, offset, 4)
+        if dw(COUNTERS_OFFSET) != COUNTERS_MAGIC:
+            raise LookupError("The device has no counters page")
+        return dw
+
+    def build_id(self):
+        """32 bits that tell one build of the card from another, 0 if nobody gave it any."""
+        return self._own_page()(BUILD_ID_OFFSET)
+
+    def set_loopback(self, on):
+        """Have the card's MAC lead back what it sends, or go on with the wire. Frames on their way may be lost.
+
+        Stays as it is over a :meth:`reset`, and is off after :meth:`flr`. :exc:`LookupError` if the card has no such MAC.
+        """
+        dw, bit = self._own_page(), 1 << GMII_CONTROLS.index("loopback")
+        value = dw(CONTROL_OFFSET) & ~bit | (bit if on else 0)
+        self.bus.bar_write(BAR_INDEX, CONTROL_OFFSET, 4, value)
+        if dw(CONTROL_OFFSET) != value:
+            raise LookupError("The device has no loopback")
+
     def counters(self):
         """Return the card's event counters by name. They count from the last power-on, not from the last reset."""
-        def dw(offset):
-            return self.bus.bar_read(BAR_INDEX, COUNTERS_OFFSET + offset, 4)
-        if dw(0) != COUNTERS_MAGIC:
-            raise LookupError("The device has no counters page")
-        values = {}
+        dw, values = self._own_page(), {}
         for k, name in enumerate(COUNTERS):
-            at = COUNTERS_HEADER_SIZE + 8 * k
+            at = COUNTERS_OFFSET + COUNTERS_HEADER_SIZE + 8 * k
             high = None
             while high != (high := dw(at + 4)):  # both halves of one value
                 low = dw(at)

@@ -136,8 +136,9 @@ class Engine:
     Parameters
     ----------
     card : "net" or "entropy"
-        A :class:`~ringnic.hdl.nic.RingNIC`, with four queue pairs and without a MAC unless said otherwise, or a
-        :class:`~ringnic.hdl.rng.RingRNG`. ``width`` and all other keyword arguments are for it.
+        A :class:`~ringnic.hdl.nic.RingNIC`, with four queue pairs, without a MAC and with 32 bits of its sources' digest as
+        build id unless said otherwise, or a :class:`~ringnic.hdl.rng.RingRNG`. ``width`` and all other keyword arguments are
+        for it.
     nic : Component or None
         To simulate this one: any with ports as :func:`ringnic.sim.top.to_verilog` wants them and a ``width``, and with no path
         from an input to an output within a cycle.
@@ -161,7 +162,10 @@ class Engine:
         if nic is None:
             kind, defaults = CARDS[card]
             options = {"width": width, **defaults, **options}
-            path = build(lambda: kind(**options), name=(sources_digest(), card, sorted(options.items())),
+            sources = sources_digest()
+            if kind is RingNIC:
+                options.setdefault("build_id", int(sources[:8], 16))
+            path = build(lambda: kind(**options), name=(sources, card, sorted(options.items())),
                          trace=trace is not None)
         elif options:
             raise TypeError(f"Given a NIC, {', '.join(options)} cannot be chosen")

@@ -228,3 +228,13 @@ def far_rig(request, offered, seed):
     link = Link(read_latency_ns=2000, jitter_ns=1000, split=2, tear_ns=1000, seed=seed)
     with watched(request, Engine(width=width, link=link, features=offered), ring, offered) as rig:
         yield rig
+
+
+# Kind of ring, and GMII clocks in one of the core: as on a board, and as slow a core as the demo's.
+@pytest.fixture(params=[(SPLIT, 1), (PACKED | LATEST, 12)], ids=["split", "packed_in_order"])
+def gmii_rig(request, offered):
+    """The demo's card, with a MAC and a wire to nowhere."""
+    ring, ratio = request.param
+    with watched(request, Engine(width=128, mac="gmii", gmii_ratio=ratio, features=offered), ring, offered) as rig:
+        rig.engine.set_link(False)
+        yield rig

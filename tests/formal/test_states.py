@@ -1,7 +1,8 @@
 """Every state of every state machine can be reached, and left again: none is dead, and none is a trap.
 
-Inputs are anything in any cycle, so what is shown is that there is a way in and a way out. Two machines are not here: that of the
-configuration space, which its reset hides, and that of the GMII transmitter, which takes a hundred cycles for a frame.
+Inputs are anything in any cycle, so what is shown is that there is a way in and a way out. Three machines are not here: that of
+the configuration space, which its reset hides, that of the GMII transmitter, which takes a hundred cycles for a frame, and that
+of the loopback, whose FIFO takes as long to fill.
 """
 
 import pytest

@@ -24,6 +24,7 @@ class FakeNet:
         self.num_queues = 2 * max_pairs + (CTRL_VQ in features)
         self.memory, self.log, self.irqs, self.kicks = {}, [], [], []
         self.sent, self.rx_frames = [], []
+        self.controls = 0     # bits of its control register that there are
         self.power_on()
 
     def power_on(self):
@@ -39,6 +40,7 @@ class FakeNet:
             struct.pack_into("<BBBBIIII", config, at, 9, following, 20, kind, 0, offset, length, 4 if kind == 2 else 0)
             at += 20
         self.msix = [[0, 0, 0, 1] for _ in range(self.num_queues + 1)]
+        self.control = 0
         self.status_reset()
 
     def status_reset(self):
@@ -95,7 +97,7 @@ class FakeNet:
             image = bytes.fromhex("525400123456") + struct.pack("<HHHIB", 1, self.max_pairs, 9000, 1000, 1)
             return int.from_bytes(image[at:at + size], "little")
         if page == 0x6000:
-            image = struct.pack(f"<IIII{len(COUNTERS)}Q", COUNTERS_MAGIC, len(COUNTERS), 0, 0,
+            image = struct.pack(f"<IIII{len(COUNTERS)}Q", COUNTERS_MAGIC, len(COUNTERS), 0x600d1d, self.control,
                                 *(k << 40 | 7 for k in range(len(COUNTERS))))
             return int.from_bytes(image[at:at + size], "little")
         return 0
@@ -114,6 +116,9 @@ class FakeNet:
                 self.obey(self.queue[index])
         elif page == 0x4000:
             self.msix[at // 16][at % 16 // 4] = value
+        elif page == 0x6000:
+            assert (at, size) == (12, 4)
+            self.control = value & self.controls
 
     def common_write(self, at, size, value):
         queue = self.queue[self.select] if self.select < self.num_queues else {}

@@ -120,3 +120,25 @@ def test_reset_gives_memory_back_and_starts_again(opened):
 def test_counters(opened):
     _, _, net = opened()
     assert net.counters() == {name: k << 40 | 7 for k, name in enumerate(COUNTERS)}
+    assert net.build_id() == 0x600d1d
+
+
+def test_loopback(opened):
+    device, _, net = opened()
+    net.set_loopback(False)
+    with pytest.raises(LookupError, match="^The device has no loopback$"):
+        net.set_loopback(True)
+    device.controls = 0xff
+    device.control = 0b110                     # somebody else's
+    net.set_loopback(True)
+    assert device.control == 0b111
+    net.set_loopback(False)
+    assert device.control == 0b110
+
+
+def test_no_counters_page(opened, monkeypatch):
+    _, bus, net = opened()
+    monkeypatch.setattr(bus, "bar_read", lambda bar, offset, size: 0)
+    for use in (net.counters, net.build_id, lambda: net.set_loopback(True)):
+        with pytest.raises(LookupError, match="^The device has no counters page$"):
+            use()

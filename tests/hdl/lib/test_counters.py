@@ -21,6 +21,8 @@ def test_errors():
         Counters([f"c{k}" for k in range(511)])
     with pytest.raises(ValueError, match="^Build id must have 32 bits, not -1$"):
         Counters(["a"], build_id=-1)
+    with pytest.raises(ValueError, match="^Controls must fit one DW, and 33 do not$"):
+        Counters(["a"], controls=[f"c{k}" for k in range(33)])
     gc.collect()  # what failed to be built is never elaborated: let go of it where that is no warning
 
 
@@ -35,8 +37,8 @@ async def read(ctx, port, addr):
     return value
 
 
-async def write(ctx, port, addr, value):
-    ctx.set(port.req.payload, {"addr": addr, "write": 1, "be": 0xf, "data": value})
+async def write(ctx, port, addr, value, be=0xf):
+    ctx.set(port.req.payload, {"addr": addr, "write": 1, "be": be, "data": value})
     ctx.set(port.req.valid, 1)
     await ctx.tick().until(port.req.ready)
     ctx.set(port.req.valid, 0)
@@ -75,6 +77,8 @@ def test_counts_every_strobe(count):
         for _ in range(4 * count + 4):
             await ctx.tick()
         await write(ctx, dut.regs, base + 16, 0x12345678)
+        await write(ctx, dut.regs, base + 12, 0x12345678)
+        assert await read(ctx, dut.regs, base + 12) == 0   # there is nothing to control
         for k in range(count):
             assert await read(ctx, dut.regs, base + 16 + 8 * k) == total[k]
             assert await read(ctx, dut.regs, base + 20 + 8 * k) == 0
@@ -131,5 +135,36 @@ def test_counts_beyond_32_bits_and_clears_them(monkeypatch):
         await ctx.tick()
         ctx.set(reset, 0)
         assert [await read(ctx, dut.regs, 0x6010 + 4 * k) for k in range(4)] == [0, 0, 0, 0]
+
+    simulate(ResetInserter(reset)(dut), bench)
+
+
+def test_controls():
+    reset = Signal()
+    dut = Counters(["a"], build_id=5, controls=["one", "two", "three"])
+
+    def controls(ctx):
+        return [ctx.get(dut.controls[name]) for name in ("one", "two", "three")]
+
+    async def bench(ctx):
+        assert controls(ctx) == [0, 0, 0] and await read(ctx, dut.regs, 0x600c) == 0
+        await write(ctx, dut.regs, 0x600c, 0xffff_fffe)
+        assert controls(ctx) == [0, 1, 1]
+        assert [await read(ctx, dut.regs, 0x6000 + 4 * k) for k in range(4)] == [0x43494e52, 1, 5, 6]
+        for be in range(15):                               # a part of it is no command
+            await write(ctx, dut.regs, 0x600c, 1, be)
+        for addr in (0x6000, 0x6004, 0x6008, 0x6010, 0x608c):
+            await write(ctx, dut.regs, addr, 1)
+        assert controls(ctx) == [0, 1, 1]
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        ctx.set(dut.clear, 0)
+        assert controls(ctx) == [0, 0, 0] and await read(ctx, dut.regs, 0x600c) == 0
+        await write(ctx, dut.regs, 0x600c, 1)
+        assert controls(ctx) == [1, 0, 0]
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        assert controls(ctx) == [0, 0, 0]
 
     simulate(ResetInserter(reset)(dut), bench)
