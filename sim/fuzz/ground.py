@@ -30,6 +30,8 @@ class Ground:
         Of each zone.
     loose : bool
         Rings may be at addresses made of halves that were written one by one, from 0 or :data:`LOOSE` on, or nowhere.
+    astray : bool
+        A table may be of bytes that nobody wrote as one: it names any address, and hardly one near a zone.
     """
     def __init__(self, engine, base):
         self.engine = engine
@@ -49,7 +51,7 @@ class Ground:
         """The device was reset: nothing is described."""
         self._allowed = [bytearray(ZONE) for _ in range(NUM_ZONES)], [bytearray(ZONE) for _ in range(NUM_ZONES)]
         self._wild = set()
-        self.loose = False
+        self.loose = self.astray = False
 
     def describe(self, addr, length, write):
         """The device may read, or with ``write`` write, so many bytes from ``addr`` on; they need not be memory."""
@@ -93,4 +95,6 @@ class Ground:
             at = low - (self.address(LOOSE) & 0xffff_ffff)
             if addr >> 32 not in self.highs or low + length <= ZONE or 0 <= at <= ZONE - length:
                 return True
+        if self.astray and not self.base <= addr < self.address(NUM_ZONES):
+            return True
         return any(first <= addr and addr + length <= first + size and kind == write for first, size, kind in self._wild)

@@ -82,6 +82,7 @@ class Player:
     def _fresh(self):
         """The device was just reset."""
         self.rings, self.good, self.live, self._features = {}, None, False, frozenset()
+        self._entries = set()            # addresses of what was written as an entry of a table
         self.ground.forget()
         self.ground.memory[TABLES][:] = bytes(ZONE)
         self.ground.memory[LOOSE][:] = bytes(ZONE)
@@ -90,6 +91,7 @@ class Player:
             # Any half of a descriptor may be met with any other half that was there before.
             self.ground.allow(ARENA)
             self.ground.allow(TABLES)
+            self.ground.astray = True
         self._stops = self._stopped = 0  # queue_errors at the beginning, and how many since, at the last look
         self._tainted = False            # reads failed: a frame of the good pair may be lost, its queue may stop
         self._lossy = False              # completions may have been lost
@@ -204,10 +206,13 @@ class Player:
         DESC.pack_into(self.ground.memory[RINGS + queue], ring.desc + 16 * (slot % ring.size), addr, length, third, fourth)
         flags = fourth if self.packed else third
         self.ground.describe(addr, length, bool(flags & WRITE) and not flags & INDIRECT)
+        if flags & INDIRECT and not all(at in self._entries for at in range(addr, addr + min(length, ZONE), DESC.size)):
+            self.ground.astray = True
 
     def _table(self, at, addr, length, third, fourth):
         """Write an entry of an indirect table."""
         DESC.pack_into(self.ground.memory[TABLES], at, addr, length, third, fourth)
+        self._entries.add(self.ground.address(TABLES, at))
         # In a packed ring's table INDIRECT means nothing.
         flags = fourth if self.packed else third
         self.ground.describe(addr, length, bool(flags & WRITE))

@@ -94,7 +94,8 @@ class Bench:
             await ctx.tick("gmii_rx")
         ctx.set(self.dut.gmii_rx_dv, 0)
         ctx.set(self.dut.gmii_rx_er, 0)
-        await ctx.tick("gmii_rx").repeat(gap)
+        for _ in range(gap):
+            await ctx.tick("gmii_rx")
 
     def run(self, bench):
         async def main(ctx):
@@ -214,6 +215,26 @@ def test_receive_overflow_spoils_the_frame_only(rng):
     bench.run(main)
     assert bench.good() == [frames[0], frames[2]]
     assert bench.events["mac_rx_overflow"] == 1 and bench.events["mac_rx_bad_fcs"] == 0
+
+
+@pytest.mark.parametrize("late", range(4))
+def test_a_frame_has_no_beginning_in_its_middle(late, rng):
+    """The end of the frame before waits for room while the next one comes, in whose middle there is what looks like a frame."""
+    open_ = [False]
+    bench = Bench(ready=lambda: open_[0])
+    first, inner, after = (rng.randbytes(n) for n in (400, 80, 60))
+    raw = PREAMBLE + b"\x55" * 120 + PREAMBLE + with_fcs(inner)
+
+    async def main(ctx):
+        await bench.receive(ctx, PREAMBLE + with_fcs(first))
+        await bench.receive(ctx, raw[:40 + late], gap=0)
+        open_[0] = True
+        await bench.receive(ctx, raw[40 + late:])
+        await bench.receive(ctx, PREAMBLE + with_fcs(after))
+        await ctx.tick().repeat(60)
+
+    bench.run(main)
+    assert bench.good() == [after]
 
 
 @pytest.mark.parametrize("quanta", [1, 9])

@@ -186,11 +186,14 @@ VERSION_1, MRG_RXBUF, CTRL_VQ, MQ = 32, 15, 17, 22
 
 
 def frame_of(flow, *, back=False):
-    """A TCP segment of one of many flows, or the answer to it."""
+    """A TCP segment of one of many flows, or the answer to it; of odd flows by IPv6, and then its last bytes are the ports."""
     ends = [(bytes([10, 0, 0, 1]), 40000 + flow), (bytes([10, 0, 0, 2]), 443)]
     (source, source_port), (target, target_port) = reversed(ends) if back else ends
+    ports = source_port.to_bytes(2, "big") + target_port.to_bytes(2, "big")
+    if flow % 2:
+        return bytes(12) + b"\x86\xdd" + bytes([0x60, 0, 0, 0, 0, 4, 6, 64]) + bytes(12) + source + bytes(12) + target + ports
     header = bytes([0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 6, 0, 0]) + source + target
-    return bytes(12) + b"\x08\x00" + header + source_port.to_bytes(2, "big") + target_port.to_bytes(2, "big") + bytes(22)
+    return bytes(12) + b"\x08\x00" + header + ports + bytes(22)
 
 
 @pytest.mark.parametrize("width, pairs", [(64, 3), (128, 16)])

@@ -36,8 +36,11 @@ def mem_write(addr, value):
 @pytest.mark.parametrize("width", [64, 128])
 def test_demux(width):
     dut, rng = TlpDemux(width=width), random.Random(1)
+    # What looks like a completion, or does not, in the middle.
+    like_cpl, like_write = header(0x4a000001) * 9, header(0x40000001) * 9
     tlps = [rng.choice([header(0x4a000001, 0, 0) + b"abcd", header(0x0a000000, 0, 0), cfg_read(0), mem_write(0, 5),
-                        header(0x34000000, 0x20, 0, 0)]) for _ in range(40)]
+                        header(0x34000000, 0x20, 0, 0), header(0x40000009, 15, 0) + like_cpl,
+                        header(0x4a000009, 0, 0) + like_write]) for _ in range(40)]
     cpls, requests = [], []
     sim = Simulator(dut)
     sim.add_clock(1e-8)
@@ -80,6 +83,10 @@ def test_guard():
         ctx.set(dut.o.resp.valid, 1)
         await ctx.tick()
         assert not ctx.get(dut.i.resp.valid)
+        # Whether or not somebody waits for an answer.
+        ctx.set(dut.i.resp.ready, 0)
+        await ctx.delay(1e-10)
+        assert ctx.get(dut.o.resp.ready)
     sim.add_testbench(main)
     sim.run()
 
@@ -235,7 +242,7 @@ def test_flr(bench):
         await bench.send(ctx, cfg_write(0x68, 0x8000, be=2))
         await bench.expect(ctx)
         assert ctx.get(bench.dut.flr)
-        await bench.send(ctx, cfg_read(0x10), cfg_read(0x9c))
+        await bench.send(ctx, mem_write(BAR + 0x14, 1), cfg_read(0x10), cfg_read(0x9c))
         ctx.set(bench.dut.stop, 1)
         await ctx.tick().repeat(30)
         assert ctx.get(bench.dut.stopped) and bench.out == []
@@ -245,6 +252,7 @@ def test_flr(bench):
         ctx.set(bench.dut.stop, 0)
         assert [int.from_bytes(t[12:], "little") for t in await bench.expect(ctx, 2)] == [0, 0x0002a811]
         assert not ctx.get(bench.dut.flr) and not ctx.get(bench.dut.msix_enabled)
+        assert bench.regs == {}        # the write came upon a function without an address
     bench.run(body)
 
 

@@ -139,6 +139,23 @@ def test_busy_vector_leaves_room_for_others():
     b.run(body)
 
 
+@pytest.mark.parametrize("gap", range(12))
+def test_a_message_leaves_after_every_interrupt(gap):
+    """Whatever the one before of the same vector is at."""
+    b = Bench(3)
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        await b.irq(ctx, 0)
+        for _ in range(gap):
+            await ctx.tick()
+        before = len(b.sent) + ctx.get(b.dut.write.data.valid)
+        await b.irq(ctx, 0)
+        await ctx.tick().repeat(40)
+        assert before < len(b.sent) <= 2
+    b.run(body)
+
+
 def test_stalled_message_holds_no_access():
     """Else the host could not reach Bus Master to end the stall."""
     b = Bench(3)

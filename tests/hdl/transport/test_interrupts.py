@@ -117,6 +117,21 @@ def test_configuration_goes_first_and_changes_share_an_interrupt():
     bench.run(test)
 
 
+def test_a_change_is_told_although_nobody_has_read_isr():
+    bench = Bench(msix=0)
+
+    async def test(ctx):
+        await bench.notify(ctx, 0)
+        await bench.idle(ctx)
+        assert ctx.get(bench.dut.isr) == 1
+        ctx.set(bench.dut.msix_enabled, 1)
+        await bench.vector(ctx, 3)
+        await bench.pulse(ctx, bench.dut.config_event)
+        await bench.idle(ctx)
+        assert bench.irqs == [3]
+    bench.run(test)
+
+
 @pytest.mark.clause("ISR-3", "ISR-4", "ISR-5")
 def test_isr_and_intx():
     bench = Bench(msix=0)

@@ -406,7 +406,7 @@ def test_clear_while_queues_are_being_reset():
             for _ in range(delay):
                 await ctx.tick()
             await bench.clear()
-            assert not ctx.get(bench.dut.resetting)
+            assert not ctx.get(bench.dut.resetting) and await bench.read(Common.QUEUE_SELECT, 2) == 0
             resets = len(bench.resets)
             assert [await bench.row(queue) for queue in range(3)] == [DEFAULT] * 3 and await bench.alive() == 0
             row = await bench.fill(1, size=2, vector=0, address=8)

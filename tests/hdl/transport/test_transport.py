@@ -556,6 +556,23 @@ def test_reset_waits():
     simulate(test)
 
 
+def test_reset_waits_for_an_interrupt_on_its_way():
+    """2.4.1: none comes once status has read 0."""
+    async def test(ctx, dut, driver):
+        await driver.start()
+        ctx.set(dut.irq.ready, 0)
+        await driver.notify(0)
+        await driver.idle()
+        assert ctx.get(dut.irq.valid)
+        await driver.reset()
+        for _ in range(100):
+            assert not ctx.get(dut.regs.req.ready) and ctx.get(dut.busy)
+            await ctx.tick()
+        ctx.set(dut.irq.ready, 1)
+        assert await driver.status() == 0 and driver.irqs == [1] and not ctx.get(dut.irq.valid)
+    simulate(test)
+
+
 def test_reset_does_not_move_the_pin():
     """Function Level Reset takes MSI-X away in the same cycle, with a configuration change that nobody has looked at."""
     async def test(ctx, dut, driver):
