@@ -7,7 +7,7 @@ import typer
 
 from ..options import out_file
 
-__all__ = ["app"]
+__all__ = ["app", "carried_out"]
 
 app = typer.Typer()
 
@@ -20,7 +20,7 @@ def _say(line):
     print(line, flush=True)
 
 
-def _carried_out(work):
+def carried_out(work):
     """Do ``work(machine)`` and end with its exit status; errors of the slot are one line."""
     from rich.console import Console
     from ..guest.process import INTERRUPTED, ends_as_exceptions
@@ -42,7 +42,7 @@ def devices(report: Annotated[Optional[Path], out_file("Write what was found to 
     def work(machine):
         from .devices import run_devices
         return run_devices(machine, report)
-    _carried_out(work)
+    carried_out(work)
 
 
 @app.command()
@@ -61,7 +61,7 @@ def bind(
         elif not dry_run:
             _say(f"# {bdf} is ready for a guest: ringnic guest {bdf}; back to what it was: ringnic unbind {bdf}")
         return 0
-    _carried_out(work)
+    carried_out(work)
 
 
 @app.command()
@@ -72,7 +72,7 @@ def unbind(bdf: Bdf, dry_run: DryRun = False):
         if not unbind(machine, bdf, _say, dry_run=dry_run):
             _say(f"# {bdf} is not with vfio-pci: nothing to do")
         return 0
-    _carried_out(work)
+    carried_out(work)
 
 
 @app.command()
@@ -93,4 +93,4 @@ def flash(
         from .flash import flash
         flash(machine, board, bitstream, _say, bdf=bdf, volatile=volatile, cable=cable, dry_run=dry_run)
         return 0
-    _carried_out(work)
+    carried_out(work)
