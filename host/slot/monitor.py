@@ -123,7 +123,8 @@ class SlotCard:
         interfaces = function.interfaces()
         queues = [len([queue for queue in function.machine.list(f"/sys/class/net/{name}/queues") if queue.startswith("rx-")])
                   for name in interfaces]
-        return {"address": function.address, "driver": function.driver, "interfaces": interfaces, "queue_pairs": sum(queues) or None,
+        return {"address": function.address, "driver": function.driver, "interfaces": interfaces,
+                "queue_pairs": sum(queues) or None,
                 "link": {"speed": speed, "width": width, "max_speed": most_speed, "max_width": most_width}}
 
 
@@ -242,7 +243,7 @@ def view(card, history, trouble=None, ascii_only=False):
         Text("Ethernet link up", "green") if sample.link_up else Text("Ethernet link down", "red"))
     pairs = f", {place['queue_pairs']} pairs in use by {'/'.join(place['interfaces'])}" if place["queue_pairs"] else ""
     lines = (
-        Text.assemble(("RingNIC ", "bold"), (card.title, "bold"), f", build {sample.build_id:08x}, {sample.num_queues} queues{pairs}"),
+        Text.assemble((f"RingNIC {card.title}", "bold"), f", build {sample.build_id:08x}, {sample.num_queues} queues{pairs}"),
         Text.assemble(_link(place["link"]), "; ", wire, "; ", _driver(sample, place["driver"] or "a driver")),
     )
     return Group(*banner, *lines, _flow(history, place, ascii_only), "", _worries(history))
@@ -251,7 +252,8 @@ def view(card, history, trouble=None, ascii_only=False):
 def _as_dict(card, history):
     sample = history.last
     rates = {name: rates[-1] for name in sample.counters if (rates := history.rates(name))}
-    return {**card.place(), "build_id": f"{sample.build_id:08x}", "status": [flag.name for flag in Status if sample.status & flag],
+    return {**card.place(), "build_id": f"{sample.build_id:08x}",
+            "status": [flag.name for flag in Status if sample.status & flag],
             "num_queues": sample.num_queues, "link_up": sample.link_up, "loopback": sample.loopback, "counters": sample.counters,
             "per_second": rates}
 

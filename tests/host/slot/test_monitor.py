@@ -23,7 +23,8 @@ WIDTH = 80
 class Page:
     """BAR 0 of a card; what is read is noted."""
     def __init__(self):
-        self.words = {0x6000: COUNTERS_MAGIC, 0x6004: len(COUNTERS), 0x6008: 0x1a2b3c4d, 0x14: 0xff0f, 0x10: 9 << 16, 0x2004: 1 << 16}
+        self.words = {0x6000: COUNTERS_MAGIC, 0x6004: len(COUNTERS), 0x6008: 0x1a2b3c4d, 0x14: 0xff0f, 0x10: 9 << 16,
+                      0x2004: 1 << 16}
         self.read_offsets = []
         self.gone = False
 
@@ -138,7 +139,8 @@ def test_a_card_that_goes_in_the_middle_of_a_sample(page):
 
 
 def samples(*counts, name="tx_frames", every=1.0):
-    return [Sample(k * every, 1, 15, 3, True, False, dict.fromkeys(COUNTERS, 0) | {name: count}) for k, count in enumerate(counts)]
+    return [Sample(k * every, 1, 15, 3, True, False, dict.fromkeys(COUNTERS, 0) | {name: count})
+            for k, count in enumerate(counts)]
 
 
 def test_rates():
@@ -160,7 +162,8 @@ def test_the_last_minute(card, ascii_only, bars):
     history = History()
     for sample in samples(0, *[0] * 6, 10, 20, 30, 30, 45, 50):
         history.add(sample)
-    line = next(line for line in shown(view(SlotCard(card), history, ascii_only=ascii_only)).splitlines() if "Frames from" in line)
+    text = shown(view(SlotCard(card), history, ascii_only=ascii_only))
+    line = next(line for line in text.splitlines() if "Frames from" in line)
     assert line.split()[-4:][0:3] == ["driver", "5", "50"] and line.split()[-1] == bars
 
 
@@ -205,7 +208,8 @@ def test_header(card, change, text):
 def test_links(machine, card):
     history = History()
     history.add(samples(1)[0])
-    for speed, width, text in (("2.5 GT/s PCIe", "0", "PCIe link down"), ("5.0 GT/s PCIe", "4", "PCIe 5.0 GT/s x4 of 2.5 GT/s x1")):
+    for speed, width, text in (("2.5 GT/s PCIe", "0", "PCIe link down"),
+                               ("5.0 GT/s PCIe", "4", "PCIe 5.0 GT/s x4 of 2.5 GT/s x1")):
         machine.put(f"{AT}/current_link_speed", speed)
         machine.put(f"{AT}/current_link_width", width)
         assert text in shown(view(SlotCard(card), history))
