@@ -12,8 +12,8 @@ import time
 
 from ...boards.table import BOARDS
 from . import checks, state
-from .actions import Action, Bind, Override, Remove, Rescan, Unbind, undisturbed, way
-from .sysfs import Function, Machine, SlotError
+from .actions import Action, Bind, Override, Remove, Rescan, Unbind, way
+from .sysfs import Function, Machine, SlotError, undisturbed
 from .window import Unreadable, build_id
 
 __all__ = ["flash"]
@@ -185,8 +185,10 @@ def flash(machine, board, bitstream, say, *, bdf=None, volatile=False, cable=Non
         before = bridge, function.driver, function.override, (function.vendor_id, function.device_id)
         failure = None
         try:
-            for action in plan[:plan.index(program) + 1]:
-                do(action)
+            for action in plan[:plan.index(program)]:
+                with undisturbed():
+                    do(action)
+            do(program)
         except BaseException as error:
             failure = error
         with undisturbed():

@@ -147,8 +147,8 @@ def test_an_interruption_at_any_moment(machine, image, override):
     if override:
         machine.put(f"{AT}/driver_override", override)
     before = machine.state()
-    # Until the program has ended; from then on the card is brought back, which nothing interrupts.
-    steps = 1 + 3 * 3
+    flash(machine, "acorn_cle215", image(), machine.say, bdf=CARD)
+    steps = machine.moment
     for moment in range(1, steps + 1):
         machine.interrupt_at = machine.moment + moment
         with pytest.raises(KeyboardInterrupt):
