@@ -10,10 +10,14 @@ from typing import Annotated, Optional
 
 import typer
 
+from .options import out_file
+from .slot.commands import app as slot_app
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False,
                   help="RingNIC: an FPGA network card that is a virtio-net device, with no vendor driver anywhere.")
+app.add_typer(slot_app)
 
 
 class Level(StrEnum):
@@ -46,18 +50,6 @@ class Family(StrEnum):
     """FPGA families that the core is synthesised for."""
     ECP5 = "ecp5"
     XC7 = "xc7"
-
-
-def _file(path: Path | None):
-    """Refuse at once what could not be written at the end."""
-    if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK)):
-        raise typer.BadParameter(f"cannot write {path}")
-    return path
-
-
-def out_file(help):
-    """Option for a file to write."""
-    return typer.Option(metavar="FILE", callback=_file, help=help)
 
 
 def _bits(text, pairs):
@@ -114,6 +106,49 @@ def demo(
     raise typer.Exit(run_demo(DemoOptions(
         report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,
         size=size << 20, features=_bits(features, pairs), pairs=pairs, cpus=cpus)))
+
+
+@app.command()
+def guest(
+    bdf: Annotated[str, typer.Argument(metavar="BDF", help="Address of the card, such as 01:00.0.")],
+    image: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Boot this disk, qcow2 or raw, not a kernel.")] = None,
+    kernel: Annotated[str, typer.Option(help="6.1 or 6.12 (Debian's stock ones), or the path of a bzImage.")] = "6.1",
+    initrd: Annotated[Optional[Path], typer.Option(metavar="FILE", help="With a kernel's path: its initramfs. Default: a "
+                                                                        "shell in which the card is up.")] = None,
+    append: Annotated[str, typer.Option(help="More kernel parameters.")] = "",
+    memory: Annotated[int, typer.Option(help="MiB; all of it is locked, since the card may reach all of it.", min=64)] = 512,
+    cpus: Annotated[int, typer.Option(help="Processors; the driver uses as many queue pairs.", min=1, max=256)] = 1,
+    huge_pages: Annotated[bool, typer.Option("--huge-pages", help="Memory in pages of 2 MiB.")] = False,
+    accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; kvm is what you want where it works.")] = Accel.TCG,
+    qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 10.1 or later. Default: the machine's, if new enough, else "
+                                                      "Debian's, fetched.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Only print libvirt's <hostdev> and QEMU's command line.")] = False,
+):
+    """Start a guest that is given the card itself, by VFIO; its stock driver does the rest.
+
+    The card has to be bound to vfio-pci: ringnic bind. Without a terminal the guest's console is a pipe.
+    """
+    if image is not None and initrd is not None:
+        raise typer.BadParameter("a disk brings its own initramfs", param_hint="--initrd")
+    from .guest.passthrough import GuestOptions, run_guest
+    raise typer.Exit(run_guest(GuestOptions(
+        bdf=bdf, image=image, kernel=kernel, initrd=initrd, append=append, memory_mb=memory, cpus=cpus, huge_pages=huge_pages,
+        accel=accel, qemu=qemu, show=show)))
+
+
+@app.command()
+def rehearse(
+    report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
+    kernel: Annotated[str, typer.Option(help="Of both machines: 6.1 or 6.12 (Debian's stock ones).")] = "6.1",
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+):
+    """Go the whole way from a card in a slot to a guest on the network, with the simulated card, in a guest of a guest.
+
+    The outer machine has an IOMMU and the card; there the commands of this program do what they do on a real one: devices, bind,
+    selftest, guest, unbind. The exit status is 0 if every check held. Some minutes.
+    """
+    from .rehearsal.session import run_rehearsal
+    raise typer.Exit(run_rehearsal(report, kernel=kernel, seed=seed))
 
 
 @app.command()

@@ -18,15 +18,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..sim.engine.build import sources_digest
 from .guest.process import INTERRUPTED, child, ends_as_exceptions
 from .plan import PlanError, load, marks, plan_files
 
-__all__ = ["Result", "Gathered", "build_name", "gather", "report", "run_conformance", "to_junit", "to_markdown"]
+__all__ = ["NOT_APPLICABLE", "TESTS", "Gathered", "Result", "RunError", "build_name", "gather", "report", "run_conformance",
+           "show", "to_junit", "to_markdown"]
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 PASSING, FAILING, MISSING, NOT_APPLICABLE = "passing", "failing", "missing", "not applicable"
+JUDGED = (PASSING, FAILING, MISSING)
 MONITOR = "passive checker"
 POLL_SECONDS = 0.2
 LOG_LINES = 30          # of pytest's output, where it could not run
@@ -88,11 +89,12 @@ def _of_all_cases(test):
     return test.partition("[")[0]
 
 
-def gather(rows, outcomes, case_rows):
+def gather(rows, outcomes, case_rows, elsewhere=None):
     """Return a :class:`Result` for each row.
 
     ``outcomes`` are as :mod:`.outcomes` writes them; ``case_rows``: rows by name of cocotb case. A row passes if a test that
     names it passed, or the passive checker saw it hold, and nothing contradicts; a skipped test says nothing.
+    ``elsewhere``: by row, status and reason if this run saw nothing of it and was not meant to.
     """
     found = {row.id: Gathered() for row in rows}
 
@@ -108,10 +110,10 @@ def gather(rows, outcomes, case_rows):
             seen(row).observed += count
         for row in outcome["broken"]:
             seen(row).broken_in.append(outcome["test"])
-    return [_judge(row, found[row.id]) for row in rows]
+    return [_judge(row, found[row.id], (elsewhere or {}).get(row.id)) for row in rows]
 
 
-def _judge(row, seen):
+def _judge(row, seen, otherwise):
     verdicts = seen.verdicts()
     tests = tuple(sorted(seen.tests)) + ((MONITOR,) if seen.observed else ())
     if not row.applicable:
@@ -122,6 +124,8 @@ def _judge(row, seen):
         status, reason = FAILING, seen.reasons[0]
     elif verdicts["passed"] or seen.observed:
         status, reason = PASSING, ""
+    elif otherwise is not None:
+        status, reason = otherwise
     else:
         status, reason = MISSING, "all its tests were skipped" if verdicts else "no test ran, and the checker did not meet it"
     return Result(row, status, tests, seen.observed, reason)
@@ -133,12 +137,13 @@ def build_name():
         return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], check=True,
                               text=True, capture_output=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
+        from ..sim.engine.build import sources_digest  # and all that a simulator needs
         return sources_digest()[:12]
 
 
 def report(results, *, seed, build, seconds, tests):
-    """Return the results as a dict for JSON."""
-    applicable = [result for result in results if result.row.applicable]
+    """Return the results as a dict for JSON. A row is applicable here if this run was to judge it."""
+    applicable = [result for result in results if result.status in JUDGED]
     return {
         "rows_total": len(results),
         "rows_applicable": len(applicable),
@@ -146,7 +151,7 @@ def report(results, *, seed, build, seconds, tests):
         "seed": seed, "build": build, "seconds": round(seconds, 1), "tests": tests,
         "rows": [{"id": result.row.id, "plan": result.row.plan, "section": result.row.section, "title": result.row.title,
                   "level": result.row.level, "if": list(result.row.conditions), "how": result.row.how,
-                  "applicable": result.row.applicable, "status": result.status, "tests": list(result.tests),
+                  "applicable": result.status in JUDGED, "status": result.status, "tests": list(result.tests),
                   "observed": result.observed, "reason": result.reason} for result in results],
     }
 
@@ -277,7 +282,9 @@ def _brief(reason):
     return escape(shorten(reason, BRIEF, placeholder=" ..."))
 
 
-def _show(console, found, outcomes):
+def show(console, found, outcomes):
+    """Print what a run found, by section; what is open; and the failures of tests that name no row. Return whether all rows
+    pass that were to be judged."""
     console.print(to_table(found))
     for row in _open(found["rows"]):
         console.print(f"[red]{row['status']}[/] [bold]{row['id']}[/] {escape(row['title'])}\n    {_brief(row['reason'])}",
@@ -314,4 +321,4 @@ def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0):
                           (junit, to_junit(found))):
         if path is not None:
             Path(path).write_text(content)
-    return 0 if _show(console, found, outcomes) else 1
+    return 0 if show(console, found, outcomes) else 1

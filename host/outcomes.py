@@ -1,6 +1,6 @@
-"""A pytest plugin for ``ringnic conformance``: what became of each test, as a JSON line each, while they run.
+"""A pytest plugin for ``ringnic conformance`` and ``ringnic selftest``: what became of each test, while they run.
 
-``{"total": n}`` comes first, then for each test, in the order in which they end:
+``{"total": n}`` comes first, then for each test, in the order in which they end; to a file, as a JSON line each:
 
     test      its name, ``tests/FILE.py::NAME[CASE]``
     rows      those of the plan that it names
@@ -9,6 +9,7 @@
     observed  by row, how often the passive checker put it to the test: properties ``clauses`` of the test
     broken    rows that the passive checker says are broken: "ROW in cycle N: ..." in the failure
     cases     of a bench, its cocotb cases: name, verdict, reason; property ``cases``
+    measured  figures by name; properties ``measured``
 """
 
 from collections import Counter
@@ -31,7 +32,9 @@ def pytest_configure(config):
     path = config.getoption("--outcomes")
     # Of several processes, the one that hears of all tests.
     if path is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Outcomes(path))
+        file = open(path, "w")
+        config.add_cleanup(file.close)
+        config.pluginmanager.register(Outcomes(lambda line: print(json.dumps(line), file=file, flush=True)))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -71,18 +74,16 @@ def summary(reports):
         "observed": dict(observed),
         "broken": sorted({row for report in reports if report.failed for row in BROKEN.findall(str(report.longrepr))}),
         "cases": [case for name, value in properties if name == "cases" for case in value],
+        "measured": {key: figure for name, value in properties if name == "measured" for key, figure in value.items()},
     }
 
 
 class Outcomes:
-    """Write them to ``path``."""
-    def __init__(self, path):
-        self._file = open(path, "w")
+    """Tell ``say`` of them, a dict each."""
+    def __init__(self, say):
+        self._say = say
         self._reports = {}
         self._counted = False
-
-    def _say(self, line):
-        print(json.dumps(line), file=self._file, flush=True)
 
     def _total(self, count):
         if not self._counted:
@@ -106,6 +107,3 @@ class Outcomes:
         reports.append(report)
         if report.when == "teardown":
             self._say(summary(self._reports.pop(report.nodeid)))
-
-    def pytest_unconfigure(self):
-        self._file.close()

@@ -1,6 +1,9 @@
 """``--seed N`` is for random tests, which else have a seed each, the same in every run; a failure prints it.
 
 ``--features LIST`` is what the simulated card offers in tests of whole cards that do not choose themselves.
+
+``--bdf BDF`` lets the conformance tests have a real card, one that is bound to vfio-pci; ``--quick`` only as many of them as
+show each of their rows once.
 """
 
 import random
@@ -9,18 +12,22 @@ import zlib
 import pytest
 
 from ringnic.host.features import names, parse
-from ringnic.host.guest.card import card_features
 
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=None, help="seed of all random tests; default: one for each, by its name")
     parser.addoption("--features", metavar="LIST", help="device features that simulated cards offer, as for `ringnic demo`")
+    parser.addoption("--bdf", help="conformance tests: of the card at this PCI address, which is bound to vfio-pci")
+    parser.addoption("--quick", action="store_true", help="with --bdf: one case for each row that a real card can show")
 
 
 def _offered(config):
     text = config.getoption("--features")
+    if text is None:
+        return None
+    from ringnic.host.guest.card import card_features  # which brings a simulator: minutes where there is only a card
     try:
-        return text and parse(text, card_features())
+        return parse(text, card_features())
     except ValueError as error:
         raise pytest.UsageError(f"--features: {error}") from None
 
@@ -28,6 +35,7 @@ def _offered(config):
 def pytest_configure(config):
     _offered(config)  # a bad list is told of at once
     config.addinivalue_line("markers", "clause(*rows): rows of tests/plan that the test shows")
+    config.addinivalue_line("markers", "simulated(reason): the test needs what only a simulation has")
 
 
 def pytest_report_header(config):

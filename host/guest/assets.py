@@ -9,7 +9,7 @@ import subprocess
 from .cache import cache_dir, entry
 from .debian import Archive, AssetError
 
-__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "find_kernel", "find_qemu", "find_tools"]
+__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_kernel", "find_qemu", "find_tools"]
 
 QEMU_MIN = (10, 1)  # the first release with the device vfio-user-pci
 # Kernel series, and the suites whose stock cloud kernel it is.
@@ -19,9 +19,10 @@ _LIBS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")  # after and before
 
 @dataclass(frozen=True)
 class Qemu:
-    """``argv``: how to start it; ``version``: as it says itself."""
+    """``argv``: how to start it; ``version``: as it says itself; ``folder``: where all of it lies, None if in the system."""
     argv: tuple
     version: str
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,18 @@ def find_qemu(path=None, say=print):
     found = system and _version((system,))
     if found and found[0] >= QEMU_MIN:
         return Qemu((system,), found[1])
+    return debian_qemu(say)
+
+
+def debian_qemu(say=print):
+    """Return Debian's QEMU, fetched into the cache, with all that it needs beside it."""
     root = entry("qemu", lambda folder: _fetch_qemu(folder, say))
     argv = (str(root / "lib/ld-linux-x86-64.so.2"), "--library-path", str(root / "lib"),
             str(root / "qemu-system-x86_64"), "-L", str(root / "firmware"))
     found = _version(argv)
     if found is None or found[0] < QEMU_MIN:
         raise AssetError(f"the QEMU fetched from Debian does not run or is too old; remove {root} to fetch it again")
-    return Qemu(argv, found[1])
+    return Qemu(argv, found[1], root)
 
 
 def _fetch_kernel(series, folder, say):

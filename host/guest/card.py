@@ -2,11 +2,13 @@
 
 from contextlib import contextmanager
 import os
+from pathlib import Path
 import time
 
 from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, COUNTERS_OFFSET
-from ...hdl.spec.pcie import Cfg
+from ...hdl.spec.pcie import Cfg, Command
 from .qemu import GuestError, vfio_user_device
+from .registers import NAME, serve_registers
 
 __all__ = ["CardError", "DROPS", "PAIRS", "card_features", "entropy_card", "rtl_card"]
 
@@ -54,15 +56,19 @@ class _RtlCard:
             frame = self.engine.recv_frame()  # one that came in between, whose event is gone now
         return frame
 
+    def register(self, offset):
+        """Read a DW of the card's BAR, where the guest has placed it; all ones if it has not. What is refused is counted."""
+        if not self.engine.config_read(Cfg.COMMAND, 2) >> Command.MEMORY_ENABLE & 1:
+            return 0xffff_ffff
+        bar = self.engine.config_read(Cfg.BAR0 + 4 * BAR_INDEX, 4) & ~0xF
+        return self.engine.mem_read(bar + offset, 4)
+
     def _counters(self):
-        """The card's own counters, read where the guest has placed its BAR; none if it has not, or they do not answer."""
-        engine = self.engine
-        bar = engine.config_read(Cfg.BAR0 + 4 * BAR_INDEX, 4) & ~0xF
-        if engine.mem_read(bar + COUNTERS_OFFSET, 4) != COUNTERS_MAGIC:
+        """The card's own counters; none if they do not answer."""
+        if self.register(COUNTERS_OFFSET) != COUNTERS_MAGIC:
             return {}
-        at = bar + COUNTERS_OFFSET + COUNTERS_HEADER_SIZE
-        return {name: engine.mem_read(at + 8 * n, 4) | engine.mem_read(at + 8 * n + 4, 4) << 32
-                for n, name in enumerate(COUNTERS)}
+        at = COUNTERS_OFFSET + COUNTERS_HEADER_SIZE
+        return {name: self.register(at + 8 * n) | self.register(at + 8 * n + 4) << 32 for n, name in enumerate(COUNTERS)}
 
     def fill(self, report):
         stats = self.engine.stats()
@@ -114,7 +120,7 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
     The card is an end of a cable (see :mod:`.cable`) with ``qemu_options`` and ``pass_fds`` for the guest that gets it;
     ``fill(report)`` reports cycles and counters. ``update`` is called with a text on how far its building is; ``wave``
     and ``tlp`` are files to write signals and PCIe packets to, or None. ``features``: numbers of the device features that
-    it offers, None for all; ``pairs``: queue pairs that it has.
+    it offers, None for all; ``pairs``: queue pairs that it has. Its registers can be read beside it, see :mod:`.registers`.
     """
     from ...sim.engine.view import save_view
 
@@ -129,7 +135,9 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
         return engine
 
     with _served(socket_path, make) as engine:
-        yield _RtlCard(engine, socket_path)
+        card = _RtlCard(engine, socket_path)
+        with serve_registers(Path(socket_path).with_name(NAME), card.register):
+            yield card
 
 
 @contextmanager

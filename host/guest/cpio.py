@@ -9,7 +9,7 @@ __all__ = ["Cpio"]
 
 
 class Cpio:
-    """An archive in memory. All files belong to root and are of time 0, so the same content gives the same bytes.
+    """An archive in memory. All files belong to root and are of time 0 unless told, so the same content gives the same bytes.
 
     Folders on the way to a file are made as needed. Paths are absolute, as the guest will see them.
     """
@@ -18,16 +18,16 @@ class Cpio:
         self._folders = {"/"}
         self._count = 0
 
-    def _add(self, path, mode, data=b"", rdev=(0, 0)):
+    def _add(self, path, mode, data=b"", rdev=(0, 0), mtime=0):
         parent = path.rpartition("/")[0]
         if parent and parent not in self._folders:
             self.folder(parent)
         self._count += 1
-        self._entry(path.lstrip("/"), self._count, mode, data, rdev)
+        self._entry(path.lstrip("/"), self._count, mode, data, rdev, mtime)
 
-    def _entry(self, name, ino, mode, data, rdev):
+    def _entry(self, name, ino, mode, data, rdev, mtime):
         encoded = name.encode() + b"\0"
-        fields = (ino, mode, 0, 0, 1, 0, len(data), 0, 0, *rdev, len(encoded), 0)
+        fields = (ino, mode, 0, 0, 1, mtime, len(data), 0, 0, *rdev, len(encoded), 0)
         head = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
         self._parts += [head, bytes(-len(head) % 4), data, bytes(-len(data) % 4)]
 
@@ -37,9 +37,9 @@ class Cpio:
             self._folders.add(path)
             self._add(path, stat.S_IFDIR | 0o755)
 
-    def file(self, path, data, mode=0o644):
-        """Add a regular file with these bytes."""
-        self._add(path, stat.S_IFREG | mode, data)
+    def file(self, path, data, mode=0o644, mtime=0):
+        """Add a regular file with these bytes; ``mtime`` in seconds."""
+        self._add(path, stat.S_IFREG | mode, data, mtime=mtime)
 
     def link(self, path, target):
         """Add a symbolic link."""
@@ -52,6 +52,6 @@ class Cpio:
     def getvalue(self):
         """Return the archive as it stands, with its end mark."""
         before = list(self._parts)
-        self._entry("TRAILER!!!", 0, 0, b"", (0, 0))
+        self._entry("TRAILER!!!", 0, 0, b"", (0, 0), 0)
         archive, self._parts = b"".join(self._parts), before
         return archive

@@ -14,21 +14,23 @@ from .qemu import GuestError
 from .report import mbit_s
 from .transfer import Transfer, serve
 
-__all__ = ["FAULTS", "PINGS", "Steps", "check_counters", "guest_steps", "negotiated"]
+__all__ = ["FAULTS", "PINGS", "Steps", "check_counters", "expect", "guest_steps", "negotiated"]
 
 PINGS = 100
 _DEVICE = "/sys/class/net/eth0"
 
 
 class Steps:
-    """Steps shown live: a spinner for the one at work, a line for each that is done."""
+    """Steps shown live: a spinner for the one at work, a line for each that is done. ``seconds``: what each took, by title."""
     def __init__(self, console):
         self._console = console
+        self.seconds = {}
 
     @contextmanager
     def __call__(self, title):
         """Show a step; the block may call what it gets with a text on how far it is; the last one stays."""
         detail = ""
+        start = time.monotonic()
         with self._console.status(escape(title)) as status:
             def update(text):
                 nonlocal detail
@@ -39,10 +41,13 @@ class Steps:
             except BaseException:
                 self._console.print(f"[red]✗[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False)
                 raise
+            finally:
+                self.seconds[title] = round(time.monotonic() - start, 2)
         self._console.print(f"[green]✓[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False)
 
 
-def _expect(condition, what):
+def expect(condition, what):
+    """Raise :exc:`GuestError` with ``what`` unless the condition holds."""
     if not condition:
         raise GuestError(what)
 
@@ -52,13 +57,13 @@ def _driver(guest, report, update):
     lines = guest.run(
         f"d=$(readlink -f {_DEVICE}/device/..) && cat $d/vendor $d/device && readlink $d/driver && "
         f"readlink {_DEVICE}/device/driver && uname -r", check=False)[1]
-    _expect(len(lines) == 5, "No network interface appeared in the guest")
+    expect(len(lines) == 5, "No network interface appeared in the guest")
     vendor, device, bus_driver, driver, report.kernel = lines
     report.pci_id = f"{int(vendor, 16):04x}:{int(device, 16):04x}"
     report.driver = driver.rpartition("/")[2]
     update(f"{report.driver} ({bus_driver.rpartition('/')[2]}) on {report.pci_id}, Linux {report.kernel}")
-    _expect(report.pci_id == "1af4:1041", f"The card is {report.pci_id}, not a virtio-net device 1af4:1041")
-    _expect(report.driver == "virtio_net", f"The card's driver is {report.driver}, not virtio_net")
+    expect(report.pci_id == "1af4:1041", f"The card is {report.pci_id}, not a virtio-net device 1af4:1041")
+    expect(report.driver == "virtio_net", f"The card's driver is {report.driver}, not virtio_net")
 
 
 def negotiated(guest, report, update):
@@ -74,21 +79,21 @@ def _link_up(guest, update):
     mac, carrier = guest.run(f"ip link set eth0 up && cat {_DEVICE}/address && for i in $(seq 100); do "
                              f"grep -q 1 {_DEVICE}/carrier && break; sleep 0.1; done; cat {_DEVICE}/carrier")
     update(f"MAC address {mac}")
-    _expect(carrier == "1", "The card shows no link")
+    expect(carrier == "1", "The card shows no link")
 
 
-def _ping(guest, report, peer, update):
+def _ping(guest, report, peer, count, update):
     guest.run(f"ping -q -c 5 -A -W 10 {peer}", check=False)  # ARP, caches and the translated code warm up
 
     def on_line(line):
         if match := re.search(r"seq=\d+ .*time=([\d.]+) ms", line):
             report.ping_rtt_ms.append(float(match[1]))
-            update(f"{len(report.ping_rtt_ms)} of {PINGS}, {float(match[1]):.2f} ms")
-    report.ping_sent = PINGS
-    guest.run(f"ping -c {PINGS} -A -W 10 {peer}", on_line=on_line, check=False)
-    update(f"{PINGS} sent, {report.ping_lost} lost" +
+            update(f"{len(report.ping_rtt_ms)} of {count}, {float(match[1]):.2f} ms")
+    report.ping_sent = count
+    guest.run(f"ping -c {count} -A -W 10 {peer}", on_line=on_line, check=False)
+    update(f"{count} sent, {report.ping_lost} lost" +
            (f", median {report.ping_rtt_ms_median:.2f} ms" if report.ping_rtt_ms else ""))
-    _expect(report.ping_lost == 0, f"{report.ping_lost} of {PINGS} pings were lost")
+    expect(report.ping_lost == 0, f"{report.ping_lost} of {count} pings were lost")
 
 
 def _timed(guest, command, timeout):
@@ -120,11 +125,11 @@ def _progress(update, size, count):
 
 def _agree(host, guest, what):
     # One clock runs in both, but the guest's also times the start of a program and the set-up of the connection.
-    _expect(abs(host - guest) <= 2 + 0.5 * host,
+    expect(abs(host - guest) <= 2 + 0.5 * host,
             f"{what}: {host:.2f} s by the host's clock, but {guest:.2f} s by the guest's")
 
 
-def guest_steps(guest, report, steps, *, peer, listen, lease=None, seed=0, size=4 << 20, timeout=300):
+def guest_steps(guest, report, steps, *, peer, listen, lease=None, seed=0, size=4 << 20, pings=PINGS, timeout=300):
     """Take a booting guest through all steps, filling ``report``.
 
     Parameters
@@ -143,6 +148,8 @@ def guest_steps(guest, report, steps, *, peer, listen, lease=None, seed=0, size=
         Of the file's content.
     size : int
         Bytes to transfer each way.
+    pings : int
+        How many.
 
     Raises
     ------
@@ -164,16 +171,16 @@ def guest_steps(guest, report, steps, *, peer, listen, lease=None, seed=0, size=
                   f"ip addr add {lease} dev eth0")
         report.address = next(iter(guest.run("ip -4 addr show dev eth0 | awk '/inet/ {print $2}'")), None)
         update(report.address or "none")
-        _expect(report.address, "The guest has no address")
+        expect(report.address, "The guest has no address")
     with steps(f"Ping {peer}") as update:
-        _ping(guest, report, peer, update)
+        _ping(guest, report, peer, pings, update)
     transfer = Transfer(Random(seed).randbytes(size))
     report.transfer_bytes = size
     with serve(transfer, listen):
         with steps("TCP to the guest") as update:
             with _progress(update, size, lambda: transfer.sent):
                 seconds = _timed(guest, f"wget -q -O /tmp/file http://{peer}:{transfer.port}/file", timeout)
-                _expect(transfer.get_done.wait(10), "The guest left before it had the whole file")
+                expect(transfer.get_done.wait(10), "The guest left before it had the whole file")
             report.tcp_rx_seconds = transfer.get_seconds
             update(f"{size / 2**20:g} MiB, {report.tcp_rx_mbit_s:.1f} Mbit/s")
             _agree(transfer.get_seconds, seconds, "Transfer to the guest")
@@ -181,7 +188,7 @@ def guest_steps(guest, report, steps, *, peer, listen, lease=None, seed=0, size=
             with _progress(update, size, lambda: transfer.received):
                 head = rf"PUT /file HTTP/1.0\r\nContent-Length: {size}\r\n\r\n"
                 seconds = _timed(guest, f"{{ printf '{head}'; cat /tmp/file; }} | nc {peer} {transfer.port}", timeout)
-            _expect(transfer.put_seconds is not None, "The file did not come back")
+            expect(transfer.put_seconds is not None, "The file did not come back")
             report.tcp_tx_seconds = transfer.put_seconds
             update(f"{size / 2**20:g} MiB, {report.tcp_tx_mbit_s:.1f} Mbit/s")
             _agree(transfer.put_seconds, seconds, "Transfer from the guest")
@@ -189,7 +196,7 @@ def guest_steps(guest, report, steps, *, peer, listen, lease=None, seed=0, size=
         report.sha256 = {"host": transfer.digest, "guest": guest.run("sha256sum /tmp/file")[0].split()[0],
                          "returned": transfer.received_digest}
         update(report.sha256["guest"][:16] + "…")
-        _expect(report.sha256_ok, f"The file changed on the way: {report.sha256}")
+        expect(report.sha256_ok, f"The file changed on the way: {report.sha256}")
 
 
 # What no run may count: broken rings, DMA that failed or went astray, TLPs against the rules.
@@ -204,6 +211,6 @@ def check_counters(report):
     GuestError
         Its counters could not be read, or tell of a fault.
     """
-    _expect(report.counters.get("drops") is not None, "The card's counters could not be read")
+    expect(report.counters.get("drops") is not None, "The card's counters could not be read")
     found = {name: report.counters[name] for name in FAULTS if report.counters.get(name)}
-    _expect(not found, f"The card counted faults: {', '.join(f'{name} {count}' for name, count in found.items())}")
+    expect(not found, f"The card counted faults: {', '.join(f'{name} {count}' for name, count in found.items())}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .cpio import Cpio
 
-__all__ = ["build_initramfs", "module_order"]
+__all__ = ["add_base", "build_initramfs", "module_order"]
 
 # The stock drivers a guest needs to use the card; each brings the modules that it depends on.
 DRIVERS = ("virtio_pci", "virtio_net")
@@ -63,13 +63,9 @@ def module_order(modules, wanted=DRIVERS):
     return list(order.items())
 
 
-def build_initramfs(kernel, tools, extra_modules=()):
-    """Return a gzipped initramfs for ``kernel`` as bytes.
-
-    ``/init`` is ``init.sh`` of this folder; ``/modules`` has the drivers, numbered in the order to insert them.
-    ``extra_modules`` names more modules; they go to ``/modules`` too.
-    """
-    cpio = Cpio()
+def add_base(cpio, kernel, tools, extra_modules=()):
+    """Add what each guest has: ``/init`` is ``init.sh`` of this folder; ``/modules`` has the drivers, numbered in the order to
+    insert them, and the ``extra_modules``."""
     for folder in ("/proc", "/sys", "/tmp", "/run", "/etc", "/modules"):
         cpio.folder(folder)
     cpio.device("/dev/console", 5, 1)  # the kernel opens it for init before devtmpfs can be mounted
@@ -82,4 +78,10 @@ def build_initramfs(kernel, tools, extra_modules=()):
     folder = Path(__file__).parent
     cpio.file("/init", (folder / "init.sh").read_bytes(), 0o755)
     cpio.file("/etc/udhcpc.sh", (folder / "udhcpc.sh").read_bytes(), 0o755)
+
+
+def build_initramfs(kernel, tools, extra_modules=()):
+    """Return a gzipped initramfs for ``kernel`` as bytes: the base and nothing else."""
+    cpio = Cpio()
+    add_base(cpio, kernel, tools, extra_modules)
     return gzip.compress(cpio.getvalue(), compresslevel=1, mtime=0)

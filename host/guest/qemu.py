@@ -12,7 +12,8 @@ import time
 
 from .process import child
 
-__all__ = ["Guest", "GuestError", "command_line", "run_shell", "start_guest", "vfio_user_device"]
+__all__ = ["Guest", "GuestError", "command_line", "machine", "run_shell", "start_guest", "terminal_kept",
+           "vfio_user_device"]
 
 
 class GuestError(Exception):
@@ -30,22 +31,32 @@ def vfio_user_device(socket_path):
     })]
 
 
-def command_line(qemu, kernel, initramfs, device, *, accel="tcg", cpus=1, shell=False, memory_mb=256, append="",
-                 reboots=False):
-    """Return QEMU's argument list for a guest with one device and its serial console on standard input and output.
+def machine(qemu, boot, devices, *, console, accel="tcg", cpus=1, memory_mb=256, huge_pages=False, reboots=False):
+    """Return QEMU's argument list for a machine with these devices and no others.
 
-    ``append``: more kernel parameters. ``reboots``: a guest that reboots comes back, else QEMU ends.
+    ``boot`` and ``devices`` are QEMU options. ``console``: the serial console on standard input and output is a "terminal", in
+    which QEMU's monitor hides behind Ctrl-A, or a "pipe". ``huge_pages``: its memory is of pages of 2 MiB. ``reboots``: a guest
+    that reboots comes back, else QEMU ends.
     """
-    console = "mon:stdio" if shell else "chardev:console"
+    pages = ",hugetlb=on,hugetlbsize=2M" if huge_pages else ""
     return [
         *qemu.argv, "-accel", accel, "-smp", str(cpus), "-m", f"{memory_mb}M", "-nodefaults", "-display", "none", "-nic", "none",
         *([] if reboots else ["-no-reboot"]),
-        # Memory in a shared file: the device reads and writes it directly.
-        "-object", f"memory-backend-memfd,id=memory,size={memory_mb}M,share=on", "-machine", "q35,memory-backend=memory",
-        "-kernel", str(kernel.image), "-initrd", str(initramfs),
-        "-append", f"console=ttyS0 quiet panic=-1{' ringnic.shell' if shell else ''} {append}".strip(),
-        *([] if shell else ["-chardev", "stdio,id=console,signal=off"]), "-serial", console, *device,
+        # Memory in a shared file: a simulated device reads and writes it directly.
+        "-object", f"memory-backend-memfd,id=memory,size={memory_mb}M,share=on{pages}", "-machine", "q35,memory-backend=memory",
+        *boot, *({"terminal": ["-serial", "mon:stdio"],
+                  "pipe": ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]}[console]), *devices,
     ]
+
+
+def command_line(qemu, kernel, initramfs, device, *, shell=False, append="", **options):
+    """Return QEMU's argument list for one of our guests, with one device.
+
+    ``append``: more kernel parameters; ``options`` are those of :func:`machine`.
+    """
+    parameters = f"console=ttyS0 quiet panic=-1{' ringnic.shell' if shell else ''} {append}".strip()
+    return machine(qemu, ["-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", parameters], device,
+                   console="terminal" if shell else "pipe", **options)
 
 
 class Guest:
@@ -54,7 +65,7 @@ class Guest:
     Parameters
     ----------
     process : subprocess.Popen
-        QEMU, with pipes for standard input and output.
+        QEMU, with pipes for standard input and output; or whatever has such, and ``wait()``.
     errors : file
         What QEMU writes its standard error to; read when it ends early.
     """
@@ -99,18 +110,22 @@ class Guest:
             if "Kernel panic" in line:
                 self._fail("The guest's kernel panicked")
 
-    def run(self, command, *, timeout=300, on_line=None, check=True):
-        """Run a shell command line in the guest and return its output lines.
-
-        ``on_line`` is called with each line as it comes. A non-zero exit status raises :class:`GuestError`; with
-        ``check=False`` the result is ``(status, lines)`` instead.
-        """
+    def send(self, command):
+        """Have a shell command line run, and do not wait for it: the last one, for what follows would be taken for its end."""
         self._number += 1
         try:
             self._process.stdin.write(f"{self._number} {command}\n".encode())
             self._process.stdin.flush()
         except BrokenPipeError:
             self._fail(f"`{command}`: QEMU ended with status {self._process.wait()}")
+
+    def run(self, command, *, timeout=300, on_line=None, check=True):
+        """Run a shell command line in the guest and return its output lines.
+
+        ``on_line`` is called with each line as it comes. A non-zero exit status raises :class:`GuestError`; with
+        ``check=False`` the result is ``(status, lines)`` instead.
+        """
+        self.send(command)
         output = []
         for line in self._lines(time.monotonic() + timeout, f"`{command}`"):
             done = re.fullmatch(rf"@@ {self._number} (\d+)", line)
@@ -142,7 +157,7 @@ def start_guest(qemu, kernel, initramfs, device, *, pass_fds=(), **options):
 
 
 @contextmanager
-def _terminal():
+def terminal_kept():
     """Leave the terminal as it was found: a QEMU that is killed cannot."""
     try:
         before = termios.tcgetattr(sys.stdin)
@@ -158,5 +173,5 @@ def _terminal():
 def run_shell(qemu, kernel, initramfs, device, *, pass_fds=(), **options):
     """Give the terminal to a guest until it ends; return QEMU's exit status."""
     argv = command_line(qemu, kernel, initramfs, device, shell=True, **options)
-    with _terminal(), child(argv, pass_fds=pass_fds) as process:
+    with terminal_kept(), child(argv, pass_fds=pass_fds) as process:
         return process.wait()

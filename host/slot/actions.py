@@ -1,17 +1,15 @@
 """What is done to the machine: each action can be told as a line of shell, done, seen to have had its effect, and undone."""
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
 from dataclasses import dataclass
 import os
 import shlex
 import shutil
-import signal
 
-from .sysfs import Function, Machine, SlotError
+from .sysfs import Function, Machine, SlotError, undisturbed
 
 __all__ = ["Action", "Bind", "GiveTo", "Load", "Override", "Probe", "Remove", "RemoveFile", "Rescan", "Unbind", "Unload",
-           "WriteFile", "all_or_nothing", "undisturbed", "way"]
+           "WriteFile", "all_or_nothing", "way"]
 
 
 class Action(ABC):
@@ -180,7 +178,7 @@ class Load(Action):
         return shlex.join((*self.argv, self.module))
 
     def do(self):
-        status = self.machine.run((*self.argv, self.module))
+        status = self.machine.run((*self.argv, self.module), whole=True)
         if status or self.needed():
             raise SlotError(f"`{self.shell}` failed with status {status}; see `dmesg`")
 
@@ -300,29 +298,19 @@ def way(function, driver, override):
     return actions
 
 
-@contextmanager
-def undisturbed():
-    """Within the block the signals that end a program are ignored: what puts the machine right is not to be interrupted."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def all_or_nothing(actions, say):
-    """Do one action after the other, telling its line of shell before.
+    """Do one action after the other, each whole, telling its line of shell before.
 
-    If one fails, or an interruption comes at any moment, those that were begun are undone, the last one first, and the
+    If one fails, or an interruption comes between two, those that were begun are undone, the last one first, and the
     exception goes on. What cannot be undone is told as well; those before it are then left for another try.
     """
     begun = []
     try:
         for action in actions:
-            begun.append(action.inverse())  # it may be interrupted before or after its effect
             say(action.shell)
-            action.do()
+            with undisturbed():
+                begun.append(action.inverse())
+                action.do()
     except BaseException as error:
         with undisturbed():
             for inverse in reversed(begun):

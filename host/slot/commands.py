@@ -7,7 +7,7 @@ import typer
 
 from ..options import out_file
 
-__all__ = ["app"]
+__all__ = ["app", "carried_out"]
 
 app = typer.Typer()
 
@@ -20,7 +20,7 @@ def _say(line):
     print(line, flush=True)
 
 
-def _carried_out(work):
+def carried_out(work):
     """Do ``work(machine)`` and end with its exit status; errors of the slot are one line."""
     from rich.console import Console
     from ..guest.process import INTERRUPTED, ends_as_exceptions
@@ -42,14 +42,15 @@ def devices(report: Annotated[Optional[Path], out_file("Write what was found to 
     def work(machine):
         from .devices import run_devices
         return run_devices(machine, report)
-    _carried_out(work)
+    carried_out(work)
 
 
 @app.command()
 def bind(
     bdf: Bdf,
     persist: Annotated[bool, typer.Option("--persist", help="At each start of the machine, too: write a udev rule.")] = False,
-    user: Annotated[Optional[str], typer.Option(metavar="NAME", help="This user may then use the card without being root.")] = None,
+    user: Annotated[Optional[str], typer.Option(metavar="NAME", help="This user may then use the card without being "
+                                                                     "root.")] = None,
     dry_run: DryRun = False,
 ):
     """Give a card to vfio-pci, so that a guest can have it. `ringnic unbind` brings back what was before."""
@@ -60,7 +61,7 @@ def bind(
         elif not dry_run:
             _say(f"# {bdf} is ready for a guest: ringnic guest {bdf}; back to what it was: ringnic unbind {bdf}")
         return 0
-    _carried_out(work)
+    carried_out(work)
 
 
 @app.command()
@@ -71,4 +72,25 @@ def unbind(bdf: Bdf, dry_run: DryRun = False):
         if not unbind(machine, bdf, _say, dry_run=dry_run):
             _say(f"# {bdf} is not with vfio-pci: nothing to do")
         return 0
-    _carried_out(work)
+    carried_out(work)
+
+
+@app.command()
+def flash(
+    board: Annotated[str, typer.Argument(metavar="BOARD", help="Name of the board, such as versa_ecp5_5g; a wrong one "
+                                                             "lists all.")],
+    bitstream: Annotated[Path, typer.Argument(metavar="BITSTREAM", help="The file to program it with.")],
+    volatile: Annotated[bool, typer.Option("--volatile", help="Into the FPGA only, until the power goes; default: into its "
+                                                              "flash.")] = False,
+    bdf: Annotated[Optional[str], typer.Option(metavar="BDF", help="Address of the board, which is taken off the bus meanwhile; "
+                                                                   "none: it is in no slot of this machine.")] = None,
+    cable: Annotated[Optional[str], typer.Option(metavar="NAME", help="JTAG cable, as `openFPGALoader --list-cables` calls "
+                                                                      "it.")] = None,
+    dry_run: DryRun = False,
+):
+    """Program a board, off the PCI bus meanwhile, and give it back to the driver that had it."""
+    def work(machine):
+        from .flash import flash
+        flash(machine, board, bitstream, _say, bdf=bdf, volatile=volatile, cable=cable, dry_run=dry_run)
+        return 0
+    carried_out(work)

@@ -3,14 +3,15 @@
 Ref: Linux, Documentation/ABI/testing/sysfs-bus-pci and sysfs-kernel-iommu_groups.
 """
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 import os
 from pathlib import Path
 import re
 import shutil
+import signal
 import subprocess
 
-__all__ = ["ALL_ONES", "VFIO_PCI", "Function", "Machine", "SlotError", "parse_bdf"]
+__all__ = ["ALL_ONES", "VFIO_PCI", "Function", "Machine", "SlotError", "parse_bdf", "undisturbed"]
 
 VFIO_PCI = "vfio-pci"
 ALL_ONES = 0xffff            # what a function that does not answer has as its vendor
@@ -23,6 +24,21 @@ _BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])",
 
 class SlotError(Exception):
     """What is wrong and the way out, in one line for people."""
+
+
+@contextmanager
+def undisturbed():
+    """Within the block no signal ends this program; one that comes has its effect at the end of the block."""
+    came = []
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number))
+              for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def parse_bdf(text):
@@ -74,31 +90,38 @@ class Machine:
     def write(self, name, value):
         """Write to a file of the kernel's; raise :exc:`SlotError` with its answer if it refuses or does not return.
 
-        A write may wait in the kernel for ever, where no signal reaches it, so a program of its own makes it. An
-        interruption is raised once that has ended: what comes then finds the machine at rest.
+        A write may wait in the kernel for ever, where no signal reaches it, so a program of its own makes it.
         """
         process = subprocess.Popen(["tee", self.path(name)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, text=True, start_new_session=True)
-        patience = LETS_GO_SECONDS
         try:
             reason = process.communicate(value + "\n", timeout=LETS_GO_SECONDS)[1]
         except subprocess.TimeoutExpired:
-            patience = 1
             raise SlotError(f"the kernel did not come back within {LETS_GO_SECONDS} s from `echo {value} > {name}`: "
                             "something still uses the function, see `dmesg`") from None
         finally:
             process.kill()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(patience)
+                process.wait(1)
             with suppress(OSError):
                 process.stdin.close()
             process.stderr.close()
         if process.returncode:
             raise SlotError(f"the kernel refused `echo {value} > {name}`: {reason.strip().rpartition(': ')[2]}; see `dmesg`")
 
-    def run(self, argv):
-        """Run a program to its end, its output on the terminal; return its exit status."""
-        return subprocess.run(list(map(str, argv))).returncode
+    def run(self, argv, *, whole=False):
+        """Run a program, its output on the terminal; return its exit status. If ``whole``, Ctrl-C does not reach it.
+
+        When an interruption goes on from here, it has ended.
+        """
+        with undisturbed():
+            process = subprocess.Popen(list(map(str, argv)), start_new_session=whole)
+        try:
+            return process.wait()
+        finally:
+            process.terminate()
+            with undisturbed():
+                process.wait()
 
     def which(self, program):
         """Tell whether there is such a program."""

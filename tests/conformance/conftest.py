@@ -1,17 +1,21 @@
 """The card as a conformance test sees it: a bus, the golden driver, and the wire. Nothing else, so that what is written here
-holds for any card behind a bus; the one that runs is the Verilated one."""
+holds for any card behind a bus: the Verilated one, or with ``--bdf`` a real one through VFIO.
 
-from contextlib import closing
+A real card's wire is its MAC's loopback, so nothing comes but what was sent. A test that needs a partner, a hand on the cable, or
+what the kernel keeps to itself is marked ``simulated``, with the reason.
+"""
+
+from contextlib import closing, contextmanager
 
 import pytest
 
+from ringnic.hdl.spec.bar import BAR_INDEX, CONTROL_OFFSET, GMII_CONTROLS
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS
 from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED, Common, Status
-from ringnic.host.driver import PciFunction, Transport, VirtioNet
+from ringnic.host.bus.vfio import VfioBus, VfioError
+from ringnic.host.driver import NoSpace, PciFunction, Transport, VirtioNet
+from ringnic.host.driver.net import MAX_PAIRS
 from ringnic.host.features import names
-from ringnic.sim.bus import EngineBus
-from ringnic.sim.engine.engine import Engine
-from ringnic.sim.monitor import Monitor, clauses
 
 from .frames import frame
 
@@ -21,6 +25,7 @@ RINGS = {name: frozenset(bits) for name, bits in {
     "packed": (VIRTIO_F_RING_PACKED,), "packed_event_idx": (VIRTIO_F_RING_PACKED, VIRTIO_F_EVENT_IDX)}.items()}
 LIMIT = 200_000  # cycles; whatever takes longer hangs
 WHILE = 3000     # cycles in which a card does what it wants to do
+LOOPBACK = 1 << GMII_CONTROLS.index("loopback")
 
 
 class EngineWire:
@@ -42,6 +47,44 @@ class EngineWire:
     def set_link(self, up):
         self._engine.set_link(up)
 
+    def prepare(self, bus):
+        """A driver is about to go live."""
+
+    def join(self, net):
+        """It is."""
+
+
+class LoopbackWire:
+    """What is sent comes back: the driver's own frames, and those that a partner is to send, which the driver sends for it."""
+    def __init__(self, until):
+        self._until = until
+        self._net = None
+
+    def prepare(self, bus):
+        """Close the loop, which is a link too: whoever is live would hear of it. An FLR has opened it."""
+        bus.bar_write(BAR_INDEX, CONTROL_OFFSET, 4, LOOPBACK)
+        if bus.bar_read(BAR_INDEX, CONTROL_OFFSET, 4) != LOOPBACK:
+            pytest.skip("The card has no loopback")
+
+    def join(self, net):
+        self._net = net
+
+    def send(self, *frames):
+        def sent():
+            try:
+                self._net.send(one)
+            except NoSpace:
+                return False
+            return True
+        for one in frames:
+            self._until(sent, "room for a frame")
+
+    def take(self):
+        """Return the frames that the driver received since the last call."""
+        if self._net is None or not self._net.transport.queues:  # reset, and not live again
+            return []
+        return [one for pair in range(len(self._net.rx_queues)) for one in self._net.receive(pair)]
+
 
 class Card:
     """A card in its slot.
@@ -50,13 +93,13 @@ class Card:
     ----------
     bus : Bus
     wire
-        As :class:`EngineWire`.
+        As :class:`EngineWire`, or :class:`LoopbackWire` if there is none.
     net : VirtioNet
         As of the last :meth:`open`.
     """
-    def __init__(self, bus, wire):
+    def __init__(self, bus, wire=None):
         self.bus = bus
-        self.wire = wire
+        self.wire = wire or LoopbackWire(self.until)
 
     def transport(self):
         """Find the function; it is reset."""
@@ -67,19 +110,24 @@ class Card:
     def open(self, features=frozenset(), **options):
         """Go live with these features, and the ordinary ones that there are. What the card does not offer is not tested."""
         transport = Transport(PciFunction(self.bus))
+        self.wire.prepare(self.bus)
         if missing := frozenset(features) - transport.device_features():
             pytest.skip(f"{', '.join(names(missing))} is not offered")
+        if options.get("pairs", 1) > 1 and (there := transport.config_read(MAX_PAIRS, 2)) < options["pairs"]:
+            pytest.skip(f"The card has {there} pairs of queues")
         self.net = VirtioNet(transport, BASE | frozenset(features), **options)
         self._live()
         return self.net
 
     def restart(self, **options):
         """Go live again after a reset."""
+        self.wire.prepare(self.bus)
         self.net.restart(**options)
         self._live()
 
     def _live(self):
         assert self.net.transport.status & Status.DRIVER_OK  # a read pushes the posted writes
+        self.wire.join(self.net)
 
     def accepts(self, transport, bits):
         """Reset, write these feature bits, and see whether FEATURES_OK stays."""
@@ -151,16 +199,79 @@ class Card:
         return bool(self.net.transport.status & Status.DEVICE_NEEDS_RESET)
 
 
-@pytest.fixture
-def card(request, offered):
-    """A card fresh from power-on. The passive checker judges what passed its edge, when the test is over."""
+@contextmanager
+def simulated(request, offered, loopback=False):
+    """A Verilated card fresh from power-on, with its MAC in loopback or a partner on the wire. The passive checker judges what
+    passed its edge, when the test is over."""
+    # Not on a machine that has a card, and Python for its tests.
+    from ringnic.sim.bus import EngineBus
+    from ringnic.sim.engine.engine import Engine
+    from ringnic.sim.monitor import Monitor, clauses
     monitor = Monitor()
-    with closing(Engine(features=offered)) as engine:
+    with closing(Engine(features=offered, **{"mac": "gmii"} if loopback else {})) as engine:
         engine.capture()
-        yield Card(EngineBus(engine), EngineWire(engine))
+        yield Card(EngineBus(engine), None if loopback else EngineWire(engine))
         monitor.follow(engine)
     request.node.user_properties.append(clauses(monitor.observed))
     monitor.check()
+
+
+@pytest.fixture(scope="session")
+def slot(pytestconfig):
+    """The bus of the card at ``--bdf``, in the end reset and closed; None if there is to be a simulated one."""
+    if (bdf := pytestconfig.getoption("--bdf")) is None:
+        yield None
+        return
+    try:
+        bus = VfioBus(bdf)
+    except VfioError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    with bus:
+        yield bus
+        bus.reset()
+
+
+@contextmanager
+def fresh(bus):
+    """The card in the slot, as after power-on; afterwards no memory is its own."""
+    bus.reset()
+    yield Card(bus)
+    bus.reset()
+    for buffer in list(bus.buffers.values()):
+        buffer.free()
+
+
+@pytest.fixture
+def card(request, slot, offered):
+    """A card fresh from power-on."""
+    with simulated(request, offered) if slot is None else fresh(slot) as card:
+        yield card
+
+
+@pytest.fixture
+def looped(request, slot, offered):
+    """The same, whose MAC sends to itself wherever it is."""
+    with simulated(request, offered, loopback=True) if slot is None else fresh(slot) as card:
+        yield card
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Of a real card: not what needs a simulated one, and quickly if so wished."""
+    if config.getoption("--bdf") is None:
+        return
+    kept, left = [], []
+    shown = set()
+    for item in items:
+        # A row of the plan; a test that shows none is one by itself.
+        rows = {row for mark in item.iter_markers("clause") for row in mark.args} or {item.originalname}
+        if item.get_closest_marker("simulated") or config.getoption("--quick") and rows <= shown:
+            left.append(item)
+        else:
+            shown |= rows
+            kept.append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 @pytest.fixture(params=RINGS)

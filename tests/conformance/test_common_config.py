@@ -68,6 +68,7 @@ def test_sizes_of_split_rings(card):
 
 
 @pytest.mark.clause("CC-5")
+@pytest.mark.simulated("a hand on the cable")
 def test_generation_changes_with_the_configuration(card):
     net = card.open({VIRTIO_NET_F_STATUS})
     seen = [net.transport.common_read(Common.CONFIG_GENERATION, 1)]

@@ -65,6 +65,7 @@ def test_commands_that_cannot_be_obeyed(card, ring, indirect):
 
 
 @pytest.mark.clause("MQ-1")
+@pytest.mark.simulated("a partner, whose frames teach the card nothing")
 @pytest.mark.parametrize("flr", [False, True], ids=["status", "flr"])
 def test_only_the_first_queue_after_a_reset(card, form, flr):
     """Even of flows that were elsewhere before."""
@@ -78,6 +79,7 @@ def test_only_the_first_queue_after_a_reset(card, form, flr):
 
 
 @pytest.mark.clause("MQ-2")
+@pytest.mark.simulated("a partner, whose frames teach the card nothing")
 @pytest.mark.parametrize("pairs", [1, 2, 3])
 def test_no_packet_above_the_number_of_pairs(card, ring, pairs):
     """Packets come all the while; once the command is used, none comes on a queue that is not in use any more."""
@@ -97,6 +99,7 @@ def test_no_packet_above_the_number_of_pairs(card, ring, pairs):
 
 
 @pytest.mark.clause("MQ-3")
+@pytest.mark.simulated("a partner, whose frames teach the card nothing")
 def test_packets_for_a_queue_that_is_reset(card, ring):
     """They come on another; with all queues reset on none; and on their own when it is there again."""
     net = card.open(ring | MQ | {VIRTIO_F_RING_RESET}, pairs=PAIRS)
@@ -120,6 +123,7 @@ def test_packets_for_a_queue_that_is_reset(card, ring):
 
 
 @pytest.mark.clause("MQ-B1")
+@pytest.mark.simulated("a partner, whose frames teach the card nothing")
 @pytest.mark.parametrize("pairs", [2, 4])
 def test_a_flow_comes_back_where_it_was_sent_from(card, ring, pairs):
     """And moves when it is sent from another pair."""

@@ -105,6 +105,7 @@ def test_queues_with_one_vector_with_others_and_with_none(card, ring):
 
 
 @pytest.mark.clause("MSX-3", "MSX-8", "ISR-2", "ISR-5")
+@pytest.mark.simulated("a hand on the cable")
 def test_configuration_changes_by_any_vector_or_none(card):
     net = quiet(card, {VIRTIO_NET_F_STATUS})
     up = True
@@ -120,6 +121,7 @@ def test_configuration_changes_by_any_vector_or_none(card):
 
 
 @pytest.mark.clause("ISR-3", "ISR-5")
+@pytest.mark.simulated("the interrupt pin, which a host may share")
 def test_without_msix(card, ring):
     """The ISR bits and what the Status register says of them: set by an event, cleared by a look."""
     net = card.open(ring | {VIRTIO_NET_F_STATUS})

@@ -61,6 +61,7 @@ def test_mtu(card):
 
 
 @pytest.mark.clause("NC-3", "NC-9")
+@pytest.mark.simulated("a hand on the cable")
 def test_mtu_speed_and_duplex_stay(card, form):
     """Whatever happens to the link, and in a reset."""
     net = card.open(form | {VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_SPEED_DUPLEX})

@@ -155,6 +155,7 @@ def test_window_reads_the_bar(transport):
 
 
 @pytest.mark.clause("PCF-2", "PCF-3")
+@pytest.mark.simulated("a hand on the cable")
 def test_window_does_what_the_bar_does(card, transport):
     """A write has its effect: a reset; so has a read: of ISR status, which clears it."""
     look = window(transport)
@@ -175,6 +176,7 @@ def test_window_does_what_the_bar_does(card, transport):
 # The MSI-X table.
 
 @pytest.mark.clause("MSX-1", "MSX-2")
+@pytest.mark.simulated("the MSI-X table, which the kernel keeps")
 def test_msix_table_has_as_many_entries_as_it_says(card, transport):
     function = transport.function
     count = function.msix_vectors

@@ -43,6 +43,7 @@ def test_registers_of_a_queue_that_is_reset(card, net):
 
 
 @pytest.mark.clause("QRST-1", "CC-9")
+@pytest.mark.simulated("a partner that sends while the card cannot")
 def test_a_queue_that_is_reset_does_nothing(card, net):
     """Notified, and with frames that come for it; its memory could be anybody's."""
     assert net.tx.enable_cb() and net.rx.enable_cb()

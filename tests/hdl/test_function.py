@@ -47,9 +47,9 @@ def test_every_event_has_a_counter():
 
 @pytest.fixture
 def plug(make_host):
-    """Return ``plug(device)``: the function around it, its simulator, and its host."""
-    def plugged(device):
-        dut = VirtioFunction(device, counters=bar.COUNTERS, **SIZES)
+    """Return ``plug(device)``: the function around it, its simulator, and its host; options are the function's."""
+    def plugged(device, **options):
+        dut = VirtioFunction(device, counters=bar.COUNTERS, **SIZES, **options)
         sim = Simulator(dut)
         sim.add_clock(8e-9)
         host = make_host(dut, SIZES["width"])
@@ -115,6 +115,34 @@ def test_what_a_device_declares(plug):
         await ctx.tick()
         assert not ctx.get(dut.restart) and ctx.get(device.age) == 0
         assert await reset(ctx)
+
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def test_controls_live_until_flr(plug):
+    dut, sim, host = plug(Device(), controls=("one", "two"), build_id=0x12345678)
+
+    async def settled(ctx):
+        for _ in range(300):
+            await ctx.tick()
+            if not ctx.get(dut.stop):
+                return
+        raise AssertionError("reset does not end")
+
+    async def testbench(ctx):
+        await host.enable(ctx)
+        assert await host.read(ctx, bar.BUILD_ID_OFFSET) == 0x12345678
+        await host.write(ctx, bar.CONTROL_OFFSET, 0xff)
+        assert await host.read(ctx, bar.CONTROL_OFFSET) == 3
+        await host.write(ctx, Common.DEVICE_STATUS, 0, 1)
+        await host.read(ctx, bar.CONTROL_OFFSET)
+        await settled(ctx)
+        assert await host.read(ctx, bar.CONTROL_OFFSET) == 3 and ctx.get(dut.controls.two)
+        await host.cfg_write(ctx, EXP_CAP + Exp.DEV_CTL, 1 << 15)
+        await settled(ctx)
+        await host.enable(ctx)
+        assert await host.read(ctx, bar.CONTROL_OFFSET) == 0 and not ctx.get(dut.controls.two)
 
     sim.add_testbench(testbench)
     sim.run()

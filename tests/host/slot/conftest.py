@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 import shutil
+import signal
 import struct
 
 import pytest
@@ -121,7 +122,7 @@ class FakeMachine(Machine):
     def tick(self):
         self.moment += 1
         if self.moment == self.interrupt_at:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     def attach(self, address, driver):
         at, spec = f"/sys/bus/pci/devices/{address}", self.specs[address]
@@ -196,7 +197,7 @@ class FakeMachine(Machine):
         else:
             raise AssertionError(f"nobody writes to {name}")
 
-    def run(self, argv):
+    def run(self, argv, whole=False):
         self.tick()
         self.runs.append(list(argv))
         status = 0

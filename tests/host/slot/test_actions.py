@@ -1,13 +1,11 @@
 """Each action: its line of shell, its effect, and how it is undone."""
 
-import os
 import re
-import signal
 
 import pytest
 
 from ringnic.host.slot.actions import (Bind, Load, Override, Probe, Remove, RemoveFile, Rescan, Unbind, Unload, WriteFile,
-                                       all_or_nothing, undisturbed, way)
+                                       all_or_nothing, way)
 from ringnic.host.slot.sysfs import SlotError
 
 CARD = "0000:01:00.0"
@@ -71,7 +69,7 @@ def test_removing_and_looking_again(machine):
 
 
 def test_a_module_that_cannot_be_loaded(machine):
-    machine.run = lambda argv: 1
+    machine.run = lambda argv, whole: 1
     with pytest.raises(SlotError, match="^`modprobe vfio-pci` failed with status 1; see `dmesg`$"):
         Load(machine, "vfio-pci").do()
 
@@ -152,11 +150,3 @@ def test_what_cannot_be_undone_ends_the_undoing(failure, told):
     with pytest.raises(SlotError, match=f"^{re.escape(told)}$"):
         all_or_nothing([Step(diary, "a"), bad, Step(diary, "c", failure)], lambda line: None)
     assert diary == ["a", "b", "c", "unc", "unb"]
-
-
-def test_nothing_disturbs_the_undoing():
-    with undisturbed():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            os.kill(os.getpid(), number)
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)

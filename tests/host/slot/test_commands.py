@@ -27,8 +27,8 @@ def test_there_and_back(machine, ringnic, tmp_path):
     assert told.exit_code == 0 and machine.state() == before
     done = ringnic("bind", "01:00.0")
     assert done.exit_code == 0 and done.output.startswith(told.output)
-    assert done.output.removeprefix(told.output) == ("# 01:00.0 is ready for a guest: ringnic guest 01:00.0; back to what it was: "
-                                                     "ringnic unbind 01:00.0\n")
+    assert done.output.removeprefix(told.output) == (
+        "# 01:00.0 is ready for a guest: ringnic guest 01:00.0; back to what it was: ringnic unbind 01:00.0\n")
     again = ringnic("bind", "01:00.0")
     assert (again.exit_code, again.output) == (0, "# 01:00.0 has vfio-pci already: nothing to do\n")
     told = ringnic("unbind", CARD, "--dry-run")

@@ -39,8 +39,8 @@ def test_a_card(machine, shown, tmp_path):
     make_ringnic(machine)
     report = tmp_path / "cards.json"
     assert shown(report) == (
-        f"{CARD} 1af4:1041 RingNIC, build 1a2b3c4d Driver virtio-pci, eth1 IOMMU group 14, alone Link 2.5 GT/s x1 MSI-X 10 vectors "
-        "Reset flr, pm NUMA node - Features mac, status, version_1 (agreed with virtio-pci) "
+        f"{CARD} 1af4:1041 RingNIC, build 1a2b3c4d Driver virtio-pci, eth1 IOMMU group 14, alone Link 2.5 GT/s x1 "
+        "MSI-X 10 vectors Reset flr, pm NUMA node - Features mac, status, version_1 (agreed with virtio-pci) "
         f"Passthrough nothing is in the way: ringnic bind {CARD}")
     (card,) = json.loads(report.read_text())["cards"]
     assert card == {
@@ -128,7 +128,8 @@ def test_without_root(machine, shown):
     machine.add(driver=None)
     machine.put(f"{AT}/config", machine.path(f"{AT}/config").read_bytes()[:64])
     found = shown()
-    assert "a virtio network card; build id: needs root" in found and "MSI-X needs root" in found and "Features needs root" in found
+    for words in ("a virtio network card; build id: needs root", "MSI-X needs root", "Features needs root"):
+        assert words in found
 
 
 def test_without_a_driver(machine, monkeypatch, shown):

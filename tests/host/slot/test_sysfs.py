@@ -6,9 +6,13 @@ import threading
 
 import pytest
 
-from ringnic.host.slot.sysfs import Machine, SlotError, parse_bdf
+from ringnic.host.slot.sysfs import Machine, SlotError, parse_bdf, undisturbed
 
 CARD = "0000:01:00.0"
+
+
+def interrupt_after(seconds):
+    threading.Timer(seconds, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
 
 
 @pytest.mark.parametrize("text, address", [
@@ -97,7 +101,7 @@ def test_a_write_that_does_not_return(tmp_path, monkeypatch):
 
 def test_an_interrupted_write(tmp_path):
     os.mkfifo(tmp_path / "unbind")
-    threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
+    interrupt_after(0.2)
     with pytest.raises(KeyboardInterrupt):
         Machine(tmp_path).write("/unbind", CARD)
 
@@ -106,3 +110,34 @@ def test_programs(tmp_path):
     machine = Machine(tmp_path)
     assert machine.run(["sh", "-c", "exit 3"]) == 3
     assert machine.which("sh") and not machine.which("no-such-program")
+
+
+def test_an_interrupted_program(tmp_path):
+    """It has ended when the interruption goes on."""
+    interrupt_after(0.3)
+    with pytest.raises(KeyboardInterrupt):
+        Machine(tmp_path).run(["sh", "-c", f"sleep 1; touch {tmp_path}/done"])
+    assert not (tmp_path / "done").exists()
+
+
+def test_an_interruption_of_what_is_to_be_whole(tmp_path):
+    interrupt_after(0.3)
+    with pytest.raises(KeyboardInterrupt):
+        with undisturbed():
+            assert Machine(tmp_path).run(["sh", "-c", f"sleep 1; touch {tmp_path}/done"], whole=True) == 0
+    assert (tmp_path / "done").exists()
+
+
+def test_a_signal_has_its_effect_later():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with undisturbed():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.raise_signal(number)
+            done.append(1)
+    with pytest.raises(SlotError):
+        with undisturbed():
+            raise SlotError("it")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert done == [1] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

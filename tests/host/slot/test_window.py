@@ -22,7 +22,7 @@ def with_memory(config, on):
 
 @pytest.fixture
 def golden(machine, monkeypatch):
-    """A golden card whose configuration space is the file: its BAR cannot be mapped, as the kernel has it while a driver is there."""
+    """A golden card whose configuration space is the file; its BAR cannot be mapped, as while a driver has it."""
     device = GoldenNet(queue_pairs=2)
     device.accesses = []
     access = device._access

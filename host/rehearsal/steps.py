@@ -1,0 +1,234 @@
+"""What a person with a card does, step by step, in a machine whose card is the simulated one.
+
+The outer machine has a vIOMMU and the card; the inner guest is started in it by the project's own command and gets the card.
+"""
+
+import json
+import re
+import time
+
+from ...hdl.spec.bar import NOTIFY_MULTIPLIER, NOTIFY_OFFSET
+from ...hdl.spec.virtio import VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1, Common, Status
+from ..guest.demo import expect, guest_steps
+from ..guest.network import GATEWAY
+from ..guest.transfer import Transfer, serve
+from .image import INNER_INITRAMFS, INNER_KERNEL
+
+__all__ = ["INNER_MB", "Rehearsal"]
+
+INNER_MB = 128
+PINGS, FEW_PINGS = 300, 5
+TRANSFER = 1 << 20
+KILLED_AT = TRANSFER // 4    # bytes of the file that is on its way when the inner QEMU is killed
+# A machine in a machine: what it may take.
+BOOT_SECONDS, COMMAND_SECONDS = 600, 300
+# Of the inner guest: less for a slow machine to do, nothing that concerns the card.
+INNER_PARAMETERS = "quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr cryptomgr.notests audit=0"
+OUTSIDE = 0x4000_0000        # where neither the inner guest's memory nor anything else is mapped
+CONTROL_TTY = "/dev/ttyS1"
+SETTLE_SECONDS = 1
+VIRTIO_PCI = "/sys/bus/pci/drivers/virtio-pci"
+DHCP = "udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 10"
+
+
+class Rehearsal:
+    """The steps; ``found`` gathers what they find.
+
+    Parameters
+    ----------
+    outer : Guest
+        Just started.
+    inner : Guest
+        The console of whatever guest runs in it.
+    card
+        The simulated card: its ``stats()`` tell what the outer machine's IOMMU did not let pass.
+    steps : Steps
+        Where to show them.
+    report : Report
+        Of the inner guest's main run.
+    """
+    def __init__(self, outer, inner, card, steps, report, seed=0):
+        self.outer, self.inner, self.card, self.steps, self.report = outer, inner, card, steps, report
+        self.seed = seed
+        self.found = {}
+        self._qemu = None
+
+    def run(self):
+        """All of it; :exc:`GuestError` where a check does not hold."""
+        self._boot()
+        self._devices()
+        self._refusals()
+        self._bind()
+        self._selftest()
+        self._start_inner()
+        guest_steps(self.inner, self.report, self.steps, peer=GATEWAY, listen="127.0.0.1", seed=self.seed, size=TRANSFER,
+                    pings=PINGS, timeout=BOOT_SECONDS)
+        self._outside_memory()
+        self._end_inner()
+        self._unbind("The card is its host's again")
+        self._bind()
+        self._kill_inner()
+        self._unbind("After the guest was killed, the card is its host's again")
+
+    # The outer machine.
+
+    def _ringnic(self, arguments, update, **options):
+        """Run a command of the project in the outer machine, showing what it says."""
+        return self.outer.run(f"ringnic {arguments}", timeout=COMMAND_SECONDS, on_line=lambda line: update(line.strip()[:70]),
+                              **options)
+
+    def _read_json(self, path):
+        return json.loads("".join(self.outer.run(f"cat {path}")))
+
+    def _boot(self):
+        with self.steps("Boot the machine that has the card") as update:
+            start = time.monotonic()
+            self.outer.wait_ready(BOOT_SECONDS)
+            update(f"{time.monotonic() - start:.1f} s")
+
+    def _devices(self):
+        with self.steps("ringnic devices") as update:
+            self._ringnic("devices --report /tmp/devices.json", update)
+            self.found["devices"] = self._read_json("/tmp/devices.json")
+            cards = [one for one in self.found["devices"]["cards"] if one["ringnic"]]
+            expect(len(cards) == 1, f"ringnic devices shows {len(cards)} cards, not 1")
+            card, = cards
+            self.bdf = card["address"]
+            expect(card["driver"] == "virtio-pci", f"{self.bdf} is with {card['driver']}, not virtio-pci")
+            expect(not card["in_the_way"], f"In the way of {self.bdf}: {'; '.join(card['in_the_way'])}")
+            update(f"{self.bdf}, build {card['build_id']}, {card['driver']}, IOMMU group {card['iommu_group']}")
+
+    def _refusals(self):
+        """What must not be done is refused, and the reason is one that helps."""
+        with self.steps("What cannot be is refused") as update:
+            shared = self.outer.run("for g in /sys/kernel/iommu_groups/*/devices; do set -- $(ls $g); "
+                                    "[ $# -gt 1 ] && echo $1; done", check=False)[1]
+            wanted = [(f"guest {self.bdf}", "ringnic bind"), ("bind 0000:77:00.0", "0000:77:00.0"),
+                      (f"selftest {self.bdf}", "ringnic bind"), *((f"bind {one}", "group") for one in shared[:1])]
+            for command, word in wanted:
+                status, lines = self._ringnic(f"{command} 2>&1", update, check=False)
+                expect(status and word in " ".join(lines), f"`ringnic {command}` ended with {status}: {' '.join(lines)[:200]}")
+            update(f"{len(wanted)} commands, a clear word each")
+
+    def _driver(self):
+        return self.outer.run(f"basename $(readlink /sys/bus/pci/devices/{self.bdf}/driver)", check=False)[1][-1:]
+
+    def _bind(self):
+        with self.steps("ringnic bind") as update:
+            self._ringnic(f"bind {self.bdf}", update)
+            expect(self._driver() == ["vfio-pci"], f"After bind the driver is {self._driver()}")
+            update(f"{self.bdf} to vfio-pci")
+
+    def _selftest(self):
+        with self.steps("ringnic selftest") as update:
+            status, _ = self._ringnic(f"selftest {self.bdf} --quick --report /tmp/selftest.json", update, check=False)
+            self.found["selftest"] = found = self._read_json("/tmp/selftest.json")
+            expect(status == 0, f"ringnic selftest ended with status {status}")
+            update(f"{found['rows_passing']} of {found['rows_applicable']} rows")
+
+    def _unbind(self, title):
+        with self.steps(title) as update:
+            self._ringnic(f"unbind {self.bdf}", update)
+            expect(self._driver() == ["virtio-pci"], f"After unbind the driver is {self._driver()}")
+            self._works(self.outer, update)
+
+    @staticmethod
+    def _works(guest, update):
+        """The stock driver has the card, and it carries packets."""
+        guest.run("for i in $(seq 100); do [ -e /sys/class/net/eth0 ] && break; sleep 0.1; done; ip link set eth0 up")
+        guest.run(DHCP, timeout=COMMAND_SECONDS)
+        lines = guest.run(f"ping -c {FEW_PINGS} -W 10 {GATEWAY}", timeout=COMMAND_SECONDS)
+        update(next(line for line in lines if "packets" in line))
+
+    # The inner guest.
+
+    def _start_inner(self):
+        with self.steps("ringnic guest") as update:
+            arguments = (f"guest {self.bdf} --kernel {INNER_KERNEL} --initrd {INNER_INITRAMFS} --memory {INNER_MB} --huge-pages "
+                         f"--append '{INNER_PARAMETERS}'")
+            # Not a terminal, so the console is a pipe; its process is remembered.
+            self.outer.run(f"stty -F {CONTROL_TTY} raw -echo; (cat <{CONTROL_TTY} | ringnic {arguments} >{CONTROL_TTY} "
+                           f"2>/tmp/inner.log) &")
+            for _ in range(COMMAND_SECONDS):
+                found = self.outer.run("pidof qemu-system-x86_64 ld-linux-x86-64.so.2", check=False)[1]
+                if found:
+                    break
+                time.sleep(SETTLE_SECONDS)
+            said = " ".join(self.outer.run("cat /tmp/inner.log"))
+            expect(found, f"No guest has started: {said[-200:]}")
+            self._qemu = found[0].split()[0]
+            update(f"{INNER_MB} MiB on huge pages")
+
+    def _ended(self):
+        for _ in range(COMMAND_SECONDS):
+            if not self.outer.run("pidof qemu-system-x86_64 ld-linux-x86-64.so.2", check=False)[1]:
+                return
+            time.sleep(SETTLE_SECONDS)
+        expect(False, "The inner guest does not end")
+
+    def _end_inner(self):
+        with self.steps("The guest ends") as update:
+            self.inner.send("poweroff -f")
+            self._ended()
+            update(" ".join(self.outer.run("cat /tmp/inner.log"))[-70:])
+
+    def _kill_inner(self):
+        self._start_inner()
+        with self.steps("A guest is killed while a file is on its way") as update:
+            self.inner.wait_ready(BOOT_SECONDS)
+            self._works(self.inner, update)
+            transfer = Transfer(bytes(TRANSFER))
+            with serve(transfer, "127.0.0.1"):
+                self.inner.run(f"wget -q -O /dev/null http://{GATEWAY}:{transfer.port}/file &")
+                deadline = time.monotonic() + COMMAND_SECONDS
+                while transfer.sent < KILLED_AT and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                sent = transfer.sent
+                self.outer.run(f"kill -9 {self._qemu}")
+                self._ended()
+            expect(KILLED_AT <= sent < TRANSFER, f"Killed after {sent} bytes of {TRANSFER}")
+            update(f"after {sent >> 10} of {TRANSFER >> 10} KiB")
+
+    def _outside_memory(self):
+        """A driver lets the card read where its guest has no memory: the IOMMU refuses, the card says so, and both go on."""
+        with self.steps("DMA outside the guest's memory") as update:
+            device, resource = self.inner.run("d=$(basename $(readlink -f /sys/class/net/eth0/device/..)); echo $d; "
+                                              "head -n 1 /sys/bus/pci/devices/$d/resource")
+            bar = int(resource.split()[0], 16)
+            before = self.card.stats()["dma_faults"]
+            # Memory and Bus Master on: the driver has switched them off when it left.
+            self.inner.run(f"echo {device} >{VIRTIO_PCI}/unbind && "
+                           f"printf '\\x06' | dd of=/sys/bus/pci/devices/{device}/config bs=1 seek=4 conv=notrunc 2>/dev/null")
+            self.inner.run(_devmem(bar, _outside()))
+            time.sleep(SETTLE_SECONDS)
+            word = self.inner.run(f"devmem {bar + Common.DEVICE_STATUS:#x} 8")[-1]
+            refused = self.card.stats()["dma_faults"] - before
+            expect(refused, "No access was refused")
+            expect(int(word, 16) & Status.DEVICE_NEEDS_RESET, f"The card's status is {word}, without DEVICE_NEEDS_RESET")
+            self.inner.run(f"echo {device} >{VIRTIO_PCI}/bind")
+            self._works(self.inner, update)
+            update(f"refused {refused} times, DEVICE_NEEDS_RESET; the driver starts again")
+
+
+def _outside():
+    """Writes that make a queue of a ring where there is no memory, and kick it: (offset, bytes, value) each."""
+    status = [Status.ACKNOWLEDGE, Status.DRIVER, Status.FEATURES_OK, Status.DRIVER_OK]
+    levels = [sum(status[:count]) for count in range(1, 5)]
+    features = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_F_ACCESS_PLATFORM
+    yield from ((Common.DEVICE_STATUS, 1, level) for level in (0, *levels[:2]))
+    for word in range(2):
+        yield Common.DRIVER_FEATURE_SELECT, 4, word
+        yield Common.DRIVER_FEATURE, 4, features >> 32 * word & 0xffff_ffff
+    yield Common.DEVICE_STATUS, 1, levels[2]
+    yield Common.QUEUE_SELECT, 2, 1   # that of transmission
+    yield Common.QUEUE_SIZE, 2, 4
+    for number, field in enumerate((Common.QUEUE_DESC, Common.QUEUE_DRIVER, Common.QUEUE_DEVICE)):
+        yield field, 4, OUTSIDE + 0x1000 * number
+        yield field + 4, 4, 0
+    yield Common.QUEUE_ENABLE, 2, 1
+    yield Common.DEVICE_STATUS, 1, levels[3]
+    yield NOTIFY_OFFSET + NOTIFY_MULTIPLIER, 2, 1
+
+
+def _devmem(bar, writes):
+    return " && ".join(f"devmem {bar + offset:#x} {8 * size} {value:#x}" for offset, size, value in writes)

@@ -1,0 +1,299 @@
+"""``ringnic monitor``: what a card is doing, while its driver or a guest has it, told by its own counters.
+
+Nothing is written to the card, and no register is read that a read changes.
+"""
+
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+import json
+from math import ceil
+import time
+
+from rich.console import Console, Group
+from rich.filesize import decimal
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ...hdl.spec.bar import (BUILD_ID_OFFSET, COMMON_OFFSET, CONTROL_OFFSET, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC,
+                             COUNTERS_OFFSET, DEVICE_OFFSET, GMII_CONTROLS)
+from ...hdl.spec.net import VIRTIO_NET_S_LINK_UP
+from ...hdl.spec.virtio import Common, Status
+from ..guest.registers import NoDemo, demo_registers
+from .sysfs import VFIO_PCI, SlotError
+from .window import Unreadable, bar_0
+
+__all__ = ["DROPS", "ERRORS", "FLOW", "DemoCard", "History", "Sample", "SlotCard", "run_monitor", "take", "view"]
+
+INTERVAL = 1.0               # seconds
+MINUTE = 60                  # samples
+RECENT = 10                  # samples: as long as a counter of errors that has moved is red
+BARS, BARS_ASCII, BAR_COLUMNS = "▁▂▃▄▅▆▇█", "_.:-=+*#", 20
+GONE = "it does not answer (all ones): its link is down, it is being reset, or it has lost its bitstream"
+KEPT = "; a kernel keeps a guest's registers to the guest unless it was started with iomem=relaxed"
+NET_STATUS_DW = 4            # of the device configuration, MAC and status: the upper half is status (5.1.4)
+
+FLOW = {
+    "tx_frames": "Frames from the driver", "rx_frames": "Frames to the driver", "mac_tx_frames": "Frames out on the wire",
+    "kicks": "Notified by the driver", "notifications": "Notified the driver", "dma_read_tlps": "DMA reads, TLPs",
+    "dma_write_tlps": "DMA writes, TLPs",
+}
+BYTES = {"tx_bytes": "Bytes from {}", "rx_bytes": "Bytes to {}"}   # the kernel's, by its interface
+DROPS = {
+    "tx_dropped": "out: cannot be sent", "rx_dropped_no_buffer": "in: no buffers in time",
+    "rx_dropped_full": "in: memory full", "rx_dropped_long": "in: longer than the MTU", "rx_dropped_down": "in: no driver",
+    "mac_rx_overflow": "in: core too slow", "mac_rx_pause": "PAUSE, asked for",
+}
+ERRORS = {
+    "mac_rx_bad_fcs": "bad FCS", "mac_rx_runt": "runts", "mac_rx_giant": "giants", "queue_errors": "queues stopped",
+    "dma_read_errors": "DMA reads failed", "dma_timeouts": "DMA timeouts", "cpl_unexpected": "odd completions",
+    "requests_unsupported": "odd requests", "tlps_malformed": "malformed TLPs",
+}
+
+
+@dataclass
+class Sample:
+    """What a card says at a moment, ``time``, in seconds. ``counters``: by name, and the kernel's bytes where it counts them."""
+    time: float
+    build_id: int
+    status: int
+    num_queues: int
+    link_up: bool
+    loopback: bool
+    counters: dict = field(default_factory=dict)
+
+
+def _counter(read, at):
+    """Return both halves of one value: a low half far from its end has not gone over before the high half is read."""
+    while True:
+        low, high = read(at), read(at + 4)
+        if low < 1 << 31 or read(at) >= low:
+            return high << 32 | low
+
+
+def take(read, now):
+    """Return a :class:`Sample` of a RingNIC whose BAR 0 is read by ``read(offset)``; :exc:`Unreadable` if it is none."""
+    def alive():
+        if (magic := read(COUNTERS_OFFSET)) != COUNTERS_MAGIC:
+            raise Unreadable(GONE if magic == 0xffff_ffff else "it has no page of counters: it is no RingNIC, or not enabled")
+    alive()
+    if (count := read(COUNTERS_OFFSET + 4)) != len(COUNTERS):
+        raise Unreadable(f"it has {count} counters and this program knows {len(COUNTERS)}: use the program of the card's build")
+    counters = {name: _counter(read, COUNTERS_OFFSET + COUNTERS_HEADER_SIZE + 8 * k) for k, name in enumerate(COUNTERS)}
+    sample = Sample(
+        time=now, counters=counters, build_id=read(BUILD_ID_OFFSET), status=read(COMMON_OFFSET + Common.DEVICE_STATUS) & 0xff,
+        num_queues=read(COMMON_OFFSET + (Common.NUM_QUEUES & ~3)) >> 8 * (Common.NUM_QUEUES & 3) & 0xffff,
+        link_up=bool(read(DEVICE_OFFSET + NET_STATUS_DW) >> 16 & VIRTIO_NET_S_LINK_UP),
+        loopback=bool(read(CONTROL_OFFSET) >> GMII_CONTROLS.index("loopback") & 1))
+    alive()
+    return sample
+
+
+class SlotCard:
+    """A card in a slot of this machine, as the kernel lets us see it."""
+    def __init__(self, function):
+        self.function = function
+        self.title = f"{function}"
+
+    def sample(self, now):
+        function = self.function
+        if not function.exists():
+            raise Unreadable("it is off the bus: `echo 1 > /sys/bus/pci/rescan` as root looks for it")
+        with ExitStack() as stack:
+            try:
+                read = stack.enter_context(bar_0(function))
+            except Unreadable as reason:
+                raise Unreadable(f"{reason}{KEPT if function.driver == VFIO_PCI and function.holders() else ''}") from None
+            sample = take(read, now)
+        for name in BYTES:
+            counts = [self._statistic(interface, name) for interface in function.interfaces()]
+            if counts and None not in counts:
+                sample.counters[name] = sum(counts)
+        return sample
+
+    def _statistic(self, interface, name):
+        count = self.function.machine.read(f"/sys/class/net/{interface}/statistics/{name}")
+        return int(count) if count else None
+
+    def place(self):
+        """Where the card is and who has it, for people and for programs."""
+        function = self.function
+        speed, width, most_speed, most_width = function.link()
+        interfaces = function.interfaces()
+        queues = [len([queue for queue in function.machine.list(f"/sys/class/net/{name}/queues") if queue.startswith("rx-")])
+                  for name in interfaces]
+        return {"address": function.address, "driver": function.driver, "interfaces": interfaces,
+                "queue_pairs": sum(queues) or None,
+                "link": {"speed": speed, "width": width, "max_speed": most_speed, "max_width": most_width}}
+
+
+class DemoCard:
+    """The simulated card of a running demo."""
+    title = "the demo's card"
+
+    def __init__(self, read):
+        self._read = read
+
+    def sample(self, now):
+        try:
+            return take(self._read, now)
+        except NoDemo as reason:
+            raise SlotError(f"{reason}") from None
+
+    def place(self):
+        return {"address": None, "driver": None, "interfaces": [], "queue_pairs": None, "link": None}
+
+
+class History:
+    """The samples of the last minute. One that counts less than the one before is of a card that began anew."""
+    def __init__(self):
+        self.samples = deque(maxlen=MINUTE + 1)
+
+    def add(self, sample):
+        if self.samples and any(value < self.last.counters.get(name, 0) for name, value in sample.counters.items()):
+            self.samples.clear()
+        self.samples.append(sample)
+
+    @property
+    def last(self):
+        return self.samples[-1] if self.samples else None
+
+    def rates(self, name):
+        """What was counted a second between any two samples, the latest last."""
+        known = [(sample.time, sample.counters[name]) for sample in self.samples if name in sample.counters]
+        return [(value - before) / (at - since) for (since, before), (at, value) in zip(known, known[1:]) if at > since]
+
+    def moved(self, name):
+        """Whether a counter has moved of late."""
+        return any(self.rates(name)[-RECENT:])
+
+
+def _bars(rates, ascii_only):
+    """Draw rates, the latest at the right end, in pieces of the minute whose height is the highest rate in them."""
+    step, bars = MINUTE // BAR_COLUMNS, BARS_ASCII if ascii_only else BARS
+    pieces = [max(rates[max(0, end - step):end]) for end in range(len(rates), 0, -step)][:BAR_COLUMNS][::-1]
+    top = max(pieces, default=0)
+    if not top:
+        return Text((bars[0] * len(pieces)).rjust(BAR_COLUMNS), "dim")
+    # What moved at all is higher than what did not.
+    return Text("".join(bars[ceil(piece * (len(bars) - 1) / top)] for piece in pieces).rjust(BAR_COLUMNS), "cyan")
+
+
+def _flow(history, place, ascii_only):
+    table = Table(box=None, expand=False, pad_edge=False)
+    for heading, how in (("", {}), ("a second", {"justify": "right"}), ("in all", {"justify": "right"}), ("the last minute", {})):
+        table.add_column(heading, header_style="dim", no_wrap=True, **how)
+    rows = {**FLOW, **{name: label.format("/".join(place["interfaces"])) for name, label in BYTES.items()}}
+    for name, label in rows.items():
+        if name not in history.last.counters:
+            continue
+        rates, total = history.rates(name), history.last.counters[name]
+        rate, total = ((decimal(round(rates[-1])) if rates else "-", decimal(total)) if name in BYTES else
+                       (f"{rates[-1]:,.0f}" if rates else "-", f"{total:,}"))
+        table.add_row(label, rate, total, _bars(rates, ascii_only))
+    return table
+
+
+def _worries(history):
+    """Drops and pauses at the left, errors at the right: dim while 0, red while they move."""
+    table = Table(box=None, expand=False, pad_edge=False)
+    for heading, justify in (("Drops, pauses", "left"), ("", "right"), ("   Errors", "left"), ("", "right")):
+        table.add_column(heading, justify=justify, no_wrap=True)
+    sides = []
+    for group, indent in ((DROPS, ""), (ERRORS, "   ")):
+        cells = []
+        for name, label in group.items():
+            count = history.last.counters[name]
+            style = "bold red" if history.moved(name) else "" if count else "dim"
+            cells.append((Text(indent + label, style), Text(f"{count:,}", style)))
+        sides.append(cells)
+    for k in range(max(map(len, sides))):
+        table.add_row(*(cell for cells in sides for cell in (cells[k] if k < len(cells) else ("", ""))))
+    return table
+
+
+def _driver(sample, name):
+    """How far the driver is with the device."""
+    for flag, text, style in ((Status.DEVICE_NEEDS_RESET, "the card needs a reset", "bold red"),
+                              (Status.FAILED, f"{name} gave up", "red"), (Status.DRIVER_OK, f"{name} is at work", "green")):
+        if sample.status & flag:
+            return Text(text, style)
+    return Text("no driver is at work", "yellow")
+
+
+def _link(link):
+    """The PCIe link, and what it could be."""
+    if link is None:
+        return Text("simulated PCIe link")
+    now, most = (f"{(speed or '?').removesuffix(' PCIe')} x{width or '?'}"
+                 for speed, width in ((link["speed"], link["width"]), (link["max_speed"], link["max_width"])))
+    if link["width"] is None:
+        return Text("PCIe link down", "red") if link["max_width"] else Text("PCIe link not told by the kernel", "dim")
+    return Text(f"PCIe {now}") if now == most else Text(f"PCIe {now} of {most}", "yellow")
+
+
+def view(card, history, trouble=None, ascii_only=False):
+    """Return what to show of a card; ``trouble``: why there is no newer sample."""
+    sample, place = history.last, card.place()
+    banner = [Text(f"{card.title}: {trouble}", "bold red")] if trouble else []
+    if sample is None:
+        return Group(*banner)
+    wire = Text("loopback, the wire is silent", "yellow") if sample.loopback else (
+        Text("Ethernet link up", "green") if sample.link_up else Text("Ethernet link down", "red"))
+    pairs = f", {place['queue_pairs']} pairs in use by {'/'.join(place['interfaces'])}" if place["queue_pairs"] else ""
+    lines = (
+        Text.assemble((f"RingNIC {card.title}", "bold"), f", build {sample.build_id:08x}, {sample.num_queues} queues{pairs}"),
+        Text.assemble(_link(place["link"]), "; ", wire, "; ", _driver(sample, place["driver"] or "a driver")),
+    )
+    return Group(*banner, *lines, _flow(history, place, ascii_only), "", _worries(history))
+
+
+def _as_dict(card, history):
+    sample = history.last
+    rates = {name: rates[-1] for name in sample.counters if (rates := history.rates(name))}
+    return {**card.place(), "build_id": f"{sample.build_id:08x}",
+            "status": [flag.name for flag in Status if sample.status & flag],
+            "num_queues": sample.num_queues, "link_up": sample.link_up, "loopback": sample.loopback, "counters": sample.counters,
+            "per_second": rates}
+
+
+def _watch(card, console, history, once):
+    """Show the card until it is seen twice, or for ever."""
+    history.add(card.sample(time.monotonic()))
+    if once:
+        time.sleep(INTERVAL)
+        history.add(card.sample(time.monotonic()))
+        console.print(view(card, history, ascii_only=console.options.ascii_only))
+        return
+    following = time.monotonic()
+    with Live(console=console, auto_refresh=False) as live:
+        trouble = None
+        while True:
+            live.update(view(card, history, trouble, console.options.ascii_only), refresh=True)
+            following = max(following + INTERVAL, time.monotonic())
+            time.sleep(max(0, following - time.monotonic()))
+            try:
+                history.add(card.sample(time.monotonic()))
+                trouble = None
+            except Unreadable as reason:
+                trouble = f"{reason}"
+
+
+def run_monitor(machine, bdf, report=None, *, demo=False, once=False, console=None):
+    """Watch the card at address ``bdf``, or that of a running demo; with ``once``, for a second. Return the exit status.
+
+    ``report``: a file for the last sample and the rates, written at the end. :exc:`SlotError` if there is nothing to see.
+    """
+    console = Console() if console is None else console
+    history = History()
+    with ExitStack() as stack:
+        try:
+            card = DemoCard(stack.enter_context(demo_registers())) if demo else SlotCard(machine.function(bdf))
+            _watch(card, console, history, once)
+        except (Unreadable, NoDemo) as reason:
+            raise SlotError(f"{reason}" if demo else f"{bdf} cannot be watched: {reason}") from None
+        finally:
+            if report is not None and history.last is not None:
+                report.write_text(json.dumps(_as_dict(card, history), indent=2) + "\n")
+    return 0
