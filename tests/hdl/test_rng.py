@@ -15,7 +15,7 @@ DESC, DRIVER, DEVICE, BUFFER = 0x1_0000_0000, 0x1_0001_0000, 0x1_0002_0000, 0x80
 READY = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 
 
-async def start(ctx, host, features, size=8, driver_ok=True):
+async def negotiate(ctx, host, features):
     for status in (Status.ACKNOWLEDGE, Status.ACKNOWLEDGE | Status.DRIVER):
         await host.write(ctx, Common.DEVICE_STATUS, status, 1)
     for word in (0, 1):
@@ -23,6 +23,10 @@ async def start(ctx, host, features, size=8, driver_ok=True):
         await host.write(ctx, Common.DRIVER_FEATURE, sum(1 << bit for bit in features) >> 32 * word & 0xffff_ffff)
     await host.write(ctx, Common.DEVICE_STATUS, READY & ~Status.DRIVER_OK, 1)
     assert await host.read(ctx, Common.DEVICE_STATUS, 1) & Status.FEATURES_OK
+
+
+async def start(ctx, host, features, size=8, driver_ok=True):
+    await negotiate(ctx, host, features)
     await host.write(ctx, Common.QUEUE_SELECT, 0, 2)
     await host.write(ctx, Common.QUEUE_SIZE, size, 2)
     for register, addr in ((Common.QUEUE_DESC, DESC), (Common.QUEUE_DRIVER, DRIVER), (Common.QUEUE_DEVICE, DEVICE)):
@@ -142,6 +146,31 @@ def test_nothing_before_driver_ok_and_broken_rings_are_told(make_host):
         assert await host.read(ctx, Common.DEVICE_STATUS, 1) == READY | Status.DEVICE_NEEDS_RESET
         assert host.get(DEVICE + 2, 2) == 1
         await reset(ctx, host)
+
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def test_a_reset_forgets_queues(make_host):
+    """A queue that was set up in the life before, and has buffers, is left alone in the next one."""
+    dut = RingRNG(width=64)
+    sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    host = make_host(dut, 64)
+    host.attach(sim)
+
+    async def testbench(ctx):
+        ctx.set(dut.random.valid, 1)
+        await host.enable(ctx)
+        host.load(DESC, BUFFER | 8 << 64 | 2 << 96, VIRTQ_DESC_SIZE)
+        host.load(DRIVER, 1 << 16, 4)
+        await start(ctx, host, {VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM}, driver_ok=False)
+        await reset(ctx, host)
+        await negotiate(ctx, host, {VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM})
+        await host.write(ctx, Common.DEVICE_STATUS, READY, 1)
+        await host.write(ctx, bar.NOTIFY_OFFSET, 0, 2)
+        await ctx.tick().repeat(400)
+        assert host.writes == []
 
     sim.add_testbench(testbench)
     sim.run()

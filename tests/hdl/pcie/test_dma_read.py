@@ -30,6 +30,24 @@ def test_read_random(host, width, hold):
     assert not any(card.events[name] for name in card.events if name != "dma_read_tlps")
 
 
+def test_read_after_read(host):
+    """The second is asked for at every moment of the first, the last one being that in which its slot is given up."""
+    card = host(64, part=Reader)
+    requests = [(0x1000 + 16 * k, 4) for k in range(80)]
+
+    async def ask(ctx):
+        for delay in range(40):
+            await card.ask(ctx, 0, requests[2 * delay:][:1])
+            for _ in range(delay):
+                await ctx.tick()
+            await card.ask(ctx, 0, requests[2 * delay + 1:][:1])
+            await ctx.tick().repeat(60)
+
+    async def check(ctx):
+        await card.read(ctx, 0, requests)
+    card.run(ask, check, limit=10_000)
+
+
 def test_read_longest(host):
     card = host(256, part=Reader)
     card.run(*card.reading([(0x12345, 65535)]))
