@@ -540,6 +540,75 @@ def test_notification_that_lies(make, data):
     bench.run(testbench)
 
 
+def test_notification_that_is_late(make):
+    """It names what is past: nothing is trusted because of it."""
+    bench = make((16,), notification_data=1)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        ring, = bench.rings
+        await turn(ctx, bench, ring, 3)
+        await bench.quiet(ctx)
+        before = len(bench.reads)
+        await ring.add(ctx, 4, [(0x1000, 8, 0)])
+        await bench.kick(ctx, 0, 0x8000)
+        await bench.until(ctx, lambda: bench.available(ctx, 0))
+        assert len([addr for addr, _ in bench.reads[before:] if addr < DRIVER]) == 2
+    bench.run(testbench)
+
+
+def test_notification_of_the_life_before(make):
+    """A queue that is set up again has not been told of anything."""
+    bench = make((16,), notification_data=1)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        ring, = bench.rings
+        await bench.kick(ctx, 0, 0x8003)
+        await bench.quiet(ctx)
+        await ring.add(ctx, 4, [(0x1000, 8, 0)])
+        before = len(bench.reads)
+        await bench.start(ctx)
+        await bench.until(ctx, lambda: bench.available(ctx, 0))
+        assert len([addr for addr, _ in bench.reads[before:] if addr < DRIVER]) == 2
+    bench.run(testbench)
+
+
+def test_more_than_there_is_room_for(make):
+    """The store takes 8; the others are fetched as it empties, and nobody notifies again."""
+    bench = make((16,))
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        ring, = bench.rings
+        for k in range(14):
+            await ring.add(ctx, k, [(0x1000 + k, 8, 0)])
+        await ring.kick(ctx)
+        await bench.quiet(ctx)
+        for k in range(14):
+            await bench.until(ctx, lambda: bench.available(ctx, 0))
+            await bench.take(ctx, 0)
+            assert told(await bench.chain(ctx)) == [(0x1000 + k, 8, 0)]
+            await bench.take(ctx, 0, TakeOp.COMMIT)
+    bench.run(testbench)
+
+
+def test_a_buffer_added_before_the_driver_is_asked_to_notify(make):
+    """What became available while that wish was on its way is seen without a notification."""
+    bench = make((16,))
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        ring, = bench.rings
+        await bench.until(ctx, lambda: bench.reads)
+        await ctx.tick().repeat(bench.latency + 8)
+        assert not bench.writes and not bench.available(ctx, 0)
+        await ring.add(ctx, 4, [(0x1000, 8, 0)])
+        assert not bench.writes
+        await bench.until(ctx, lambda: bench.available(ctx, 0))
+    bench.run(testbench)
+
+
 @pytest.mark.parametrize("flags, off, wrap, wanted", [
     (0, 0, 0, 1), (1, 0, 0, 0), (2, 2, 1, 1), (2, 3, 1, 0), (2, 0, 1, 1), (2, 11, 0, 0), (3, 9, 0, 1)])
 def test_driver_event_structure(make, flags, off, wrap, wanted):

@@ -153,8 +153,9 @@ def test_device_that_holds_all_gets_what_is_left(make):
         await push(ctx, bench, 0, *range(6))
         for _ in range(5):
             await take(ctx, bench, 0)
-        assert await ask(ctx, bench.dut, 0, 4) == 0
+        assert await ask(ctx, bench.dut, 0, 4) == 0 and bench.freed == []
         await take(ctx, bench, 0)
+        assert bench.freed == [0]      # worth asking again
         assert await ask(ctx, bench.dut, 0, 4) == 2
         await push(ctx, bench, 0, 6, 7)
         await take(ctx, bench, 0)

@@ -39,9 +39,9 @@ def make(stage):
             for queue, size in enumerate(sizes):
                 await bench.setup(ctx, queue, size=size, queue_device=DEVICE * (queue + 1))
 
-        async def give(ctx, queue, ident, length=0, more=0, flush=0, port=0):
-            await bench.send(ctx, dut.i[port], {"queue": queue, "chain": {"id": ident, "count": 1}, "len": length,
-                                                "more": more, "flush": flush})
+        async def give(ctx, queue, ident, length=0, more=0, flush=0, port=0, writable=0):
+            await bench.send(ctx, dut.i[port], {"queue": queue, "chain": {"id": ident, "count": 1, "writable": writable},
+                                                "len": length, "more": more, "flush": flush})
 
         async def settle(ctx):
             await bench.until(ctx, lambda: not ctx.get(dut.busy))
@@ -255,4 +255,66 @@ def test_packed_ring_is_not_left(make, size, count, in_order):
             await bench.settle(ctx)
         assert all(DEVICE <= addr and addr + length <= DEVICE + 16 * size for addr, length in bench.writes)
         assert all(item.new == (count * (k + 1)) % size for k, item in enumerate(bench.published))
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("packed", [0, 1])
+@pytest.mark.parametrize("writable", [0, 1])
+def test_in_order_a_length_is_reported_even_if_it_is_0(make, packed, writable):
+    """2.7.9, 2.8.8: of a device-writable buffer that is skipped the driver takes all as written."""
+    bench = make()
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, packed)
+        ctx.set(bench.dut.in_order, 1)
+        await bench.setup(ctx, 0, size=16, queue_desc=DEVICE, queue_device=DEVICE)
+        for k in range(3):
+            await bench.give(ctx, 0, 0x50 + k, writable=writable, flush=k == 2)
+        await bench.settle(ctx)
+        if packed:
+            idents = [struct.unpack_from("<H", bench.memory, DEVICE + 16 * k + 12)[0] for k in range(3)]
+        else:
+            idents = [ident for ident, _ in bench.ring(0, 0, 3)]
+        assert idents == ([0x50, 0x51, 0x52] if writable else [0x52, 0, 0])
+        assert bench.publications(0) == [(0, 3)]
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 14, 15])
+def test_packed_packet_shows_its_first_last(make, first):
+    """2.8.9: whether or not its chains are one descriptor each."""
+    bench = make()
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, 1)
+        await bench.setup(ctx, 0, size=16, queue_desc=DEVICE)
+        for k in range(first):
+            await bench.give(ctx, 0, k, flush=1)
+        await bench.settle(ctx)
+        bench.writes.clear()
+        for k in range(4):
+            await bench.give(ctx, 0, 0x50 + k, length=9, more=k < 3, flush=k == 3)
+        await bench.settle(ctx)
+        assert bench.writes[-1] == (DEVICE + 16 * first, 16)
+        assert sum(length for _, length in bench.writes) == 4 * 16
+        assert [struct.unpack_from("<H", bench.memory, DEVICE + (first + k) % 16 * 16 + 12)[0] for k in range(4)] \
+            == [0x50 + k for k in range(4)]
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("in_order", [0, 1])
+def test_packed_ring_goes_on_behind_whole_packets_only(make, in_order):
+    bench = make()
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, 1)
+        ctx.set(bench.dut.in_order, in_order)
+        await bench.setup(ctx, 0, size=16, queue_desc=DEVICE)
+        await bench.give(ctx, 0, 5)
+        await bench.give(ctx, 0, 6, more=1)
+        await ctx.tick().repeat(4 * HOLD)
+        assert bench.publications(0) == [(0, 1)]
+        await bench.give(ctx, 0, 7, flush=1)
+        await bench.settle(ctx)
+        assert bench.publications(0) == [(0, 1), (1, 3)]
     bench.run(testbench)
