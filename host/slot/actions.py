@@ -51,7 +51,11 @@ class _Sysfs(Action):
         return " ".join(filter(None, ("echo", self.value, ">", self.file)))
 
     def do(self):
-        self.function.machine.write(self.file, self.value)
+        try:
+            self.function.machine.write(self.file, self.value)
+        except SlotError:
+            if self.needed():
+                raise  # else a udev rule was quicker
 
 
 @dataclass(frozen=True)
@@ -201,15 +205,15 @@ class Unload(Load):
 
 @dataclass(frozen=True)
 class WriteFile(Action):
-    """A file with this text, and its folder."""
+    """A file of these lines, and its folder."""
     machine: Machine
     name: str
     text: str
 
     @property
     def shell(self):
-        folder = os.path.dirname(self.name)
-        return f"mkdir -p {folder} && printf %s {shlex.quote(self.text)} > {self.name}"
+        lines = shlex.join(self.text.splitlines())
+        return f"mkdir -p {os.path.dirname(self.name)} && printf '%s\\n' {lines} > {self.name}"
 
     def do(self):
         path = self.machine.path(self.name)
