@@ -174,33 +174,46 @@ class Load(Action):
     """A module of the kernel, and those that it needs."""
     machine: Machine
     module: str
-    argv = ("modprobe",)
-    wanted = True
 
     @property
     def shell(self):
-        return shlex.join((*self.argv, self.module))
+        return f"modprobe {self.module}"
 
     def do(self):
-        status = self.machine.run((*self.argv, self.module), whole=True)
+        status = self.machine.run(("modprobe", self.module), whole=True)
         if status or self.needed():
             raise SlotError(f"`{self.shell}` failed with status {status}; see `dmesg`")
 
     def needed(self):
-        return self.machine.exists(f"/sys/module/{self.module.replace('-', '_')}") != self.wanted
+        return not is_loaded(self.machine, self.module)
 
     def inverse(self):
         return Unload(self.machine, self.module)
 
 
 @dataclass(frozen=True)
-class Unload(Load):
-    """No such module any more."""
-    argv = ("modprobe", "-r")
-    wanted = False
+class Unload(Action):
+    """No such module any more, unless somebody else uses it by now."""
+    machine: Machine
+    module: str
+
+    @property
+    def shell(self):
+        return f"modprobe -r {self.module}"
+
+    def do(self):
+        self.machine.run(("modprobe", "-r", self.module), whole=True)
+
+    def needed(self):
+        return is_loaded(self.machine, self.module)
 
     def inverse(self):
         return Load(self.machine, self.module)
+
+
+def is_loaded(machine, module):
+    """Tell whether a module is in the kernel, other than built in."""
+    return machine.exists(f"/sys/module/{module.replace('-', '_')}")
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,12 @@ def test_a_module_that_cannot_be_loaded(machine):
         Load(machine, "vfio-pci").do()
 
 
+def test_a_module_that_somebody_else_uses_stays(machine):
+    machine.load_vfio()
+    machine.run = lambda argv, whole: 1
+    Unload(machine, "vfio-pci").do()
+
+
 def test_files_whole_or_not_at_all(machine, monkeypatch):
     machine.put("/etc/x", "old")
     machine.put("/etc/file", "")
