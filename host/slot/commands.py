@@ -5,6 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from ...boards.table import BOARDS
 from ..options import Accel, out_file
 
 __all__ = ["app"]
@@ -90,8 +91,7 @@ def unbind(bdf: Bdf, dry_run: DryRun = False):
 
 @app.command()
 def flash(
-    board: Annotated[str, typer.Argument(metavar="BOARD", help="Name of the board, such as versa_ecp5_5g; a wrong one "
-                                                             "lists all.")],
+    board: Annotated[str, typer.Argument(metavar="BOARD", help=f"One of {', '.join(BOARDS)}.")],
     bitstream: Annotated[Path, typer.Argument(metavar="BITSTREAM", help="The file to program it with.")],
     volatile: Annotated[bool, typer.Option("--volatile", help="Into the FPGA only, until the power goes; default: into its "
                                                               "flash.")] = False,
