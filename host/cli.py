@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .options import out_file
+from .options import Accel, out_file
 from .slot.commands import app as slot_app
 
 __all__ = ["app", "main"]
@@ -38,12 +38,6 @@ LEVEL_FOLDERS = {
     Level.FORMAL: ("formal",),
 }
 NO_TESTS = 5  # pytest's exit status when it was to run none
-
-
-class Accel(StrEnum):
-    """QEMU's accelerators."""
-    TCG = "tcg"
-    KVM = "kvm"
 
 
 class Family(StrEnum):
@@ -106,34 +100,6 @@ def demo(
     raise typer.Exit(run_demo(DemoOptions(
         report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,
         size=size << 20, features=_bits(features, pairs), pairs=pairs, cpus=cpus)))
-
-
-@app.command()
-def guest(
-    bdf: Annotated[str, typer.Argument(metavar="BDF", help="Address of the card, such as 01:00.0.")],
-    image: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Boot this disk, qcow2 or raw, not a kernel.")] = None,
-    kernel: Annotated[str, typer.Option(help="6.1 or 6.12 (Debian's stock ones), or the path of a bzImage.")] = "6.1",
-    initrd: Annotated[Optional[Path], typer.Option(metavar="FILE", help="With a kernel's path: its initramfs. Default: a "
-                                                                        "shell in which the card is up.")] = None,
-    append: Annotated[str, typer.Option(help="More kernel parameters.")] = "",
-    memory: Annotated[int, typer.Option(help="MiB; all of it is locked, since the card may reach all of it.", min=64)] = 512,
-    cpus: Annotated[int, typer.Option(help="Processors; the driver uses as many queue pairs.", min=1, max=256)] = 1,
-    huge_pages: Annotated[bool, typer.Option("--huge-pages", help="Memory in pages of 2 MiB.")] = False,
-    accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; kvm is what you want where it works.")] = Accel.TCG,
-    qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 10.1 or later. Default: the machine's, if new enough, else "
-                                                      "Debian's, fetched.")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Only print libvirt's <hostdev> and QEMU's command line.")] = False,
-):
-    """Start a guest that is given the card itself, by VFIO; its stock driver does the rest.
-
-    The card has to be bound to vfio-pci: ringnic bind. Without a terminal the guest's console is a pipe.
-    """
-    if image is not None and initrd is not None:
-        raise typer.BadParameter("a disk brings its own initramfs", param_hint="--initrd")
-    from .guest.passthrough import GuestOptions, run_guest
-    raise typer.Exit(run_guest(GuestOptions(
-        bdf=bdf, image=image, kernel=kernel, initrd=initrd, append=append, memory_mb=memory, cpus=cpus, huge_pages=huge_pages,
-        accel=accel, qemu=qemu, show=show)))
 
 
 @app.command()

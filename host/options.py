@@ -1,11 +1,18 @@
 """Options that commands share."""
 
+from enum import StrEnum
 import os
 from pathlib import Path
 
 import typer
 
-__all__ = ["out_file"]
+__all__ = ["Accel", "out_file"]
+
+
+class Accel(StrEnum):
+    """QEMU's accelerators."""
+    TCG = "tcg"
+    KVM = "kvm"
 
 
 def _file(path: Path | None):

@@ -112,7 +112,7 @@ def _run(bdf, console, quick, select, seed):
                  "--bdf", bdf, "--seed", seed, *(["--quick"] if quick else []), *(["-k", select] if select else []), FOLDER]
     said = io.StringIO()
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
-                  transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
+                  transient=True, redirect_stdout=False, redirect_stderr=False, refresh_per_second=2) as progress:
         watch = _Watch(progress)
         with redirect_stdout(said), redirect_stderr(said):
             status = pytest.main([str(one) for one in arguments], plugins=[outcomes, outcomes.Outcomes(watch.say), watch])

@@ -21,7 +21,6 @@ from .vfio_iommu import INTERFACES, Kernel, VfioError, capabilities, not_mapped,
 __all__ = ["INTERFACES", "VfioBus", "VfioError"]
 
 PAGE = mmap.PAGESIZE
-HUGE = 2 << 20               # bytes of a large page, of host and IOMMU
 FIRST_IOVA = 1 << 32         # where there is room: so that 64-bit addresses are what is used
 GUARD = 0x1000               # bytes between buffers that no translation covers
 CYCLE_SECONDS = 10e-6        # as :meth:`VfioBus.run` counts them
@@ -212,18 +211,14 @@ class VfioBus(Bus):
 
     def alloc(self, size, align=PAGE):
         length = -(-size // PAGE) * PAGE
-        unit = HUGE if length >= HUGE else PAGE
-        memory = mmap.mmap(-1, length + unit - PAGE)
+        memory = mmap.mmap(-1, length)
         vaddr = addressof(c_char.from_buffer(memory))
-        skipped = -vaddr % unit
-        if unit == HUGE:
-            memory.madvise(mmap.MADV_HUGEPAGE)  # one entry of the IOMMU's table for each, where the kernel has some
-        iova = self._iovas.take(length, max(align, unit))
+        iova = self._iovas.take(length, max(align, PAGE))
         try:
-            self._space.map(vaddr + skipped, iova, length)
+            self._space.map(vaddr, iova, length)
         except OSError as error:
             raise not_mapped(error, length, sum(-(-len(one) // PAGE) * PAGE for one in self.buffers.values())) from None
-        buffer = DmaBuffer(iova, memoryview(memory)[skipped:skipped + size], self._free)
+        buffer = DmaBuffer(iova, memoryview(memory)[:size], self._free)
         self.buffers[iova] = buffer
         return buffer
 

@@ -51,7 +51,11 @@ class _Sysfs(Action):
         return " ".join(filter(None, ("echo", self.value, ">", self.file)))
 
     def do(self):
-        self.function.machine.write(self.file, self.value)
+        try:
+            self.function.machine.write(self.file, self.value)
+        except SlotError:
+            if self.needed():
+                raise  # else a udev rule was quicker
 
 
 @dataclass(frozen=True)
@@ -170,46 +174,59 @@ class Load(Action):
     """A module of the kernel, and those that it needs."""
     machine: Machine
     module: str
-    argv = ("modprobe",)
-    wanted = True
 
     @property
     def shell(self):
-        return shlex.join((*self.argv, self.module))
+        return f"modprobe {self.module}"
 
     def do(self):
-        status = self.machine.run((*self.argv, self.module), whole=True)
+        status = self.machine.run(("modprobe", self.module), whole=True)
         if status or self.needed():
             raise SlotError(f"`{self.shell}` failed with status {status}; see `dmesg`")
 
     def needed(self):
-        return self.machine.exists(f"/sys/module/{self.module.replace('-', '_')}") != self.wanted
+        return not is_loaded(self.machine, self.module)
 
     def inverse(self):
         return Unload(self.machine, self.module)
 
 
 @dataclass(frozen=True)
-class Unload(Load):
-    """No such module any more."""
-    argv = ("modprobe", "-r")
-    wanted = False
+class Unload(Action):
+    """No such module any more, unless somebody else uses it by now."""
+    machine: Machine
+    module: str
+
+    @property
+    def shell(self):
+        return f"modprobe -r {self.module}"
+
+    def do(self):
+        self.machine.run(("modprobe", "-r", self.module), whole=True)
+
+    def needed(self):
+        return is_loaded(self.machine, self.module)
 
     def inverse(self):
         return Load(self.machine, self.module)
 
 
+def is_loaded(machine, module):
+    """Tell whether a module is in the kernel, other than built in."""
+    return machine.exists(f"/sys/module/{module.replace('-', '_')}")
+
+
 @dataclass(frozen=True)
 class WriteFile(Action):
-    """A file with this text, and its folder."""
+    """A file of these lines, and its folder."""
     machine: Machine
     name: str
     text: str
 
     @property
     def shell(self):
-        folder = os.path.dirname(self.name)
-        return f"mkdir -p {folder} && printf %s {shlex.quote(self.text)} > {self.name}"
+        lines = shlex.join(self.text.splitlines())
+        return f"mkdir -p {os.path.dirname(self.name)} && printf '%s\\n' {lines} > {self.name}"
 
     def do(self):
         path = self.machine.path(self.name)

@@ -22,8 +22,8 @@ def answers(function):
 
 def _no_answer(function):
     if not answers(function):
-        return (f"{function} does not answer (all ones): its link is down or the card has lost its bitstream; "
-                "`ringnic flash` it, or a warm restart of the machine")
+        return (f"{function} does not answer (all ones): its link is down, or it was programmed under the kernel; "
+                f"`echo 1 > {function.folder}/remove; echo 1 > /sys/bus/pci/rescan`, else `ringnic flash` it")
     return None
 
 

@@ -1,17 +1,31 @@
-"""Commands for a card in a slot: ``devices``, ``bind``, ``unbind``, ``flash``."""
+"""Commands for a card in a slot, in the order in which its owner needs them."""
 
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from ..options import out_file
+from ...boards.table import BOARDS
+from ..options import Accel, out_file
 
-__all__ = ["app", "carried_out"]
+__all__ = ["app"]
 
 app = typer.Typer()
 
-Bdf = Annotated[str, typer.Argument(metavar="BDF", help="Address of the card, such as 01:00.0; `ringnic devices` shows it.")]
+ADDRESS = "Address of the card, such as 01:00.0; `ringnic devices` shows it."
+BOUND = f"{ADDRESS} It is bound to vfio-pci: ringnic bind."
+
+
+def _address(text):
+    from .sysfs import SlotError, parse_bdf
+    try:
+        return parse_bdf(text)
+    except SlotError as error:
+        raise typer.BadParameter(f"{error}") from None
+
+
+Bdf = Annotated[str, typer.Argument(metavar="BDF", help=ADDRESS)]
+BoundBdf = Annotated[str, typer.Argument(metavar="BDF", callback=_address, help=BOUND)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be done, as lines of shell for root.")]
 
 
@@ -20,7 +34,7 @@ def _say(line):
     print(line, flush=True)
 
 
-def carried_out(work):
+def _carried_out(work):
     """Do ``work(machine)`` and end with its exit status; errors of the slot are one line."""
     from rich.console import Console
     from ..guest.process import INTERRUPTED, ends_as_exceptions
@@ -42,7 +56,7 @@ def devices(report: Annotated[Optional[Path], out_file("Write what was found to 
     def work(machine):
         from .devices import run_devices
         return run_devices(machine, report)
-    carried_out(work)
+    _carried_out(work)
 
 
 @app.command()
@@ -61,7 +75,7 @@ def bind(
         elif not dry_run:
             _say(f"# {bdf} is ready for a guest: ringnic guest {bdf}; back to what it was: ringnic unbind {bdf}")
         return 0
-    carried_out(work)
+    _carried_out(work)
 
 
 @app.command()
@@ -72,13 +86,12 @@ def unbind(bdf: Bdf, dry_run: DryRun = False):
         if not unbind(machine, bdf, _say, dry_run=dry_run):
             _say(f"# {bdf} is not with vfio-pci: nothing to do")
         return 0
-    carried_out(work)
+    _carried_out(work)
 
 
 @app.command()
 def flash(
-    board: Annotated[str, typer.Argument(metavar="BOARD", help="Name of the board, such as versa_ecp5_5g; a wrong one "
-                                                             "lists all.")],
+    board: Annotated[str, typer.Argument(metavar="BOARD", help=f"One of {', '.join(BOARDS)}.")],
     bitstream: Annotated[Path, typer.Argument(metavar="BITSTREAM", help="The file to program it with.")],
     volatile: Annotated[bool, typer.Option("--volatile", help="Into the FPGA only, until the power goes; default: into its "
                                                               "flash.")] = False,
@@ -93,4 +106,69 @@ def flash(
         from .flash import flash
         flash(machine, board, bitstream, _say, bdf=bdf, volatile=volatile, cable=cable, dry_run=dry_run)
         return 0
-    carried_out(work)
+    _carried_out(work)
+
+
+@app.command()
+def selftest(
+    bdf: BoundBdf,
+    quick: Annotated[bool, typer.Option("--quick", help="One case for each row of the plan.")] = False,
+    select: Annotated[str, typer.Option("-k", metavar="EXPR", help="Only tests of these names, as pytest understands it.")] = "",
+    report: Annotated[Optional[Path], out_file("Write the rows, what became of them and what was measured to this file, as "
+                                               "JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all random tests.")] = 0,
+):
+    """Test the card in a slot: the conformance tests that run in simulation, loopback traffic, speed, recovery from errors.
+
+    Nothing goes out to the wire. The exit status is 0 if every row of the plan passes that a real card can show.
+    """
+    from ..selftest import run_selftest
+    raise typer.Exit(run_selftest(bdf, report, quick=quick, select=select, seed=seed))
+
+
+@app.command()
+def guest(
+    bdf: BoundBdf,
+    image: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Boot this disk, qcow2 or raw, not a kernel.")] = None,
+    kernel: Annotated[str, typer.Option(help="6.1 or 6.12 (Debian's stock ones), or the path of a bzImage.")] = "6.1",
+    initrd: Annotated[Optional[Path], typer.Option(metavar="FILE", help="With a kernel's path: its initramfs. Default: a "
+                                                                        "shell in which the card is up.")] = None,
+    append: Annotated[str, typer.Option(help="More kernel parameters.")] = "",
+    memory: Annotated[int, typer.Option(help="MiB; all of it is locked, since the card may reach all of it.", min=64)] = 512,
+    cpus: Annotated[int, typer.Option(help="Processors; the driver uses as many queue pairs.", min=1, max=256)] = 1,
+    huge_pages: Annotated[bool, typer.Option("--huge-pages", help="Memory in pages of 2 MiB.")] = False,
+    accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; kvm is what you want where it works.")] = Accel.TCG,
+    qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 10.1 or later. Default: the machine's, if new enough, else "
+                                                      "Debian's, fetched.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Only print libvirt's <hostdev> and QEMU's command line.")] = False,
+):
+    """Start a guest that is given the card itself, by VFIO; its stock driver does the rest.
+
+    The card has to be bound to vfio-pci: ringnic bind. Without a terminal the guest's console is a pipe.
+    """
+    if image is not None and initrd is not None:
+        raise typer.BadParameter("a disk brings its own initramfs", param_hint="--initrd")
+    from ..guest.passthrough import GuestOptions, run_guest
+    raise typer.Exit(run_guest(GuestOptions(
+        bdf=bdf, image=image, kernel=kernel, initrd=initrd, append=append, memory_mb=memory, cpus=cpus, huge_pages=huge_pages,
+        accel=accel, qemu=qemu, show=show)))
+
+
+@app.command()
+def monitor(
+    bdf: Annotated[Optional[str], typer.Argument(metavar="[BDF]", help=ADDRESS)] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="The simulated card of a `ringnic demo` that is running.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Look for a second and end.")] = False,
+    report: Annotated[Optional[Path], out_file("Write what was seen last to this file, as JSON, at the end.")] = None,
+):
+    """Watch a card at work: frames, notifications, DMA, drops and errors, by its own counters. Needs root; ends with Ctrl-C.
+
+    It may be at work for this machine's driver, or for a guest.
+    """
+    if (bdf is None) == (not demo):
+        raise typer.BadParameter("which card? Its address, `ringnic devices` shows it, or --demo for that of a running demo")
+
+    def work(machine):
+        from .monitor import run_monitor
+        return run_monitor(machine, bdf, report, demo=demo, once=once)
+    _carried_out(work)

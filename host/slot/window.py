@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import mmap
 import os
 
-from ...hdl.spec.bar import BAR_INDEX, BAR_SIZE, COUNTERS_MAGIC, COUNTERS_OFFSET
+from ...hdl.spec.bar import BAR_INDEX, BAR_SIZE, BUILD_ID_OFFSET, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ...hdl.spec.pcie import CapId, Cfg, Command, ConfigStatus, MsixCap, VirtioCap
 from ...hdl.spec.virtio import CfgType, Common
 from .sysfs import VFIO_PCI
@@ -73,15 +73,12 @@ class Config:
         if found is None:
             raise Unreadable("it has no window into its BARs")
         try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
+            with open(self._path, "r+b", buffering=0) as file:
+                window = _Window(file.fileno(), found[0])
+                yield window
+                window.close()
+        except OSError as error:  # a locked down kernel refuses the writes
             raise Unreadable(f"{error.strerror}") from None
-        try:
-            window = _Window(fd, found[0])
-            yield window
-            window.close()
-        finally:
-            os.close(fd)
 
 
 class _Window:
@@ -150,7 +147,7 @@ def build_id(function):
     if not _looks_like_ours(function):
         return None
     with bar_0(function) as read:
-        return read(COUNTERS_OFFSET + 8) if read(COUNTERS_OFFSET) == COUNTERS_MAGIC else None
+        return read(BUILD_ID_OFFSET) if read(COUNTERS_OFFSET) == COUNTERS_MAGIC else None
 
 
 def offered_features(function):

@@ -39,12 +39,23 @@ class EngineDevice:
         return self.engine.config_read(offset, size)
 
     def config_write(self, offset, size, value):
-        self.engine.config_write(offset, size, value)
         # The high byte of Device Control holds Initiate FLR.
         flr = self._exp + Exp.DEV_CTL + 1 - offset
         if 0 <= flr < size and value >> 8 * flr & FLR >> 8:
-            self._dirty = True
+            self._keep_place(lambda: self.engine.config_write(offset, size, value))
+        else:
+            self.engine.config_write(offset, size, value)
         self._look()
+
+    def _keep_place(self, reset):
+        """Carry out a Function Level Reset, after which the BAR is where it was and the MSI-X table is written anew.
+
+        What passes functions through answers for both by itself: nobody above it sees that they were lost, or writes them again.
+        """
+        bar = self.engine.config_read(Cfg.BAR0, 4)
+        reset()
+        self.engine.config_write(Cfg.BAR0, 4, bar)
+        self._dirty = True
 
     def bar_read(self, offset, size):
         return self.engine.mem_read(self._bar + offset, size) if self._enabled else (1 << 8 * size) - 1
@@ -69,8 +80,7 @@ class EngineDevice:
     def reset(self):
         """Reset the function, as FLR does."""
         at = self._exp + Exp.DEV_CTL
-        self.engine.config_write(at, 2, self.engine.config_read(at, 2) | FLR)
-        self._dirty = True
+        self._keep_place(lambda: self.engine.config_write(at, 2, self.engine.config_read(at, 2) | FLR))
         self._look()
 
     def _look(self):

@@ -5,7 +5,7 @@ A real card's wire is its MAC's loopback, so nothing comes but what was sent. A 
 what the kernel keeps to itself is marked ``simulated``, with the reason.
 """
 
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 
 import pytest
 
@@ -25,6 +25,7 @@ RINGS = {name: frozenset(bits) for name, bits in {
     "packed": (VIRTIO_F_RING_PACKED,), "packed_event_idx": (VIRTIO_F_RING_PACKED, VIRTIO_F_EVENT_IDX)}.items()}
 LIMIT = 200_000  # cycles; whatever takes longer hangs
 WHILE = 3000     # cycles in which a card does what it wants to do
+SLOT_QUEUE_SIZE = 64  # of a real card: an IOMMU may take long to learn of memory
 LOOPBACK = 1 << GMII_CONTROLS.index("loopback")
 
 
@@ -96,9 +97,12 @@ class Card:
         As :class:`EngineWire`, or :class:`LoopbackWire` if there is none.
     net : VirtioNet
         As of the last :meth:`open`.
+    queue_size : int or None
+        Of queues, unless a test says otherwise.
     """
-    def __init__(self, bus, wire=None):
+    def __init__(self, bus, wire=None, queue_size=None):
         self.bus = bus
+        self.queue_size = queue_size
         self.wire = wire or LoopbackWire(self.until)
 
     def transport(self):
@@ -115,7 +119,7 @@ class Card:
             pytest.skip(f"{', '.join(names(missing))} is not offered")
         if options.get("pairs", 1) > 1 and (there := transport.config_read(MAX_PAIRS, 2)) < options["pairs"]:
             pytest.skip(f"The card has {there} pairs of queues")
-        self.net = VirtioNet(transport, BASE | frozenset(features), **options)
+        self.net = VirtioNet(transport, BASE | frozenset(features), **{"queue_size": self.queue_size} | options)
         self._live()
         return self.net
 
@@ -231,27 +235,28 @@ def slot(pytestconfig):
         bus.reset()
 
 
-@contextmanager
 def fresh(bus):
-    """The card in the slot, as after power-on; afterwards no memory is its own."""
-    bus.reset()
-    yield Card(bus)
-    bus.reset()
+    """The card in the slot, at rest and without memory, whatever a test has left."""
+    try:
+        Transport(PciFunction(bus)).reset()
+    except TimeoutError:
+        bus.reset()
     for buffer in list(bus.buffers.values()):
         buffer.free()
+    return Card(bus, queue_size=SLOT_QUEUE_SIZE)
 
 
 @pytest.fixture
 def card(request, slot, offered):
-    """A card fresh from power-on."""
-    with simulated(request, offered) if slot is None else fresh(slot) as card:
+    """A card on which nothing is set up; a simulated one fresh from power-on."""
+    with simulated(request, offered) if slot is None else nullcontext(fresh(slot)) as card:
         yield card
 
 
 @pytest.fixture
 def looped(request, slot, offered):
     """The same, whose MAC sends to itself wherever it is."""
-    with simulated(request, offered, loopback=True) if slot is None else fresh(slot) as card:
+    with simulated(request, offered, loopback=True) if slot is None else nullcontext(fresh(slot)) as card:
         yield card
 
 

@@ -111,7 +111,7 @@ def test_writing_what_is_not_the_cards(looped, form):
 
 def test_bench(looped, record_property):
     """How fast it is, driven by a driver of Python: what is measured is the way there and back, and the host as well."""
-    net = looped.open()
+    net = looped.open(queue_size=256)
     one = frame(BENCH_BYTES)
 
     def come_back(count, cycles):

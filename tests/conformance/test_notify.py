@@ -26,6 +26,7 @@ def test_notifications_that_nobody_asked_for(card, ring, data):
     features = ring | {VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ} | ({VIRTIO_F_NOTIFICATION_DATA} if data else set())
     for _ in range(2):
         net = card.open(features, pairs=2, fill=False)
+        before = net.counters()["queue_errors"]
         card.interrupts()
         for _ in range(10):
             for queue in net.transport.queues.values():
@@ -39,7 +40,7 @@ def test_notifications_that_nobody_asked_for(card, ring, data):
             net.rx.notify()
         card.expect_wire([frame(60 + k) for k in range(8)])
         card.works(4)
-        assert not card.broken() and net.counters()["queue_errors"] == 0
+        assert not card.broken() and net.counters()["queue_errors"] == before
         net.reset()
 
 

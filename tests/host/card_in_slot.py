@@ -9,7 +9,7 @@ import sys
 
 from ringnic.hdl.spec.bar import CONTROL_OFFSET, COUNTERS_OFFSET
 from ringnic.host.bus import vfio
-from ringnic.host.selftest_commands import app
+from ringnic.host.slot.commands import app
 from ringnic.sim.golden import GoldenNet
 
 PAIRS = 4
@@ -51,7 +51,7 @@ def main(root):
     kernel = Kernel(root, LoopedNet(queue_pairs=PAIRS))
     vfio.Kernel = lambda: kernel
     try:
-        app()
+        app(["selftest", *sys.argv[1:]])
     finally:
         assert not kernel.open_files and not kernel.mapped and not kernel.device.loopback
 

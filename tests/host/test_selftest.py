@@ -13,7 +13,7 @@ from ringnic.host import selftest
 from ringnic.host.bus.vfio import VfioError
 from ringnic.host.guest.process import INTERRUPTED
 from ringnic.host.selftest import run_selftest
-from ringnic.host.selftest_commands import app
+from ringnic.host.slot.commands import app
 
 BDF = "0000:01:00.0"
 PROGRAM = Path(__file__).parent / "card_in_slot.py"
@@ -58,7 +58,7 @@ def test_not_bound(tmp_path):
 
 
 def test_no_address():
-    result = CliRunner().invoke(app, ["nowhere"])
+    result = CliRunner().invoke(app, ["selftest", "nowhere"])
     assert result.exit_code == 2 and "'nowhere' is no PCI address" in result.output
 
 

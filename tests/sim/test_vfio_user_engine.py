@@ -212,13 +212,14 @@ def test_driver_over_messages(engine, path):
 
 
 def test_flr_through_configuration_space(engine, path):
+    """The BAR stays where it was: QEMU answers for it, so a host that restores it after the reset sees nothing to restore."""
     with closing(VfioUserBus(path)) as bus:
         net = VirtioNet.open(bus)
         at = net.transport.function.find(CapId.EXP) + 8
         for size, offset in ((2, 0), (1, 1), (4, 0)):
-            before = bus.config_read(at + offset, size)
+            bar, before = bus.config_read(Cfg.BAR0, 4), bus.config_read(at + offset, size)
             bus.config_write(at + offset, size, before | 1 << 15 - 8 * offset)
-            assert bus.config_read(Cfg.COMMAND, 2) & 6 == 0
+            assert bus.config_read(Cfg.COMMAND, 2) & 6 == 0 and bus.config_read(Cfg.BAR0, 4) == bar
             net.transport.function.enable()
             net.transport.forget()
             net._release()

@@ -378,22 +378,21 @@ def test_loopback_is_deaf_to_the_wire(rng):
 def test_loopback_heeds_no_pause(rng):
     """Neither one that the partner asked for before, nor one that came round; afterwards the wire is free at once."""
     bench = Bench()
-    pause = (PAUSE + b"\xff\xff").ljust(60, b"\0")
+    pause, longer = ((PAUSE + quanta).ljust(60, b"\0") for quanta in (b"\0\x08", b"\xff\xff"))   # 512 clocks, far more
     round_, out = rng.randbytes(80), rng.randbytes(90)
 
     async def main(ctx):
         await bench.receive(ctx, PREAMBLE + with_fcs(pause))
         ctx.set(bench.dut.loopback, 1)
         await ctx.tick().repeat(8)
-        await bench.send(ctx, pause)
+        await bench.send(ctx, longer)
         await bench.send(ctx, round_)
-        await ctx.tick().repeat(400)
+        await ctx.tick().repeat(300)
         assert bench.good() == [round_] and bench.events["mac_rx_pause"] == 2
         ctx.set(bench.dut.loopback, 0)
-        await ctx.tick().repeat(8)
-        await bench.receive(ctx, PREAMBLE + with_fcs((PAUSE + b"\0\0").ljust(60, b"\0")))  # the partner's own is over
+        await ctx.tick().repeat(300)                  # until the partner's own is over
         await bench.send(ctx, out)
-        await ctx.tick().repeat(400)
+        await ctx.tick().repeat(200)
 
     bench.run(main)
     assert [raw for raw, _, _ in bench.wire] == [on_wire(out)]

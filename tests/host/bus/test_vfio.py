@@ -167,7 +167,7 @@ def test_buffers(kernel, bus):
         assert not kernel.mapped and not bus.buffers
     assert len(set(seen)) == len(seen)
     large = bus.alloc((5 << 20) + 1)
-    assert large.iova % (2 << 20) == 0 and kernel.mapped[large.iova] == (5 << 20) + 4096
+    assert kernel.mapped[large.iova] == (5 << 20) + 4096
     large.view[:] = b"\xff" * len(large)
 
 

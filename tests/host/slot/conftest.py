@@ -179,7 +179,7 @@ class FakeMachine(Machine):
             self.attach(value, path.parent.name)
         elif path.name == "drivers_probe":
             for driver in self.list("/sys/bus/pci/drivers"):
-                if self.takes(driver, value):
+                if self.function(value).driver is None and self.takes(driver, value):
                     self.attach(value, driver)
         elif path.name == "remove":
             self.detach(address)

@@ -1,6 +1,8 @@
 """Each action: its line of shell, its effect, and how it is undone."""
 
+from pathlib import Path
 import re
+import subprocess
 
 import pytest
 
@@ -20,12 +22,13 @@ def test_shell_lines(machine):
     card = machine.add()
     assert lines([Override(card, "vfio-pci"), Override(card, None), Unbind(card), Bind(card, "virtio-pci"), Probe(card),
                   Remove(card), Rescan(machine, card.bridge), Rescan(machine, None), Load(machine, "vfio-pci"),
-                  Unload(machine, "vfio-pci"), RemoveFile(machine, "/etc/x"), WriteFile(machine, "/etc/a/x", "it's\n")]) == [
+                  Unload(machine, "vfio-pci"), RemoveFile(machine, "/etc/x"),
+                  WriteFile(machine, "/etc/a/x", "it's\n50 %\n")]) == [
         f"echo vfio-pci > {AT}/driver_override", f"echo > {AT}/driver_override", f"echo {CARD} > {AT}/driver/unbind",
         f"echo {CARD} > /sys/bus/pci/drivers/virtio-pci/bind", f"echo {CARD} > /sys/bus/pci/drivers_probe",
         f"echo 1 > {AT}/remove", "echo 1 > /sys/bus/pci/devices/0000:00:1c.0/rescan", "echo 1 > /sys/bus/pci/rescan",
         "modprobe vfio-pci", "modprobe -r vfio-pci", "rm -f /etc/x",
-        "mkdir -p /etc/a && printf %s 'it'\"'\"'s\n' > /etc/a/x"]
+        "mkdir -p /etc/a && printf '%s\\n' 'it'\"'\"'s' '50 %' > /etc/a/x"]
 
 
 @pytest.mark.parametrize("make", [
@@ -57,6 +60,31 @@ def test_inverses_of_what_gives_a_driver(machine):
         assert card.driver is None
 
 
+def test_somebody_else_was_quicker(machine):
+    """A udev rule that does the same: the kernel refuses the second, and all is well."""
+    card = machine.add()
+    machine.load_vfio()
+    write = machine.write
+
+    def twice(name, value):
+        write(name, value)
+        raise SlotError("No such device")
+    machine.write = twice
+    for action in way(card, "vfio-pci", "vfio-pci"):
+        action.do()
+    assert card.driver == "vfio-pci"
+    with pytest.raises(SlotError, match="^No such device$"):
+        Probe(card).do()
+
+
+def test_a_line_of_shell_does_the_same(machine, tmp_path):
+    action = WriteFile(machine, "/etc/a/x", "it's\n50 % \\n\n")
+    action.do()
+    name = f"{tmp_path}/shell/x"
+    subprocess.run(["sh", "-c", WriteFile(machine, name, action.text).shell], check=True)
+    assert Path(name).read_text() == action.text == machine.path("/etc/a/x").read_text()
+
+
 def test_removing_and_looking_again(machine):
     card = machine.add()
     Remove(card).do()
@@ -72,6 +100,12 @@ def test_a_module_that_cannot_be_loaded(machine):
     machine.run = lambda argv, whole: 1
     with pytest.raises(SlotError, match="^`modprobe vfio-pci` failed with status 1; see `dmesg`$"):
         Load(machine, "vfio-pci").do()
+
+
+def test_a_module_that_somebody_else_uses_stays(machine):
+    machine.load_vfio()
+    machine.run = lambda argv, whole: 1
+    Unload(machine, "vfio-pci").do()
 
 
 def test_files_whole_or_not_at_all(machine, monkeypatch):

@@ -21,8 +21,8 @@ def test_nothing(machine):
 def test_all_ones(machine):
     card = machine.add()
     machine.put(f"{card.folder}/config", b"\xff" * 64)
-    assert only(card) == (f"{CARD} does not answer (all ones): its link is down or the card has lost its bitstream; "
-                          "`ringnic flash` it, or a warm restart of the machine")
+    assert only(card) == (f"{CARD} does not answer (all ones): its link is down, or it was programmed under the kernel; "
+                          f"`echo 1 > {card.folder}/remove; echo 1 > /sys/bus/pci/rescan`, else `ringnic flash` it")
 
 
 @pytest.mark.parametrize("ids, message", [

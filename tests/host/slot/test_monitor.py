@@ -12,7 +12,7 @@ from ringnic.hdl.spec.bar import COUNTERS, COUNTERS_MAGIC
 from ringnic.host.guest.registers import NAME, serve_registers
 from ringnic.host.slot import monitor
 from ringnic.host.slot.monitor import DROPS, ERRORS, FLOW, History, Sample, SlotCard, take, view
-from ringnic.host.slot.monitor_commands import app
+from ringnic.host.slot.commands import app
 from ringnic.host.slot.window import Unreadable
 
 CARD = "0000:01:00.0"
@@ -220,7 +220,7 @@ def test_links(machine, card):
 @pytest.fixture
 def ringnic(machine, monkeypatch):
     monkeypatch.setattr("ringnic.host.slot.sysfs.Machine", lambda: machine)
-    return lambda *argv: CliRunner().invoke(app, argv)
+    return lambda *argv: CliRunner().invoke(app, ["monitor", *argv])
 
 
 def test_once(machine, card, page, clock, ringnic, tmp_path):

@@ -39,7 +39,7 @@ def golden(machine, monkeypatch):
     def pwrite(fd, data, at):
         device.config_write(at, len(data), int.from_bytes(data, "little"))
     monkeypatch.setattr("ringnic.host.slot.window.os", SimpleNamespace(
-        open=os.open, close=os.close, O_RDWR=os.O_RDWR, O_RDONLY=os.O_RDONLY, O_CLOEXEC=os.O_CLOEXEC, pread=pread, pwrite=pwrite))
+        open=os.open, close=os.close, O_RDONLY=os.O_RDONLY, O_CLOEXEC=os.O_CLOEXEC, pread=pread, pwrite=pwrite))
     device.card = machine.add(config=b"".join(device.config_read(at, 1).to_bytes(1, "little") for at in range(256)))
     machine.path(f"{AT}/resource0").unlink()
     return device
@@ -111,6 +111,14 @@ def test_and_where_memory_is_not_decoded(machine, golden):
     map_bar(machine, {0x6000: 0xffff_ffff})
     machine.put(f"{AT}/config", with_memory(bytearray(machine.path(f"{AT}/config").read_bytes()), False))
     assert build_id(golden.card) == BUILD
+
+
+def test_a_locked_down_kernel(golden, monkeypatch):
+    def refuse(fd, data, at):
+        raise PermissionError(1, "Operation not permitted")
+    monkeypatch.setattr("ringnic.host.slot.window.os.pwrite", refuse)
+    with pytest.raises(Unreadable, match="^Operation not permitted$"):
+        build_id(golden.card)
 
 
 def test_but_not_beside_a_guest(machine, golden):
