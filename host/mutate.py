@@ -255,10 +255,11 @@ def _progress(console, what, total):
                lambda: progress.update(task, advance=1))
 
 
-def mutate(root, mutants, *, jobs, seed, console):
+def mutate(root, mutants, *, jobs, seed, console, keep=lambda outcomes: None):
     """Run the tests of the ``mutants`` without any, then with each. Return the outcomes, in the order of the mutants.
 
-    :exc:`MutantError` if they fail without, or a mutant cannot be loaded.
+    ``keep`` is called after each mutant, with the outcomes so far by name. :exc:`MutantError` if the tests fail without, or a
+    mutant cannot be loaded.
     """
     files = list(dict.fromkeys(file for mutant in mutants for file in mutant.tests))
     durations, known = {}, {}
@@ -276,6 +277,7 @@ def mutate(root, mutants, *, jobs, seed, console):
                  for mutant in mutants]
         for outcome in _all_of(root, tasks, jobs=jobs, seed=seed, known=known, tell=tell):
             outcomes[outcome.name] = outcome
+            keep(outcomes)
             advance()
             if outcome.verdict == SURVIVED:
                 console.print(f"[red]survived[/] {outcome.name}", highlight=False)
@@ -343,10 +345,22 @@ def _show(console, mutants, outcomes, found):
 def run_mutate(json_file=None, *, names=(), listing=False, jobs=2, seed=0, root=ROOT):
     """Run the mutants, or those of the ``names``; show, and write the report. Returns the exit status.
 
-    It is 0 if a test killed each, or the list says why none can, and in a run of all at least GOAL were killed.
+    It is 0 if a test killed each, or the list says why none can, and in a run of all at least GOAL were killed. The report is
+    there from the first mutant on, of those that are through: a run of hours may be interrupted.
     """
     console = Console()
     began = time.monotonic()
+
+    def found_in(outcomes):
+        through = [mutant for mutant in mutants if mutant.name in outcomes]
+        return report(through, [outcomes[mutant.name] for mutant in through], seed=seed, build=build,
+                      seconds=time.monotonic() - began)
+
+    def keep(outcomes):
+        if json_file is not None:
+            part = Path(f"{json_file}.part")
+            part.write_text(json.dumps(found_in(outcomes), indent=2) + "\n")
+            part.replace(json_file)
     try:
         with ends_as_exceptions():
             everything = load(root)
@@ -355,16 +369,14 @@ def run_mutate(json_file=None, *, names=(), listing=False, jobs=2, seed=0, root=
                 console.print(_table(root, mutants))
                 return 0
             build = build_name()
-            outcomes = mutate(root, mutants, jobs=jobs, seed=seed, console=console)
+            outcomes = mutate(root, mutants, jobs=jobs, seed=seed, console=console, keep=keep)
     except MutantError as error:
         console.print(f"[red]Error[/]: {escape(str(error))}", highlight=False)
         return 1
     except KeyboardInterrupt:
         console.print("Interrupted.")
         return INTERRUPTED
-    found = report(mutants, outcomes, seed=seed, build=build, seconds=time.monotonic() - began)
+    found = found_in({outcome.name: outcome for outcome in outcomes})
     _show(console, mutants, outcomes, found)
-    if json_file is not None:
-        Path(json_file).write_text(json.dumps(found, indent=2) + "\n")
     too_few = len(mutants) == len(everything) and found["rate"] < GOAL
     return 1 if wrong(mutants, outcomes) or too_few else 0

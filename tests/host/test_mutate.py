@@ -107,6 +107,20 @@ def test_what_becomes_of_mutants(project, capsys):
     assert (project / "hdl/part.py").read_text() == PART
 
 
+def test_an_interrupted_run_keeps_what_it_has(project, monkeypatch):
+    all_of = mutate._all_of
+
+    def interrupted(root, tasks, **options):
+        for outcome in all_of(root, tasks, **options):
+            if outcome.name == "unseen":
+                raise KeyboardInterrupt
+            yield outcome
+    monkeypatch.setattr(mutate, "_all_of", interrupted)
+    status, found = run(project, SQUARE, UNSEEN, jobs=1)
+    assert status == 130
+    assert (found["mutants"], found["killed"]) == (1, 1) and [result["name"] for result in found["results"]] == ["square"]
+
+
 def test_some_of_the_mutants(project):
     assert run(project, SQUARE, ENDLESS, names=("square",))[0] == 0
 
@@ -127,7 +141,8 @@ def test_tests_that_fail_anyway(project, capsys):
 
 
 def test_a_mutant_that_cannot_be_loaded(project, capsys):
-    assert run(project, SQUARE | {"new": "n + m +"}) == (1, None)
+    status, found = run(project, SQUARE | {"new": "n + m +"})
+    assert status == 1 and (found["killed"], found["results"][0]["verdict"]) == (0, "broken")
     assert "square cannot be tested: pytest ended with status" in " ".join(capsys.readouterr().out.split())
 
 
