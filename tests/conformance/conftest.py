@@ -97,12 +97,12 @@ class Card:
         As :class:`EngineWire`, or :class:`LoopbackWire` if there is none.
     net : VirtioNet
         As of the last :meth:`open`.
-    queue_size : int or None
-        Of queues, unless a test says otherwise.
+    in_slot : bool
+        It is a real one, behind a kernel.
     """
-    def __init__(self, bus, wire=None, queue_size=None):
+    def __init__(self, bus, wire=None, in_slot=False):
         self.bus = bus
-        self.queue_size = queue_size
+        self.in_slot = in_slot
         self.wire = wire or LoopbackWire(self.until)
 
     def transport(self):
@@ -119,7 +119,8 @@ class Card:
             pytest.skip(f"{', '.join(names(missing))} is not offered")
         if options.get("pairs", 1) > 1 and (there := transport.config_read(MAX_PAIRS, 2)) < options["pairs"]:
             pytest.skip(f"The card has {there} pairs of queues")
-        self.net = VirtioNet(transport, BASE | frozenset(features), **{"queue_size": self.queue_size} | options)
+        size = SLOT_QUEUE_SIZE if self.in_slot else None
+        self.net = VirtioNet(transport, BASE | frozenset(features), **{"queue_size": size} | options)
         self._live()
         return self.net
 
@@ -162,6 +163,12 @@ class Card:
         """Vectors that came since the last call, after a while."""
         self.rest()
         return self.bus.poll_irq()
+
+    def forget_interrupts(self):
+        """Those that the card has sent until now. A kernel may take a while to tell of one."""
+        if self.in_slot:
+            self.rest()
+        self.bus.poll_irq()
 
     # Frames.
 
@@ -243,7 +250,7 @@ def fresh(bus):
         bus.reset()
     for buffer in list(bus.buffers.values()):
         buffer.free()
-    return Card(bus, queue_size=SLOT_QUEUE_SIZE)
+    return Card(bus, in_slot=True)
 
 
 @pytest.fixture

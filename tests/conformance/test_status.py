@@ -84,7 +84,7 @@ def test_status_is_0_when_the_reset_is_done_and_not_before(card, ring, moment):
     card.until(lambda: seen.append(net.transport.status) or seen[-1] == 0, "status 0")
     assert set(seen) <= {0, seen[0]}
     before = [bytes(area.view) for area in memory]
-    card.bus.poll_irq()
+    card.forget_interrupts()
     assert card.interrupts() == set()
     assert [bytes(area.view) for area in memory] == before
     net.reset()
@@ -100,7 +100,7 @@ def test_nothing_happens_until_the_driver_is_ready_again(card, form, flr):
     net = card.open(form)
     card.works()
     (net.flr if flr else net.reset)()
-    card.bus.poll_irq()
+    card.forget_interrupts()
     card.wire.send(*[frame(200, k) for k in range(5)])
     assert card.interrupts() == set()
     # All memory was taken away: an access would be a fault, and stop a queue.
