@@ -68,6 +68,28 @@ def test_event_index(make, old, new, event):
     bench.run(testbench)
 
 
+def test_packed_event_of_every_lap(make):
+    """2.8.10: the event's wrap counter says whether it is of the lap in which the batch ended, or of the one before."""
+    size = 3
+    bench = make(sizes=(size,))
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, 1)
+        await bench.start(ctx)
+        for new in range(size, 3 * size):              # counted without end; the wrap counter of the first lap is 1
+            for count in range(1, size + 1):
+                lap = new // size
+                for event in range((lap - 1) * size, (lap + 1) * size):
+                    struct.pack_into("<HH", bench.memory, DRIVER, event % size | (1 - event // size % 2) << 15, 2)
+                    await bench.send(ctx, bench.dut.i, {"queue": 0, "old": (new % size - count) & 0xffff, "new": new % size,
+                                                        "wrap": 1 - lap % 2})
+                    await settle(ctx, bench, 10)
+                    wanted = new - count <= event < new
+                    assert bench.notified == [0] * wanted, (new, count, event)
+                    bench.notified.clear()
+    bench.run(testbench)
+
+
 def test_event_word_follows_the_ring_of_every_size(make):
     sizes = (1, 2, 256, 32768)
     bench = make(sizes=sizes)

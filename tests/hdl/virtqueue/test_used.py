@@ -39,8 +39,8 @@ def make(stage):
             for queue, size in enumerate(sizes):
                 await bench.setup(ctx, queue, size=size, queue_device=DEVICE * (queue + 1))
 
-        async def give(ctx, queue, ident, length=0, more=0, flush=0, port=0, writable=0):
-            await bench.send(ctx, dut.i[port], {"queue": queue, "chain": {"id": ident, "count": 1, "writable": writable},
+        async def give(ctx, queue, ident, length=0, more=0, flush=0, port=0, writable=0, count=1):
+            await bench.send(ctx, dut.i[port], {"queue": queue, "chain": {"id": ident, "count": count, "writable": writable},
                                                 "len": length, "more": more, "flush": flush})
 
         async def settle(ctx):
@@ -317,4 +317,21 @@ def test_packed_ring_goes_on_behind_whole_packets_only(make, in_order):
         await bench.give(ctx, 0, 7, flush=1)
         await bench.settle(ctx)
         assert bench.publications(0) == [(0, 1), (1, 3)]
+    bench.run(testbench)
+
+
+def test_packed_neighbours_share_a_write_again_behind_a_chain_of_several(make):
+    bench = make()
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, 1)
+        await bench.setup(ctx, 0, size=16, queue_desc=DEVICE)
+        await bench.give(ctx, 0, 0, count=2)
+        await bench.give(ctx, 0, 1, flush=1)
+        await bench.settle(ctx)
+        assert bench.writes == [(DEVICE, 16), (DEVICE + 32, 16)]
+        for k in range(5):
+            await bench.give(ctx, 0, k, flush=k == 4)
+        await bench.settle(ctx)
+        assert bench.writes[2:] == [(DEVICE + 48, 80)]
     bench.run(testbench)
