@@ -380,7 +380,7 @@ class Player:
         pause = round(SHORT + UNDER_WAY / link.bytes_per_cycle) + 3 * TIMEOUT // 2 * self._lossy
         # So many reads that depend on one another may come before something is written.
         limit = LIMIT + DEPENDENT * (link.read_latency + link.jitter)
-        spent = fruitless = 0
+        spent = fruitless = still = 0
         while fruitless < limit and spent < MANY * limit:
             before = self.engine.stats()
             ran = self.engine.run_until(idle=True, limit=pause)
@@ -391,10 +391,15 @@ class Player:
             after = self.engine.stats()
             moved = {name for name in WORK if before[name] != after[name]}
             if not moved:
-                self._lossy = False
-                if self.live and not self._waiting():
+                if not self.live or self._waiting():
+                    self._lossy = False
+                    return True
+                # Once, for a frame that waited may have gone while its counters were read.
+                still += 1
+                if still == 2:
                     raise BrokenPromise("quiet", "the card is busy, and does nothing")
-                return True
+                continue
+            still = 0
             fruitless = 0 if moved & FRUIT else fruitless + ran
             if self.good is not None and self.live:
                 self.good.poll()

@@ -69,5 +69,8 @@ def test_build_completion_and_message():
     raw = cpl_header(has_data=1, length=1, completer_id=0x0108, status=0, byte_count=4, requester_id=0x20, tag=7,
                      lower_address=0x7c)
     assert evaluate(raw)[0].to_bytes(12, "little").hex(" ") == "4a 00 00 01 01 08 00 04 00 20 07 7c"
+    raw = cpl_header(has_data=1, length=1, completer_id=0x0108, status=0, byte_count=4, requester_id=0x20, tag=7,
+                     lower_address=0x7c, tc=3, attr=0b101)
+    assert evaluate(raw)[0].to_bytes(12, "little").hex(" ") == "4a 34 10 01 01 08 00 04 00 20 07 7c"
     raw = msg_header(code=MsgCode.ASSERT_INTA.value, routing=MsgRouting.LOCAL.value, requester_id=0x0108)
     assert evaluate(raw)[0].to_bytes(16, "little").hex(" ") == "34 00 00 00 01 08 00 20" + " 00" * 8
