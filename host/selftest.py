@@ -29,7 +29,8 @@ from .plan import PlanError, load, plan_files
 __all__ = ["run_selftest"]
 
 FOLDER = TESTS / "conformance"
-SIMULATED_ONLY = "simulated only", "its tests need what only a simulation has"
+SIMULATED = "simulated only"
+SIMULATED_ONLY = SIMULATED, "its tests need what only a simulation has"
 LEFT_OUT = "left out", "no test of it was to run"
 UNITS = {"packets_per_second": "{:,.0f} packets/s", "round_trip_us": "round trip {:,.0f} us", "register_read_us":
          "register read {:,.1f} us"}
@@ -143,6 +144,17 @@ def _found(watch, rows, **about):
         "measured": {name: figure for outcome in ran for name, figure in outcome["measured"].items()}}
 
 
+def _say_more(console, found):
+    """Print what only a run on a real card has to say."""
+    simulated = sum(row["status"] == SIMULATED for row in found["rows"])
+    console.print(f"{simulated} more rows of the plan are for a simulated card: `ringnic conformance`", highlight=False)
+    if found["measured"]:
+        console.print(", ".join(UNITS[name].format(figure) for name, figure in found["measured"].items()), highlight=False)
+    if found["failed"]:
+        console.print(f"More of a failure: `pytest --bdf {found['bdf']} --seed {found['seed']} {escape(found['failed'][0])}`",
+                      highlight=False, soft_wrap=True)
+
+
 def run_selftest(bdf, report_file=None, *, quick=False, select="", seed=0):
     """Test the card at ``bdf``, show what was found and write it to ``report_file``; return the exit status.
 
@@ -170,6 +182,5 @@ def run_selftest(bdf, report_file=None, *, quick=False, select="", seed=0):
     if report_file is not None:
         Path(report_file).write_text(json.dumps(found, indent=2) + "\n")
     show(console, found | {"rows": [row for row in found["rows"] if row["applicable"]]}, watch.outcomes)
-    if found["measured"]:
-        console.print(", ".join(UNITS[name].format(figure) for name, figure in found["measured"].items()), highlight=False)
+    _say_more(console, found)
     return 0 if found["rows_passing"] == found["rows_applicable"] and not found["failed"] else 1

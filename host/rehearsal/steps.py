@@ -14,7 +14,7 @@ from ..guest.network import GATEWAY
 from ..guest.transfer import Transfer, serve
 from .image import INNER_INITRAMFS, INNER_KERNEL
 
-__all__ = ["INNER_MB", "Rehearsal"]
+__all__ = ["INNER_MB", "Rehearsal", "devmem", "outside_memory"]
 
 INNER_MB = 128
 PINGS, FEW_PINGS = 300, 5
@@ -23,9 +23,9 @@ KILLED_AT = TRANSFER // 4    # bytes of the file that is on its way when the inn
 # A machine in a machine: what it may take.
 BOOT_SECONDS, COMMAND_SECONDS = 600, 300
 # Of the inner guest: less for a slow machine to do, nothing that concerns the card.
-INNER_PARAMETERS = "quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr cryptomgr.notests audit=0"
+INNER_PARAMETERS = "quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr cryptomgr.notests audit=0 highres=off"
 OUTSIDE = 0x4000_0000        # where neither the inner guest's memory nor anything else is mapped
-CONTROL_TTY = "/dev/ttyS1"
+INNER_TTY = "/dev/ttyS1"
 SETTLE_SECONDS = 1
 VIRTIO_PCI = "/sys/bus/pci/drivers/virtio-pci"
 DHCP = "udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 10"
@@ -63,7 +63,7 @@ class Rehearsal:
         self._start_inner()
         guest_steps(self.inner, self.report, self.steps, peer=GATEWAY, listen="127.0.0.1", seed=self.seed, size=TRANSFER,
                     pings=PINGS, timeout=BOOT_SECONDS)
-        self._outside_memory()
+        self._reads_outside()
         self._end_inner()
         self._unbind("The card is its host's again")
         self._bind()
@@ -146,9 +146,7 @@ class Rehearsal:
         with self.steps("ringnic guest") as update:
             arguments = (f"guest {self.bdf} --kernel {INNER_KERNEL} --initrd {INNER_INITRAMFS} --memory {INNER_MB} --huge-pages "
                          f"--append '{INNER_PARAMETERS}'")
-            # Not a terminal, so the console is a pipe; its process is remembered.
-            self.outer.run(f"stty -F {CONTROL_TTY} raw -echo; (cat <{CONTROL_TTY} | ringnic {arguments} >{CONTROL_TTY} "
-                           f"2>/tmp/inner.log) &")
+            self.outer.run(f"stty -F {INNER_TTY} raw -echo; ringnic {arguments} <{INNER_TTY} >{INNER_TTY} 2>/tmp/inner.log &")
             for _ in range(COMMAND_SECONDS):
                 found = self.outer.run("pidof qemu-system-x86_64 ld-linux-x86-64.so.2", check=False)[1]
                 if found:
@@ -189,7 +187,7 @@ class Rehearsal:
             expect(KILLED_AT <= sent < TRANSFER, f"Killed after {sent} bytes of {TRANSFER}")
             update(f"after {sent >> 10} of {TRANSFER >> 10} KiB")
 
-    def _outside_memory(self):
+    def _reads_outside(self):
         """A driver lets the card read where its guest has no memory: the IOMMU refuses, the card says so, and both go on."""
         with self.steps("DMA outside the guest's memory") as update:
             device, resource = self.inner.run("d=$(basename $(readlink -f /sys/class/net/eth0/device/..)); echo $d; "
@@ -199,7 +197,7 @@ class Rehearsal:
             # Memory and Bus Master on: the driver has switched them off when it left.
             self.inner.run(f"echo {device} >{VIRTIO_PCI}/unbind && "
                            f"printf '\\x06' | dd of=/sys/bus/pci/devices/{device}/config bs=1 seek=4 conv=notrunc 2>/dev/null")
-            self.inner.run(_devmem(bar, _outside()))
+            self.inner.run(devmem(bar, outside_memory()))
             time.sleep(SETTLE_SECONDS)
             word = self.inner.run(f"devmem {bar + Common.DEVICE_STATUS:#x} 8")[-1]
             refused = self.card.stats()["dma_faults"] - before
@@ -210,8 +208,8 @@ class Rehearsal:
             update(f"refused {refused} times, DEVICE_NEEDS_RESET; the driver starts again")
 
 
-def _outside():
-    """Writes that make a queue of a ring where there is no memory, and kick it: (offset, bytes, value) each."""
+def outside_memory():
+    """Writes that make a queue of a ring where there is no memory, the last one its kick: (offset, bytes, value) each."""
     status = [Status.ACKNOWLEDGE, Status.DRIVER, Status.FEATURES_OK, Status.DRIVER_OK]
     levels = [sum(status[:count]) for count in range(1, 5)]
     features = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_F_ACCESS_PLATFORM
@@ -230,5 +228,6 @@ def _outside():
     yield NOTIFY_OFFSET + NOTIFY_MULTIPLIER, 2, 1
 
 
-def _devmem(bar, writes):
+def devmem(bar, writes):
+    """Return a line of shell that makes the writes to a BAR."""
     return " && ".join(f"devmem {bar + offset:#x} {8 * size} {value:#x}" for offset, size, value in writes)
