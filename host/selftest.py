@@ -109,8 +109,10 @@ def _run(bdf, console, quick, select, seed):
     """Run the tests; return a :class:`_Watch`. :exc:`RunError` if they do not run."""
     import pytest
     from . import outcomes
-    arguments = ["-c", TESTS.parent / "pyproject.toml", "-p", "no:cacheprovider", "-s", "-q", "--tb", "short", "--color", "no",
-                 "--bdf", bdf, "--seed", seed, *(["--quick"] if quick else []), *(["-k", select] if select else []), FOLDER]
+    # Without plugins that happen to be installed: one may reorder tests, or run them in parallel.
+    arguments = ["-c", TESTS.parent / "pyproject.toml", "--disable-plugin-autoload", "-p", "no:cacheprovider", "-s", "-q",
+                 "--tb", "short", "--color", "no", "--bdf", bdf, "--seed", seed]
+    arguments += [*(["--quick"] if quick else []), *(["-k", select] if select else []), FOLDER]
     said = io.StringIO()
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
                   transient=True, redirect_stdout=False, redirect_stderr=False, refresh_per_second=2) as progress:
