@@ -177,7 +177,7 @@ def _bars(rates, ascii_only):
     if not top:
         return Text((bars[0] * len(pieces)).rjust(BAR_COLUMNS), "dim")
     # What moved at all is higher than what did not.
-    return Text("".join(bars[ceil(piece * (len(bars) - 1) / top)] for piece in pieces).rjust(BAR_COLUMNS), "cyan")
+    return Text("".join(bars[ceil(piece / top * (len(bars) - 1))] for piece in pieces).rjust(BAR_COLUMNS), "cyan")
 
 
 def _flow(history, place, ascii_only):
@@ -291,8 +291,10 @@ def run_monitor(machine, bdf, report=None, *, demo=False, once=False, console=No
         try:
             card = DemoCard(stack.enter_context(demo_registers())) if demo else SlotCard(machine.function(bdf))
             _watch(card, console, history, once)
-        except (Unreadable, NoDemo) as reason:
-            raise SlotError(f"{reason}" if demo else f"{bdf} cannot be watched: {reason}") from None
+        except NoDemo as reason:
+            raise SlotError(f"{reason}") from None
+        except Unreadable as reason:
+            raise SlotError(f"{card.title} cannot be watched: {reason}") from None
         finally:
             if report is not None and history.last is not None:
                 report.write_text(json.dumps(_as_dict(card, history), indent=2) + "\n")

@@ -167,6 +167,15 @@ def test_the_last_minute(card, ascii_only, bars):
     assert line.split()[-4:][0:3] == ["driver", "5", "50"] and line.split()[-1] == bars
 
 
+def test_bars_of_odd_rates(card):
+    """Of floating point, (x * 7) / x may be more than 7."""
+    for k in range(1, 200):
+        history = History()
+        for sample in samples(0, k, 3 * k, every=1.0 + k / 97):
+            history.add(sample)
+        assert "█" in shown(view(SlotCard(card), history))
+
+
 def test_it_fits_a_terminal(card, page, clock):
     page.set(**{name: 1 << 40 if name in FLOW else 1 << 30 for name in COUNTERS})
     history = History()
@@ -272,9 +281,9 @@ def without_bar(machine, **options):
 
 
 @pytest.mark.parametrize("driver, used, message", [
-    ("virtio-pci", False, "01:00.0 cannot be watched: needs root\n"),
-    ("vfio-pci", False, "01:00.0 cannot be watched: in use by vfio-pci\n"),
-    ("vfio-pci", True, "01:00.0 cannot be watched: in use by vfio-pci; a kernel keeps a guest's registers to the guest unless it "
+    ("virtio-pci", False, "0000:01:00.0 cannot be watched: needs root\n"),
+    ("vfio-pci", False, "0000:01:00.0 cannot be watched: in use by vfio-pci\n"),
+    ("vfio-pci", True, "0000:01:00.0 cannot be watched: in use by vfio-pci; a kernel keeps a guest's registers to the guest unless it "
                        "was started with iomem=relaxed\n"),
 ])
 def test_one_clear_line(machine, ringnic, tmp_path, driver, used, message):
