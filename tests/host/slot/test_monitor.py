@@ -311,7 +311,7 @@ def test_the_card_of_a_demo(page, ringnic, monkeypatch, tmp_path):
         1, "no demo is running here: start `ringnic demo` or `ringnic demo --shell` in another terminal\n")
     (tmp_path / "ringnic-1").mkdir()
     monkeypatch.setattr(monitor, "INTERVAL", 0.01)
-    with serve_registers(tmp_path / "ringnic-1" / NAME, page.read):
+    with serve_registers(tmp_path / "ringnic-1" / NAME, lambda: page.read):
         found = ringnic("--demo", "--once", "--report", str(tmp_path / "card.json"))
         assert found.exit_code == 0 and "RingNIC the demo's card, build 1a2b3c4d, 9 queues" in found.output
         assert "simulated PCIe link; Ethernet link up; a driver is at work" in found.output
@@ -327,6 +327,6 @@ def test_a_demo_that_ends(page, ringnic, monkeypatch, tmp_path):
         if len(page.read_offsets) > 150:
             raise ValueError("Engine is closed")
         return page.read(offset)
-    with serve_registers(tmp_path / "ringnic-1" / NAME, read):
+    with serve_registers(tmp_path / "ringnic-1" / NAME, lambda: read):
         found = ringnic("--demo")
     assert (found.exit_code, found.stderr) == (1, "the demo has ended\n")
