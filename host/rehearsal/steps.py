@@ -18,14 +18,15 @@ __all__ = ["INNER_MB", "Rehearsal", "devmem", "outside_memory"]
 
 INNER_MB = 128
 PINGS, FEW_PINGS = 300, 5
-TRANSFER = 1 << 20
+TRANSFER = 1 << 19
 KILLED_AT = TRANSFER // 4    # bytes of the file that is on its way when the inner QEMU is killed
 # A machine in a machine: what it may take.
 BOOT_SECONDS, COMMAND_SECONDS = 600, 300
 # Of the inner guest: less for a slow machine to do, nothing that concerns the card.
 INNER_PARAMETERS = "quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr cryptomgr.notests audit=0 highres=off"
 OUTSIDE = 0x4000_0000        # where neither the inner guest's memory nor anything else is mapped
-INNER_TTY = "/dev/ttyS1"
+INNER_TTY, INNER_LOG, INNER_STATUS = "/dev/ttyS1", "/tmp/inner.log", "/tmp/inner.status"
+QEMU_PROCESS = "ld-linux-x86-64.so.2"  # it runs through a loader of its own
 SETTLE_SECONDS = 1
 VIRTIO_PCI = "/sys/bus/pci/drivers/virtio-pci"
 DHCP = "udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 10"
@@ -51,7 +52,6 @@ class Rehearsal:
         self.outer, self.inner, self.card, self.steps, self.report = outer, inner, card, steps, report
         self.seed = seed
         self.found = {}
-        self._qemu = None
 
     def run(self):
         """All of it; :exc:`GuestError` where a check does not hold."""
@@ -150,23 +150,25 @@ class Rehearsal:
         with self.steps("ringnic guest") as update:
             arguments = (f"guest {self.bdf} --kernel {INNER_KERNEL} --initrd {INNER_INITRAMFS} --memory {INNER_MB} --huge-pages "
                          f"--append '{INNER_PARAMETERS}'")
-            self.outer.run(f"stty -F {INNER_TTY} raw -echo; ringnic {arguments} <{INNER_TTY} >{INNER_TTY} 2>/tmp/inner.log &")
-            for _ in range(COMMAND_SECONDS):
-                found = self.outer.run("pidof qemu-system-x86_64 ld-linux-x86-64.so.2", check=False)[1]
-                if found:
-                    break
-                time.sleep(SETTLE_SECONDS)
-            said = " ".join(self.outer.run("cat /tmp/inner.log"))
-            expect(found, f"No guest has started: {said[-200:]}")
-            self._qemu = found[0].split()[0]
+            self.outer.run(f"rm -f {INNER_STATUS}; stty -F {INNER_TTY} raw -echo; {{ ringnic {arguments} "
+                           f"<{INNER_TTY} >{INNER_TTY} 2>{INNER_LOG}; echo $? >{INNER_STATUS}; }} &")
+            self._until(f"[ -e {INNER_STATUS} ] || ls -l /proc/*/fd 2>/dev/null | grep -q '/dev/vfio/[0-9]'", "No guest starts")
+            said = " ".join(self.outer.run(f"cat {INNER_LOG}"))
+            expect(not self._holds(f"[ -e {INNER_STATUS} ]"), f"The guest ended at once: {said[-200:]}")
             update(f"{INNER_MB} MiB on huge pages")
 
-    def _ended(self):
-        for _ in range(COMMAND_SECONDS):
-            if not self.outer.run("pidof qemu-system-x86_64 ld-linux-x86-64.so.2", check=False)[1]:
-                return
+    def _holds(self, condition):
+        """Tell whether a condition of the shell holds in the outer machine."""
+        return self.outer.run(condition, check=False)[0] == 0
+
+    def _until(self, condition, what):
+        deadline = time.monotonic() + COMMAND_SECONDS
+        while not self._holds(condition):
+            expect(time.monotonic() < deadline, what)
             time.sleep(SETTLE_SECONDS)
-        expect(False, "The inner guest does not end")
+
+    def _ended(self):
+        self._until(f"[ -e {INNER_STATUS} ]", "The inner guest does not end")
 
     def _end_inner(self):
         with self.steps("The guest ends"):
@@ -185,7 +187,7 @@ class Rehearsal:
                 while transfer.sent < KILLED_AT and time.monotonic() < deadline:
                     time.sleep(0.1)
                 sent = transfer.sent
-                self.outer.run(f"kill -9 {self._qemu}")
+                self.outer.run(f"kill -9 $(pidof {QEMU_PROCESS})")
                 self._ended()
             expect(KILLED_AT <= sent < TRANSFER, f"Killed after {sent} bytes of {TRANSFER}")
             update(f"after {sent >> 10} of {TRANSFER >> 10} KiB")
