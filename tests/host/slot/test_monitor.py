@@ -283,8 +283,8 @@ def without_bar(machine, **options):
 @pytest.mark.parametrize("driver, used, message", [
     ("virtio-pci", False, "0000:01:00.0 cannot be watched: needs root\n"),
     ("vfio-pci", False, "0000:01:00.0 cannot be watched: in use by vfio-pci\n"),
-    ("vfio-pci", True, "0000:01:00.0 cannot be watched: in use by vfio-pci; a kernel keeps a guest's registers to the guest unless it "
-                       "was started with iomem=relaxed\n"),
+    ("vfio-pci", True, "0000:01:00.0 cannot be watched: in use by vfio-pci; a kernel keeps a guest's registers to the guest "
+                       "unless it was started with iomem=relaxed\n"),
 ])
 def test_one_clear_line(machine, ringnic, tmp_path, driver, used, message):
     machine.load_vfio()
