@@ -29,7 +29,8 @@ from .plan import PlanError, load, plan_files
 __all__ = ["run_selftest"]
 
 FOLDER = TESTS / "conformance"
-SIMULATED_ONLY = "simulated only", "its tests need what only a simulation has"
+SIMULATED = "simulated only"
+SIMULATED_ONLY = SIMULATED, "its tests need what only a simulation has"
 LEFT_OUT = "left out", "no test of it was to run"
 UNITS = {"packets_per_second": "{:,.0f} packets/s", "round_trip_us": "round trip {:,.0f} us", "register_read_us":
          "register read {:,.1f} us"}
@@ -108,8 +109,10 @@ def _run(bdf, console, quick, select, seed):
     """Run the tests; return a :class:`_Watch`. :exc:`RunError` if they do not run."""
     import pytest
     from . import outcomes
-    arguments = ["-c", TESTS.parent / "pyproject.toml", "-p", "no:cacheprovider", "-s", "-q", "--tb", "short", "--color", "no",
-                 "--bdf", bdf, "--seed", seed, *(["--quick"] if quick else []), *(["-k", select] if select else []), FOLDER]
+    # Without plugins that happen to be installed: one may reorder tests, or run them in parallel.
+    arguments = ["-c", TESTS.parent / "pyproject.toml", "--disable-plugin-autoload", "-p", "no:cacheprovider", "-s", "-q",
+                 "--tb", "short", "--color", "no", "--bdf", bdf, "--seed", seed]
+    arguments += [*(["--quick"] if quick else []), *(["-k", select] if select else []), FOLDER]
     said = io.StringIO()
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
                   transient=True, redirect_stdout=False, redirect_stderr=False, refresh_per_second=2) as progress:
@@ -143,6 +146,17 @@ def _found(watch, rows, **about):
         "measured": {name: figure for outcome in ran for name, figure in outcome["measured"].items()}}
 
 
+def _say_more(console, found):
+    """Print what only a run on a real card has to say."""
+    simulated = sum(row["status"] == SIMULATED for row in found["rows"])
+    console.print(f"{simulated} more rows of the plan are for a simulated card: `ringnic conformance`", highlight=False)
+    if found["measured"]:
+        console.print(", ".join(UNITS[name].format(figure) for name, figure in found["measured"].items()), highlight=False)
+    if found["failed"]:
+        console.print(f"More of a failure: `pytest --bdf {found['bdf']} --seed {found['seed']} {escape(found['failed'][0])}`",
+                      highlight=False, soft_wrap=True)
+
+
 def run_selftest(bdf, report_file=None, *, quick=False, select="", seed=0):
     """Test the card at ``bdf``, show what was found and write it to ``report_file``; return the exit status.
 
@@ -170,6 +184,5 @@ def run_selftest(bdf, report_file=None, *, quick=False, select="", seed=0):
     if report_file is not None:
         Path(report_file).write_text(json.dumps(found, indent=2) + "\n")
     show(console, found | {"rows": [row for row in found["rows"] if row["applicable"]]}, watch.outcomes)
-    if found["measured"]:
-        console.print(", ".join(UNITS[name].format(figure) for name, figure in found["measured"].items()), highlight=False)
+    _say_more(console, found)
     return 0 if found["rows_passing"] == found["rows_applicable"] and not found["failed"] else 1

@@ -56,19 +56,21 @@ class _RtlCard:
             frame = self.engine.recv_frame()  # one that came in between, whose event is gone now
         return frame
 
-    def register(self, offset):
-        """Read a DW of the card's BAR, where the guest has placed it; all ones if it has not. What is refused is counted."""
-        if not self.engine.config_read(Cfg.COMMAND, 2) >> Command.MEMORY_ENABLE & 1:
-            return 0xffff_ffff
-        bar = self.engine.config_read(Cfg.BAR0 + 4 * BAR_INDEX, 4) & ~0xF
-        return self.engine.mem_read(bar + offset, 4)
+    def registers(self):
+        """Return what reads a DW of the card's BAR, where the guest has it now; all ones if it has it nowhere."""
+        engine = self.engine
+        if not engine.config_read(Cfg.COMMAND, 2) >> Command.MEMORY_ENABLE & 1:
+            return lambda offset: 0xffff_ffff  # the card would count the reads that it refuses
+        bar = engine.config_read(Cfg.BAR0 + 4 * BAR_INDEX, 4) & ~0xF
+        return lambda offset: engine.mem_read(bar + offset, 4)
 
     def _counters(self):
         """The card's own counters; none if they do not answer."""
-        if self.register(COUNTERS_OFFSET) != COUNTERS_MAGIC:
+        read = self.registers()
+        if read(COUNTERS_OFFSET) != COUNTERS_MAGIC:
             return {}
         at = COUNTERS_OFFSET + COUNTERS_HEADER_SIZE
-        return {name: self.register(at + 8 * n) | self.register(at + 8 * n + 4) << 32 for n, name in enumerate(COUNTERS)}
+        return {name: read(at + 8 * n) | read(at + 8 * n + 4) << 32 for n, name in enumerate(COUNTERS)}
 
     def fill(self, report):
         stats = self.engine.stats()
@@ -136,7 +138,7 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
 
     with _served(socket_path, make) as engine:
         card = _RtlCard(engine, socket_path)
-        with serve_registers(Path(socket_path).with_name(NAME), card.register):
+        with serve_registers(Path(socket_path).with_name(NAME), card.registers):
             yield card
 
 

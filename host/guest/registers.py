@@ -1,6 +1,7 @@
 """The registers of a running demo's card, for who has a look at it from another terminal.
 
 A UNIX socket beside the card's own: each offset in BAR 0 that is sent, a little-endian DW, is answered by the DW that is there.
+A connection is for one look, during which the BAR is taken to stay where it is.
 """
 
 from contextlib import contextmanager
@@ -13,12 +14,13 @@ import threading
 
 from ...hdl.spec.bar import BAR_SIZE, ISR_OFFSET
 
-__all__ = ["NAME", "NoDemo", "demo_registers", "serve_registers"]
+__all__ = ["NAME", "NoDemo", "demo_registers", "find_demo", "serve_registers"]
 
 NAME = "bar0.sock"
 FOLDERS = "ringnic-*"        # below the folder for temporary files: one for each run of the demo
 PAGE = 0x1000
 ALL_ONES = 0xffff_ffff
+ENDED = "the demo has ended"
 TIMEOUT = 10                 # seconds; a model that is being watched in a waveform takes its time
 
 _DW = struct.Struct("<I")
@@ -34,10 +36,11 @@ def _may_be_read(offset):
 
 
 @contextmanager
-def serve_registers(path, read):
-    """Answer at ``path`` while the block runs. ``read(offset)`` is called from other threads, of several at a time perhaps."""
+def serve_registers(path, look):
+    """Answer at ``path`` while the block runs. ``look()`` returns ``read(offset)`` for one connection, in its thread."""
     class Handler(socketserver.BaseRequestHandler):
         def handle(self):
+            read = look()
             while len(raw := self.request.recv(_DW.size, socket.MSG_WAITALL)) == _DW.size:
                 offset, = _DW.unpack(raw)
                 self.request.sendall(_DW.pack(read(offset) if _may_be_read(offset) else ALL_ONES))
@@ -59,9 +62,8 @@ def serve_registers(path, read):
             thread.join()
 
 
-@contextmanager
-def demo_registers(folder=None):
-    """Yield ``read(offset)`` for the card of the demo that was started last; it, too, raises :exc:`NoDemo`."""
+def find_demo(folder=None):
+    """Return where the registers of the demo that was started last are, or raise :exc:`NoDemo`."""
     folder = Path(tempfile.gettempdir() if folder is None else folder)
     found = []
     for path in folder.glob(f"{FOLDERS}/{NAME}"):
@@ -70,19 +72,28 @@ def demo_registers(folder=None):
         except OSError:
             continue  # of another user, or it has just ended
     for _, path in sorted(found, reverse=True):
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(TIMEOUT)
-            try:
-                sock.connect(str(path))
-            except OSError:
-                continue  # left behind by one that was killed
-
-            def read(offset):
-                try:
-                    sock.sendall(_DW.pack(offset))
-                    return _DW.unpack(sock.recv(_DW.size, socket.MSG_WAITALL))[0]
-                except (OSError, struct.error):
-                    raise NoDemo("the demo has ended") from None
-            yield read
-            return
+        try:
+            with demo_registers(path):
+                return path
+        except NoDemo:
+            continue  # left behind by one that was killed
     raise NoDemo("no demo is running here: start `ringnic demo` or `ringnic demo --shell` in another terminal")
+
+
+@contextmanager
+def demo_registers(path):
+    """Yield ``read(offset)`` for a look at a demo's card, which raises :exc:`NoDemo` when that has ended, as this does."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(TIMEOUT)
+        try:
+            sock.connect(str(path))
+        except OSError:
+            raise NoDemo(ENDED) from None
+
+        def read(offset):
+            try:
+                sock.sendall(_DW.pack(offset))
+                return _DW.unpack(sock.recv(_DW.size, socket.MSG_WAITALL))[0]
+            except (OSError, struct.error):
+                raise NoDemo(ENDED) from None
+        yield read

@@ -16,7 +16,7 @@ import tempfile
 
 from packaging.requirements import Requirement
 
-from ..guest.assets import AssetError
+from ..guest.assets import AssetError, Tools
 from ..guest.cpio import Cpio
 from ..guest.initramfs import add_base, build_initramfs, module_order
 
@@ -65,8 +65,13 @@ class _Tree:
     """Files by their path in the machine, from folders here."""
     def __init__(self, cpio):
         self._cpio = cpio
+        self._there = set()
 
     def file(self, path, source):
+        """Add a file, unless it is there: programs share libraries."""
+        if str(path) in self._there:
+            return
+        self._there.add(str(path))
         info = os.stat(source)
         self._cpio.file(str(path), Path(source).read_bytes(), info.st_mode & 0o777, mtime=int(info.st_mtime))
 
@@ -134,7 +139,7 @@ def build_image(kernel, inner_kernel, tools, qemu):
     """
     cpio = Cpio()
     tree = _Tree(cpio)
-    add_base(cpio, kernel, tools)
+    add_base(cpio, kernel, Tools(tools.busybox, {}))
     with tempfile.TemporaryDirectory(prefix="ringnic-image-") as folder:
         stage = Path(folder)
         _stage_packages(stage / "packages")

@@ -14,18 +14,19 @@ from ..guest.network import GATEWAY
 from ..guest.transfer import Transfer, serve
 from .image import INNER_INITRAMFS, INNER_KERNEL
 
-__all__ = ["INNER_MB", "Rehearsal"]
+__all__ = ["INNER_MB", "Rehearsal", "devmem", "outside_memory"]
 
 INNER_MB = 128
 PINGS, FEW_PINGS = 300, 5
-TRANSFER = 1 << 20
+TRANSFER = 1 << 19
 KILLED_AT = TRANSFER // 4    # bytes of the file that is on its way when the inner QEMU is killed
 # A machine in a machine: what it may take.
 BOOT_SECONDS, COMMAND_SECONDS = 600, 300
 # Of the inner guest: less for a slow machine to do, nothing that concerns the card.
-INNER_PARAMETERS = "quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr cryptomgr.notests audit=0"
+INNER_PARAMETERS = "quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr cryptomgr.notests audit=0 highres=off"
 OUTSIDE = 0x4000_0000        # where neither the inner guest's memory nor anything else is mapped
-CONTROL_TTY = "/dev/ttyS1"
+INNER_TTY, INNER_LOG, INNER_STATUS = "/dev/ttyS1", "/tmp/inner.log", "/tmp/inner.status"
+QEMU_PROCESS = "ld-linux-x86-64.so.2"  # it runs through a loader of its own
 SETTLE_SECONDS = 1
 VIRTIO_PCI = "/sys/bus/pci/drivers/virtio-pci"
 DHCP = "udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 10"
@@ -51,7 +52,6 @@ class Rehearsal:
         self.outer, self.inner, self.card, self.steps, self.report = outer, inner, card, steps, report
         self.seed = seed
         self.found = {}
-        self._qemu = None
 
     def run(self):
         """All of it; :exc:`GuestError` where a check does not hold."""
@@ -63,7 +63,7 @@ class Rehearsal:
         self._start_inner()
         guest_steps(self.inner, self.report, self.steps, peer=GATEWAY, listen="127.0.0.1", seed=self.seed, size=TRANSFER,
                     pings=PINGS, timeout=BOOT_SECONDS)
-        self._outside_memory()
+        self._reads_outside()
         self._end_inner()
         self._unbind("The card is its host's again")
         self._bind()
@@ -103,11 +103,14 @@ class Rehearsal:
         with self.steps("What cannot be is refused") as update:
             shared = self.outer.run("for g in /sys/kernel/iommu_groups/*/devices; do set -- $(ls $g); "
                                     "[ $# -gt 1 ] && echo $1; done", check=False)[1]
-            wanted = [(f"guest {self.bdf}", "ringnic bind"), ("bind 0000:77:00.0", "0000:77:00.0"),
-                      (f"selftest {self.bdf}", "ringnic bind"), *((f"bind {one}", "group") for one in shared[:1])]
+            self.outer.run("ip link set eth0 up")
+            wanted = [(f"bind {self.bdf}", "take it down"), ("bind 0000:77:00.0", "0000:77:00.0"),
+                      (f"guest {self.bdf}", "ringnic bind"), (f"selftest {self.bdf}", "ringnic bind"),
+                      *((f"bind {one}", "no virtio device") for one in shared[:1])]
             for command, word in wanted:
                 status, lines = self._ringnic(f"{command} 2>&1", update, check=False)
                 expect(status and word in " ".join(lines), f"`ringnic {command}` ended with {status}: {' '.join(lines)[:200]}")
+            self.outer.run("ip link set eth0 down")
             update(f"{len(wanted)} commands, a clear word each")
 
     def _driver(self):
@@ -131,6 +134,7 @@ class Rehearsal:
             self._ringnic(f"unbind {self.bdf}", update)
             expect(self._driver() == ["virtio-pci"], f"After unbind the driver is {self._driver()}")
             self._works(self.outer, update)
+            self.outer.run("ip link set eth0 down")
 
     @staticmethod
     def _works(guest, update):
@@ -146,31 +150,30 @@ class Rehearsal:
         with self.steps("ringnic guest") as update:
             arguments = (f"guest {self.bdf} --kernel {INNER_KERNEL} --initrd {INNER_INITRAMFS} --memory {INNER_MB} --huge-pages "
                          f"--append '{INNER_PARAMETERS}'")
-            # Not a terminal, so the console is a pipe; its process is remembered.
-            self.outer.run(f"stty -F {CONTROL_TTY} raw -echo; (cat <{CONTROL_TTY} | ringnic {arguments} >{CONTROL_TTY} "
-                           f"2>/tmp/inner.log) &")
-            for _ in range(COMMAND_SECONDS):
-                found = self.outer.run("pidof qemu-system-x86_64 ld-linux-x86-64.so.2", check=False)[1]
-                if found:
-                    break
-                time.sleep(SETTLE_SECONDS)
-            said = " ".join(self.outer.run("cat /tmp/inner.log"))
-            expect(found, f"No guest has started: {said[-200:]}")
-            self._qemu = found[0].split()[0]
+            self.outer.run(f"rm -f {INNER_STATUS}; stty -F {INNER_TTY} raw -echo; {{ ringnic {arguments} "
+                           f"<{INNER_TTY} >{INNER_TTY} 2>{INNER_LOG}; echo $? >{INNER_STATUS}; }} &")
+            self._until(f"[ -e {INNER_STATUS} ] || ls -l /proc/*/fd 2>/dev/null | grep -q '/dev/vfio/[0-9]'", "No guest starts")
+            said = " ".join(self.outer.run(f"cat {INNER_LOG}"))
+            expect(not self._holds(f"[ -e {INNER_STATUS} ]"), f"The guest ended at once: {said[-200:]}")
             update(f"{INNER_MB} MiB on huge pages")
 
-    def _ended(self):
-        for _ in range(COMMAND_SECONDS):
-            if not self.outer.run("pidof qemu-system-x86_64 ld-linux-x86-64.so.2", check=False)[1]:
-                return
+    def _holds(self, condition):
+        """Tell whether a condition of the shell holds in the outer machine."""
+        return self.outer.run(condition, check=False)[0] == 0
+
+    def _until(self, condition, what):
+        deadline = time.monotonic() + COMMAND_SECONDS
+        while not self._holds(condition):
+            expect(time.monotonic() < deadline, what)
             time.sleep(SETTLE_SECONDS)
-        expect(False, "The inner guest does not end")
+
+    def _ended(self):
+        self._until(f"[ -e {INNER_STATUS} ]", "The inner guest does not end")
 
     def _end_inner(self):
-        with self.steps("The guest ends") as update:
+        with self.steps("The guest ends"):
             self.inner.send("poweroff -f")
             self._ended()
-            update(" ".join(self.outer.run("cat /tmp/inner.log"))[-70:])
 
     def _kill_inner(self):
         self._start_inner()
@@ -184,12 +187,12 @@ class Rehearsal:
                 while transfer.sent < KILLED_AT and time.monotonic() < deadline:
                     time.sleep(0.1)
                 sent = transfer.sent
-                self.outer.run(f"kill -9 {self._qemu}")
+                self.outer.run(f"kill -9 $(pidof {QEMU_PROCESS})")
                 self._ended()
             expect(KILLED_AT <= sent < TRANSFER, f"Killed after {sent} bytes of {TRANSFER}")
             update(f"after {sent >> 10} of {TRANSFER >> 10} KiB")
 
-    def _outside_memory(self):
+    def _reads_outside(self):
         """A driver lets the card read where its guest has no memory: the IOMMU refuses, the card says so, and both go on."""
         with self.steps("DMA outside the guest's memory") as update:
             device, resource = self.inner.run("d=$(basename $(readlink -f /sys/class/net/eth0/device/..)); echo $d; "
@@ -199,7 +202,7 @@ class Rehearsal:
             # Memory and Bus Master on: the driver has switched them off when it left.
             self.inner.run(f"echo {device} >{VIRTIO_PCI}/unbind && "
                            f"printf '\\x06' | dd of=/sys/bus/pci/devices/{device}/config bs=1 seek=4 conv=notrunc 2>/dev/null")
-            self.inner.run(_devmem(bar, _outside()))
+            self.inner.run(devmem(bar, outside_memory()))
             time.sleep(SETTLE_SECONDS)
             word = self.inner.run(f"devmem {bar + Common.DEVICE_STATUS:#x} 8")[-1]
             refused = self.card.stats()["dma_faults"] - before
@@ -210,8 +213,8 @@ class Rehearsal:
             update(f"refused {refused} times, DEVICE_NEEDS_RESET; the driver starts again")
 
 
-def _outside():
-    """Writes that make a queue of a ring where there is no memory, and kick it: (offset, bytes, value) each."""
+def outside_memory():
+    """Writes that make a queue of a ring where there is no memory, the last one its kick: (offset, bytes, value) each."""
     status = [Status.ACKNOWLEDGE, Status.DRIVER, Status.FEATURES_OK, Status.DRIVER_OK]
     levels = [sum(status[:count]) for count in range(1, 5)]
     features = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_F_ACCESS_PLATFORM
@@ -230,5 +233,6 @@ def _outside():
     yield NOTIFY_OFFSET + NOTIFY_MULTIPLIER, 2, 1
 
 
-def _devmem(bar, writes):
+def devmem(bar, writes):
+    """Return a line of shell that makes the writes to a BAR."""
     return " && ".join(f"devmem {bar + offset:#x} {8 * size} {value:#x}" for offset, size, value in writes)

@@ -20,7 +20,7 @@ from ...hdl.spec.bar import (BUILD_ID_OFFSET, COMMON_OFFSET, CONTROL_OFFSET, COU
                              COUNTERS_OFFSET, DEVICE_OFFSET, GMII_CONTROLS)
 from ...hdl.spec.net import VIRTIO_NET_S_LINK_UP
 from ...hdl.spec.virtio import Common, Status
-from ..guest.registers import NoDemo, demo_registers
+from ..guest.registers import NoDemo, demo_registers, find_demo
 from .sysfs import VFIO_PCI, SlotError
 from .window import Unreadable, bar_0
 
@@ -132,14 +132,12 @@ class DemoCard:
     """The simulated card of a running demo."""
     title = "the demo's card"
 
-    def __init__(self, read):
-        self._read = read
+    def __init__(self):
+        self._path = find_demo()
 
     def sample(self, now):
-        try:
-            return take(self._read, now)
-        except NoDemo as reason:
-            raise SlotError(f"{reason}") from None
+        with demo_registers(self._path) as read:
+            return take(read, now)
 
     def place(self):
         return {"address": None, "driver": None, "interfaces": [], "queue_pairs": None, "link": None}
@@ -177,7 +175,7 @@ def _bars(rates, ascii_only):
     if not top:
         return Text((bars[0] * len(pieces)).rjust(BAR_COLUMNS), "dim")
     # What moved at all is higher than what did not.
-    return Text("".join(bars[ceil(piece * (len(bars) - 1) / top)] for piece in pieces).rjust(BAR_COLUMNS), "cyan")
+    return Text("".join(bars[ceil(piece / top * (len(bars) - 1))] for piece in pieces).rjust(BAR_COLUMNS), "cyan")
 
 
 def _flow(history, place, ascii_only):
@@ -287,13 +285,14 @@ def run_monitor(machine, bdf, report=None, *, demo=False, once=False, console=No
     """
     console = Console() if console is None else console
     history = History()
-    with ExitStack() as stack:
-        try:
-            card = DemoCard(stack.enter_context(demo_registers())) if demo else SlotCard(machine.function(bdf))
-            _watch(card, console, history, once)
-        except (Unreadable, NoDemo) as reason:
-            raise SlotError(f"{reason}" if demo else f"{bdf} cannot be watched: {reason}") from None
-        finally:
-            if report is not None and history.last is not None:
-                report.write_text(json.dumps(_as_dict(card, history), indent=2) + "\n")
+    try:
+        card = DemoCard() if demo else SlotCard(machine.function(bdf))
+        _watch(card, console, history, once)
+    except NoDemo as reason:
+        raise SlotError(f"{reason}") from None
+    except Unreadable as reason:
+        raise SlotError(f"{card.title} cannot be watched: {reason}") from None
+    finally:
+        if report is not None and history.last is not None:
+            report.write_text(json.dumps(_as_dict(card, history), indent=2) + "\n")
     return 0

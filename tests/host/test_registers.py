@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from ringnic.host.guest.registers import NAME, NoDemo, demo_registers, serve_registers
+from ringnic.host.guest.registers import NAME, NoDemo, demo_registers, find_demo, serve_registers
 
 
 @pytest.fixture
@@ -17,51 +17,55 @@ def run(tmp_path):
     return run
 
 
-def test_reads(run, tmp_path):
-    asked = []
+def test_reads(run):
+    looks, asked = [], []
 
-    def card(offset):
-        asked.append(offset)
-        return offset * 3
-    with serve_registers(run("a"), card):
-        with demo_registers(tmp_path) as read, demo_registers(tmp_path) as other:
+    def look():
+        looks.append(1)
+
+        def read(offset):
+            asked.append(offset)
+            return offset * 3
+        return read
+    with serve_registers(path := run("a"), look):
+        with demo_registers(path) as read, demo_registers(path) as other:
             assert [read(0x6000), other(4), read(0x7ffc)] == [0x12000, 12, 0x17ff4]
             # ISR, what is no DW, and what lies outside
             assert [read(offset) for offset in (0x1000, 0x1ffc, 0x6002, 0x8000, 0xffff_fffc)] == [0xffff_ffff] * 5
-    assert asked == [0x6000, 4, 0x7ffc]
+    assert asked == [0x6000, 4, 0x7ffc] and len(looks) == 2
 
 
 def test_the_last_that_lives(run, tmp_path):
     """Not one that was killed and left its socket behind."""
-    with serve_registers(run("a"), lambda offset: 1), serve_registers(run("b"), lambda offset: 2):
-        for name, at in (("a", 100), ("b", 200)):
-            os.utime(tmp_path / f"ringnic-{name}" / NAME, (at, at))
-        dead = socket.socket(socket.AF_UNIX)
-        dead.bind(str(run("c")))
-        dead.close()
-        with demo_registers(tmp_path) as read:
-            assert read(0) == 2
-        os.utime(tmp_path / "ringnic-a" / NAME, (300, 300))
-        with demo_registers(tmp_path) as read:
-            assert read(0) == 1
+    a, b, dead = run("a"), run("b"), socket.socket(socket.AF_UNIX)
+    dead.bind(str(run("c")))
+    dead.close()
+    with serve_registers(a, lambda: int), serve_registers(b, lambda: int):
+        for path, at in ((a, 100), (b, 200)):
+            os.utime(path, (at, at))
+        assert find_demo(tmp_path) == b
+        os.utime(a, (300, 300))
+        assert find_demo(tmp_path) == a
 
 
 def test_none(run, tmp_path):
     run("a")
     with pytest.raises(NoDemo, match="^no demo is running here: start `ringnic demo`"):
-        with demo_registers(tmp_path):
-            pass
+        find_demo(tmp_path)
 
 
-def test_the_end_while_somebody_looks(run, tmp_path):
+def test_the_end_while_somebody_looks(run):
     def card(offset):
         if offset:
             raise ValueError("Engine is closed")
         return 5
-    with serve_registers(run("a"), card):
-        with demo_registers(tmp_path) as read:
+    with serve_registers(path := run("a"), lambda: card):
+        with demo_registers(path) as read:
             assert read(0) == 5
             with pytest.raises(NoDemo, match="^the demo has ended$"):
                 read(4)
-        with demo_registers(tmp_path) as read:   # others are served on
+        with demo_registers(path) as read:   # others are served on
             assert read(0) == 5
+    with pytest.raises(NoDemo, match="^the demo has ended$"):
+        with demo_registers(path):
+            pass

@@ -144,6 +144,8 @@ def test_what_becomes_of_rows(run):
     assert (found["rows_passing"], found["rows_applicable"], found["tests"]) == (2, 3, 5)
     assert [name.rpartition("::")[2] for name in found["failed"]] == ["test_bad", "test_rowless"]
     assert "build 0000beef; loopback" in said and "assert 3 == 4" in said and "round trip 24 us" in said
+    assert "2 more rows of the plan are for a simulated card" in said
+    assert f"pytest --bdf {BDF} --seed 0 {found['failed'][0]}`" in said
 
 
 def test_a_failure_of_a_test_without_rows_is_one(run):
