@@ -465,6 +465,76 @@ def test_malformed_stops_its_queue_only(case):
     bench.run(testbench)
 
 
+def test_chains_behind_a_malformed_one():
+    """Those that were taken already end as it does, and are not told of again; those that were not stay where they are."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        bench.desc(0, 0, 0x1000, 8, NEXT, 16)
+        bench.offer(0, 0)
+        for head in (1, 2, 3):
+            bench.desc(0, head, 0x1000, 8)
+            bench.offer(0, head)
+        await bench.kick(ctx, 0)
+        await bench.quiet(ctx)
+        for _ in range(3):
+            await bench.take(ctx, 0)
+        assert [[segment.error for segment in await bench.chain(ctx)] for _ in range(3)] == [[0, 1], [1], [1]]
+        await bench.quiet(ctx)
+        assert bench.errors == 1
+        assert not ctx.get(bench.dut.buffers[0].available) & 1 and not ctx.get(bench.dut.buffers[0].enabled) & 1
+    bench.run(testbench)
+
+
+def test_reset_of_a_queue_waits_for_devices_and_begins_nothing():
+    """As long as a device has chains in hand nothing is fetched, of any queue; afterwards what was notified meanwhile is."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        dut = bench.dut
+        await bench.quiet(ctx)
+        reads = len(bench.host.reads)
+        ctx.set(dut.buffers[0].holds, 1)
+        ctx.set(dut.reset_queue, 0)
+        ctx.set(dut.reset_valid, 1)
+        await ctx.tick()
+        ctx.set(dut.reset_valid, 0)
+        bench.desc(1, 0, 0x1000, 8)
+        bench.offer(1, 0)
+        await bench.kick(ctx, 1)
+        for _ in range(200):
+            await ctx.tick()
+            assert ctx.get(dut.pausing) and not ctx.get(dut.reset_done)
+        assert len(bench.host.reads) == reads
+        ctx.set(dut.buffers[0].holds, 0)
+        await bench.available(ctx, 1)
+        assert not ctx.get(dut.pausing)
+    bench.run(testbench)
+
+
+def test_reset_of_a_queue_waits_for_what_is_under_way():
+    """Of any queue: whose it is nobody knows."""
+    bench = Bench(latency=50)
+
+    async def testbench(ctx):
+        dut = bench.dut
+        await bench.quiet(ctx)
+        reads = len(bench.host.reads)
+        await bench.kick(ctx, 1)
+        while len(bench.host.reads) == reads:
+            await ctx.tick()
+        ctx.set(dut.reset_queue, 0)
+        ctx.set(dut.reset_valid, 1)
+        await ctx.tick()
+        ctx.set(dut.reset_valid, 0)
+        cycles = 0
+        while not ctx.get(dut.reset_done):
+            await ctx.tick()
+            cycles += 1
+        assert 40 < cycles < 80
+    bench.run(testbench)
+
+
 @pytest.mark.parametrize("order", ["up", "down"])
 def test_neighbours_share_a_read_either_way(order):
     """A free list that is a stack hands out descriptors downwards after each batch that came back."""
