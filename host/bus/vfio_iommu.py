@@ -189,6 +189,11 @@ def _name(look_up, number):
 
 # The two ways.
 
+def _no_remapping(bdf):
+    return VfioError(f"The IOMMU of {bdf} cannot remap interrupts, so the kernel does not let it go: switch interrupt "
+                     "remapping (x2APIC) on in the firmware")
+
+
 def _by_group(kernel, bdf, number, stack):
     container = _open(kernel, kernel.root / "dev/vfio/vfio", stack)
     if kernel.ioctl(container, Vfio.GET_API_VERSION) != API_VERSION or not kernel.ioctl(
@@ -207,8 +212,7 @@ def _by_group(kernel, bdf, number, stack):
     try:
         kernel.ioctl(container, Vfio.SET_IOMMU, TYPE1V2_IOMMU)
     except PermissionError:
-        raise VfioError(f"The IOMMU of {bdf} cannot remap interrupts, so the kernel does not let it go: switch interrupt "
-                        "remapping (x2APIC) on in the firmware") from None
+        raise _no_remapping(bdf) from None
     device = kernel.ioctl(group, Vfio.GROUP_GET_DEVICE_FD, bytearray(bdf.encode() + b"\0"))
     stack.callback(kernel.close, device)
     return device, _Type1(kernel, container)
@@ -219,6 +223,8 @@ def _by_iommufd(kernel, bdf, path, stack):
     device = _open(kernel, path, stack)
     try:
         kernel.ioctl(device, Vfio.DEVICE_BIND_IOMMUFD, BindIommufd(iommufd=iommufd))
+    except PermissionError:
+        raise _no_remapping(bdf) from None
     except OSError as error:
         if error.errno not in (errno.EBUSY, errno.EINVAL):
             raise
@@ -231,14 +237,16 @@ def _by_iommufd(kernel, bdf, path, stack):
 def open_function(kernel, bdf, interface, stack):
     """Return a file descriptor of the function and its address space: ``ranges``, ``map`` and ``unmap``.
 
-    ``interface`` is one of :data:`INTERFACES`, or None: iommufd where the kernel has it. What is opened is closed by ``stack``.
+    ``interface`` is one of :data:`INTERFACES`, or None: iommufd where the kernel has it and we may use it, for /dev/iommu is
+    root's even where a user was given the card. What is opened is closed by ``stack``.
     """
     number = _group(kernel, bdf)
     nodes = kernel.root / "sys/bus/pci/devices" / bdf / "vfio-dev"
     name = next((node.name for node in nodes.iterdir()), None) if nodes.exists() else None
     path = kernel.root / f"dev/vfio/devices/{name}"
     if interface is None:
-        interface = "iommufd" if path.exists() and (kernel.root / "dev/iommu").exists() else "group"
+        ours = all(os.access(one, os.R_OK | os.W_OK) for one in (path, kernel.root / "dev/iommu"))
+        interface = "iommufd" if ours else "group"
     try:
         if interface == "group":
             return _by_group(kernel, bdf, number, stack)
