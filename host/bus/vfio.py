@@ -100,7 +100,7 @@ class VfioBus(Bus):
     bdf : str
         Domain, bus, device and function, as ``0000:01:00.0``.
     interface : "group", "iommufd" or None
-        How the kernel is asked. None: iommufd where it has it.
+        How the kernel is asked. None: iommufd where it has it and lets us.
     kernel : Kernel
         Who is asked.
 
