@@ -285,7 +285,8 @@ def _brief(reason):
 def show(console, found, outcomes):
     """Print what a run found, by section; what is open; and the failures of tests that name no row. Return whether all rows
     pass that were to be judged."""
-    console.print(to_table(found))
+    if found["rows"]:
+        console.print(to_table(found))
     for row in _open(found["rows"]):
         console.print(f"[red]{row['status']}[/] [bold]{row['id']}[/] {escape(row['title'])}\n    {_brief(row['reason'])}",
                       highlight=False)

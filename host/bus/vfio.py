@@ -4,7 +4,7 @@ Ref: Linux Documentation/driver-api/vfio.rst. Configuration space is the kernel'
 the card's own; memory for DMA is what the IOMMU has been told of, and nothing else; an interrupt is a count in an eventfd.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ctypes import addressof, c_char, sizeof
 import mmap
 import os
@@ -100,7 +100,7 @@ class VfioBus(Bus):
     bdf : str
         Domain, bus, device and function, as ``0000:01:00.0``.
     interface : "group", "iommufd" or None
-        How the kernel is asked. None: iommufd where it has it.
+        How the kernel is asked. None: iommufd where it has it and lets us.
     kernel : Kernel
         Who is asked.
 
@@ -138,7 +138,8 @@ class VfioBus(Bus):
         self.close()
 
     def _let_go(self):
-        self._disable_msix()
+        with suppress(OSError):  # of a card that is gone
+            self._disable_msix()
         for region in self._bars.values():
             region.close()
         self._bars = {}
@@ -165,11 +166,12 @@ class VfioBus(Bus):
         return region, [kind for kind, _ in capabilities(raw, region.cap_offset)]
 
     def _find_msix(self):
-        """Where MSI-X is controlled; None where there is none."""
-        at = self.config_read(Cfg.CAP_POINTER, 1)
-        while at:
+        """Where MSI-X is controlled; None where there is none, as in a function that does not answer: a list without an end."""
+        at, seen = self.config_read(Cfg.CAP_POINTER, 1), set()
+        while at and at not in seen:
             if self.config_read(at, 1) == CapId.MSIX:
                 return at + MsixCap.CONTROL
+            seen.add(at)
             at = self.config_read(at + 1, 1)
         return None
 
@@ -236,11 +238,16 @@ class VfioBus(Bus):
             return
         self._disable_msix()
         made = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(vectors)]
-        # Anything but 0 is how many there would have been.
-        if (left := self._set_irqs(IrqFlags.DATA_EVENTFD, made)) != 0:
+        try:
+            # Anything but 0 is how many there would have been.
+            left = self._set_irqs(IrqFlags.DATA_EVENTFD, made)
+            why = f"the machine has {left} left" if left else None
+        except OSError as error:
+            why = error.strerror
+        if why is not None:
             for fd in made:
                 os.close(fd)
-            raise VfioError(f"{self.bdf} does not get {vectors} MSI-X vectors: the machine has {left} left")
+            raise VfioError(f"{self.bdf} does not get {vectors} MSI-X vectors: {why}")
         self._vectors = made
         self._waiting = select.poll()
         for fd in made:
@@ -252,11 +259,13 @@ class VfioBus(Bus):
         return self._kernel.ioctl(self._fd, Vfio.DEVICE_SET_IRQS, bytearray(bytes(head) + data))
 
     def _disable_msix(self):
-        if self._vectors:
-            self._set_irqs(IrqFlags.DATA_NONE, [])
-            for fd in self._vectors:
+        vectors, self._vectors = self._vectors, []
+        try:
+            if vectors:
+                self._set_irqs(IrqFlags.DATA_NONE, [])
+        finally:
+            for fd in vectors:
                 os.close(fd)
-            self._vectors = []
 
     def _came(self, milliseconds):
         if not self._vectors:

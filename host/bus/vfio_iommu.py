@@ -16,6 +16,7 @@ from pwd import getpwuid
 import resource
 import stat
 
+from ..slot.sysfs import Machine
 from .vfio_abi import (API_VERSION, TYPE1_IOVA_RANGE, TYPE1V2_IOMMU, AttachPt, BindIommufd, CapHeader, DmaFlags, DmaMap,
                        DmaUnmap, GroupFlags, GroupStatus, IoasAlloc, IoasIovaRanges, IoasMap, IoasMapFlags, IoasUnmap, Iommufd,
                        IovaRange, IovaRangeCap, Type1Info, Vfio)
@@ -152,14 +153,8 @@ def _group(kernel, bdf):
 
 def _users(kernel, path):
     """Processes that have a file open, as far as we may know: "qemu (1234)"."""
-    found = []
-    for process in (kernel.root / "proc").glob("[0-9]*"):
-        try:
-            if any(os.readlink(fd) == str(path) for fd in (process / "fd").iterdir()):
-                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
-        except OSError:
-            continue  # somebody else's, or gone
-    return ", ".join(found) or "a process that is not ours to see"
+    found = Machine(kernel.root).users({str(path)})
+    return ", ".join(f"{command} ({pid})" for pid, command in found) or "a process that is not ours to see"
 
 
 def _open(kernel, path, stack):
@@ -189,6 +184,11 @@ def _name(look_up, number):
 
 # The two ways.
 
+def _no_remapping(bdf):
+    return VfioError(f"The IOMMU of {bdf} cannot remap interrupts, so the kernel does not let it go: switch interrupt "
+                     "remapping (x2APIC) on in the firmware")
+
+
 def _by_group(kernel, bdf, number, stack):
     container = _open(kernel, kernel.root / "dev/vfio/vfio", stack)
     if kernel.ioctl(container, Vfio.GET_API_VERSION) != API_VERSION or not kernel.ioctl(
@@ -207,8 +207,7 @@ def _by_group(kernel, bdf, number, stack):
     try:
         kernel.ioctl(container, Vfio.SET_IOMMU, TYPE1V2_IOMMU)
     except PermissionError:
-        raise VfioError(f"The IOMMU of {bdf} cannot remap interrupts, so the kernel does not let it go: switch interrupt "
-                        "remapping (x2APIC) on in the firmware") from None
+        raise _no_remapping(bdf) from None
     device = kernel.ioctl(group, Vfio.GROUP_GET_DEVICE_FD, bytearray(bdf.encode() + b"\0"))
     stack.callback(kernel.close, device)
     return device, _Type1(kernel, container)
@@ -219,6 +218,8 @@ def _by_iommufd(kernel, bdf, path, stack):
     device = _open(kernel, path, stack)
     try:
         kernel.ioctl(device, Vfio.DEVICE_BIND_IOMMUFD, BindIommufd(iommufd=iommufd))
+    except PermissionError:
+        raise _no_remapping(bdf) from None
     except OSError as error:
         if error.errno not in (errno.EBUSY, errno.EINVAL):
             raise
@@ -228,17 +229,27 @@ def _by_iommufd(kernel, bdf, path, stack):
     return device, space
 
 
+def _best(kernel, path, number):
+    """The interface to use if none is asked for. /dev/iommu is root's even where a user was given the card."""
+    iommu = kernel.root / "dev/iommu"
+    if not (path.exists() and iommu.exists()):
+        return "group"
+    ours = os.access(iommu, os.R_OK | os.W_OK)
+    return "iommufd" if ours or not (kernel.root / f"dev/vfio/{number}").exists() else "group"
+
+
 def open_function(kernel, bdf, interface, stack):
     """Return a file descriptor of the function and its address space: ``ranges``, ``map`` and ``unmap``.
 
-    ``interface`` is one of :data:`INTERFACES`, or None: iommufd where the kernel has it. What is opened is closed by ``stack``.
+    ``interface`` is one of :data:`INTERFACES`, or None: iommufd where the kernel has it and lets us. What is opened is closed
+    by ``stack``.
     """
     number = _group(kernel, bdf)
     nodes = kernel.root / "sys/bus/pci/devices" / bdf / "vfio-dev"
     name = next((node.name for node in nodes.iterdir()), None) if nodes.exists() else None
     path = kernel.root / f"dev/vfio/devices/{name}"
     if interface is None:
-        interface = "iommufd" if path.exists() and (kernel.root / "dev/iommu").exists() else "group"
+        interface = _best(kernel, path, number)
     try:
         if interface == "group":
             return _by_group(kernel, bdf, number, stack)

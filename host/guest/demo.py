@@ -21,7 +21,7 @@ _DEVICE = "/sys/class/net/eth0"
 
 
 class Steps:
-    """Steps shown live: a spinner for the one at work, a line for each that is done. ``seconds``: what each took, by title."""
+    """Steps shown live: a spinner for the one at work, a line for each that is done. ``seconds``: what they took, by title."""
     def __init__(self, console):
         self._console = console
         self.seconds = {}
@@ -42,7 +42,7 @@ class Steps:
                 self._console.print(f"[red]✗[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False)
                 raise
             finally:
-                self.seconds[title] = round(time.monotonic() - start, 2)
+                self.seconds[title] = round(self.seconds.get(title, 0) + time.monotonic() - start, 2)
         self._console.print(f"[green]✓[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False)
 
 

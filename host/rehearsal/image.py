@@ -103,7 +103,8 @@ def _stage_project(stage):
 
 def _compile(stage):
     """Have all of it compiled, which the outer machine would take minutes for."""
-    subprocess.run([sys.executable, "-m", "compileall", "-q", "-j", "0", stage], check=True, stdout=subprocess.DEVNULL)
+    # In one process, which an interruption ends: workers would write into a folder that is being removed.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", stage], check=True, stdout=subprocess.DEVNULL)
 
 
 def _python(tree, stage):

@@ -76,10 +76,8 @@ class Machine:
 
     def link(self, name):
         """Return the last part of where a symbolic link leads, or None."""
-        try:
-            return os.path.basename(os.readlink(self.path(name)))
-        except OSError:
-            return None
+        target = self._target(name)
+        return None if target is None else os.path.basename(target)
 
     def exists(self, name):
         return self.path(name).exists()
@@ -122,6 +120,22 @@ class Machine:
             process.terminate()
             with undisturbed():
                 process.wait()
+
+    def users(self, names):
+        """Return ``(pid, command)`` of the processes that have one of these files open, of those that we may look at."""
+        found = []
+        for pid in filter(str.isdigit, self.list("/proc")):
+            # A file that is closed while we look is one that is not open; others of the process may be.
+            if any(self._target(f"/proc/{pid}/fd/{fd}") in names for fd in self.list(f"/proc/{pid}/fd")):
+                found.append((int(pid), self.read(f"/proc/{pid}/comm") or "?"))
+        return found
+
+    def _target(self, name):
+        """Where a symbolic link leads, or None."""
+        try:
+            return os.readlink(self.path(name))
+        except OSError:
+            return None
 
     def which(self, program):
         """Tell whether there is such a program."""
@@ -271,12 +285,4 @@ class Function:
         if group is not None:
             nodes.add(f"/dev/vfio/{group}")
         nodes.update(f"/dev/vfio/devices/{name}" for name in self.machine.list(f"{self.folder}/vfio-dev"))
-        found = []
-        for pid in filter(str.isdigit, self.machine.list("/proc")):
-            links = (f"/proc/{pid}/fd/{fd}" for fd in self.machine.list(f"/proc/{pid}/fd"))
-            try:
-                if any(os.readlink(self.machine.path(link)) in nodes for link in links):
-                    found.append((int(pid), self.machine.read(f"/proc/{pid}/comm") or "?"))
-            except OSError:
-                continue  # it ended while we looked
-        return found
+        return self.machine.users(nodes)

@@ -2,6 +2,7 @@
 
 import errno
 import mmap
+import os
 import resource
 
 import pytest
@@ -10,7 +11,7 @@ from ringnic.hdl.spec.pcie import Cfg
 from ringnic.hdl.spec.virtio import VIRTIO_F_RING_PACKED
 from ringnic.host.bus import vfio
 from ringnic.host.bus.vfio import Iovas, VfioBus, VfioError
-from ringnic.host.driver import VirtioNet
+from ringnic.host.driver import PciFunction, VirtioNet
 from ringnic.host.driver.net import FEATURES
 
 FRAMES = [bytes([k]) * (60 + 300 * k) for k in range(5)]
@@ -96,6 +97,12 @@ def test_too_many_vectors(kernel, bus):
     kernel.vectors_left = 2
     with pytest.raises(VfioError, match="0000:01:00.0 does not get 3 MSI-X vectors: the machine has 2 left"):
         bus.enable_msix(3)
+    kernel.vectors_left, kernel.refusals[0x3b6e] = None, errno.ENOSPC
+    files = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(VfioError, match="0000:01:00.0 does not get 3 MSI-X vectors: No space left on device"):
+        bus.enable_msix(3)
+    assert len(os.listdir("/proc/self/fd")) == files
+    del kernel.refusals[0x3b6e]
     bus.enable_msix(2)
 
 
@@ -122,6 +129,22 @@ def test_an_access_that_fails(kernel, bus, monkeypatch):
     monkeypatch.setattr(kernel, "pwrite", fail)
     assert bus.config_read(0, 2) == 0xffff
     bus.config_write(0, 2, 0)
+
+
+def test_a_card_that_does_not_answer(kernel, bdf, monkeypatch):
+    """Its list of capabilities has no end."""
+    monkeypatch.setattr(kernel, "pread", lambda fd, size, offset: b"\xff" * size)
+    with VfioBus(bdf, kernel=kernel) as bus, pytest.raises(LookupError, match="No function answers"):
+        PciFunction(bus)
+
+
+def test_a_card_that_goes_away(kernel, bdf, interface):
+    """All is given back that is ours."""
+    files = len(os.listdir("/proc/self/fd"))
+    with VfioBus(bdf, kernel=kernel) as bus:
+        VirtioNet.open(bus)
+        kernel.refusals[0x3b6e] = errno.ENODEV
+    assert not kernel.open_files and not bus._bars and len(os.listdir("/proc/self/fd")) == files
 
 
 def test_no_such_bar(bus):

@@ -82,6 +82,17 @@ def test_in_use_by_iommufd(kernel, bdf):
                                   "end that first")
 
 
+def test_iommufd_that_is_roots_alone(kernel, bdf, monkeypatch):
+    """A user to whom the card was given has its group; without groups, what is missing is said."""
+    kernel.with_iommufd()
+    monkeypatch.setattr(vfio_iommu.os, "access", lambda path, mode: path != kernel.root / "dev/iommu")
+    with VfioBus(bdf, kernel=kernel):
+        assert "dev/vfio/12" in kernel.open_files.values()
+    (kernel.root / "dev/vfio/12").unlink()
+    kernel.refusals["dev/iommu"] = errno.EACCES
+    assert wrong(kernel, bdf).startswith(f"No permission to open {kernel.root}/dev/iommu, ")
+
+
 def test_a_node_that_does_not_open(kernel, bdf):
     kernel.refusals["dev/vfio/12"] = errno.EIO
     assert wrong(kernel, bdf) == f"{kernel.root}/dev/vfio/12 cannot be opened: Input/output error"
@@ -97,10 +108,12 @@ def test_a_group_of_several(kernel, bdf):
                                   "to vfio-pci too, or put the card into another slot")
 
 
-def test_no_interrupt_remapping(kernel, bdf):
-    kernel.refusals[0x3b66] = errno.EPERM
-    assert wrong(kernel, bdf) == (f"The IOMMU of {bdf} cannot remap interrupts, so the kernel does not let it go: switch "
-                                  "interrupt remapping (x2APIC) on in the firmware")
+@pytest.mark.parametrize("interface, refused", [("group", 0x3b66), ("iommufd", 0x3b76)])
+def test_no_interrupt_remapping(kernel, bdf, interface, refused):
+    kernel.with_iommufd()
+    kernel.refusals[refused] = errno.EPERM
+    assert wrong(kernel, bdf, interface=interface) == (f"The IOMMU of {bdf} cannot remap interrupts, so the kernel does not let it go: "
+                                                       "switch interrupt remapping (x2APIC) on in the firmware")
 
 
 @pytest.mark.parametrize("request_number", [0x3b67, 0x3b68, 0x3b6a])

@@ -194,7 +194,7 @@ def test_what_moves_is_red(card):
     for sample in samples(2, 2, 5, name="mac_rx_bad_fcs"):
         history.add(sample)
     text = shown(view(SlotCard(card), history), force_terminal=True, color_system="standard")
-    assert "\x1b[1;31m   bad FCS" in text and "\x1b[2m   runts" in text
+    assert "\x1b[1;31m   mac_rx_bad_fcs" in text and "\x1b[2m   mac_rx_runt" in text
     for sample in samples(*[5] * 20, name="mac_rx_bad_fcs"):
         history.add(sample)
     assert "\x1b[1;31m" not in shown(view(SlotCard(card), history), force_terminal=True, color_system="standard")

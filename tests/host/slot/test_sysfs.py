@@ -141,3 +141,11 @@ def test_a_signal_has_its_effect_later():
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     assert done == [1] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_holder_that_closes_other_files_meanwhile(machine):
+    card = machine.add(driver=None)
+    machine.running(812, "qemu-system-x86", "/dev/null", f"/dev/vfio/{card.iommu_group}")
+    os.unlink(machine.path("/proc/812/fd/0"))
+    machine.put("/proc/812/fd/0", "")  # listed, and no link any more
+    assert card.holders() == [(812, "qemu-system-x86")]
