@@ -57,6 +57,8 @@ class Rehearsal:
         """All of it; :exc:`GuestError` where a check does not hold."""
         self._boot()
         self._devices()
+        self._monitor()
+        self._flash()
         self._refusals()
         self._bind()
         self._selftest()
@@ -97,6 +99,23 @@ class Rehearsal:
             expect(card["driver"] == "virtio-pci", f"{self.bdf} is with {card['driver']}, not virtio-pci")
             expect(not card["in_the_way"], f"In the way of {self.bdf}: {'; '.join(card['in_the_way'])}")
             update(f"{self.bdf}, build {card['build_id']}, {card['driver']}, IOMMU group {card['iommu_group']}")
+
+    def _monitor(self):
+        with self.steps("ringnic monitor") as update:
+            self._ringnic(f"monitor {self.bdf} --once --report /tmp/monitor.json", update)
+            seen = self._read_json("/tmp/monitor.json")
+            expect("DRIVER_OK" in seen["status"], f"ringnic monitor shows status {seen['status']}")
+            update(f"build {seen['build_id']}, {', '.join(seen['status'])}")
+
+    def _flash(self):
+        """There is no board: only what would be done."""
+        with self.steps("ringnic flash --dry-run") as update:
+            self.outer.run("echo bits >/tmp/card.bit")
+            lines = self._ringnic(f"flash acorn_cle215 /tmp/card.bit --volatile --bdf {self.bdf} --dry-run", update)
+            places = [next((at for at, line in enumerate(lines) if word in line), None)
+                      for word in ("driver/unbind", f"{self.bdf}/remove", "openFPGALoader -b", "pci/rescan")]
+            expect(None not in places and places == sorted(places), f"ringnic flash would do: {'; '.join(lines)}")
+            update(f"{len(places)} actions")
 
     def _refusals(self):
         """What must not be done is refused, and the reason is one that helps."""
