@@ -47,7 +47,8 @@ def no_iommu(function):
     if machine.list("/sys/class/iommu"):
         return f"the IOMMU does not cover {function}: try another slot"
     cpu, line = machine.read("/proc/cpuinfo") or "", (machine.read("/proc/cmdline") or "").split()
-    if "GenuineIntel" in cpu and "intel_iommu=on" not in line:
+    asked = any("on" in word.removeprefix("intel_iommu=").split(",") for word in line if word.startswith("intel_iommu="))
+    if "GenuineIntel" in cpu and not asked:
         return "the IOMMU is off: add `intel_iommu=on` to the kernel's command line and restart (VT-d on in the firmware's setup)"
     if "GenuineIntel" in cpu:
         return "there is no IOMMU although the kernel has `intel_iommu=on`: switch VT-d on in the firmware's setup"

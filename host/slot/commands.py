@@ -35,15 +35,16 @@ def _say(line):
 
 
 def _carried_out(work):
-    """Do ``work(machine)`` and end with its exit status; errors of the slot are one line."""
+    """Do ``work(machine)`` and end with its exit status; errors of the slot, and of files to write, are one line."""
     from rich.console import Console
     from ..guest.process import INTERRUPTED, ends_as_exceptions
     from .sysfs import Machine, SlotError
     try:
         with ends_as_exceptions():
             status = work(Machine())
-    except SlotError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"{error}", style="red", markup=False)
+    except (SlotError, OSError) as error:
+        line = f"{error}" if isinstance(error, SlotError) else ": ".join(filter(None, (error.filename, error.strerror)))
+        Console(stderr=True, highlight=False, soft_wrap=True).print(line, style="red", markup=False)
         status = 1
     except KeyboardInterrupt:
         status = INTERRUPTED

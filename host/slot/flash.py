@@ -4,6 +4,7 @@ A function that vanishes under its driver can hang the machine, so it is taken o
 whatever has happened in between.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 import difflib
 import os
@@ -19,7 +20,7 @@ from .window import Unreadable, build_id
 __all__ = ["flash"]
 
 NOT_HERE = "none"            # as the address of a board that is in no slot of this machine
-COMES_BACK_SECONDS = 10
+COMES_BACK_SECONDS, LOOK_SECONDS = 10, 0.5
 INSTALL = {
     "openFPGALoader": "install it: `apt install openfpgaloader`, or from github.com/trabucayre/openFPGALoader for newer boards",
     "openocd": "install it: `apt install openocd`",
@@ -43,21 +44,24 @@ class Program(Action):
 
 
 @dataclass(frozen=True)
-class WaitFor(Action):
-    """A function that the kernel is to find again."""
+class LookFor(Action):
+    """A function that the kernel is to find again, when its link has come up."""
     function: Function
+    rescan: Rescan
 
     @property
     def shell(self):
-        return f"until [ -e {self.function.folder} ]; do sleep 0.1; done"
+        return f"until [ -e {self.function.folder} ]; do {self.rescan.shell}; sleep {LOOK_SECONDS}; done"
 
     def do(self):
         deadline = time.monotonic() + COMES_BACK_SECONDS
+        self.rescan.do()
         while not (self.function.exists() and checks.answers(self.function)):
             if time.monotonic() > deadline:
                 raise SlotError(f"{self.function} did not come back within {COMES_BACK_SECONDS} s: if it is programmed, a warm "
                                 "restart finds it (what is in the FPGA survives that); see `dmesg` for why")
-            time.sleep(0.1)
+            time.sleep(LOOK_SECONDS)
+            self.rescan.do()
 
 
 def _board(name):
@@ -116,8 +120,7 @@ def _function(machine, bdf):
 def _bring_back(function, bridge, driver, override, ids, do):
     """Find the function again, and give it to who had it, unless it is another device now."""
     if not function.exists():
-        do(Rescan(function.machine, bridge))
-        do(WaitFor(function))
+        do(LookFor(function, Rescan(function.machine, bridge)))
     if driver is None and override is None or ids != (function.vendor_id, function.device_id):
         return  # the kernel has chosen
     for action in way(function, driver, override):
@@ -126,8 +129,8 @@ def _bring_back(function, bridge, driver, override, ids, do):
 
 def _planned(function, program, bridge):
     """All actions, if the kernel gives the function that comes back to a driver of its choice."""
-    actions = [*([Unbind(function)] if function.driver else []), Remove(function), program, Rescan(function.machine, bridge),
-               WaitFor(function)]
+    actions = [*([Unbind(function)] if function.driver else []), Remove(function), program,
+               LookFor(function, Rescan(function.machine, bridge))]
     if function.override is not None:
         actions += [Unbind(function), Override(function, function.override)]
         actions += [Bind(function, function.driver)] if function.driver else []
@@ -177,7 +180,8 @@ def flash(machine, board, bitstream, say, *, bdf=None, volatile=False, cable=Non
     def do(action):
         say(action.shell)
         action.do()
-    with state.alone(machine):
+    # To program a board elsewhere changes nothing here, and needs no root.
+    with state.alone(machine) if here else nullcontext():
         if function is None:
             for action in plan:
                 do(action)

@@ -47,7 +47,7 @@ def recording(function, before):
 def alone(machine):
     """Be the only one of us that changes the machine, for the length of the block.
 
-    A lock that its holder left behind, dead or alive no more, is no lock: the kernel drops it with the process.
+    A file that somebody left behind is no lock: the kernel drops that with the process.
     """
     path = machine.path(f"{FOLDER}/lock")
     try:

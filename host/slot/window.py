@@ -5,6 +5,7 @@ Ref: PCI Express Base 5.0, 7.5.1.1.11 "Capabilities Pointer"; VIRTIO 1.4, 4.1.4 
 """
 
 from contextlib import contextmanager
+import fcntl
 import mmap
 import os
 
@@ -66,7 +67,10 @@ class Config:
 
     @contextmanager
     def window(self):
-        """Reach BARs through the function's own window into them, which no driver of Linux uses: yields :class:`_Window`."""
+        """Reach BARs through the function's own window into them, which no driver of Linux uses: yields :class:`_Window`.
+
+        One of us at a time: another's look would be for an address that is not its own.
+        """
         if not self.complete:
             raise Unreadable("needs root")
         found = self.virtio(CfgType.PCI)
@@ -74,9 +78,12 @@ class Config:
             raise Unreadable("it has no window into its BARs")
         try:
             with open(self._path, "r+b", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
                 window = _Window(file.fileno(), found[0])
-                yield window
-                window.close()
+                try:
+                    yield window
+                finally:
+                    window.close()
         except OSError as error:  # a locked down kernel refuses the writes
             raise Unreadable(f"{error.strerror}") from None
 

@@ -43,6 +43,8 @@ def test_other_functions(machine, ids, message):
                               "(VT-d on in the firmware's setup)"),
     ("GenuineIntel", "intel_iommu=on", "there is no IOMMU although the kernel has `intel_iommu=on`: switch VT-d on in the "
                                        "firmware's setup"),
+    ("GenuineIntel", "intel_iommu=sm_on,on", "there is no IOMMU although the kernel has `intel_iommu=on`: switch VT-d on in the "
+                                             "firmware's setup"),
     ("AuthenticAMD", "quiet",
      "there is no IOMMU: switch IOMMU (AMD-Vi) on in the firmware's setup; the kernel uses it by itself"),
     ("AuthenticAMD", "quiet amd_iommu=off", "the IOMMU is off: take `amd_iommu=off` from the kernel's command line and restart"),

@@ -55,13 +55,20 @@ def test_one_clear_line(ringnic, argv, message):
     assert (found.exit_code, found.stderr, found.stdout) == (1, message, "")
 
 
-@pytest.mark.parametrize("ends, status", [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SlotError("[no] way"), 1)])
+@pytest.mark.parametrize("ends, status", [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SlotError("[no] way"), 1),
+                                          (OSError(28, "[no] way"), 1)])
 def test_exit_status(machine, ringnic, monkeypatch, ends, status):
     def end():
         raise ends
     monkeypatch.setattr(machine, "functions", end)
     found = ringnic("devices")
     assert found.exit_code == status and found.stderr == ("[no] way\n" if status == 1 else "")
+
+
+def test_a_full_disk(machine, ringnic):
+    machine.add()
+    found = ringnic("devices", "--report", "/dev/full")
+    assert (found.exit_code, found.stderr) == (1, "No space left on device\n") and CARD in found.stdout
 
 
 def test_loading_is_quick():

@@ -36,7 +36,7 @@ def refused(message):
 
 def dance(path):
     return [f"echo {CARD} > {AT}/driver/unbind", f"echo 1 > {AT}/remove", f"openFPGALoader -b acornCle215 -f {path}",
-            f"echo 1 > /sys/bus/pci/devices/{PORT}/rescan", f"until [ -e {AT} ]; do sleep 0.1; done"]
+            f"until [ -e {AT} ]; do echo 1 > /sys/bus/pci/devices/{PORT}/rescan; sleep 0.5; done"]
 
 
 # The table
@@ -90,8 +90,29 @@ def test_on_a_root_bus_and_without_a_driver(machine, image):
     flash(machine, "litefury", image(".bit"), machine.say, bdf=CARD, volatile=True, cable="ft4232")
     assert machine.said[1:4] == [f"echo 1 > {AT}/remove",
                                  f"openFPGALoader -c ft4232 --fpga-part xc7a100tfgg484 {image('.bit')}",
-                                 "echo 1 > /sys/bus/pci/rescan"]
+                                 f"until [ -e {AT} ]; do echo 1 > /sys/bus/pci/rescan; sleep 0.5; done"]
     assert machine.function(CARD).driver == "virtio-pci"  # the kernel's choice for what it is now
+
+
+def test_a_link_that_takes_its_time(machine, image, monkeypatch):
+    """A board that loads itself anew is not there at the first look."""
+    monkeypatch.setattr("ringnic.host.slot.flash.COMES_BACK_SECONDS", 10)
+    machine.add()
+    before = machine.state()
+    looks = []
+
+    def program(argv):
+        machine.specs[CARD]["dead"] = True
+        return 0
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            del machine.specs[CARD]["dead"]
+    machine.on_program = program
+    monkeypatch.setattr("ringnic.host.slot.flash.time.sleep", sleep)
+    flash(machine, "acorn_cle215", image(), machine.say, bdf=CARD)
+    assert len(looks) == 3 and machine.state() == before
 
 
 def test_another_device_than_before(machine, image):
@@ -114,7 +135,9 @@ def test_a_board_that_nobody_has_seen_yet(machine, image):
 
 
 def test_a_board_elsewhere(machine, image):
+    """Nothing of this machine is touched, and nobody has to be root."""
     machine.may_write = lambda name: False
+    machine.put("/run", "where nothing can be written")
     flash(machine, "nitefury", image(), machine.say, bdf="none")
     assert machine.said[1:] == [f"openFPGALoader -c digilent_hs3 --fpga-part xc7a200tfbg484 -f {image()}"]
 

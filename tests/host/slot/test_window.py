@@ -1,6 +1,7 @@
 """Looks at registers: through the mapped BAR, and through the function's own window, that of the golden model."""
 
 from types import SimpleNamespace
+import fcntl
 import os
 import struct
 
@@ -151,3 +152,16 @@ def test_a_card_without_a_window(machine, config_space):
     card = machine.add(config=space)
     with pytest.raises(Unreadable, match="^it has no window into its BARs$"):
         offered_features(card)
+
+
+def test_one_look_at_a_time_and_nothing_left_of_it(golden):
+    """Whatever ends it."""
+    with pytest.raises(KeyboardInterrupt), Config(golden.card).window() as window:
+        window.read(0, 0x6000)
+        with open(golden.card.machine.path(f"{AT}/config"), "rb") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        raise KeyboardInterrupt
+    seen = len(golden.accesses)
+    for at in range(0, 256, 4):
+        golden.config_read(at, 4)
+    assert len(golden.accesses) == seen == 1
