@@ -181,8 +181,12 @@ def run_selftest(bdf, report_file=None, *, quick=False, select="", seed=0):
         console.print(f"Interrupted. {bdf} was reset, and is bound to vfio-pci as before.", highlight=False)
         return INTERRUPTED
     found = card | _found(watch, rows, seed=seed, build=card["build_id"], seconds=time.monotonic() - began)
-    if report_file is not None:
-        Path(report_file).write_text(json.dumps(found, indent=2) + "\n")
     show(console, found | {"rows": [row for row in found["rows"] if row["applicable"]]}, watch.outcomes)
     _say_more(console, found)
+    if report_file is not None:
+        try:
+            Path(report_file).write_text(json.dumps(found, indent=2) + "\n")
+        except OSError as error:
+            console.print(f"[red]Error[/]: cannot write {report_file}: {error.strerror}", highlight=False, soft_wrap=True)
+            return 1
     return 0 if found["rows_passing"] == found["rows_applicable"] and not found["failed"] else 1

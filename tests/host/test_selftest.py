@@ -178,6 +178,14 @@ def test_a_test_that_cannot_be_read(run):
     assert status == 1 and "nowhere_to_be_found" in said
 
 
+def test_a_full_disk(run, capsys):
+    """What was found is shown all the same."""
+    run("good")
+    assert run_selftest(BDF, Path("/dev/full"), select="good") == 1
+    said = capsys.readouterr().out
+    assert "applicable rows pass" in said and said.endswith("Error: cannot write /dev/full: No space left on device\n")
+
+
 def test_no_checkout(run, monkeypatch):
     monkeypatch.setattr(selftest, "FOLDER", Path("/nowhere"))
     assert run_selftest(BDF) == 1
