@@ -3,6 +3,7 @@
 What was there is remembered before the first change, outside this process, so the way back is known even if it is killed.
 """
 
+from dataclasses import replace
 import pwd
 
 from . import checks, state
@@ -106,8 +107,13 @@ def _back(function, before):
     if before is None:
         return [*way(function, None, None), Probe(function)] if function.driver == VFIO_PCI else []
     actions = way(function, before.driver, before.override)
-    others = any(other.driver == VFIO_PCI and other.address != function.address for other in machine.functions())
-    if before.module and not others and (unload := Unload(machine, VFIO_PCI)).needed():
+    if not before.module:
+        return actions
+    others = [other for other in machine.functions() if other.driver == VFIO_PCI and other.address != function.address]
+    heir, kept = next(((other, kept) for other in others if (kept := state.recall(other)) is not None), (None, None))
+    if heir is not None:  # whose way back takes the module away
+        actions.append(state.recording(heir, replace(kept, module=True)))
+    elif not others and (unload := Unload(machine, VFIO_PCI)).needed():
         actions.append(unload)
     return actions
 

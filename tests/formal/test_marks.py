@@ -15,8 +15,8 @@ APART = 4         # cycles between two batches: as many as a question takes
 
 
 def vouches(p, dut):
-    """Of one slot, any, it is remembered in which lap it last got a used descriptor of its own. A question is about descriptors that
-    the driver has made available again, so behind all that was used, and is asked when no batch is on its way."""
+    """Of one slot, any, it is remembered in which lap it last got a used descriptor of its own. A question is about descriptors
+    that the driver has made available again, so behind all that was used, and is asked when no batch is on its way."""
     p.add(dut)
     m = p.m
     begun = p.past(C(1))

@@ -147,7 +147,7 @@ class FakeMachine(Machine):
                 shutil.rmtree(at / folder, ignore_errors=True)
             if driver == "vfio-pci":
                 self.path(f"/dev/vfio/{spec['group']}").unlink()
-                shutil.rmtree(self.path("/dev/vfio/devices"))
+                shutil.rmtree(self.path("/dev/vfio/devices"), ignore_errors=True)
 
     def takes(self, driver, address):
         function, spec = self.function(address), self.specs[address]

@@ -233,13 +233,16 @@ def test_somebody_gave_it_to_another_driver_since(machine):
 
 
 def test_two_cards_and_the_module(machine):
-    """It stays as long as somebody needs it."""
+    """It stays as long as somebody needs it, and no longer."""
     other = machine.add("0000:02:00.0", group="15")
     machine.add()
+    before = machine.state()
     bind(machine, CARD, machine.say)
     bind(machine, "02:00.0", machine.say)
     unbind(machine, CARD, machine.say)
     assert other.driver == "vfio-pci" and machine.exists("/sys/module/vfio_pci")
+    unbind(machine, "02:00.0", machine.say)
+    assert machine.state() == before
 
 
 def test_persist(machine):
