@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..hdl.spec.bar import BAR_INDEX, BUILD_ID_OFFSET, COUNTERS_MAGIC, COUNTERS_OFFSET
+from ..hdl.spec.bar import BAR_INDEX, BAR_SIZE, BUILD_ID_OFFSET, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ..hdl.spec.virtio import VIRTIO_ID_NET
 from .bus.vfio import VfioBus, VfioError
 from .conformance import NOT_APPLICABLE, TESTS, RunError, gather, report, show
@@ -97,7 +97,8 @@ def _identify(bdf):
             transport = Transport(PciFunction(bus))
         except LookupError as error:
             raise VfioError(f"{bdf}: {error}") from None
-        if bus.bar_read(BAR_INDEX, COUNTERS_OFFSET, 4) != COUNTERS_MAGIC:
+        bar = transport.function.bars.get(BAR_INDEX)
+        if bar is None or bar.size != BAR_SIZE or bus.bar_read(BAR_INDEX, COUNTERS_OFFSET, 4) != COUNTERS_MAGIC:
             raise VfioError(f"{bdf} is no RingNIC, for it has no counters page: `ringnic devices` shows what there is")
         if transport.device_type != VIRTIO_ID_NET:
             raise VfioError(f"{bdf} is no network card: its virtio device type is {transport.device_type}")

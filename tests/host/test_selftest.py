@@ -1,16 +1,19 @@
 """``ringnic selftest``: the real tests on a golden card behind a kernel of ours, and what becomes of runs that go wrong."""
 
+from contextlib import nullcontext
 import json
 from pathlib import Path
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from ringnic.host import selftest
 from ringnic.host.bus.vfio import VfioError
+from ringnic.host.driver.pci import Bar
 from ringnic.host.guest.process import INTERRUPTED
 from ringnic.host.selftest import run_selftest
 from ringnic.host.slot.commands import app
@@ -60,6 +63,16 @@ def test_not_bound(tmp_path):
 def test_no_address():
     result = CliRunner().invoke(app, ["selftest", "nowhere"])
     assert result.exit_code == 2 and "'nowhere' is no PCI address" in result.output
+
+
+@pytest.mark.parametrize("bars", [{}, {0: Bar(0x4000, False, False)}])
+def test_another_card(monkeypatch, bars):
+    """Its registers are not read: where ours has counters, it may have nothing."""
+    monkeypatch.setattr(selftest, "VfioBus", lambda bdf: nullcontext(None))
+    monkeypatch.setattr(selftest, "PciFunction", lambda bus: SimpleNamespace(bars=bars))
+    monkeypatch.setattr(selftest, "Transport", lambda function: SimpleNamespace(function=function))
+    with pytest.raises(VfioError, match=f"^{BDF} is no RingNIC, for it has no counters page"):
+        selftest._identify(BDF)
 
 
 # Runs of tests of their own.

@@ -268,6 +268,14 @@ def test_a_ringnic_is_there_but_not_named(machine, image, config_space):
     struct.pack_into("<I", page, 0x6000, COUNTERS_MAGIC)
     machine.add(config=config)
     machine.put(f"{AT}/resource0", page)
-    with refused(f"{CARD} is a RingNIC: say `--bdf {CARD}` if that is the board, or `--bdf none` if the board is in no slot of "
-                 "this machine"):
+    refusal = (f"{CARD} looks like a RingNIC: say `--bdf {CARD}` if that is the board, or `--bdf none` if the board is in no "
+               "slot of this machine")
+    with refused(refusal):
+        flash(machine, "nitefury", image(), machine.say)
+    machine.put(f"{AT}/power_state", "D3hot")  # as vfio-pci leaves it
+    with refused(refusal):
+        flash(machine, "nitefury", image(), machine.say)
+    machine.put(f"{AT}/config", b"\xff" * 256)
+    machine.put(f"{AT}/power_state", "D0")
+    with refused(refusal):
         flash(machine, "nitefury", image(), machine.say)
