@@ -23,9 +23,11 @@ def rule_file(function):
 def rule(function, user=None):
     """Return the udev rules that bind a function, for a user, at each start of the machine.
 
-    The override alone is enough unless a driver is quicker, one that is built in or loaded for another device.
+    The override alone is enough unless a driver is quicker, one that is built in or loaded for another device. What vfio-pci
+    has already is left alone: events are told again later (``udevadm trigger``), when a guest may have the card.
     """
-    text = (f'ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{function.address}", ATTR{{driver_override}}="{VFIO_PCI}", '
+    text = (f'ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{function.address}", DRIVER!="{VFIO_PCI}", '
+            f'ATTR{{driver_override}}="{VFIO_PCI}", '
             f'RUN+="/bin/sh -c \'modprobe {VFIO_PCI}; echo %k > %S%p/driver/unbind; echo %k > %S/bus/pci/drivers_probe\'"\n')
     if user is not None:
         text += f'SUBSYSTEM=="vfio", KERNEL=="{function.iommu_group}", OWNER="{user}"\n'

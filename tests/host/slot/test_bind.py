@@ -251,7 +251,7 @@ def test_persist(machine):
     before = machine.state()
     bind(machine, CARD, machine.say, persist=True, user=user)
     assert machine.read(rule_file(card)).splitlines() == [
-        f'ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{CARD}", ATTR{{driver_override}}="vfio-pci", '
+        f'ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{CARD}", DRIVER!="vfio-pci", ATTR{{driver_override}}="vfio-pci", '
         "RUN+=\"/bin/sh -c 'modprobe vfio-pci; echo %k > %S%p/driver/unbind; echo %k > %S/bus/pci/drivers_probe'\"",
         f'SUBSYSTEM=="vfio", KERNEL=="14", OWNER="{user}"',
         f'SUBSYSTEM=="vfio-dev", KERNELS=="{CARD}", OWNER="{user}"']
