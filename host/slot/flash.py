@@ -93,7 +93,7 @@ def _programming(board, file, volatile, cable):
 
 
 def _may_be_ringnic(function):
-    """One that sleeps, is with a guest, or does not answer cannot say what it is: not to be programmed under the kernel either."""
+    """One that sleeps, is with a guest, or does not answer cannot say what it is: not to be programmed unasked either."""
     if function.vendor_id != checks.VENDOR:
         return False
     try:
@@ -106,8 +106,8 @@ def _function(machine, bdf):
     """The function of the board, None if the kernel does not see it yet; not one that others of the machine need."""
     if bdf is None:
         if (found := next(filter(_may_be_ringnic, machine.functions()), None)) is not None:
-            raise SlotError(f"{found} looks like a RingNIC: say `--bdf {found}` if that is the board, or `--bdf {NOT_HERE}` if the "
-                            "board is in no slot of this machine")
+            raise SlotError(f"{found} looks like a RingNIC: say `--bdf {found}` if that is the board, or `--bdf {NOT_HERE}` if "
+                            "the board is in no slot of this machine")
         return None
     function = machine.function(bdf)
     if (what := checks.BASE_CLASSES.get(function.class_code >> 16)) is not None:

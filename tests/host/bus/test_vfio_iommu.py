@@ -113,8 +113,8 @@ def test_no_interrupt_remapping(kernel, bdf, interface, refused):
     kernel.with_iommufd()
     kernel.refusals[refused] = errno.EPERM
     assert wrong(kernel, bdf, interface=interface) == (
-        f"The IOMMU of {bdf} cannot remap interrupts, so the kernel does not let it go: switch interrupt remapping (x2APIC) on in "
-        "the firmware")
+        f"The IOMMU of {bdf} cannot remap interrupts, so the kernel does not let it go: switch interrupt remapping (x2APIC) on "
+        "in the firmware")
 
 
 @pytest.mark.parametrize("request_number", [0x3b67, 0x3b68, 0x3b6a])
