@@ -44,7 +44,7 @@ VERSA = "; ".join((
 
 BOARDS = {board.name: board for board in (
     Board("versa_ecp5_5g", "Lattice ECP5-5G Versa", "LFE5UM5G-45F-8BG381",
-          volatile=Programming(("openocd", "-c", VERSA, "-c", "svf -quiet {file}", "-c", "exit"), (".svf",)), flash=None,
+          volatile=Programming(("openocd", "-c", VERSA, "-c", "svf -quiet {{file}}", "-c", "exit"), (".svf",)), flash=None,
           source="amaranth-boards", note="the ispCLOCK in the same JTAG chain must be bypassed"),
     Board("acorn_cle215", "SQRL Acorn CLE-215+", "XC7A200T-SBG484",
           volatile=Programming(("openFPGALoader", "-b", "acornCle215", "{file}"), (".bit",)),

@@ -78,8 +78,9 @@ def _fetch_qemu(folder, say):
     shutil.rmtree(cache_dir() / "apt-qemu")
 
 
-def find_qemu(path=None, say=print):
-    """Return a QEMU that has ``vfio-user-pci``: the one at ``path``, else the machine's if new enough, else Debian's.
+def find_qemu(path=None, say=print, least=QEMU_MIN):
+    """Return a QEMU of version ``least`` or later, by default one that has ``vfio-user-pci``: the one at ``path``, else the
+    machine's if new enough, else Debian's.
 
     Debian's is fetched into the cache and run through its own loader and C library, so that any Debian will do.
     """
@@ -87,12 +88,12 @@ def find_qemu(path=None, say=print):
         found = _version((str(path),))
         if found is None:
             raise AssetError(f"{path} does not run as a QEMU")
-        if found[0] < QEMU_MIN:
-            raise AssetError(f"{path} is QEMU {found[1]}; vfio-user-pci needs {QEMU_MIN[0]}.{QEMU_MIN[1]} or later")
+        if found[0] < least:
+            raise AssetError(f"{path} is QEMU {found[1]}; this needs {least[0]}.{least[1]} or later")
         return Qemu((str(path),), found[1])
     system = shutil.which("qemu-system-x86_64")
     found = system and _version((system,))
-    if found and found[0] >= QEMU_MIN:
+    if found and found[0] >= least:
         return Qemu((system,), found[1])
     return debian_qemu(say)
 

@@ -21,6 +21,7 @@ from .qemu import machine as command, terminal_kept
 
 __all__ = ["GuestOptions", "PassthroughError", "hostdev_xml", "run_guest"]
 
+QEMU_MIN = (7, 2)   # Debian 12's; any QEMU has vfio-pci
 QCOW2_MAGIC = b"QFI\xfb"
 HUGE_MB = 2
 IPC_LOCK = 14       # capabilities(7): whoever has it may lock any amount of memory
@@ -49,7 +50,7 @@ class GuestOptions:
 
 def hostdev_xml(bdf):
     """Return the libvirt element for a domain's ``<devices>``. Not managed: binding is done by ``ringnic bind``."""
-    domain, bus, slot, function = re.fullmatch(r"(\w{4}):(\w\w):(\w\w)\.(\d)", bdf).groups()
+    domain, bus, slot, function = re.fullmatch(r"(\w{4,8}):(\w\w):(\w\w)\.(\d)", bdf).groups()
     return (f"<hostdev mode='subsystem' type='pci' managed='no'>\n"
             f"  <driver name='vfio'/>\n"
             f"  <source>\n"
@@ -68,10 +69,11 @@ def check_memory(options, machine):
         if free < need:
             raise PassthroughError(f"{need} MiB of huge pages are needed and {free} MiB are free; as root: "
                                    f"sysctl vm.nr_hugepages={need // HUGE_MB}")
-        return
-    available = int(re.search(r"^MemAvailable:\s+(\d+) kB", machine.read("/proc/meminfo"), re.MULTILINE)[1]) // 1024
-    if available < need + SPARE_MB:
-        raise PassthroughError(f"--memory {need}: {available} MiB are available on this machine")
+    else:
+        available = int(re.search(r"^MemAvailable:\s+(\d+) kB", machine.read("/proc/meminfo"), re.MULTILINE)[1]) // 1024
+        if available < need + SPARE_MB:
+            raise PassthroughError(f"--memory {need}: {available} MiB are available on this machine")
+    # Huge pages, too, count as locked where a device reaches them.
     capabilities = int(re.search(r"^CapEff:\s+(\w+)", machine.read("/proc/self/status"), re.MULTILINE)[1], 16)
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if not capabilities >> IPC_LOCK & 1 and limit != resource.RLIM_INFINITY and limit < (need + SPARE_MB) << 20:
@@ -88,8 +90,7 @@ def check_card(function):
         raise PassthroughError(user)
     node = f"/dev/vfio/{function.iommu_group}"
     if not function.machine.may_write(node):
-        raise PassthroughError(f"this user may not open {node}: ringnic unbind {function}, then ringnic bind {function} "
-                               f"--user {getpass.getuser()}, both as root")
+        raise PassthroughError(f"this user may not open {node}; as root: ringnic bind {function} --user {getpass.getuser()}")
 
 
 def _disk(image):
@@ -127,7 +128,7 @@ def _run(options, console, machine):
     else:
         check_card(machine.function(options.bdf))
         check_memory(options, machine)
-    qemu = find_qemu(options.qemu, lambda text: console.print(f"[dim]{text}[/]", highlight=False))
+    qemu = find_qemu(options.qemu, lambda text: console.print(f"[dim]{text}[/]", highlight=False), least=QEMU_MIN)
     with tempfile.TemporaryDirectory(prefix="ringnic-") as folder:
         # A command line that is shown names files that stay.
         kept = cache_dir() if options.show else Path(folder)
@@ -135,7 +136,9 @@ def _run(options, console, machine):
         terminal = sys.stdin.isatty()
         argv = command(qemu, boot, ["-device", f"vfio-pci,host={parse_bdf(options.bdf)}"], accel=options.accel, cpus=options.cpus,
                        memory_mb=options.memory_mb, huge_pages=options.huge_pages, reboots=options.image is not None,
-                       console="terminal" if terminal or options.show else "pipe")
+                       console="terminal" if terminal or options.show else "pipe",
+                       # A distribution may ask for more than QEMU's plainest processor.
+                       cpu="host" if options.accel == "kvm" else "max" if options.image is not None else None)
         if options.show:
             console.print(shlex.join(argv), markup=False, highlight=False, soft_wrap=True)
             return 0

@@ -31,16 +31,18 @@ def vfio_user_device(socket_path):
     })]
 
 
-def machine(qemu, boot, devices, *, console, accel="tcg", cpus=1, memory_mb=256, huge_pages=False, reboots=False):
+def machine(qemu, boot, devices, *, console, accel="tcg", cpu=None, cpus=1, memory_mb=256, huge_pages=False,
+            reboots=False):
     """Return QEMU's argument list for a machine with these devices and no others.
 
-    ``boot`` and ``devices`` are QEMU options. ``console``: the serial console on standard input and output is a "terminal", in
-    which QEMU's monitor hides behind Ctrl-A, or a "pipe". ``huge_pages``: its memory is of pages of 2 MiB. ``reboots``: a guest
-    that reboots comes back, else QEMU ends.
+    ``boot`` and ``devices`` are QEMU options. ``cpu``: model of its processors, QEMU's choice if None. ``console``: the serial
+    console on standard input and output is a "terminal", in which QEMU's monitor hides behind Ctrl-A, or a "pipe".
+    ``huge_pages``: its memory is of pages of 2 MiB. ``reboots``: a guest that reboots comes back, else QEMU ends.
     """
     pages = ",hugetlb=on,hugetlbsize=2M" if huge_pages else ""
     return [
-        *qemu.argv, "-accel", accel, "-smp", str(cpus), "-m", f"{memory_mb}M", "-nodefaults", "-display", "none", "-nic", "none",
+        *qemu.argv, "-accel", accel, *([] if cpu is None else ["-cpu", cpu]), "-smp", str(cpus), "-m", f"{memory_mb}M",
+        "-nodefaults", "-display", "none", "-nic", "none",
         *([] if reboots else ["-no-reboot"]),
         # Memory in a shared file: a simulated device reads and writes it directly.
         "-object", f"memory-backend-memfd,id=memory,size={memory_mb}M,share=on{pages}", "-machine", "q35,memory-backend=memory",

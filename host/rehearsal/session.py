@@ -143,5 +143,9 @@ def run_rehearsal(path=None, *, kernel="6.1", seed=0, console=None):
     found.steps, found.seconds = steps.seconds, round(time.monotonic() - start, 1)
     console.print(_table(found, report))
     if path is not None:
-        found.write(path)
+        try:
+            found.write(path)
+        except OSError as error:
+            console.print(f"{path}: {error.strerror}", style="red", markup=False, highlight=False)
+            return 1
     return status

@@ -38,7 +38,7 @@ def files(tmp_path, monkeypatch):
                     f"sys.exit(int(open('{tmp_path}/status').read()) if os.path.exists('{tmp_path}/status') else 0)\n")
     qemu.chmod(0o755)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
-    monkeypatch.setattr(passthrough, "find_qemu", lambda path, say: Qemu((str(qemu),), "11.1"))
+    monkeypatch.setattr(passthrough, "find_qemu", lambda path, say, least: Qemu((str(qemu),), "11.1"))
     return tmp_path
 
 
@@ -57,7 +57,13 @@ def test_the_guest_gets_the_card(machine, files):
     assert told[told.index("-initrd") + 1] == str(files / "initrd")
     assert told[told.index("-append") + 1] == "console=ttyS0 panic=-1"
     assert told[told.index("-smp") + 1] == "2" and told[told.index("-m") + 1] == "128M"
-    assert "-no-reboot" in told and "hugetlb" not in " ".join(told)
+    assert "-no-reboot" in told and "-cpu" not in told and "hugetlb" not in " ".join(told)
+
+
+def test_processors_that_distributions_ask_for(machine, files):
+    for changed, cpu in (({"image": files / "disk.raw", "initrd": None}, "max"), ({"accel": "kvm"}, "host")):
+        assert run_guest(options(files, **changed), machine) == 0
+        assert argv(files)[argv(files).index("-cpu") + 1] == cpu
 
 
 def test_a_disk_of_ones_own(machine, files):
@@ -116,7 +122,8 @@ def test_not_ours_to_open(machine, files, capsys, monkeypatch):
 
 def test_memory_that_may_not_be_locked(machine, files, capsys, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (8 << 20, 8 << 20))
-    refused(capsys, machine, "may lock 8 MiB", "576")(options(files))
+    for huge_pages in (False, True):
+        refused(capsys, machine, "may lock 8 MiB", "192")(options(files, memory_mb=128, huge_pages=huge_pages))
     machine.put("/proc/self/status", f"CapEff:\t{1 << 14:016x}")
     assert run_guest(options(files), machine) == 0
 
@@ -137,6 +144,7 @@ def test_show(machine, files, capsys):
 
 
 def test_libvirt():
+    assert "domain='0x10000'" in hostdev_xml("10000:01:00.0")
     element = ElementTree.fromstring(hostdev_xml(CARD))
     assert element.attrib == {"mode": "subsystem", "type": "pci", "managed": "no"}
     assert element.find("driver").get("name") == "vfio"

@@ -130,7 +130,7 @@ def test_another_device_than_before(machine, image):
 def test_a_board_that_nobody_has_seen_yet(machine, image):
     machine.add("0000:02:00.0", group="15")
     flash(machine, "versa_ecp5_5g", image(".svf"), machine.say, volatile=True)
-    assert machine.runs[0][0] == "openocd" and f"svf -quiet {image('.svf')}" in machine.runs[0]
+    assert machine.runs[0][0] == "openocd" and f"svf -quiet {{{image('.svf')}}}" in machine.runs[0]
     assert machine.said[-1] == "echo 1 > /sys/bus/pci/rescan" and len(machine.said) == 3
 
 
