@@ -164,16 +164,16 @@ class VirtioFunction(wiring.Component):
             transport.config_changed.eq(host.config_changed),
         ]
 
-        # Reset is a drain: first the DMA, then what lies behind the device. Then one cycle, out of a register, for it goes far.
-        # So does the wish for it.
+        # Reset is a drain: first the DMA, then what lies behind the device. Then one cycle. Each step leaves a register, for it
+        # comes and goes far.
         wanted = endpoint.flr | transport.reset_pending
         m.d.sync += [
             self.stop.eq(wanted & ~self.restart),
+            self.drained.eq(self.stop & endpoint.stopped & ~self.restart),
             self.restart.eq(self.drained & self.quiet & ~self.restart),
         ]
         m.d.comb += [
             endpoint.stop.eq(self.stop),
-            self.drained.eq(self.stop & endpoint.stopped),
             endpoint.reset.eq(self.restart),
             transport.reset_done.eq(self.restart),
             self.busy.eq(endpoint.busy | transport.busy | engine.busy | host.busy | wanted),
