@@ -19,7 +19,7 @@ __all__ = ["INNER_MB", "Rehearsal", "devmem", "outside_memory"]
 INNER_MB = 128
 PINGS, FEW_PINGS = 300, 5
 TRANSFER = 1 << 19
-KILLED_AT = TRANSFER // 4    # bytes of the file that is on its way when the inner QEMU is killed
+LONG_TRANSFER, KILLED_AT = 1 << 22, 1 << 17   # bytes of a file, and of it that are through when the inner QEMU is killed
 # A machine in a machine: what it may take.
 BOOT_SECONDS, COMMAND_SECONDS = 600, 300
 # Of the inner guest: less for a slow machine to do, nothing that concerns the card.
@@ -199,17 +199,17 @@ class Rehearsal:
         with self.steps("A guest is killed while a file is on its way") as update:
             self.inner.wait_ready(BOOT_SECONDS)
             self._works(self.inner, update)
-            transfer = Transfer(bytes(TRANSFER))
+            transfer = Transfer(bytes(LONG_TRANSFER))
             with serve(transfer, "127.0.0.1"):
                 self.inner.run(f"wget -q -O /dev/null http://{GATEWAY}:{transfer.port}/file &")
                 deadline = time.monotonic() + COMMAND_SECONDS
                 while transfer.sent < KILLED_AT and time.monotonic() < deadline:
                     time.sleep(0.1)
-                sent = transfer.sent
                 self.outer.run(f"kill -9 $(pidof {QEMU_PROCESS})")
                 self._ended()
-            expect(KILLED_AT <= sent < TRANSFER, f"Killed after {sent} bytes of {TRANSFER}")
-            update(f"after {sent >> 10} of {TRANSFER >> 10} KiB")
+                sent = transfer.sent
+            expect(KILLED_AT <= sent < LONG_TRANSFER, f"Killed after {sent} bytes of {LONG_TRANSFER}")
+            update(f"after {sent >> 10} of {LONG_TRANSFER >> 10} KiB")
 
     def _reads_outside(self):
         """A driver lets the card read where its guest has no memory: the IOMMU refuses, the card says so, and both go on."""
