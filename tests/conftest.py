@@ -7,6 +7,7 @@ show each of their rows once.
 """
 
 import random
+import signal
 import zlib
 
 import pytest
@@ -33,6 +34,8 @@ def _offered(config):
 
 
 def pytest_configure(config):
+    # A shell starts what runs in the background with SIGINT ignored, and so would be what the tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _offered(config)  # a bad list is told of at once
     config.addinivalue_line("markers", "clause(*rows): rows of tests/plan that the test shows")
     config.addinivalue_line("markers", "simulated(reason): the test needs what only a simulation has")

@@ -84,10 +84,8 @@ def test_a_dead_card_is_a_failure_that_says_so(tmp_path, reference_card):
     assert "udhcpc" in json.loads(report.read_text())["failed"][0]
 
 
-# A shell starts what runs in the background with SIGINT ignored, and so the tests, perhaps.
 INTERRUPTED = """
-import importlib.util, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import importlib.util, sys
 spec = importlib.util.spec_from_file_location("cards", {conftest!r})
 cards = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cards)
