@@ -2,6 +2,7 @@
 
 from ..hdl.spec.pcie import CapId, Cfg, Exp
 from ..host.bus import Bus, DmaBuffer
+from ..host.bus.capabilities import capability
 
 __all__ = ["SimBus", "EngineBus", "GoldenBus"]
 
@@ -52,9 +53,7 @@ class SimBus(Bus):
         return {data for address, data in self._messages() if address == MSI_ADDRESS}
 
     def reset(self):
-        at = self.config_read(Cfg.CAP_POINTER, 1)
-        while self.config_read(at, 1) != CapId.EXP:
-            at = self.config_read(at + 1, 1)
+        at = capability(self.config_read, CapId.EXP)
         control = self.config_read(at + Exp.DEV_CTL, 2)
         self.config_write(at + Exp.DEV_CTL, 2, control | INITIATE_FLR)
         # 6.6.2: 100 ms. A model need not be given that long when it is seen to be done.

@@ -14,6 +14,7 @@ import time
 
 from ...hdl.spec.pcie import CapId, Cfg, Command, MsixCap
 from . import Bus, DmaBuffer
+from .capabilities import capability
 from .vfio_abi import (NUM_BARS, DeviceFlags, DeviceInfo, IrqFlags, IrqInfo, IrqSet, PciIrq, PciRegion, RegionCap, RegionFlags,
                        RegionInfo, Vfio)
 from .vfio_iommu import INTERFACES, Kernel, VfioError, capabilities, not_mapped, open_function
@@ -167,13 +168,11 @@ class VfioBus(Bus):
 
     def _find_msix(self):
         """Where MSI-X is controlled; None where there is none, as in a function that does not answer: a list without an end."""
-        at, seen = self.config_read(Cfg.CAP_POINTER, 1), set()
-        while at and at not in seen:
-            if self.config_read(at, 1) == CapId.MSIX:
-                return at + MsixCap.CONTROL
-            seen.add(at)
-            at = self.config_read(at + 1, 1)
-        return None
+        try:
+            at = capability(self.config_read, CapId.MSIX)
+        except ValueError:
+            return None
+        return None if at is None else at + MsixCap.CONTROL
 
     def _open_bar(self, bar):
         region, caps = self._region(bar)

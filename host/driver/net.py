@@ -5,13 +5,13 @@ Ref: VIRTIO 1.4, 5.1 "Network Device".
 
 import struct
 
-from ...hdl.spec.bar import (BAR_INDEX, BUILD_ID_OFFSET, CONTROL_OFFSET, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC,
-                             COUNTERS_OFFSET, GMII_CONTROLS)
+from ...hdl.spec.bar import BAR_INDEX, BUILD_ID_OFFSET, CONTROL_OFFSET, COUNTERS_MAGIC, COUNTERS_OFFSET, GMII_CONTROLS
 from ...hdl.spec.net import (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
                              VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX,
                              VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK, VIRTIO_NET_S_LINK_UP)
 from ...hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_NOTIFICATION_DATA,
                                 VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, VIRTIO_ID_NET)
+from ..counters import read_counters
 from .control import ControlQueue
 from .pci import PciFunction
 from .transport import Transport
@@ -334,11 +334,4 @@ class VirtioNet:
 
     def counters(self):
         """Return the card's event counters by name. They count from the last power-on, not from the last reset."""
-        dw, values = self._own_page(), {}
-        for k, name in enumerate(COUNTERS):
-            at = COUNTERS_OFFSET + COUNTERS_HEADER_SIZE + 8 * k
-            high = None
-            while high != (high := dw(at + 4)):  # both halves of one value
-                low = dw(at)
-            values[name] = high << 32 | low
-        return values
+        return read_counters(self._own_page())

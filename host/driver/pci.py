@@ -6,8 +6,9 @@ Structure"; VIRTIO 1.4, 4.1.4 "Virtio Structure PCI Capabilities".
 
 from dataclasses import dataclass
 
-from ...hdl.spec.pcie import MSIX_ENTRY_SIZE, CapId, Cfg, Command, ConfigStatus, MsixCap, VirtioCap
+from ...hdl.spec.pcie import MSIX_ENTRY_SIZE, CapId, Cfg, Command, MsixCap, VirtioCap
 from ...hdl.spec.virtio import CfgType
+from ..bus.capabilities import capabilities
 
 __all__ = ["Bar", "VirtioStructure", "PciFunction"]
 
@@ -60,7 +61,7 @@ class PciFunction:
             raise LookupError("No function answers")
         self.revision_id = bus.config_read(Cfg.REVISION_ID, 1)
         self.class_code  = bus.config_read(Cfg.CLASS_CODE - 1, 4) >> 8
-        self.capabilities = self._find_capabilities()
+        self.capabilities = list(capabilities(bus.config_read))
         self.structures = self._find_structures()
         self.bars = self._size_bars()
         self._msix = self.find(CapId.MSIX)
@@ -68,17 +69,6 @@ class PciFunction:
         if self._msix is not None:
             self.msix_vectors = (bus.config_read(self._msix + MsixCap.CONTROL, 2) & 0x7ff) + 1
         self.enable()
-
-    def _find_capabilities(self):
-        found = []
-        if self.bus.config_read(Cfg.STATUS, 2) >> ConfigStatus.CAP_LIST & 1:
-            at = self.bus.config_read(Cfg.CAP_POINTER, 1) & ~3
-            while at:
-                if at in [offset for offset, _ in found]:
-                    raise ValueError(f"Capability list loops at {at:#x}")
-                found.append((at, self.bus.config_read(at, 1)))
-                at = self.bus.config_read(at + 1, 1) & ~3
-        return found
 
     def find(self, cap_id):
         """Return the offset of the first capability of this id, or None."""

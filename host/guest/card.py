@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 import time
 
-from ...hdl.spec.bar import BAR_INDEX, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, COUNTERS_OFFSET
+from ...hdl.spec.bar import BAR_INDEX, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ...hdl.spec.pcie import Cfg, Command
+from ..counters import read_counters
 from .qemu import GuestError, vfio_user_device
 from .registers import NAME, serve_registers
 
@@ -67,10 +68,7 @@ class _RtlCard:
     def _counters(self):
         """The card's own counters; none if they do not answer."""
         read = self.registers()
-        if read(COUNTERS_OFFSET) != COUNTERS_MAGIC:
-            return {}
-        at = COUNTERS_OFFSET + COUNTERS_HEADER_SIZE
-        return {name: read(at + 8 * n) | read(at + 8 * n + 4) << 32 for n, name in enumerate(COUNTERS)}
+        return read_counters(read) if read(COUNTERS_OFFSET) == COUNTERS_MAGIC else {}
 
     def fill(self, report):
         stats = self.engine.stats()

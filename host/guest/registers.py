@@ -10,9 +10,9 @@ import socket
 import socketserver
 import struct
 import tempfile
-import threading
 
 from ...hdl.spec.bar import BAR_SIZE, ISR_OFFSET
+from .serving import serving
 
 __all__ = ["NAME", "NoDemo", "demo_registers", "find_demo", "serve_registers"]
 
@@ -52,14 +52,8 @@ def serve_registers(path, look):
         def handle_error(self, request, client_address):
             """A client that leaves in the middle is no error, nor is a card that has ended."""
 
-    with Server(str(path), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Server(str(path), Handler)):
+        yield
 
 
 def find_demo(folder=None):

@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 
+from .serving import serving
+
 __all__ = ["Transfer", "serve"]
 
 CHUNK = 64 * 1024
@@ -74,13 +76,8 @@ class _Server(http.server.ThreadingHTTPServer):
 @contextmanager
 def serve(transfer, address="127.0.0.1"):
     """Serve ``transfer`` on ``address``, on a free port, which is written to ``transfer.port``."""
-    with _Server((address, 0), _handler(transfer)) as server:
-        server.block_on_close = False
-        transfer.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
+    server = _Server((address, 0), _handler(transfer))
+    server.block_on_close = False
+    transfer.port = server.server_address[1]
+    with serving(server):
+        yield

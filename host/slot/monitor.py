@@ -16,10 +16,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ...hdl.spec.bar import (BUILD_ID_OFFSET, COMMON_OFFSET, CONTROL_OFFSET, COUNTERS, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC,
-                             COUNTERS_OFFSET, DEVICE_OFFSET, GMII_CONTROLS)
+from ...hdl.spec.bar import (BUILD_ID_OFFSET, COMMON_OFFSET, CONTROL_OFFSET, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET,
+                             DEVICE_OFFSET, GMII_CONTROLS)
 from ...hdl.spec.net import VIRTIO_NET_S_LINK_UP
 from ...hdl.spec.virtio import Common, Status
+from ..counters import read_counters
 from ..guest.registers import NoDemo, demo_registers, find_demo
 from .sysfs import VFIO_PCI, SlotError
 from .window import Unreadable, bar_0
@@ -59,14 +60,6 @@ class Sample:
     counters: dict = field(default_factory=dict)
 
 
-def _counter(read, at):
-    """Return both halves of one value: a low half far from its end has not gone over before the high half is read."""
-    while True:
-        low, high = read(at), read(at + 4)
-        if low < 1 << 31 or read(at) >= low:
-            return high << 32 | low
-
-
 def take(read, now):
     """Return a :class:`Sample` of a RingNIC whose BAR 0 is read by ``read(offset)``; :exc:`Unreadable` if it is none."""
     def alive():
@@ -75,9 +68,9 @@ def take(read, now):
     alive()
     if (count := read(COUNTERS_OFFSET + 4)) != len(COUNTERS):
         raise Unreadable(f"it has {count} counters and this program knows {len(COUNTERS)}: use the program of the card's build")
-    counters = {name: _counter(read, COUNTERS_OFFSET + COUNTERS_HEADER_SIZE + 8 * k) for k, name in enumerate(COUNTERS)}
     sample = Sample(
-        time=now, counters=counters, build_id=read(BUILD_ID_OFFSET), status=read(COMMON_OFFSET + Common.DEVICE_STATUS) & 0xff,
+        time=now, counters=read_counters(read), build_id=read(BUILD_ID_OFFSET),
+        status=read(COMMON_OFFSET + Common.DEVICE_STATUS) & 0xff,
         num_queues=read(COMMON_OFFSET + (Common.NUM_QUEUES & ~3)) >> 8 * (Common.NUM_QUEUES & 3) & 0xffff,
         link_up=bool(read(DEVICE_OFFSET + NET_STATUS_DW) >> 16 & VIRTIO_NET_S_LINK_UP),
         loopback=bool(read(CONTROL_OFFSET) >> GMII_CONTROLS.index("loopback") & 1))

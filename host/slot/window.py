@@ -4,14 +4,15 @@ Ref: PCI Express Base 5.0, 7.5.1.1.11 "Capabilities Pointer"; VIRTIO 1.4, 4.1.4 
 4.1.4.9 "PCI configuration access capability".
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import fcntl
 import mmap
 import os
 
 from ...hdl.spec.bar import BAR_INDEX, BAR_SIZE, BUILD_ID_OFFSET, COUNTERS_MAGIC, COUNTERS_OFFSET
-from ...hdl.spec.pcie import CapId, Cfg, Command, ConfigStatus, MsixCap, VirtioCap
+from ...hdl.spec.pcie import CapId, Cfg, Command, MsixCap, VirtioCap
 from ...hdl.spec.virtio import CfgType, Common
+from ..bus.capabilities import capabilities
 from .sysfs import VFIO_PCI
 
 __all__ = ["Config", "Unreadable", "bar_0", "build_id", "offered_features"]
@@ -43,12 +44,9 @@ class Config:
 
     def capabilities(self):
         """Return ``(offset, id)`` in the order of the list; a list that loops ends there."""
-        found, at = [], 0
-        if self.complete and self.read(Cfg.STATUS, 2) >> ConfigStatus.CAP_LIST & 1:
-            at = self.read(Cfg.CAP_POINTER, 1) & ~3
-        while at and at not in [offset for offset, _ in found]:
-            found.append((at, self.read(at, 1)))
-            at = self.read(at + 1, 1) & ~3
+        found = []
+        with suppress(ValueError):
+            found.extend(capabilities(self.read) if self.complete else ())
         return found
 
     def msix_vectors(self):

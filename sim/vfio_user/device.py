@@ -2,6 +2,7 @@
 
 from ...hdl.spec.bar import BAR_SIZE, MSIX_TABLE_OFFSET
 from ...hdl.spec.pcie import CapId, Cfg, Exp
+from ...host.bus.capabilities import capability
 
 __all__ = ["EngineDevice"]
 
@@ -25,15 +26,9 @@ class EngineDevice:
         self._bar, self._enabled = 0, False
         self._listened = set()
         self._dirty = False
-        self._exp = self._find(CapId.EXP)
-        self.vectors = (engine.config_read(self._find(CapId.MSIX) + 2, 2) & 0x7ff) + 1
+        self._exp = capability(engine.config_read, CapId.EXP)
+        self.vectors = (engine.config_read(capability(engine.config_read, CapId.MSIX) + 2, 2) & 0x7ff) + 1
         self.intx_pin = engine.config_read(0x3d, 1)
-
-    def _find(self, cap_id):
-        at = self.engine.config_read(Cfg.CAP_POINTER, 1)
-        while self.engine.config_read(at, 1) != cap_id:
-            at = self.engine.config_read(at + 1, 1)
-        return at
 
     def config_read(self, offset, size):
         return self.engine.config_read(offset, size)
