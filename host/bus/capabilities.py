@@ -11,8 +11,8 @@ __all__ = ["capabilities", "capability"]
 def capabilities(config_read):
     """Yield ``(offset, id)`` in the order of the list.
 
-    ``config_read(offset, size)`` returns a number. Raises :exc:`ValueError` if the list loops, as it does for a function that does
-    not answer and reads as all ones.
+    ``config_read(offset, size)`` returns a number. Raises :exc:`ValueError` if the list loops, as it does for a function that
+    does not answer and reads as all ones.
     """
     if not config_read(Cfg.STATUS, 2) >> ConfigStatus.CAP_LIST & 1:
         return
