@@ -26,6 +26,7 @@ class Level(StrEnum):
     BENCH = "bench"
     ENGINE = "engine"
     GUEST = "guest"
+    CLIENTS = "clients"
     FORMAL = "formal"
 
 
@@ -35,8 +36,13 @@ LEVEL_FOLDERS = {
     Level.BENCH: ("bench",),
     Level.ENGINE: ("sim", "engine", "conformance"),
     Level.GUEST: ("guest",),
+    Level.CLIENTS: ("clients",),
     Level.FORMAL: ("formal",),
 }
+# Run only when asked for: the proofs and the further clients of the card take minutes, the first time to fetch or to build.
+ON_REQUEST = {Level.CLIENTS, Level.FORMAL}
+# A guest keeps both of a small machine's processors busy, so these run one test after the other.
+ONE_BY_ONE = {Level.GUEST, Level.CLIENTS}
 NO_TESTS = 5  # pytest's exit status when it was to run none
 
 
@@ -76,8 +82,8 @@ def demo(
     pcap: Annotated[Optional[Path], out_file("Write the frames on the cable to this packet capture.")] = None,
     tlp: Annotated[Optional[Path], out_file("Write the packets on the PCIe link to this file, decoded, one a line.")] = None,
     shell: Annotated[bool, typer.Option("--shell", help="Give me the guest's console instead of the steps.")] = False,
-    kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1 or 6.12 (Debian's stock ones), "
-                                             "or the path of a bzImage.")] = "6.1",
+    kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1 or 6.12 (Debian's stock ones), backports (its "
+                                             "newest), or the path of a bzImage.")] = "6.1",
     accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; kvm only where it works.")] = Accel.TCG,
     seed: Annotated[int, typer.Option(help="Of everything random: the file's content, the model's delays.")] = 0,
     qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 10.1 or later. Default: the machine's, if new "
@@ -105,7 +111,8 @@ def demo(
 @app.command()
 def rehearse(
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
-    kernel: Annotated[str, typer.Option(help="Of both machines: 6.1 or 6.12 (Debian's stock ones).")] = "6.1",
+    kernel: Annotated[str, typer.Option(help="Of both machines: 6.1 or 6.12 (Debian's stock ones), or backports (its "
+                                             "newest).")] = "6.1",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ):
     """Go the whole way from a card in a slot to a guest on the network, with the simulated card, in a guest of a guest.
@@ -206,7 +213,8 @@ def mutate(
 def test(
     context: typer.Context,
     level: Annotated[Optional[list[Level]], typer.Option(help="Only tests of this level; may be given more than once. "
-                                                              "Default: all but formal, the proofs.")] = None,
+                                                              "Default: all but clients (more firmware and "
+                                                              "drivers in guests) and formal (the proofs).")] = None,
     features: Features = None,
 ):
     """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or tests/FILE."""
@@ -220,11 +228,10 @@ def test(
         pytest.append(f"--features={features}")
     if any(arg.startswith("tests/") and (root / arg.partition("::")[0]).exists() for arg in context.args):
         raise typer.Exit(1 if subprocess.run(pytest, cwd=root).returncode else 0)
-    levels = set(level or set(Level) - {Level.FORMAL})  # proofs take minutes the first time
-    # A guest keeps both of a small machine's processors busy; everything else shares them.
+    levels = set(level or set(Level) - ON_REQUEST)
     workers = [] if "--pdb" in context.args else ["-n", str(os.cpu_count() or 1)]
     status = set()
-    for group, options in ((levels - {Level.GUEST}, workers), (levels & {Level.GUEST}, [])):
+    for group, options in ((levels - ONE_BY_ONE, workers), (levels & ONE_BY_ONE, [])):
         folders = [str(root / "tests" / name) for one in Level if one in group for name in LEVEL_FOLDERS[one]]
         if folders:
             status.add(subprocess.run([*pytest, *options, *folders], cwd=root).returncode)

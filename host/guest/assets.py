@@ -12,8 +12,8 @@ from .debian import Archive, AssetError
 __all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_kernel", "find_qemu", "find_tools"]
 
 QEMU_MIN = (10, 1)  # the first release with the device vfio-user-pci
-# Kernel series, and the suites whose stock cloud kernel it is.
-KERNELS = {"6.1": ("bookworm",), "6.12": ("trixie",)}
+# Names of kernels, and the suites whose stock cloud kernel each is; "backports" is the newest for Debian's stable release.
+KERNELS = {"6.1": ("bookworm",), "6.12": ("trixie",), "backports": ("trixie", "trixie-backports")}
 _LIBS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")  # after and before Debian merged /lib into /usr
 
 
@@ -64,7 +64,7 @@ def _fetch_qemu(folder, say):
     archive = Archive(cache_dir() / "apt-qemu", ("trixie", "trixie-backports"))
     archive.update()
     root = folder / "all"
-    archive.unpack_closure("qemu-system-x86", root)
+    archive.unpack_closure(["qemu-system-x86"], root)
     program = "usr/bin/qemu-system-x86_64"
     keep = [root / program, *_libraries(root, root / program)]
     keep += [path for share in ("usr/share/qemu", "usr/share/seabios") for path in (root / share).rglob("*")
@@ -109,32 +109,45 @@ def debian_qemu(say=print):
     return Qemu(argv, found[1], root)
 
 
-def _fetch_kernel(series, folder, say):
-    say(f"Fetching Debian's stock {series} cloud kernel (about 30 MB)")
-    state = cache_dir() / f"apt-kernel-{series}"
-    archive = Archive(state, KERNELS[series])
+def _fetch_kernel(name, folder, say):
+    say(f"Fetching Debian's stock {name} cloud kernel (about 30 MB)")
+    state = cache_dir() / f"apt-kernel-{name}"
+    archive = Archive(state, KERNELS[name])
     archive.update()
-    archive.unpack(archive.depends("linux-image-cloud-amd64", rf"linux-image-{re.escape(series)}\..*"), folder)
+    series = r"\d" if name == "backports" else re.escape(name) + r"\."
+    image = next(iter(archive.depends("linux-image-cloud-amd64", rf"linux-image-{series}.*")), None)
+    if image is None:
+        raise AssetError(f"no cloud kernel {name} in Debian's {' or '.join(KERNELS[name])}")
+    # Since 7.1 the image, its modules, and the list of what is built in are packages of their own, named after one another.
+    release = re.escape(image.removeprefix("linux-image-"))
+    archive.unpack([image, *archive.depends(image, rf"linux-(base|binary|modules)-{release}")], folder)
     shutil.rmtree(state)
 
 
-def find_kernel(which="6.1", say=print):
-    """Return a kernel: a series in :data:`KERNELS`, or the path of a bzImage with ``lib/modules`` near it.
+def _image(root):
+    """Return the kernel in a folder of unpacked packages, which keep it in /boot, or beside its modules."""
+    return next(path for pattern in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in root.glob(pattern))
 
-    For a path, modules are looked for in ``../lib/modules/RELEASE`` (an unpacked package) and in ``/lib/modules``.
+
+def find_kernel(which="6.1", say=print):
+    """Return a kernel: one named in :data:`KERNELS`, or the path of a bzImage with its modules near it.
+
+    For a path, modules are looked for beside it if its folder is named after the release, in ``../lib/modules/RELEASE`` (both are
+    forms of unpacked packages), and in ``/lib/modules``.
     """
     if which in KERNELS:
-        root = entry(f"kernel-{which}", lambda folder: _fetch_kernel(which, folder, say))
-        image = next((root / "boot").glob("vmlinuz-*"))
+        image = _image(entry(f"kernel-{which}", lambda folder: _fetch_kernel(which, folder, say)))
     else:
         image = Path(which)
         if not image.is_file():
             raise AssetError(f"no kernel {which!r}: give one of {', '.join(KERNELS)}, or the path of a bzImage")
     release = _release(image)
-    for prefix in (image.resolve().parent.parent, Path("/")):
-        for lib in ("lib/modules", "usr/lib/modules"):
-            if (prefix / lib / release).is_dir():
-                return Kernel(image, prefix / lib / release, release)
+    beside = image.resolve().parent
+    places = [beside] if beside.name == release else []
+    places += [prefix / lib / release for prefix in (beside.parent, Path("/")) for lib in ("lib/modules", "usr/lib/modules")]
+    for place in places:
+        if place.is_dir():
+            return Kernel(image, place, release)
     raise AssetError(f"no modules of {release} near {image}")
 
 
@@ -156,8 +169,8 @@ def _fetch_tools(folder, say):
     state = cache_dir() / "apt-tools"
     archive = Archive(state, ("bookworm",))
     archive.update()
-    archive.unpack("busybox-static", folder / "busybox")
-    archive.unpack_closure("ethtool", folder / "ethtool")
+    archive.unpack(["busybox-static"], folder / "busybox")
+    archive.unpack_closure(["ethtool"], folder / "ethtool")
     shutil.rmtree(state)
 
 

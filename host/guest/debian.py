@@ -58,6 +58,7 @@ class Archive:
         self._suites = tuple(suites)
         self._root = Path(root)
         self._env = None
+        self._mirror = DEFAULT_MIRROR
 
     def update(self):
         """Write the private apt state and fetch the package lists."""
@@ -68,10 +69,10 @@ class Archive:
         keyring = next((path for path in KEYRINGS if Path(path).exists()), None)
         if keyring is None:
             raise AssetError("Debian's archive keyring is missing; install the package debian-archive-keyring")
-        mirror = machine_mirror()
+        self._mirror = machine_mirror()
         (root / "status").touch()
         (root / "sources.list").write_text("".join(
-            f"deb [arch=amd64 signed-by={keyring}] {mirror} {suite} main\n" for suite in self._suites))
+            f"deb [arch=amd64 signed-by={keyring}] {self._mirror} {suite} main\n" for suite in self._suites))
         kept = [line for line in _run(["apt-config", "dump"]).splitlines() if KEPT_SETTINGS.match(line)]
         settings = {
             "Dir::State": root / "state", "Dir::State::status": root / "status", "Dir::Cache": root / "cache",
@@ -86,28 +87,33 @@ class Archive:
                                        "".join(f'{name} "{value}";\n' for name, value in settings.items()))
         # An APT_CONFIG file is read before the machine's own files, so it can keep apt from reading those.
         self._env = {"APT_CONFIG": str(root / "apt.conf"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-        _run(["apt-get", "update", "-qq", "--error-on=any"], env=self._env)
+        self._fetch(["apt-get", "update", "-qq", "--error-on=any"])
 
     def depends(self, package, pattern):
-        """Return the package that ``package`` depends on whose name matches ``pattern`` fully."""
-        text = _run(["apt-cache", "depends", "--no-recommends", "--no-suggests", package], env=self._env)
-        names = re.findall(r"^\s*\|?Depends: (\S+)$", text, re.MULTILINE)
-        for name in names:
-            if re.fullmatch(pattern, name):
-                return name
-        raise AssetError(f"{package} of {'/'.join(self._suites)} depends on no {pattern}, but on {', '.join(names)}")
+        """Return the packages that ``package`` depends on whose names match ``pattern`` fully."""
+        text = _run(["apt-cache", "depends", "--no-recommends", "--no-suggests", "-t", self._suites[-1], package], env=self._env)
+        names = re.findall(r"^\s*\|?(?:Pre)?Depends: (\S+)$", text, re.MULTILINE)
+        return [name for name in names if re.fullmatch(pattern, name)]
 
-    def unpack(self, package, into):
-        """Fetch one package, without what it depends on, and unpack it."""
+    def unpack(self, packages, into):
+        """Fetch packages, without what they depend on, and unpack them."""
         folder = self._root / "single"
         folder.mkdir(exist_ok=True)
-        _run(["apt-get", "download", "-qq", "-t", self._suites[-1], package], env=self._env, cwd=folder)
+        self._fetch(["apt-get", "download", "-qq", "-t", self._suites[-1], *packages], cwd=folder)
         self._unpack_all(folder, into)
 
-    def unpack_closure(self, package, into):
-        """Fetch a package and all that it depends on, down to libc, and unpack them."""
-        _run(["apt-get", "install", "-qq", "-y", "-d", "-t", self._suites[-1], package], env=self._env)
+    def unpack_closure(self, packages, into):
+        """Fetch packages and all that they depend on, down to libc, and unpack them."""
+        self._fetch(["apt-get", "install", "-qq", "-y", "-d", "-t", self._suites[-1], *packages])
         self._unpack_all(self._root / "cache/archives", into)
+
+    def _fetch(self, argv, **options):
+        """Run a command that goes to the mirror; a failure says what can be done about it."""
+        try:
+            _run(argv, env=self._env, **options)
+        except AssetError as error:
+            raise AssetError(f"{error}; is {self._mirror} reachable? A proxy belongs into apt's configuration "
+                             f"(Acquire::http::Proxy). Then run the command again") from None
 
     @staticmethod
     def _unpack_all(folder, into):

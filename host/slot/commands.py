@@ -131,7 +131,8 @@ def selftest(
 def guest(
     bdf: BoundBdf,
     image: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Boot this disk, qcow2 or raw, not a kernel.")] = None,
-    kernel: Annotated[str, typer.Option(help="6.1 or 6.12 (Debian's stock ones), or the path of a bzImage.")] = "6.1",
+    kernel: Annotated[str, typer.Option(help="6.1 or 6.12 (Debian's stock ones), backports (its newest), or the path "
+                                             "of a bzImage.")] = "6.1",
     initrd: Annotated[Optional[Path], typer.Option(metavar="FILE", help="With a kernel's path: its initramfs. Default: a "
                                                                         "shell in which the card is up.")] = None,
     append: Annotated[str, typer.Option(help="More kernel parameters.")] = "",

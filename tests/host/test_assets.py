@@ -1,6 +1,7 @@
 """The cache, and the choice of QEMU and kernel; nothing here goes to the network."""
 
 from pathlib import Path
+import re
 
 import pytest
 
@@ -96,8 +97,56 @@ def test_given_kernel(tmp_path):
     assert (kernel.modules, kernel.release) == (modules, "6.1.0-9-cloud-amd64")
 
 
+def test_given_kernel_beside_its_modules(tmp_path):
+    """The form of Debian's packages since 7.1."""
+    modules = tmp_path / "usr/lib/modules/7.3.4+deb13-cloud-amd64"
+    fake_kernel(modules / "vmlinuz", modules.name)
+    assert find_kernel(str(modules / "vmlinuz")).modules == modules
+
+
+class FakeArchive:
+    """Debian's archive with one kernel, whose parts are the packages ``parts``; ``unpacked`` are those that were asked for."""
+    release = "7.3.4+deb13-cloud-amd64"
+    unpacked = ()
+
+    def __init__(self, root, suites):
+        self.root = root
+
+    def update(self):
+        self.root.mkdir(parents=True)
+
+    def depends(self, package, pattern):
+        image = f"linux-image-{self.release}"
+        names = {"linux-image-cloud-amd64": ["linux-base-cloud-amd64", image],
+                 image: ["dracut", "linux-base", *(f"linux-{part}-{self.release}" for part in self.parts)]}
+        return [name for name in names[package] if re.fullmatch(pattern, name)]
+
+    def unpack(self, packages, into):
+        type(self).unpacked = packages
+        folder = into / "usr/lib/modules" / self.release
+        fake_kernel(folder / "vmlinuz" if self.parts else into / f"boot/vmlinuz-{self.release}", self.release)
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.parametrize("parts", [(), ("base", "binary", "modules")])
+def test_kernel_of_backports(parts, monkeypatch):
+    monkeypatch.setattr(FakeArchive, "parts", parts, raising=False)
+    monkeypatch.setattr(assets, "Archive", FakeArchive)
+    kernel = find_kernel("backports", lambda text: None)
+    assert kernel.release == FakeArchive.release and kernel.modules.is_dir()
+    assert FakeArchive.unpacked == [f"linux-{part}-{kernel.release}" for part in ("image", *parts)]
+    assert [path.name for path in cache_dir().iterdir() if not path.name.startswith(".")] == ["kernel-backports"]
+
+
+def test_kernel_that_debian_does_not_have(monkeypatch):
+    monkeypatch.setattr(FakeArchive, "parts", (), raising=False)
+    monkeypatch.setattr(assets, "Archive", FakeArchive)
+    with pytest.raises(AssetError, match="no cloud kernel 6.12 in Debian's trixie"):
+        find_kernel("6.12", lambda text: None)
+
+
 def test_no_kernel(tmp_path):
-    with pytest.raises(AssetError, match="give one of 6.1, 6.12, or the path"):
+    with pytest.raises(AssetError, match="give one of 6.1, 6.12, backports, or the path"):
         find_kernel("5.10")
     (tmp_path / "file").write_bytes(bytes(0x1000))
     with pytest.raises(AssetError, match="is not a bzImage"):
@@ -129,6 +178,19 @@ def test_private_apt_reads_none_of_the_machines_hooks(tmp_path, monkeypatch):
     assert 'Dir::Etc::parts "/dev/null"' in text
     sources = (tmp_path / "apt/sources.list").read_text().splitlines()
     assert [line.split()[-2] for line in sources] == ["one", "two"] and all("signed-by=" in line for line in sources)
+
+
+def test_failed_download_is_one_line_with_the_remedy(tmp_path, monkeypatch):
+    def run(argv, **options):
+        if argv[0] == "apt-get":
+            raise AssetError("apt-get update failed: E: Could not resolve 'deb.debian.org'")
+        return ""
+    monkeypatch.setattr(debian, "_run", run)
+    with pytest.raises(AssetError) as caught:
+        debian.Archive(tmp_path / "apt", ("one",)).update()
+    assert "\n" not in str(caught.value)
+    for words in ("Could not resolve", debian.DEFAULT_MIRROR, "Acquire::http::Proxy", "run the command again"):
+        assert words in str(caught.value)
 
 
 def test_missing_apt_says_so(tmp_path, monkeypatch):
