@@ -28,6 +28,7 @@ GMII_RATIO = 12
 DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "mac_rx_bad_fcs", "mac_rx_runt",
          "mac_rx_giant", "mac_rx_overflow", "frames_lost", "bad_frames")
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down")
+MOVED = ("mrd_up", "mwr_up", "frames_in", "frames_out")
 
 
 class CardError(Exception):
@@ -69,6 +70,11 @@ class _RtlCard:
         """The card's own counters; none if they do not answer."""
         read = self.registers()
         return read_counters(read) if read(COUNTERS_OFFSET) == COUNTERS_MAGIC else {}
+
+    def progress(self):
+        """Return a number that grows while the card moves frames or data, and not because somebody looks at its registers."""
+        stats = self.engine.stats()
+        return sum(stats[name] for name in MOVED)
 
     def fill(self, report):
         stats = self.engine.stats()
@@ -118,9 +124,10 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
     """Yield the simulated card, served at ``socket_path`` and ready for a QEMU to connect.
 
     The card is an end of a cable (see :mod:`.cable`) with ``qemu_options`` and ``pass_fds`` for the guest that gets it;
-    ``fill(report)`` reports cycles and counters. ``update`` is called with a text on how far its building is; ``wave``
-    and ``tlp`` are files to write signals and PCIe packets to, or None. ``features``: numbers of the device features that
-    it offers, None for all; ``pairs``: queue pairs that it has. Its registers can be read beside it, see :mod:`.registers`.
+    ``fill(report)`` reports cycles and counters, and ``progress()`` is a sign for a :class:`.patience.Patience`. ``update``
+    is called with a text on how far its building is; ``wave`` and ``tlp`` are files to write signals and PCIe packets to, or
+    None. ``features``: numbers of the device features that it offers, None for all; ``pairs``: queue pairs that it has. Its
+    registers can be read beside it, see :mod:`.registers`.
     """
     from ...sim.engine.view import save_view
 

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import termios
-import time
 
+from .patience import POLL_SECONDS, Patience, processor_seconds
 from .process import child
 
 __all__ = ["Guest", "GuestError", "command_line", "machine", "run_shell", "start_guest", "terminal_kept",
@@ -71,10 +71,16 @@ class Guest:
         QEMU, with pipes for standard input and output; or whatever has such, and ``wait()``.
     errors : file
         What QEMU writes its standard error to; read when it ends early.
+    signs : sequence of callables
+        Of progress, beside the console: see :class:`Patience`.
+    work : callable or None
+        Returns the processor time of the machine that the guest runs on; by default that of ``process``.
     """
-    def __init__(self, process, errors):
+    def __init__(self, process, errors, signs=(), work=None):
         self._process = process
         self._errors = errors
+        self.signs = signs
+        self.work = work or (lambda: processor_seconds(process.pid))
         self._pending = b""
         self._number = 0
         self._console = []
@@ -89,13 +95,21 @@ class Guest:
         tail = "\n".join([*self._errors.read().splitlines()[-10:], *self._console[-15:]])
         raise GuestError(f"{what}\n{tail}".rstrip())
 
-    def _lines(self, deadline, what):
+    def patience(self, timeout, *signs):
+        """Return a :class:`Patience` with this guest, beside which further ``signs`` count."""
+        return Patience(timeout, (*self.signs, *signs), self.work)
+
+    def _lines(self, timeout, what):
         selector = selectors.DefaultSelector()
         with selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
+            patience = self.patience(timeout)
             while True:
-                if not selector.select(max(0, deadline - time.monotonic())):
-                    self._fail(f"{what}: no answer in time")
+                if not selector.select(min(POLL_SECONDS, timeout)):
+                    if patience.over:
+                        self._fail(f"{what}: no answer, and nothing has moved for {timeout:g} s")
+                    continue
+                patience.restart()
                 chunk = self._process.stdout.read1(65536)
                 if not chunk:
                     self._fail(f"{what}: QEMU ended with status {self._process.wait()}")
@@ -106,8 +120,9 @@ class Guest:
                     yield text
 
     def wait_ready(self, timeout=300):
-        """Wait until the guest has booted, its drivers are loaded, and it takes commands."""
-        for line in self._lines(time.monotonic() + timeout, "Boot"):
+        """Wait until the guest has booted, its drivers are loaded, and it takes commands; ``timeout`` seconds without progress
+        are too long."""
+        for line in self._lines(timeout, "Boot"):
             if line.endswith("@@ ready"):
                 return
             if "Kernel panic" in line:
@@ -126,11 +141,11 @@ class Guest:
         """Run a shell command line in the guest and return its output lines.
 
         ``on_line`` is called with each line as it comes. A non-zero exit status raises :class:`GuestError`; with
-        ``check=False`` the result is ``(status, lines)`` instead.
+        ``check=False`` the result is ``(status, lines)`` instead. ``timeout`` seconds without progress are too long.
         """
         self.send(command)
         output = []
-        for line in self._lines(time.monotonic() + timeout, f"`{command}`"):
+        for line in self._lines(timeout, f"`{command}`"):
             done = re.fullmatch(rf"@@ {self._number} (\d+)", line)
             if done:
                 break
@@ -147,16 +162,17 @@ class Guest:
 
 
 @contextmanager
-def start_guest(qemu, kernel, initramfs, device, *, pass_fds=(), **options):
+def start_guest(qemu, kernel, initramfs, device, *, pass_fds=(), signs=(), **options):
     """Yield a :class:`Guest` that has been started but not waited for; it ends with the block.
 
-    ``device`` are QEMU options, ``pass_fds`` files it inherits, ``options`` those of :func:`command_line`.
+    ``device`` are QEMU options, ``pass_fds`` files it inherits, ``signs`` those of :class:`Guest`, ``options`` those of
+    :func:`command_line`.
     """
     with tempfile.TemporaryFile("w+") as errors:
         argv = command_line(qemu, kernel, initramfs, device, **options)
         with child(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, pass_fds=pass_fds,
                    start_new_session=True) as process:
-            yield Guest(process, errors)
+            yield Guest(process, errors, signs)
 
 
 @contextmanager

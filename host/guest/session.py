@@ -75,7 +75,8 @@ def _run(options, console, report, card, stack):
     if options.shell:
         append = f"ringnic.address={addresses['lease']}" if "lease" in addresses else ""
         return run_shell(*machine, accel=options.accel, cpus=options.cpus, append=append, pass_fds=device.pass_fds)
-    guest = stack.enter_context(start_guest(*machine, accel=options.accel, cpus=options.cpus, pass_fds=device.pass_fds))
+    guest = stack.enter_context(start_guest(*machine, accel=options.accel, cpus=options.cpus, pass_fds=device.pass_fds,
+                                            signs=(device.progress,)))
     try:
         guest_steps(guest, report, steps, seed=options.seed, size=options.size, **addresses)
     except BaseException:

@@ -17,7 +17,7 @@ from rich.table import Table
 from ..guest.assets import AssetError, debian_qemu, find_kernel, find_tools
 from ..guest.cable import plugged
 from ..guest.card import PAIRS, CardError, rtl_card
-from ..guest.demo import Steps
+from ..guest.demo import Steps, expect, wait_for
 from ..guest.network import user_network
 from ..guest.process import INTERRUPTED, ends_as_exceptions
 from ..guest.qemu import Guest, GuestError, start_guest
@@ -28,6 +28,7 @@ from .steps import INNER_MB, Rehearsal
 __all__ = ["run_rehearsal"]
 
 OUTER_MB, OUTER_CPUS = 2048, 2
+START_SECONDS = 60                # that QEMU may take to start without using a processor
 HUGE_PAGES = INNER_MB // 2 + 8    # of 2 MiB
 # A vIOMMU that translates, and keeps translating once drivers are at work.
 VIOMMU = ("-device", "intel-iommu,intremap=on,caching-mode=on")
@@ -59,19 +60,13 @@ class _Line:
 
 
 @contextmanager
-def _inner(path, errors):
-    """Yield the :class:`Guest` behind the outer machine's second serial port, a socket at ``path``."""
+def _inner(path, errors, outer):
+    """Yield the :class:`Guest` behind the second serial port, a socket at ``path``, of the machine ``outer``."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(path))
         line = _Line(connection)
         with line.stdin, line.stdout:
-            yield Guest(line, errors)
-
-
-def _wait_for(path, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+            yield Guest(line, errors, outer.signs, outer.work)
 
 
 def _table(found, report):
@@ -110,9 +105,9 @@ def _run(console, found, report, steps, stack, kernel, seed):
     devices = [*VIOMMU, *card.qemu_options, "-chardev", f"socket,id=inner,path={line},server=on,wait=off",
                "-serial", "chardev:inner"]
     outer = stack.enter_context(start_guest(qemu, kernel, folder / "image.cpio", devices, cpus=OUTER_CPUS, memory_mb=OUTER_MB,
-                                            append=OUTER_PARAMETERS))
-    _wait_for(line)
-    inner = stack.enter_context(_inner(line, stack.enter_context(tempfile.TemporaryFile("w+"))))
+                                            append=OUTER_PARAMETERS, signs=(card.progress,)))
+    expect(wait_for(line.exists, outer.patience(START_SECONDS)), "QEMU does not open its serial lines")
+    inner = stack.enter_context(_inner(line, stack.enter_context(tempfile.TemporaryFile("w+")), outer))
     rehearsal = Rehearsal(outer, inner, card.engine, steps, report, seed)
     try:
         rehearsal.run()

@@ -9,8 +9,9 @@ import time
 
 from ...hdl.spec.bar import NOTIFY_MULTIPLIER, NOTIFY_OFFSET
 from ...hdl.spec.virtio import VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1, Common, Status
-from ..guest.demo import expect, guest_steps
+from ..guest.demo import DHCP, LOST_SECONDS, expect, guest_steps, wait_for
 from ..guest.network import GATEWAY
+from ..guest.patience import Patience
 from ..guest.transfer import Transfer, serve
 from .image import INNER_INITRAMFS, INNER_KERNEL
 
@@ -20,16 +21,15 @@ INNER_MB = 128
 PINGS, FEW_PINGS = 300, 5
 TRANSFER = 1 << 19
 LONG_TRANSFER, KILLED_AT = 1 << 22, 1 << 17   # bytes of a file, and of it that are through when the inner QEMU is killed
-# A machine in a machine: what it may take.
+# How long a machine in a machine may stand still.
 BOOT_SECONDS, COMMAND_SECONDS = 600, 300
 # Of the inner guest: less for a slow machine to do, nothing that concerns the card.
 INNER_PARAMETERS = "quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr cryptomgr.notests audit=0 highres=off"
 OUTSIDE = 0x4000_0000        # where neither the inner guest's memory nor anything else is mapped
 INNER_TTY, INNER_LOG, INNER_STATUS = "/dev/ttyS1", "/tmp/inner.log", "/tmp/inner.status"
 QEMU_PROCESS = "ld-linux-x86-64.so.2"  # it runs through a loader of its own
-SETTLE_SECONDS = 1
+SETTLE_SECONDS = 60
 VIRTIO_PCI = "/sys/bus/pci/drivers/virtio-pci"
-DHCP = "udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 10"
 
 
 class Rehearsal:
@@ -158,9 +158,11 @@ class Rehearsal:
     @staticmethod
     def _works(guest, update):
         """The stock driver has the card, and it carries packets."""
-        guest.run("for i in $(seq 100); do [ -e /sys/class/net/eth0 ] && break; sleep 0.1; done; ip link set eth0 up")
+        expect(wait_for(lambda: guest.run("[ -e /sys/class/net/eth0 ]", check=False)[0] == 0, guest.patience(COMMAND_SECONDS)),
+               "The stock driver makes no network interface of the card")
+        guest.run("ip link set eth0 up")
         guest.run(DHCP, timeout=COMMAND_SECONDS)
-        lines = guest.run(f"ping -c {FEW_PINGS} -W 10 {GATEWAY}", timeout=COMMAND_SECONDS)
+        lines = guest.run(f"ping -c {FEW_PINGS} -W {LOST_SECONDS} {GATEWAY}", timeout=COMMAND_SECONDS)
         update(next(line for line in lines if "packets" in line))
 
     # The inner guest.
@@ -181,10 +183,7 @@ class Rehearsal:
         return self.outer.run(condition, check=False)[0] == 0
 
     def _until(self, condition, what):
-        deadline = time.monotonic() + COMMAND_SECONDS
-        while not self._holds(condition):
-            expect(time.monotonic() < deadline, what)
-            time.sleep(SETTLE_SECONDS)
+        expect(wait_for(lambda: self._holds(condition), self.outer.patience(COMMAND_SECONDS)), what)
 
     def _ended(self):
         self._until(f"[ -e {INNER_STATUS} ]", "The inner guest does not end")
@@ -202,9 +201,7 @@ class Rehearsal:
             transfer = Transfer(bytes(LONG_TRANSFER))
             with serve(transfer, "127.0.0.1"):
                 self.inner.run(f"wget -q -O /dev/null http://{GATEWAY}:{transfer.port}/file &")
-                deadline = time.monotonic() + COMMAND_SECONDS
-                while transfer.sent < KILLED_AT and time.monotonic() < deadline:
-                    time.sleep(0.1)
+                wait_for(lambda: transfer.sent >= KILLED_AT, self.inner.patience(COMMAND_SECONDS, lambda: transfer.sent))
                 self.outer.run(f"kill -9 $(pidof {QEMU_PROCESS})")
                 self._ended()
                 sent = transfer.sent
@@ -222,11 +219,13 @@ class Rehearsal:
             self.inner.run(f"echo {device} >{VIRTIO_PCI}/unbind && "
                            f"printf '\\x06' | dd of=/sys/bus/pci/devices/{device}/config bs=1 seek=4 conv=notrunc 2>/dev/null")
             self.inner.run(devmem(bar, outside_memory()))
-            time.sleep(SETTLE_SECONDS)
-            word = self.inner.run(f"devmem {bar + Common.DEVICE_STATUS:#x} 8")[-1]
+
+            def needs_reset():
+                word = self.inner.run(f"devmem {bar + Common.DEVICE_STATUS:#x} 8")[-1]
+                return int(word, 16) & Status.DEVICE_NEEDS_RESET
+            expect(wait_for(needs_reset, Patience(SETTLE_SECONDS)), "The card's status is without DEVICE_NEEDS_RESET")
             refused = self.card.stats()["dma_faults"] - before
             expect(refused, "No access was refused")
-            expect(int(word, 16) & Status.DEVICE_NEEDS_RESET, f"The card's status is {word}, without DEVICE_NEEDS_RESET")
             self.inner.run(f"echo {device} >{VIRTIO_PCI}/bind")
             self._works(self.inner, update)
             update(f"refused {refused} times, DEVICE_NEEDS_RESET; the driver starts again")

@@ -16,7 +16,7 @@ from ringnic.host.guest.assets import find_kernel, find_qemu, find_tools
 from ringnic.host.guest.cable import plugged
 from ringnic.host.features import parse
 from ringnic.host.guest.card import DROPS, card_features, rtl_card
-from ringnic.host.guest.demo import FAULTS, Steps, guest_steps
+from ringnic.host.guest.demo import DHCP, FAULTS, LOST_SECONDS, Steps, guest_steps
 from ringnic.host.guest.initramfs import build_initramfs
 from ringnic.host.guest.network import GATEWAY, socket_network, user_network
 from ringnic.host.guest.qemu import start_guest
@@ -34,6 +34,10 @@ class ReferenceCard:
 
     def fill(self, report):
         report.counters = {"drops": 0}
+
+    @staticmethod
+    def progress():
+        return 0  # unknown: its packets are not ours to count
 
 
 @contextmanager
@@ -137,11 +141,12 @@ class Machine:
         return found
 
     def online(self):
-        self.run("ip link set eth0 up && udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 10")
+        self.run(f"ip link set eth0 up && {DHCP}")
 
     def ping(self, count, options=""):
         """Pings lost of ``count``."""
-        _, lines = self.run(f"ping -A -W 10 -c {count} {options} {getattr(self.network, 'address', GATEWAY)}", check=False)
+        peer = getattr(self.network, "address", GATEWAY)
+        _, lines = self.run(f"ping -A -W {LOST_SECONDS} -c {count} {options} {peer}", check=False)
         return count - sum("time=" in line for line in lines)
 
     def counters(self):
@@ -180,7 +185,7 @@ def boot(offered):
             stack.enter_context(plugged(card, network))
             guest = stack.enter_context(start_guest(
                 qemu, find_kernel(kernel), folder / "initramfs.gz", [*devices, *card.qemu_options],
-                append=append, reboots=reboots, cpus=cpus))
+                append=append, reboots=reboots, cpus=cpus, signs=(card.progress,)))
             guest.wait_ready()
             machine = Machine(guest, card, network)
             if ring is not None:

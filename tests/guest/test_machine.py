@@ -57,7 +57,7 @@ def test_guest_without_msi_reboots(boot):
 
 
 def carrier(machine, state):
-    machine.run(f"for i in $(seq 100); do grep -q {state} /sys/class/net/eth0/carrier && break; sleep 0.1; "
+    machine.run(f"for i in $(seq 600); do grep -q {state} /sys/class/net/eth0/carrier && break; sleep 0.1; "
                 f"done; [ $(cat /sys/class/net/eth0/carrier) = {state} ]")
 
 

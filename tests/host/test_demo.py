@@ -21,7 +21,7 @@ from ringnic.host.guest.transfer import Transfer, serve
 
 
 def until(condition):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -59,7 +59,7 @@ def test_commands(tmp_path):
 def test_guest_that_is_silent(tmp_path):
     with guest(tmp_path) as running:
         running.wait_ready(10)
-        with pytest.raises(GuestError, match="`sleep 60`: no answer in time"):
+        with pytest.raises(GuestError, match="`sleep 60`: no answer, and nothing has moved for 0.2 s"):
             running.run("sleep 60", timeout=0.2)
 
 
@@ -92,7 +92,7 @@ def test_child_ends_with_a_killed_parent():
         pid = int(parent.stdout.readline())
         time.sleep(0.1)  # setpriv has become sleep
         parent.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -436,7 +436,7 @@ def test_thread(card64):
         begin = time.monotonic()
         card64.stop()
         card64.stop()
-    assert time.monotonic() - begin < 5 and card64.violations() == []
+    assert time.monotonic() - begin < 60 and card64.violations() == []
 
 
 def test_thread_sleeps(card64):
@@ -447,7 +447,7 @@ def test_thread_sleeps(card64):
     passed = card64.stats()["cycles"] - before
     assert 100 < passed < 40_000 and not card64.wait(0)  # a small slice now and then
     card64.send_frame(card_write(0xfee0_0000, bytes(4)))
-    assert card64.wait(5) and card64.interrupts() == [(0xfee0_0000, 0)]
+    assert card64.wait(60) and card64.interrupts() == [(0xfee0_0000, 0)]
 
 
 def test_thread_timeout(card64, monkeypatch):

@@ -22,7 +22,7 @@ CONFIG = 7
 NONE, BOOL, EVENTFD, MASK, UNMASK, TRIGGER = (1 << n for n in range(6))
 INTX, MSI, MSIX, ERR, REQ = range(5)
 PAGE = 4096
-PATIENCE = 20  # seconds: whatever takes longer hangs
+PATIENCE = 120  # seconds: whatever takes longer hangs
 
 
 class Refusal(Exception):

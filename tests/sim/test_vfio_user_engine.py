@@ -26,7 +26,7 @@ CONFIG, MSIX, INTX = 7, 2, 0
 RAM = 16 << 20
 BAR_WINDOW = 0xfe00_0000
 PAGE = 4096
-PATIENCE = 60  # seconds: whatever takes longer hangs
+PATIENCE = 120  # seconds: whatever takes longer hangs
 FRAMES = [bytes([k]) * (60 + 97 * k) for k in range(15)]
 
 

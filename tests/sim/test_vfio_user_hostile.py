@@ -20,7 +20,7 @@ VERSION, DMA_MAP, DMA_UNMAP, INFO, REGION, REGION_FDS, IRQ, SET_IRQS, READ, WRIT
 HELLO = HEADER.pack(1, VERSION, HEADER.size + 7, 0, 0) + b"\0\0\0\0{}\0"
 FENCE = 0xfe9c  # a message id of a request that is always answered
 PAGE = 4096
-PATIENCE = 20  # seconds: whatever takes longer hangs
+PATIENCE = 120  # seconds: whatever takes longer hangs
 
 
 class Peer:
