@@ -194,6 +194,8 @@ def fuzz(
 @app.command()
 def mutate(
     listing: Annotated[bool, typer.Option("--list", help="Only show the mutants.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only list the mutants that no longer fit the sources, and suggest "
+                                                        "where they may belong now; 1 if there are any.")] = False,
     only: Annotated[Optional[list[str]], typer.Option(metavar="NAME", help="Only this mutant; may be given more than once. "
                                                                             "Default: all.")] = None,
     report: Annotated[Optional[Path], out_file("Write what became of each mutant to this file, as JSON.")] = None,
@@ -204,8 +206,10 @@ def mutate(
 
     The exit status is 0 if a test kills each mutant, or the list says why none can, and 95 % of all are killed. Some minutes.
     """
+    from .mutation.command import run_check, run_mutate
+    if check:
+        raise typer.Exit(run_check())
     _need_pytest()
-    from .mutate import run_mutate
     raise typer.Exit(run_mutate(report, names=tuple(only or ()), listing=listing, jobs=jobs, seed=seed))
 
 

@@ -1,4 +1,4 @@
-"""``ringnic mutate``: the list fits the sources, and what becomes of the mutants of a project of one file is told as it is."""
+"""``ringnic mutate``: what becomes of the mutants of a project of one file is told as it is."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from ringnic.host import mutate
-from ringnic.host.mutate import Mutant, MutantError, load, run_mutate
+from ringnic.host.mutation import run as runs
+from ringnic.host.mutation.command import run_check, run_mutate
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,9 +48,10 @@ def pytest_addoption(parser):
 def seed(pytestconfig):
     return pytestconfig.getoption("--seed")
 """
-SQUARE = {"name": "square", "file": "hdl/part.py", "old": "n + n", "new": "n * n", "notice": "Wrong sums."}
-ENDLESS = {"name": "endless", "file": "hdl/part.py", "old": "n -= 1", "new": "n += 1", "notice": "It hangs."}
-UNSEEN = {"name": "unseen", "file": "hdl/part.py", "old": "UNUSED = 0", "new": "UNUSED = 1", "notice": "Nothing."}
+SQUARE = {"name": "square", "function": "twice", "statement": "return n + n", "change": ["n + n", "n * n"],
+          "notice": "Wrong sums."}
+ENDLESS = {"name": "endless", "function": "steps", "statement": "n -= 1", "replace": "n += 1", "notice": "It hangs."}
+UNSEEN = {"name": "unseen", "file": "hdl/part.py", "statement": "UNUSED = 0", "change": ["0", "1"], "notice": "Nothing."}
 
 
 def write_list(root, *mutants, then="[]"):
@@ -63,17 +64,17 @@ def write_list(root, *mutants, then="[]"):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Root of a project of one part and its tests; what is beyond them ends soon."""
-    for folder in ("hdl", "host", "tests/hdl", "tests/mutation"):
+    for folder in ("hdl", "host/mutation", "tests/hdl", "tests/mutation"):
         (tmp_path / folder).mkdir(parents=True)
-    for package in ("hdl", "host"):
+    for package in ("hdl", "host", "host/mutation"):
         (tmp_path / package / "__init__.py").touch()
-    for name in ("outcomes.py", "mutant_tests.py"):
-        shutil.copy(ROOT / "host" / name, tmp_path / "host")
+    for name in ("outcomes.py", "mutation/process.py"):
+        shutil.copy(ROOT / "host" / name, tmp_path / "host" / name)
     (tmp_path / "hdl/part.py").write_text(PART)
     (tmp_path / "tests/conftest.py").write_text(CONFTEST)
     (tmp_path / "tests/hdl/test_part.py").write_text(TESTS)
-    monkeypatch.setattr(mutate, "SLACK_SECONDS", 2)
-    monkeypatch.setattr(mutate, "SLACK_FACTOR", 1)
+    monkeypatch.setattr(runs, "SLACK_SECONDS", 2)
+    monkeypatch.setattr(runs, "SLACK_FACTOR", 1)
     return tmp_path
 
 
@@ -82,15 +83,6 @@ def run(project, *mutants, **options):
     found = project / "found.json"
     status = run_mutate(found, root=project, seed=7, **options)
     return status, json.loads(found.read_text()) if found.exists() else None
-
-
-def test_the_list_of_the_project_fits_its_sources():
-    mutants = load(ROOT)
-    assert len(mutants) >= 90
-    rooms = {path.name for path in (ROOT / "hdl").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert {mutant.file.split("/")[1] for mutant in mutants} >= rooms - {"spec"}
-    for mutant in mutants:
-        compile(mutant.applied((ROOT / mutant.file).read_text()), mutant.file, "exec")
 
 
 def test_what_becomes_of_mutants(project, capsys):
@@ -108,14 +100,14 @@ def test_what_becomes_of_mutants(project, capsys):
 
 
 def test_an_interrupted_run_keeps_what_it_has(project, monkeypatch):
-    all_of = mutate._all_of
+    all_of = runs._all_of
 
     def interrupted(root, tasks, **options):
         for outcome in all_of(root, tasks, **options):
             if outcome.name == "unseen":
                 raise KeyboardInterrupt
             yield outcome
-    monkeypatch.setattr(mutate, "_all_of", interrupted)
+    monkeypatch.setattr(runs, "_all_of", interrupted)
     status, found = run(project, SQUARE, UNSEEN, jobs=1)
     assert status == 130
     assert (found["mutants"], found["killed"]) == (1, 1) and [result["name"] for result in found["results"]] == ["square"]
@@ -141,9 +133,9 @@ def test_tests_that_fail_anyway(project, capsys):
 
 
 def test_a_mutant_that_cannot_be_loaded(project, capsys):
-    status, found = run(project, SQUARE | {"new": "n + m +"})
+    status, found = run(project, UNSEEN | {"change": ["0", "undefined"]})
     assert status == 1 and (found["killed"], found["results"][0]["verdict"]) == (0, "broken")
-    assert "square cannot be tested: pytest ended with status" in " ".join(capsys.readouterr().out.split())
+    assert "unseen cannot be tested: pytest ended with status" in " ".join(capsys.readouterr().out.split())
 
 
 def test_listing_runs_nothing(project, capsys):
@@ -158,40 +150,22 @@ def test_a_name_that_there_is_not(project, capsys):
     assert "There is no mutant 'cube'; `--list` names them" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"old": "n"}, r"square: hdl/part.py has old = 'n' \d+ times, not once"),
-    ({"old": "gone"}, "square: hdl/part.py has old = 'gone' 0 times, not once"),
-    ({"after": "steps", "old": "n + n"}, "square: hdl/part.py has no 'n [+] n' after 'steps'"),
-    ({"after": "n"}, r"square: hdl/part.py has after = 'n' \d+ times, not once"),
-    ({"new": "n + n"}, "list.toml: square changes nothing"),
-    ({"file": "hdl/other.py"}, "list.toml: square names hdl/other.py, which is not there"),
-    ({"tests": ["tests/hdl/test_other.py"]}, "list.toml: square names tests/hdl/test_other.py, which is not there"),
-    ({"expects": "x"}, "list.toml: square has unknown expects"),
-])
-def test_a_list_that_does_not_fit(project, change, message):
-    write_list(project, SQUARE | change)
-    with pytest.raises(MutantError, match=message):
-        load(project)
+def test_checking_lists_the_mutants_that_do_not_apply(project, capsys):
+    write_list(project, SQUARE, ENDLESS)
+    assert run_check(root=project) == 0
+    assert "2 of 2 mutants apply" in capsys.readouterr().out
+    (project / "hdl/part.py").write_text(PART.replace("n -= 1", "n -= 2").replace("n + n", "2 * n"))
+    message = "list.toml: endless does not apply: hdl/part.py has no function = 'steps', statement = 'n -= 1'; "
+    message += "its place may be function = 'steps', statement = 'n -= 2' (hdl/part.py:7)"
+    assert run_check(root=project) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert message in told and "square does not apply" in told and "0 of 2 mutants apply" in told
+    # A run refuses with the same message.
+    assert run_mutate(root=project) == 1
+    assert message in " ".join(capsys.readouterr().out.split())
 
 
-def test_names_are_unique_and_fields_complete(project):
-    write_list(project, SQUARE, SQUARE)
-    with pytest.raises(MutantError, match="list.toml: square is there twice"):
-        load(project)
-    write_list(project, {name: value for name, value in SQUARE.items() if name != "notice"})
-    with pytest.raises(MutantError, match="list.toml: square lacks notice"):
-        load(project)
-
-
-def test_the_tests_of_a_mutant(project):
-    (project / "tests/hdl/test_whole.py").touch()
-    write_list(project, SQUARE, SQUARE | {"name": "own", "tests": ["tests/hdl/test_whole.py"]},
-               then='["tests/hdl/test_whole.py", "tests/hdl/test_part.py"]')
-    square, own = load(project)
-    assert square.tests == ("tests/hdl/test_part.py", "tests/hdl/test_whole.py")
-    assert own.tests == ("tests/hdl/test_whole.py",)
-
-
-def test_a_place_that_is_found_by_what_comes_before_it():
-    mutant = Mutant(name="m", file="f", old="x = 1", new="x = 2", notice="", tests=(), after="second:")
-    assert mutant.applied("x = 1\nsecond:\nx = 1\nx = 1\n") == "x = 1\nsecond:\nx = 2\nx = 1\n"
+def test_checking_a_list_that_is_not_sound(project, capsys):
+    write_list(project, {"name": "square"})
+    assert run_check(root=project) == 1
+    assert "list.toml: square lacks notice, statement" in " ".join(capsys.readouterr().out.split())

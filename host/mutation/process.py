@@ -1,4 +1,4 @@
-"""The process that ``ringnic mutate`` runs tests in: ``python -m ringnic.host.mutant_tests WORK SECONDS PYTEST-ARGUMENT ...``
+"""The process that ``ringnic mutate`` runs tests in: ``python -m ringnic.host.mutation.process WORK SECONDS PYTEST-ARGUMENT ...``
 
 It is to be the one of the copy of the project in the folder WORK, and ends after SECONDS of processor time. The tests of a
 file are run cheapest first, by what WORK/known says; what they and the whole took is in WORK/took, as JSON like this:

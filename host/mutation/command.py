@@ -1,0 +1,75 @@
+"""``ringnic mutate``: run the mutants, or list them, or check that they fit the sources."""
+
+import json
+from pathlib import Path
+import time
+
+from rich.console import Console
+from rich.markup import escape
+
+from ..conformance import build_name
+from ..guest.process import INTERRUPTED, ends_as_exceptions
+from .mutants import MutantError, chosen, fitted, load
+from .report import GOAL, list_table, report, show, wrong
+from .run import mutate
+
+__all__ = ["run_check", "run_mutate"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _error(console, message):
+    console.print(f"[red]Error[/]: {escape(message)}", highlight=False)
+    return 1
+
+
+def run_check(root=ROOT):
+    """List the mutants that do not fit the sources, with suggestions. Returns the exit status, 0 if all fit."""
+    console = Console()
+    try:
+        mutants, misfits = fitted(root)
+    except MutantError as error:
+        return _error(console, str(error))
+    for misfit in misfits:
+        _error(console, misfit)
+    console.print(f"{len(mutants)} of {len(mutants) + len(misfits)} mutants apply")
+    return 1 if misfits else 0
+
+
+def run_mutate(json_file=None, *, names=(), listing=False, jobs=2, seed=0, root=ROOT):
+    """Run the mutants, or those of the ``names``; show, and write the report. Returns the exit status.
+
+    It is 0 if a test killed each, or the list says why none can, and in a run of all at least GOAL were killed. The report is
+    there from the first mutant on, of those that are through: a run of hours may be interrupted.
+    """
+    console = Console()
+    began = time.monotonic()
+
+    def found_in(outcomes):
+        through = [mutant for mutant in mutants if mutant.name in outcomes]
+        return report(through, [outcomes[mutant.name] for mutant in through], seed=seed, build=build,
+                      seconds=time.monotonic() - began)
+
+    def keep(outcomes):
+        if json_file is not None:
+            part = Path(f"{json_file}.part")
+            part.write_text(json.dumps(found_in(outcomes), indent=2) + "\n")
+            part.replace(json_file)
+    try:
+        with ends_as_exceptions():
+            everything = load(root)
+            mutants = chosen(everything, names)
+            if listing:
+                console.print(list_table(root, mutants))
+                return 0
+            build = build_name()
+            outcomes = mutate(root, mutants, jobs=jobs, seed=seed, console=console, keep=keep)
+    except MutantError as error:
+        return _error(console, str(error))
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return INTERRUPTED
+    found = found_in({outcome.name: outcome for outcome in outcomes})
+    show(console, mutants, outcomes, found)
+    too_few = len(mutants) == len(everything) and found["rate"] < GOAL
+    return 1 if wrong(mutants, outcomes) or too_few else 0
