@@ -12,6 +12,7 @@ from .net.device import NetDevice
 from .pcie.tlp_stream import tlp_beat
 from .spec.bar import COUNTERS, GMII_CONTROLS
 from .spec.ethernet import FCS_BYTES
+from .spec.net import DEFAULT_MTU
 
 __all__ = ["RingNIC"]
 
@@ -32,7 +33,8 @@ class RingNIC(wiring.Component):
     mac_address : int
         48 bits, first byte of the address highest.
     mtu : int
-        Bytes.
+        Bytes of payload that a frame may carry: 68 to 9000. The driver of a guest takes it as its default, so it should be
+        what the network behind the card carries.
     speed : int
         Mbit/s that the device configuration reports.
     timeout_cycles : int
@@ -54,7 +56,7 @@ class RingNIC(wiring.Component):
         Something is under way inside that needs clock cycles: a simulator may stop the clock while it is low.
     """
     def __init__(self, *, width=64, queue_pairs=1, mac="gmii", max_queue_size=1024, mac_address=0x5254_0052_4e01,
-                 mtu=9000, speed=1000, timeout_cycles=1 << 20, build_id=0):
+                 mtu=DEFAULT_MTU, speed=1000, timeout_cycles=1 << 20, build_id=0):
         if mac not in ("gmii", None):
             raise ValueError(f"MAC must be 'gmii' or None, not {mac!r}")
         self.width = width
@@ -66,6 +68,7 @@ class RingNIC(wiring.Component):
         self.speed = speed
         self.timeout_cycles = timeout_cycles
         self.build_id = build_id
+        self._device = NetDevice(width=width, queue_pairs=queue_pairs, mac_address=mac_address, mtu=mtu, speed=speed)
         wire = {
             "gmii_rxd":   In(8),
             "gmii_rx_dv": In(1),
@@ -88,8 +91,7 @@ class RingNIC(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        device = NetDevice(width=self.width, queue_pairs=self.queue_pairs, mac_address=self.mac_address,
-                           mtu=self.mtu, speed=self.speed)
+        device = self._device
         m.submodules.function = function = VirtioFunction(
             device, width=self.width, counters=COUNTERS, max_queue_size=self.max_queue_size,
             timeout_cycles=self.timeout_cycles, build_id=self.build_id,

@@ -10,6 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from ..hdl.spec.net import DEFAULT_MTU, MAX_MTU, MIN_MTU
 from .options import Accel, out_file
 from .slot.commands import app as slot_app
 
@@ -69,6 +70,9 @@ def _need_pytest():
         raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
 
 
+Mtu = Annotated[int, typer.Option(
+    metavar="BYTES", min=MIN_MTU, max=MAX_MTU, help="MTU that the card offers; the guest takes it as its default, and what is "
+                                                    "longer than the network carries is lost there.")]
 Features = Annotated[Optional[str], typer.Option(
     metavar="LIST", help="Device features that the card offers: a list such as ring_packed,mrg_rxbuf; or changes to all "
                          "that it has, such as -ring_packed,-event_idx. Default: all.")]
@@ -95,6 +99,7 @@ def demo(
     pairs: Annotated[int, typer.Option(help="Queue pairs of the card.", min=1, max=16)] = 4,
     cpus: Annotated[int, typer.Option(help="Processors of the guest; its driver uses as many queue pairs.",
                                       min=1, max=16)] = 1,
+    mtu: Mtu = DEFAULT_MTU,
 ):
     """Let a stock Linux guest use the simulated card as its network card, and check what it does.
 
@@ -105,7 +110,8 @@ def demo(
     from .guest.session import DemoOptions, run_demo
     raise typer.Exit(run_demo(DemoOptions(
         report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,
-        size=size << 20, features=_bits(features, pairs), pairs=pairs, cpus=cpus)))
+        size=size << 20, features=_bits(features, pairs), pairs=pairs, cpus=cpus,
+        mtu=mtu)))
 
 
 @app.command()
@@ -114,6 +120,7 @@ def rehearse(
     kernel: Annotated[str, typer.Option(help="Of both machines: 6.1 or 6.12 (Debian's stock ones), or backports (its "
                                              "newest).")] = "6.1",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    mtu: Mtu = DEFAULT_MTU,
 ):
     """Go the whole way from a card in a slot to a guest on the network, with the simulated card, in a guest of a guest.
 
@@ -121,7 +128,7 @@ def rehearse(
     selftest, guest, unbind. The exit status is 0 if every check held. Some minutes.
     """
     from .rehearsal.session import run_rehearsal
-    raise typer.Exit(run_rehearsal(report, kernel=kernel, seed=seed))
+    raise typer.Exit(run_rehearsal(report, kernel=kernel, seed=seed, mtu=mtu))
 
 
 @app.command()

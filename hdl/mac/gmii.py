@@ -277,7 +277,7 @@ class Gmii(wiring.Component):
     events : Out
         Strobes for the counters.
     """
-    def __init__(self, *, width, max_frame=9022):
+    def __init__(self, *, width, max_frame):
         self.width = width
         self.max_frame = max_frame
         super().__init__({

@@ -10,12 +10,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.device import DevicePort
 from ..lib.frame import frame_beat
 from ..lib.share import BufferShare
-from ..spec.ethernet import HEADER_BYTES
+from ..spec.ethernet import HEADER_BYTES, MAX_VLAN_TAGS, VLAN_TAG_BYTES
 from ..spec.features import FEATURE_PREREQUISITES
 from ..spec.net import (
-    DUPLEX_FULL, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
-    VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS,
-    VIRTIO_NET_S_LINK_UP, VirtioNetConfig,
+    DUPLEX_FULL, MAX_MTU, MIN_MTU, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN,
+    VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
+    VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS, VIRTIO_NET_S_LINK_UP, VirtioNetConfig,
 )
 from ..spec.virtio import VIRTIO_ID_NET
 from .control import Control
@@ -25,7 +25,6 @@ from .transmit import Transmit
 
 __all__ = ["NetDevice", "net_features"]
 
-VLAN_TAG_BYTES = 4
 FRAME_MEMORY = 32768  # bytes each way
 
 
@@ -58,7 +57,7 @@ class NetDevice(wiring.Component):
     Attributes
     ----------
     max_frame : int
-        Longest frame either way, in bytes without FCS.
+        Longest frame either way, in bytes without FCS: one of two VLAN tags.
 
     Members
     -------
@@ -74,8 +73,8 @@ class NetDevice(wiring.Component):
     def __init__(self, *, width, queue_pairs, mac_address, mtu, speed):
         if queue_pairs not in range(VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX + 1):
             raise ValueError(f"Queue pairs must be 1 to {VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX}, not {queue_pairs!r}")
-        if mtu not in range(68, 9001):
-            raise ValueError(f"MTU must be 68 to 9000 bytes, not {mtu!r}")
+        if mtu not in range(MIN_MTU, MAX_MTU + 1):
+            raise ValueError(f"MTU must be {MIN_MTU} to {MAX_MTU} bytes, not {mtu!r}")
         if mac_address not in range(1 << 48) or mac_address >> 40 & 1:
             raise ValueError(f"MAC address must be 48 bits of an individual address, not {mac_address!r}")
         self.FEATURES = net_features(queue_pairs)
@@ -85,12 +84,13 @@ class NetDevice(wiring.Component):
         self.mtu = mtu
         self.speed = speed
         num_queues = 2 * queue_pairs + 1
-        # 5.1.4: the MTU is without the link's header.
-        self.max_frame = mtu + HEADER_BYTES + VLAN_TAG_BYTES
-        sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, max_frame=self.max_frame,
-                     depth=FRAME_MEMORY * 8 // width)
-        self.receive  = Receive(**sizes)
-        self.transmit = Transmit(**sizes)
+        # 5.1.4.1: the MTU is without the link's header, of which VLAN tags are a part. Receive counts the tags of each frame. A
+        # frame to transmit is judged before it is read, so it may be as long as one with all tags: only the driver is bound
+        # to less (5.1.4.2).
+        self.max_frame = mtu + HEADER_BYTES + MAX_VLAN_TAGS * VLAN_TAG_BYTES
+        sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, depth=FRAME_MEMORY * 8 // width)
+        self.receive  = Receive(**sizes, max_frame=mtu + HEADER_BYTES)
+        self.transmit = Transmit(**sizes, max_frame=self.max_frame)
         self.control  = Control(width=width, num_queues=num_queues, pairs=queue_pairs)
         super().__init__({
             "host":       Out(DevicePort(width, num_queues=num_queues, buffers=2, reads=2, writes=2,

@@ -14,7 +14,9 @@ from ..lib.pack import Cutter, Packer
 from ..lib.packet_queue import PacketQueue
 from ..lib.queue import Queue
 from ..lib.slice import Slice
+from ..spec.ethernet import MAX_VLAN_TAGS, VLAN_TAG_BYTES
 from ..spec.net import VIRTIO_NET_HDR_SIZE, VirtioNetHdr
+from .tags import TagCount
 
 __all__ = ["Receive"]
 
@@ -32,7 +34,8 @@ class Receive(wiring.Component):
     width, num_queues, pairs : int
         The receive queue of pair ``k`` is ``2 * k`` (5.1.2).
     max_frame : int
-        Longest frame delivered, in bytes without FCS (5.1.4.2).
+        Longest frame without a VLAN tag that is delivered, in bytes without FCS; each of up to two tags adds its own
+        length, for it belongs to the link's header (5.1.4.1).
     depth : int
         Beats of frame memory, a power of two.
     max_packets : int
@@ -58,7 +61,7 @@ class Receive(wiring.Component):
     busy : Out(1)
     events : Out
     """
-    def __init__(self, *, width, num_queues, pairs=1, max_frame=9018, depth=4096, max_packets=256, max_segments=64,
+    def __init__(self, *, width, num_queues, pairs=1, max_frame=1514, depth=4096, max_packets=256, max_segments=64,
                  patience=4096):
         self.width = width
         self.num_queues = num_queues
@@ -84,12 +87,19 @@ class Receive(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        note_layout = data.StructLayout({"tags": range(MAX_VLAN_TAGS + 1), "pair": range(self.pairs)})
+        i_note = Signal(note_layout)
         m.submodules.frames = frames = PacketQueue(
             width=self.width, depth=self.depth, max_packets=self.max_packets, drop_on_full=True,
-            note_width=len(self.i_pair))
+            note_width=note_layout.size)
+        m.submodules.tags = tags = TagCount(width=self.width)
         connect(m, flipped(self.i), frames.i)
         m.d.comb += [
-            frames.i_note.eq(self.i_pair),
+            tags.i.eq(self.i.p),
+            tags.valid.eq(self.i.valid),
+            i_note.tags.eq(tags.tags),
+            i_note.pair.eq(self.i_pair),
+            frames.i_note.eq(i_note),
             self.events.rx_dropped_full.eq(frames.lost),
         ]
 
@@ -111,7 +121,8 @@ class Receive(wiring.Component):
             self.settled.eq(~stale & (self.active == was_active)),
             halt.eq(stale | self.buffers.pause),
         ]
-        holds = self._provide(m, frames, jobs, seg_w, halt)
+        note = note_layout(frames.o_note)
+        holds = self._provide(m, frames, note, jobs, seg_w, halt)
         with m.If(self.active != was_active):
             m.d.sync += stale.eq(1)
         with m.Elif(~self.buffers.holds & ~Cat(self.buffers.untold[2 * k] for k in range(self.pairs)).any()):
@@ -121,7 +132,7 @@ class Receive(wiring.Component):
         m.d.sync += chained.eq(chained + (jobs.i.valid & jobs.i.ready & ~jobs.i.p.drop)
                                - (jobs.o.valid & jobs.o.ready & ~jobs.o.p.drop))
         m.d.comb += self.buffers.holds.eq(holds | (chained != 0))
-        self._deliver(m, frames, jobs, seg_r, halt)
+        self._deliver(m, frames, note, jobs, seg_r, halt)
         return m
 
     def _others_wait(self, m, frames):
@@ -138,7 +149,7 @@ class Receive(wiring.Component):
         m.d.sync += others.eq(run < frames.packets)
         return others
 
-    def _provide(self, m, frames, jobs, seg_w, halt):
+    def _provide(self, m, frames, note, jobs, seg_w, halt):
         """Find buffers for frame after frame; the answer is high while a chain is in hand that no job has."""
         take, segment = self.buffers.take, self.buffers.segment
         pair = Signal(range(self.pairs))
@@ -146,7 +157,7 @@ class Receive(wiring.Component):
         first, tail = Signal(range(2 * self.max_segments)), Signal(range(2 * self.max_segments))
         count, chains = Signal(range(self.max_segments + 1)), Signal(16)
         length = Signal(33)
-        late, full, enough = Signal(), Signal(), Signal()
+        late, full, enough, too_long = Signal(), Signal(), Signal(), Signal()
         waited = Signal(range(self.patience + 1))
 
         # Pairs that can be served, and the first of them.
@@ -174,6 +185,10 @@ class Receive(wiring.Component):
             jobs.i.p.chains.eq(chains),
             jobs.i.p.pair.eq(pair),
         ]
+        with m.Switch(note.tags):  # 5.1.4.1: mtu and the link's header, as long as it is
+            for tags in range(MAX_VLAN_TAGS + 1):
+                with m.Case(tags):
+                    m.d.comb += too_long.eq(frames.o_len.p > self.max_frame + tags * VLAN_TAG_BYTES)
         m.d.sync += late.eq((frames.free < self.depth // 2) | (frames.packets > self.max_packets // 2))
         if self.pairs > 1:
             m.d.sync += waited.eq(Mux(self._others_wait(m, frames), waited + (waited != self.patience), 0))
@@ -192,13 +207,13 @@ class Receive(wiring.Component):
             with m.State("FRAME"):
                 m.d.sync += [
                     need.eq(frames.o_len.p + VIRTIO_NET_HDR_SIZE), capacity.eq(0), enough.eq(0),
-                    count.eq(0), chains.eq(0), tail.eq(first), pair.eq(frames.o_note),
+                    count.eq(0), chains.eq(0), tail.eq(first), pair.eq(note.pair),
                 ]
                 with m.If(frames.o_len.valid & ~self.enable):
                     m.d.comb += self.events.rx_dropped_down.eq(jobs.i.ready)
                     self._finish(m, frames, jobs, drop=True)
                 # One frame is written while another is provided for: the segments of two are all there are.
-                with m.Elif(frames.o_len.valid & (frames.o_len.p > self.max_frame)):
+                with m.Elif(frames.o_len.valid & too_long):
                     m.next = "TOO LONG"
                 with m.Elif(frames.o_len.valid & (jobs.level < 2) & ~halt):
                     m.next = "STEER" if self.pairs > 1 else "WAIT"
@@ -284,7 +299,7 @@ class Receive(wiring.Component):
         with m.If(jobs.i.ready):
             m.next = "FRAME"
 
-    def _deliver(self, m, frames, jobs, seg_r, halt):
+    def _deliver(self, m, frames, note, jobs, seg_r, halt):
         """Write header and frame into the segments of each job, give the chains back."""
         lanes = self.width // 8
         used, job = self.buffers.used, jobs.o.p
@@ -335,7 +350,7 @@ class Receive(wiring.Component):
         # Another frame has its buffers, or can have them at once. It may be of another pair: under load a pair's used buffers
         # are told of together, after the short time for which the engine keeps them.
         follows, last_drop, ready = Signal(), Signal(), Signal()
-        m.d.comb += ready.eq(Cat(self.buffers.available[2 * k] for k in range(self.pairs)).bit_select(frames.o_note, 1))
+        m.d.comb += ready.eq(Cat(self.buffers.available[2 * k] for k in range(self.pairs)).bit_select(note.pair, 1))
         with m.If(jobs.i.valid & jobs.i.ready):
             m.d.sync += last_drop.eq(jobs.i.p.drop)
         with m.If(~used.valid):

@@ -6,9 +6,11 @@ Ref: VIRTIO 1.4, 5.1 "Network Device".
 import struct
 
 from ...hdl.spec.bar import BAR_INDEX, BUILD_ID_OFFSET, CONTROL_OFFSET, COUNTERS_MAGIC, COUNTERS_OFFSET, GMII_CONTROLS
-from ...hdl.spec.net import (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
-                             VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX,
-                             VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK, VIRTIO_NET_S_LINK_UP)
+from ...hdl.spec.ethernet import ETHERTYPE_C_TAG, ETHERTYPE_S_TAG, HEADER_BYTES, MAX_VLAN_TAGS, VLAN_TAG_BYTES
+from ...hdl.spec.net import (DEFAULT_MTU, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_CTRL_VQ,
+                             VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
+                             VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK,
+                             VIRTIO_NET_S_LINK_UP)
 from ...hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_NOTIFICATION_DATA,
                                 VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, VIRTIO_ID_NET)
 from ..counters import read_counters
@@ -31,8 +33,17 @@ CONFIG_VECTOR = 0           # and vector 1 + k is queue k's
 MAC, STATUS, MAX_PAIRS, MTU, SPEED = 0, 6, 8, 10, 12
 HEADER = struct.Struct("<BBHHHHH")
 PAIRS = struct.Struct("<H")
-ETHERNET_HEADER = 18  # with a VLAN tag
-DEFAULT_MTU = 1500
+TAG_BYTES = MAX_VLAN_TAGS * VLAN_TAG_BYTES
+TAG_TYPES = ETHERTYPE_C_TAG.to_bytes(2, "big"), ETHERTYPE_S_TAG.to_bytes(2, "big")
+TYPE = HEADER_BYTES - 2     # byte offset in a frame without tags
+
+
+def _tag_bytes(frame):
+    """Bytes of a frame's VLAN tags."""
+    size = 0
+    while size < TAG_BYTES and frame[TYPE + size:TYPE + size + 2] in TAG_TYPES:
+        size += VLAN_TAG_BYTES
+    return size
 
 
 class NoSpace(Exception):
@@ -119,8 +130,9 @@ class VirtioNet:
         if VIRTIO_NET_F_CTRL_VQ in self.features:
             self.control_queue = self._setup(2 * self.max_pairs)
             self._control = ControlQueue(self.bus, self.control_queue)
-        self.max_frame = ETHERNET_HEADER + self.mtu
-        self.tx_slot = VIRTIO_NET_HDR_SIZE + self.max_frame + 3 & ~3
+        self.max_frame = HEADER_BYTES + self.mtu
+        # 5.1.4.2: of a packet of mtu bytes the link's header comes in addition, with VLAN tags.
+        self.tx_slot = VIRTIO_NET_HDR_SIZE + self.max_frame + TAG_BYTES + 3 & ~3
         # 5.1.9.3.1: without MRG_RXBUF one buffer holds any packet.
         self.rx_slot = rx_slot or (2048 if self.mergeable else self.tx_slot)
         self._rx_slots = self._share(self.rx_queues)
@@ -213,7 +225,7 @@ class VirtioNet:
 
     def send(self, frame, kick=True, pair=0):
         """Queue one Ethernet frame, without FCS; :exc:`NoSpace` if there is no room even after reclaiming."""
-        if len(frame) > self.max_frame:
+        if len(frame) - _tag_bytes(frame) > self.max_frame:  # 5.1.4.2
             raise ValueError(f"Frame of {len(frame)} bytes is longer than the MTU allows")
         queue = self.tx_queues[pair]
         if not self.can_send(pair):

@@ -6,6 +6,7 @@ from pathlib import Path
 import time
 
 from ...hdl.spec.bar import BAR_INDEX, COUNTERS_MAGIC, COUNTERS_OFFSET
+from ...hdl.spec.net import DEFAULT_MTU
 from ...hdl.spec.pcie import Cfg, Command
 from ..counters import read_counters
 from .qemu import GuestError, vfio_user_device
@@ -120,22 +121,22 @@ def _served(socket_path, make):
 
 
 @contextmanager
-def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS):
+def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS, mtu=DEFAULT_MTU):
     """Yield the simulated card, served at ``socket_path`` and ready for a QEMU to connect.
 
     The card is an end of a cable (see :mod:`.cable`) with ``qemu_options`` and ``pass_fds`` for the guest that gets it;
     ``fill(report)`` reports cycles and counters, and ``progress()`` is a sign for a :class:`.patience.Patience`. ``update``
     is called with a text on how far its building is; ``wave`` and ``tlp`` are files to write signals and PCIe packets to, or
-    None. ``features``: numbers of the device features that it offers, None for all; ``pairs``: queue pairs that it has. Its
-    registers can be read beside it, see :mod:`.registers`.
+    None. ``features``: numbers of the device features that it offers, None for all; ``pairs``: queue pairs that it has;
+    ``mtu``: that it offers. Its registers can be read beside it, see :mod:`.registers`.
     """
     from ...sim.engine.view import save_view
 
     def make(Engine, Link):
         update("about a minute the first time")
         link = Link(gen=LINK_GEN, lanes=LINK_LANES, core_mhz=GMII_MHZ / GMII_RATIO, jitter_ns=100, seed=seed)
-        engine = Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, queue_pairs=pairs, link=link, features=features,
-                        trace=wave, tlp_log=tlp)
+        engine = Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, queue_pairs=pairs, mtu=mtu, link=link,
+                        features=features, trace=wave, tlp_log=tlp)
         if wave is not None:
             save_view(wave, engine.names())
         update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")

@@ -8,6 +8,7 @@ import time
 
 from rich.console import Console
 
+from ...hdl.spec.net import DEFAULT_MTU
 from .assets import AssetError, find_kernel, find_qemu, find_tools
 from .cable import plugged
 from .card import PAIRS, CardError, rtl_card
@@ -38,6 +39,7 @@ class DemoOptions:
     size: int = 4 << 20
     features: frozenset | None = None
     pairs: int = PAIRS
+    mtu: int = DEFAULT_MTU
     cpus: int = 1
 
 
@@ -69,7 +71,8 @@ def _run(options, console, report, card, stack):
         network = Pcap(network, stack.enter_context(open(options.pcap, "wb")), lambda: time.monotonic() - start)
     with steps("Build and start the card's model") as update:
         device = stack.enter_context(card(run_dir / "card.sock", seed=options.seed, wave=options.wave, tlp=options.tlp,
-                                          update=update, features=options.features, pairs=options.pairs))
+                                          update=update, features=options.features, pairs=options.pairs,
+                                          mtu=options.mtu))
     stack.enter_context(plugged(device, network))
     machine = (qemu, kernel, initramfs, device.qemu_options)
     if options.shell:

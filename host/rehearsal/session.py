@@ -14,6 +14,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
+from ...hdl.spec.net import DEFAULT_MTU
 from ..guest.assets import AssetError, debian_qemu, find_kernel, find_tools
 from ..guest.cable import plugged
 from ..guest.card import PAIRS, CardError, rtl_card
@@ -87,7 +88,7 @@ def _table(found, report):
     return table
 
 
-def _run(console, found, report, steps, stack, kernel, seed):
+def _run(console, found, report, steps, stack, *, kernel, seed, mtu):
     def say(text):
         console.print(f"[dim]{text}[/]", highlight=False)
     qemu, tools = debian_qemu(say), find_tools(say)
@@ -98,7 +99,8 @@ def _run(console, found, report, steps, stack, kernel, seed):
         (folder / "image.cpio").write_bytes(image)
         update(f"{len(image) >> 20} MiB: Python, this project, QEMU, and the inner guest")
     with steps("Build and start the card's model") as update:
-        card = stack.enter_context(rtl_card(folder / "card.sock", seed=seed, wave=None, tlp=None, update=update, pairs=PAIRS))
+        card = stack.enter_context(rtl_card(folder / "card.sock", seed=seed, wave=None, tlp=None, update=update, pairs=PAIRS,
+                                        mtu=mtu))
     network = stack.enter_context(user_network(qemu))
     stack.enter_context(plugged(card, network))
     line = folder / "inner.sock"
@@ -119,14 +121,14 @@ def _run(console, found, report, steps, stack, kernel, seed):
     return 0
 
 
-def run_rehearsal(path=None, *, kernel="6.1", seed=0, console=None):
+def run_rehearsal(path=None, *, kernel="6.1", seed=0, mtu=DEFAULT_MTU, console=None):
     """Rehearse, show, write the report to ``path``; return the exit status: 0 if every check held."""
     console = Console() if console is None else console
     found, report, steps = Found(), Report(seed=seed), Steps(console)
     start, status = time.monotonic(), 1
     try:
         with ends_as_exceptions(), ExitStack() as stack:
-            status = _run(console, found, report, steps, stack, kernel, seed)
+            status = _run(console, found, report, steps, stack, kernel=kernel, seed=seed, mtu=mtu)
     except (AssetError, GuestError, CardError, OSError) as error:
         found.failed.append(str(error).partition("\n")[0])
         console.print(f"[red]{type(error).__name__}[/]: ", end="")

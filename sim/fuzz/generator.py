@@ -27,7 +27,7 @@ OPTIONAL = {VIRTIO_F_INDIRECT_DESC: .8, VIRTIO_F_EVENT_IDX: .6, VIRTIO_F_RING_PA
             VIRTIO_NET_F_MRG_RXBUF: .6, VIRTIO_NET_F_MTU: .5, VIRTIO_NET_F_MAC: .5, VIRTIO_NET_F_STATUS: .5,
             VIRTIO_NET_F_CTRL_VQ: .8, VIRTIO_NET_F_MQ: .8, VIRTIO_NET_F_SPEED_DUPLEX: .5}
 REFUSED = 77                                          # a feature bit that nobody offers
-HEADER, SHORTEST, LONGEST = 12, 26, 9030              # bytes of a chain for a packet
+HEADER, SHORTEST, LONGEST = 12, 26, 9034              # bytes of a chain for a packet
 QUIET_PAGES = (ISR_OFFSET, DEVICE_OFFSET, MSIX_PBA_OFFSET, COUNTERS_OFFSET, 0x7000)
 LENGTHS = (0, 1, 11, 12, 13, 15, 16, 17, 25, 26, 48, 4095, 9031, 0xffff, 0x10000, 0x7fff_ffff, 0xffff_fff0, 0xffff_ffff)
 # Fields of the common configuration: of the queue selected, and of the device. Offset and sizes.

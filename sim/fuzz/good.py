@@ -4,8 +4,9 @@ from collections import deque
 import random
 import struct
 
-from ...hdl.spec.net import (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_HDR_SIZE,
-                             VIRTIO_NET_OK)
+from ...hdl.spec.ethernet import HEADER_BYTES, MAX_VLAN_TAGS, VLAN_TAG_BYTES
+from ...hdl.spec.net import (MAX_MTU, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_MRG_RXBUF,
+                             VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK)
 from ...hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED)
 from ...host.bus import DmaBuffer
 from ...host.driver import PackedVirtqueue, Virtqueue
@@ -26,7 +27,7 @@ CONTROL_SIZE = 4
 COMMAND = struct.Struct("<BBH")
 UNANSWERED = 0xff
 COMMAND_POLLS = 200
-LONGEST = VIRTIO_NET_HDR_SIZE + 9018 + 2
+LONGEST = VIRTIO_NET_HDR_SIZE + MAX_MTU + HEADER_BYTES + MAX_VLAN_TAGS * VLAN_TAG_BYTES
 MERGED_SLOT = 2048
 
 

@@ -6,8 +6,8 @@ Ref: VIRTIO 1.4, 5.1 "Network Device".
 import struct
 from collections import deque
 
-from ...hdl.spec.ethernet import HEADER_BYTES
-from ...hdl.spec.net import (DUPLEX_FULL, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN,
+from ...hdl.spec.ethernet import ETHERTYPE_C_TAG, ETHERTYPE_S_TAG, HEADER_BYTES, MAX_VLAN_TAGS, VLAN_TAG_BYTES
+from ...hdl.spec.net import (DEFAULT_MTU, DUPLEX_FULL, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN,
                              VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_ERR, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
                              VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX,
                              VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_GSO_UDP_TUNNEL, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK,
@@ -32,9 +32,17 @@ CONTROL = struct.Struct("<BB")
 PAIRS = struct.Struct("<H")
 NUM_BUFFERS = 10    # its place in the header
 GSO_TYPE = 1        # likewise
-VLAN_TAG_BYTES = 4
+TYPE = slice(12, 14)  # of a frame; each VLAN tag moves it up
 MAX_SEGMENTS = 64   # that a received frame may be spread over, as in the card
 MAX_SEGMENT = 0xffff  # bytes of one that are used
+
+
+def link_header(frame):
+    """Return the bytes of a frame in front of what an MTU is about."""
+    tags = 0
+    while tags < MAX_VLAN_TAGS and int.from_bytes(frame[TYPE][:2], "big") in (ETHERTYPE_C_TAG, ETHERTYPE_S_TAG):
+        tags, frame = tags + 1, frame[VLAN_TAG_BYTES:]
+    return HEADER_BYTES + tags * VLAN_TAG_BYTES
 
 
 class GoldenNet(GoldenTransport):
@@ -63,7 +71,7 @@ class GoldenNet(GoldenTransport):
     active_pairs : int
         What the driver asked for on the control queue; 1 after reset.
     """
-    def __init__(self, *, queue_pairs=1, max_queue_size=1024, mac_address=0x5254_0052_4e01, mtu=9000, speed=1000,
+    def __init__(self, *, queue_pairs=1, max_queue_size=1024, mac_address=0x5254_0052_4e01, mtu=DEFAULT_MTU, speed=1000,
                  offered=None, strict=False):
         self.queue_pairs = queue_pairs
         self.mac_address = mac_address
@@ -179,7 +187,8 @@ class GoldenNet(GoldenTransport):
         length = sum(segment.len for segment in segments) - VIRTIO_NET_HDR_SIZE
         frame = None
         if (self._link_up and not any(segment.write for segment in segments)
-                and HEADER_BYTES <= length <= self.mtu + HEADER_BYTES + VLAN_TAG_BYTES):
+                # 5.1.4.1: up to mtu and the link's header must go; more than the longest header makes never does.
+                and HEADER_BYTES <= length <= self.mtu + HEADER_BYTES + MAX_VLAN_TAGS * VLAN_TAG_BYTES):
             try:
                 packet = b"".join(self.memory.read(segment.addr, segment.len) for segment in segments if segment.len)
                 if packet[GSO_TYPE] & VIRTIO_NET_HDR_GSO_UDP_TUNNEL != VIRTIO_NET_HDR_GSO_UDP_TUNNEL:   # 5.1.9.2.2
@@ -205,10 +214,17 @@ class GoldenNet(GoldenTransport):
             return [learnt] if self.strict else [learnt, *(pair for pair in usable if pair != learnt)]
         return usable
 
+    def too_long(self, frame):
+        """May a frame from the wire not be received, whatever buffers there are?"""
+        return len(frame) > self.mtu + link_header(frame)  # 5.1.4.1
+
     def receive(self, frame, pair=None):
         """An Ethernet frame, without FCS, comes from the wire, and goes to the best pair, or to the one that is given."""
         if not self.live:
             self.counters["rx_dropped_down"] += 1
+            return
+        if self.too_long(frame):
+            self.counters["rx_dropped_long"] += 1
             return
         self._steer(bytes(frame), pair)
         self._deliver()

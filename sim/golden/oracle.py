@@ -221,7 +221,7 @@ class Oracle(Bus):
     def receive(self, frame):
         """A frame comes from the wire; the card gets it, too. If there are several pairs for it, the card shows on which."""
         pairs = self.device.pairs_for(frame)
-        if self._undecided or len(pairs) > 1:
+        if (self._undecided or len(pairs) > 1) and not self.device.too_long(frame):
             self._undecided.append((bytes(frame), frozenset(pairs)))
         else:
             self.device.receive(frame)

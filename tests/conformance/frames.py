@@ -2,7 +2,8 @@
 
 import struct
 
-__all__ = ["CARD_MAC", "PEER_MAC", "datagram", "flow_of", "frame", "segment", "tagged"]
+__all__ = ["CARD_MAC", "ETHERTYPE_SERVICE_VLAN", "ETHERTYPE_VLAN", "PEER_MAC", "datagram", "flow_of", "frame", "segment",
+           "tagged"]
 
 CARD_MAC, PEER_MAC = bytes.fromhex("525400524e01"), bytes.fromhex("525400000001")
 US, THEM = (CARD_MAC, b"\x0a\0\0\1", 6000), (PEER_MAC, b"\x0a\0\0\2", 5000)
@@ -10,7 +11,7 @@ ETHERNET = struct.Struct(">6s6sH")
 IPV4 = struct.Struct(">BBHHHBBH4s4s")
 PORTS = struct.Struct(">HH")
 PORTS_AT = ETHERNET.size + IPV4.size
-ETHERTYPE_TEST, ETHERTYPE_IPV4, ETHERTYPE_VLAN = 0x88b5, 0x0800, 0x8100
+ETHERTYPE_TEST, ETHERTYPE_IPV4, ETHERTYPE_VLAN, ETHERTYPE_SERVICE_VLAN = 0x88b5, 0x0800, 0x8100, 0x88a8
 UDP, TCP = 17, 6
 
 
@@ -19,10 +20,10 @@ def frame(size, tag=0, *, dst=CARD_MAC):
     return ETHERNET.pack(dst, PEER_MAC, ETHERTYPE_TEST) + bytes((7 * k + size + tag) & 0xff for k in range(size - ETHERNET.size))
 
 
-def tagged(vlan, size, *, priority=0):
-    """The same with a VLAN tag."""
-    plain = frame(size - 4, vlan)
-    return plain[:12] + struct.pack(">HH", ETHERTYPE_VLAN, priority << 13 | vlan) + plain[12:]
+def tagged(vlan, size, *, priority=0, kinds=(ETHERTYPE_VLAN,)):
+    """The same with a VLAN tag, or with one of each kind."""
+    plain = frame(size - 4 * len(kinds), vlan)
+    return plain[:12] + b"".join(struct.pack(">HH", kind, priority << 13 | vlan) for kind in kinds) + plain[12:]
 
 
 def _checksum(raw):

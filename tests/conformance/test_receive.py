@@ -8,9 +8,11 @@ import pytest
 
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_HDR_SIZE, VirtioNetHdr
 
-from .frames import frame, segment, tagged
+from .frames import ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, frame, segment, tagged
 
 ETHERNET_HEADER, VLAN_TAG = 14, 4
+TAGS = [(), (ETHERTYPE_VLAN,), (ETHERTYPE_SERVICE_VLAN,), (ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN)]
+OVERS = 1, 2, 3, 4, 5, 8, 100, 2000  # bytes
 SLOT = 256  # bytes of a receive buffer where a packet may have several
 ECE, CWR, ACK = 0x40, 0x80, 0x10
 CONGESTION_EXPERIENCED = 3
@@ -83,16 +85,18 @@ def test_buffers_of_a_packet_are_there_together(card, ring, cycles):
 
 
 @pytest.mark.clause("NC-4")
-@pytest.mark.parametrize("over", [0, *(pytest.param(over, marks=pytest.mark.simulated("a partner that sends longer frames"))
-                                       for over in (1, 100, 2000))])
+@pytest.mark.parametrize("overs", [(), pytest.param(OVERS, marks=pytest.mark.simulated("a partner that sends longer frames"))],
+                         ids=["whole", "longer"])
 @pytest.mark.parametrize("mergeable", [set(), {VIRTIO_NET_F_MRG_RXBUF}], ids=["one_buffer", "mergeable"])
-def test_no_packet_is_longer_than_the_mtu(card, ring, mergeable, over):
-    """A tag is part of the link's header. What is longer is dropped, and what follows is not."""
-    net = card.open(ring | mergeable | {VIRTIO_NET_F_MTU})
-    longest = net.mtu + ETHERNET_HEADER + VLAN_TAG
-    first = tagged(7, longest) if over == 0 else frame(60)
-    card.wire.send(*([first] if over == 0 else [frame(longest + over), first]))
-    card.expect_received([first])
+@pytest.mark.parametrize("kinds", TAGS, ids=len)
+def test_no_packet_is_longer_than_the_mtu(card, form, mergeable, overs, kinds):
+    """mtu and the header for the link is the most: 14 bytes, and 4 for each VLAN tag that the frame has. What is longer is
+    dropped and counted, and what follows is not."""
+    net = card.open(form | mergeable | {VIRTIO_NET_F_MTU})
+    whole = tagged(7, net.mtu + ETHERNET_HEADER + VLAN_TAG * len(kinds), kinds=kinds)
+    card.wire.send(*(whole + bytes(over) for over in overs), whole)
+    card.expect_received([whole])
+    assert net.counters()["rx_dropped_long"] == len(overs)
     card.works(2)
 
 

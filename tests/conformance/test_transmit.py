@@ -8,11 +8,12 @@ import pytest
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MTU, VIRTIO_NET_HDR_SIZE, VirtioNetHdr
 from ringnic.hdl.spec.virtio import VIRTIO_F_INDIRECT_DESC
 
-from .frames import PEER_MAC, frame, segment, tagged
+from .frames import ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, PEER_MAC, frame, segment, tagged
 
 NEEDS_CSUM, DATA_VALID, RSC_INFO, UDP_TUNNEL_CSUM = 1, 2, 4, 8             # flags
 TUNNEL_IPV4, TUNNEL_IPV6, ECN = 0x20, 0x40, 0x80                           # bits of gso_type
 ETHERNET_HEADER, VLAN_TAG = 14, 4
+TWO_TAGS = ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN
 
 
 def header(**fields):
@@ -78,8 +79,11 @@ def test_no_packet_in_two_tunnels(card, form, gso_type):
 @pytest.mark.clause("NC-5")
 @pytest.mark.parametrize("less", [0, 1, 2, 3, 4, 7])
 def test_packets_of_the_mtu_go_out_whole(card, ring, less):
+    """With the header for the link in addition, whether it has a VLAN tag or two or none."""
     net = card.open(ring | {VIRTIO_NET_F_MTU})
-    frames = [frame(net.mtu + ETHERNET_HEADER - less, less, dst=PEER_MAC), tagged(5, net.mtu + ETHERNET_HEADER + VLAN_TAG - less)]
+    longest = net.mtu + ETHERNET_HEADER - less
+    frames = [frame(longest, less, dst=PEER_MAC), tagged(5, longest + VLAN_TAG),
+              tagged(6, longest + 2 * VLAN_TAG, kinds=TWO_TAGS)]
     for one in frames:
         net.send(one)
     card.expect_wire(frames)

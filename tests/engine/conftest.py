@@ -4,6 +4,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from ringnic.hdl.spec.net import MAX_MTU
 from ringnic.hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, Status
 from ringnic.host.driver import VirtioNet
 from ringnic.host.features import names
@@ -233,8 +234,8 @@ def far_rig(request, offered, seed):
 # Kind of ring, and GMII clocks in one of the core: as on a board, and as slow a core as the demo's.
 @pytest.fixture(params=[(SPLIT, 1), (PACKED | LATEST, 12)], ids=["split", "packed_in_order"])
 def gmii_rig(request, offered):
-    """The demo's card, with a MAC and a wire to nowhere."""
+    """A card as the demo's, with a MAC, jumbo frames and a wire to nowhere."""
     ring, ratio = request.param
-    with watched(request, Engine(width=128, mac="gmii", gmii_ratio=ratio, features=offered), ring, offered) as rig:
+    with watched(request, Engine(width=128, mac="gmii", gmii_ratio=ratio, mtu=MAX_MTU, features=offered), ring, offered) as rig:
         rig.engine.set_link(False)
         yield rig

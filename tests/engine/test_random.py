@@ -12,14 +12,18 @@ from ringnic.sim.golden import GoldenNet, Oracle
 
 OPTIONAL = (VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_MRG_RXBUF)
 CONFIG_VECTOR = 0
-MAX_FRAME = 1518
+MAX_FRAME = 1522     # with two tags
+TAGS = [bytes.fromhex(tags) for tags in ("8100 0001", "88a8 0001", "88a8 0001 8100 0002")]
 SLOT = 4096          # bytes for the pieces of one chain, with gaps between
 ON_THE_WIRE = 8      # frames: less than half of the card's frame memory, so that none is dropped
 NUM_BUFFERS = struct.Struct("<10xH")
 
 
-def size(rng):
-    return rng.choice((60, 64, rng.randrange(60, 130), rng.randrange(60, 1515), rng.randrange(60, 1515), 1514))
+def make_frame(rng):
+    """A frame that may be sent: of any length up to the MTU, and sometimes with VLAN tags."""
+    size = rng.choice((60, 64, rng.randrange(60, 130), rng.randrange(60, 1515), rng.randrange(60, 1515), 1514))
+    frame = rng.randbytes(size)
+    return frame[:12] + rng.choice((b"", b"", *TAGS)) + frame[12:]
 
 
 class Chains:
@@ -109,7 +113,7 @@ class Run:
         if not self.tx.room:
             return
         rng = self.rng
-        frame = rng.randbytes(size(rng))
+        frame = make_frame(rng)
         extra = ()
         if rng.random() < 0.1:  # no frame: too short, with a piece to write into, or with one that is nowhere
             choice = rng.randrange(3)
@@ -148,10 +152,13 @@ class Run:
 
     def feed(self):
         if len(self.fed) - len(self.received) < ON_THE_WIRE:
-            frame = self.rng.randbytes(size(self.rng))
+            frame, dropped = make_frame(self.rng), self.device.counters["rx_dropped_long"]
+            if len(frame) >= 1514 and self.rng.random() < 0.5:
+                frame += bytes(self.rng.randrange(1, 9))   # more than the MTU
             self.rig.feed(frame)
             self.oracle.receive(frame)
-            self.fed.append(frame)
+            if self.device.counters["rx_dropped_long"] == dropped:
+                self.fed.append(frame)
 
     def look(self):
         self.wired += self.rig.wire()
@@ -204,7 +211,7 @@ class Run:
         for chains in self.tx, self.rx:
             chains.forget()
         counters = self.net.counters()
-        for name in "tx_frames", "tx_dropped", "rx_frames", "rx_dropped_no_buffer", "queue_errors":
+        for name in "tx_frames", "tx_dropped", "rx_frames", "rx_dropped_no_buffer", "rx_dropped_long", "queue_errors":
             assert counters[name] == self.device.counters[name], name
 
     def attack(self):

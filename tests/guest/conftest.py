@@ -11,6 +11,7 @@ from rich.console import Console
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import ARP, Ether
 
+from ringnic.hdl.spec.net import DEFAULT_MTU
 from ringnic.hdl.spec.virtio import VIRTIO_F_RING_PACKED
 from ringnic.host.guest.assets import find_kernel, find_qemu, find_tools
 from ringnic.host.guest.cable import plugged
@@ -171,9 +172,10 @@ class Machine:
 @pytest.fixture
 def boot(offered):
     """Call it for a :class:`Machine`; ``ring``: "split" or "packed", else what ``--features`` says; ``cpus``: as many
-    queue pairs are used at first; ``echo``: with :class:`Echo` as network; ``devices``: further QEMU options."""
+    queue pairs are used at first; ``echo``: with :class:`Echo` as network; ``mtu``: that the card offers;
+    ``devices``: further QEMU options."""
     with ExitStack() as stack:
-        def boot(kernel="6.1", *, ring=None, cpus=1, append="", devices=(), reboots=False, echo=False):
+        def boot(kernel="6.1", *, ring=None, cpus=1, append="", devices=(), reboots=False, echo=False, mtu=DEFAULT_MTU):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringnic-")))
             (folder / "initramfs.gz").write_bytes(make_initramfs(kernel))
             qemu = find_qemu()
@@ -181,7 +183,7 @@ def boot(offered):
             if echo:
                 stack.callback(network.close)
             card = stack.enter_context(rtl_card(folder / "card.sock", seed=0, wave=None, tlp=None,
-                                                update=lambda text: None, features=RINGS.get(ring, offered)))
+                                                update=lambda text: None, features=RINGS.get(ring, offered), mtu=mtu))
             stack.enter_context(plugged(card, network))
             guest = stack.enter_context(start_guest(
                 qemu, find_kernel(kernel), folder / "initramfs.gz", [*devices, *card.qemu_options],

@@ -79,7 +79,7 @@ def test_cable_is_pulled(boot):
 
 @pytest.mark.parametrize("kernel, ring", [("6.1", "split"), ("6.12", "packed")])
 def test_frames_of_every_length(boot, kernel, ring):
-    machine = boot(kernel, ring=ring, echo=True)
+    machine = boot(kernel, ring=ring, echo=True, mtu=9000)
     machine.run("ip link set eth0 up && ip addr add 192.168.77.2/24 dev eth0")
     assert machine.run("cat /sys/class/net/eth0/mtu") == ["9000"]  # what the card says
     for payload in (0, 1, 17, 18, 19, 1472, 1473, 4000, 8971, 8972):
@@ -94,6 +94,7 @@ def test_ethtool(boot):
     assert machine.ping(20) == 0
     info = dict(line.split(": ", 1) for line in machine.run("ethtool -i eth0") if ": " in line)
     assert info["driver"] == "virtio_net" and info["bus-info"].startswith("0000:00:")
+    assert machine.run("cat /sys/class/net/eth0/mtu") == ["1500"]  # an ordinary network's
     settings = [line.strip() for line in machine.run("ethtool eth0")]
     assert "Speed: 1000Mb/s" in settings and "Duplex: Full" in settings and "Link detected: yes" in settings
     statistics = machine.statistics()

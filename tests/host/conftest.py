@@ -94,7 +94,7 @@ class FakeNet:
                     0x12: self.num_queues, 0x14: self.status, 0x15: 0, 0x18: queue["size"], 0x1a: queue["vector"],
                     0x1c: queue["enable"], 0x1e: self.select, 0x3a: 0}[at]
         if page == 0x2000:
-            image = bytes.fromhex("525400123456") + struct.pack("<HHHIB", 1, self.max_pairs, 9000, 1000, 1)
+            image = bytes.fromhex("525400123456") + struct.pack("<HHHIB", 1, self.max_pairs, 1500, 1000, 1)
             return int.from_bytes(image[at:at + size], "little")
         if page == 0x6000:
             image = struct.pack(f"<IIII{len(COUNTERS)}Q", COUNTERS_MAGIC, len(COUNTERS), 0x600d1d, self.control,

@@ -156,6 +156,8 @@ def test_parameters():
         Engine(gmii_ratio=0)
     with pytest.raises(TypeError, match="Given a NIC, mtu cannot be chosen"):
         Engine(nic=object(), mtu=1500)
+    with pytest.raises(ValueError, match="^MTU must be 68 to 9000 bytes, not 9001$"):
+        Engine(mtu=9001)
 
 
 def test_compiler_missing(monkeypatch, tmp_path):

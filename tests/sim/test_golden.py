@@ -36,7 +36,7 @@ def test_what_it_says_of_itself(device):
     assert net.features == (SPLIT & device.offered | {VIRTIO_F_VERSION_1})
     assert FEATURES <= GoldenNet(queue_pairs=2).offered == device.offered | {VIRTIO_NET_F_MQ}
     assert net.mac == bytes.fromhex("525400524e01")
-    assert (net.mtu, net.speed, net.link_up) == (9000, 1000, True)
+    assert (net.mtu, net.speed, net.link_up) == (1500, 1000, True)
     assert net.transport.function.msix_vectors == 4
     assert net.transport.function.bars[0].size == 0x8000
     assert net.counters()["tx_frames"] == 0
@@ -70,6 +70,26 @@ def test_what_is_offered():
     offered = {VIRTIO_F_VERSION_1, VIRTIO_F_RING_PACKED, VIRTIO_NET_F_MQ, 100}
     device = GoldenNet(offered=offered)
     assert open_net(device, FEATURES).features == device.offered == {VIRTIO_F_VERSION_1, VIRTIO_F_RING_PACKED}
+
+
+@pytest.mark.parametrize("tags", ["", "8100 0001", "88a8 0001", "88a8 0001 8100 0002"], ids=["plain", "c", "s", "s_c"])
+def test_nothing_of_more_than_the_mtu_is_received(device, tags):
+    """5.1.4.1: mtu and the header for the link; of three tags the third is payload."""
+    net = open_net(device, FEATURES)
+    head = bytes(12) + bytes.fromhex(tags) + b"\x88\xb5"
+    for more in (1, 0, 4, 8):
+        device.receive(head + bytes(1500 + more))
+    assert net.receive() == [head + bytes(1500)] and device.counters["rx_dropped_long"] == 3
+    device.receive(bytes(12) + bytes.fromhex("8100 0001" * 3) + bytes(1499))
+    assert net.receive() == [] and device.counters["rx_dropped_long"] == 4
+    for size, sent in ((1522, 1), (1523, 1)):
+        net.tx.add_buf([(net.tx_memory.iova, 12 + size)], [], size)
+        net.tx.kick()
+        assert len(device.sent) == sent
+    with pytest.raises(ValueError, match="^Frame of 1515 bytes is longer than the MTU allows$"):
+        net.send(bytes(1515))
+    net.send(head + bytes(1500))
+    assert device.sent[-1] == head + bytes(1500)
 
 
 def test_registers_keep_what_they_may(device):

@@ -10,11 +10,18 @@ from rig import driven, frame
 from ringnic.hdl.spec.ethernet import IFG_BYTES, MIN_FRAME_BYTES, PAUSE_ADDRESS, PAUSE_QUANTUM_BYTES
 
 CONFIG_VECTOR = 0
-LONGEST = 9018     # bytes without FCS: an MTU of 9000, and a VLAN tag
+LONGEST = 9014     # bytes without FCS: an MTU of 9000
+TAG = bytes.fromhex("8100 0001")
 
 
 def with_fcs(body):
     return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def tagged(size, tags):
+    """A frame of ``size`` bytes, and so many VLAN tags in addition."""
+    plain = frame(size, tags)
+    return plain[:12] + tags * TAG + plain[12:]
 
 
 def pause(quanta):
@@ -44,6 +51,7 @@ def test_frames_out(rig):
     """Preamble, padding, FCS, gap; the wire is a little faster than the core."""
     rig.open()
     bodies = [frame(size, size) for size in (14, 59, 60, 61, 64, 65, 511, 1514, LONGEST, 60, 60)]
+    bodies += [tagged(LONGEST, 1), tagged(LONGEST, 2)]
     rig.send(bodies)
     seen = outgoing(rig, len(bodies))
     for one, body in zip(seen, bodies, strict=True):
@@ -60,6 +68,7 @@ def test_frames_out(rig):
 def test_frames_in_back_to_back(rig):
     rig.open()
     bodies = [frame(size, size) for size in (60, 61, 62, 63, 64, 65, 66, 67, 68, 1514, LONGEST, *[60] * 20)]
+    bodies += [tagged(LONGEST, 1), tagged(LONGEST, 2)]
     rig.feed(bodies)
     rig.expect_received(bodies)
     rig.wire_in.ifg = 8  # 35.4.2: a receiver may see no more than this
@@ -95,7 +104,8 @@ def test_damaged_frames(rig):
         "mac_rx_runt": [
             GmiiFrame(preamble + with_fcs(frame(59))), GmiiFrame(preamble + with_fcs(frame(20))),
             GmiiFrame(preamble + good[:5]), GmiiFrame(preamble + good[:1])],
-        "mac_rx_giant": [GmiiFrame(preamble + with_fcs(frame(LONGEST + 1))), GmiiFrame(preamble + with_fcs(frame(12000)))],
+        "rx_dropped_long": [GmiiFrame(preamble + with_fcs(tagged(LONGEST + 1, tags))) for tags in (0, 1)],
+        "mac_rx_giant": [GmiiFrame(preamble + with_fcs(tagged(LONGEST + 1, 2))), GmiiFrame(preamble + with_fcs(frame(12000)))],
     }
     expected, number = [], 0
     for name, frames in cases.items():

@@ -14,6 +14,8 @@ def test_errors():
         NetDevice(**{**GOOD, "queue_pairs": 0})
     with pytest.raises(ValueError, match="^MTU must be 68 to 9000 bytes, not 67$"):
         NetDevice(**{**GOOD, "mtu": 67})
+    with pytest.raises(ValueError, match="^MTU must be 68 to 9000 bytes, not 9001$"):
+        NetDevice(**{**GOOD, "mtu": 9001})
     for address in (1 << 48, 0x0100_0000_0000):
         with pytest.raises(ValueError, match=f"^MAC address must be 48 bits of an individual address, not {address}$"):
             NetDevice(**{**GOOD, "mac_address": address})
@@ -286,19 +288,32 @@ def test_the_control_queue_is_answered_while_the_wire_stands_still():
     bench.run(main)
 
 
-def test_the_longest_frame_has_a_vlan_tag():
-    """18 bytes around the MTU; one more is one too many, either way."""
+@pytest.mark.parametrize("pairs", [1, 2])
+@pytest.mark.parametrize("tags", ["", "8100 0001", "88a8 0001", "88a8 0001 8100 0002"], ids=["plain", "c", "s", "s_c"])
+def test_no_frame_of_more_than_the_mtu_is_received(pairs, tags):
+    """VIRTIO 1.4, 5.1.4.1: mtu and the header for the link are the most, which is 14 bytes and 4 for each tag."""
+    bench = Bench(width=64, pairs=pairs, features={VERSION_1, MRG_RXBUF})
+    head = bytes(12) + bytes.fromhex(tags) + b"\x88\xb5"
+    whole = head + bytes(1500)
+
+    async def main(ctx):
+        for _ in range(3):
+            bench.post(0, 1600)
+        bench.frames += [whole + b"\0", whole, whole + bytes(4)]
+        await ctx.tick().repeat(3000)
+        assert bench.used == [(0, bytes(10) + b"\1\0" + whole)]
+    bench.run(main)
+
+
+def test_frames_of_the_mtu_are_sent_whatever_their_header():
+    """5.1.4.1: they must be, and of what is longer nothing is said: 22 bytes around the MTU, for two tags, are the most."""
     bench = Bench(width=64, pairs=1, features={VERSION_1, MRG_RXBUF})
 
     async def main(ctx):
-        bench.post(0, 1600)
-        bench.post(0, 1600)
-        for size in (1519, 1518):
-            bench.frames.append(bytes(size))
+        for size in (1514, 1518, 1522, 1523):
             bench.post(1, bytes(12 + size))
         await ctx.tick().repeat(3000)
-        assert bench.used.count((0, bytes(10) + b"\1\0" + bytes(1518))) == 1
-        assert sorted(queue for queue, _ in bench.used) == [0, 1, 1] and bench.sent == 1
+        assert bench.used == [(1, b"")] * 4 and bench.sent == 3
     bench.run(main)
 
 

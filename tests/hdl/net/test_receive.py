@@ -1,5 +1,7 @@
 """Receive: frames to chains, few or many, with and without MRG_RXBUF."""
 
+import itertools
+
 import pytest
 from amaranth.sim import Simulator
 
@@ -17,7 +19,7 @@ async def accepted(ctx, port):
 
 class Bench:
     """The engine with receive queues (0, 2, ...), host memory behind the write port, and a wire."""
-    def __init__(self, rng, *, width=64, busy=1.0, depth=512, max_segments=64, max_frame=9018, pairs=1, patience=4096):
+    def __init__(self, rng, *, width=64, busy=1.0, depth=512, max_segments=64, max_frame=9014, pairs=1, patience=4096):
         self.rng, self.width, self.busy = rng, width, busy
         self.dut = Receive(width=width, num_queues=2 * pairs, pairs=pairs, depth=depth, max_segments=max_segments,
                            max_frame=max_frame, patience=patience)
@@ -342,6 +344,28 @@ def test_a_frame_longer_than_the_mtu_allows_is_dropped(rng):
     bench.run()
     assert bench.delivered() == [(frame, 1)]
     assert bench.events["rx_dropped_long"] == 2
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_vlan_tags_are_in_addition(rng, width, pairs):
+    """VIRTIO 1.4, 5.1.4.1: the length of the header for the link is each frame's own; IEEE 802.1Q, 9.3: 4 bytes a tag."""
+    bench = Bench(rng, width=width, max_frame=100, pairs=pairs)
+    kept, dropped, queues = [], 0, itertools.cycle(bench.queues)
+    for tags in ([], ["8100"], ["88a8"], ["88a8", "8100"], ["8100", "8100"], ["88a8", "8100", "8100"], ["9100"]) * 3:
+        head = rng.randbytes(12) + b"".join(bytes.fromhex(kind) + rng.randbytes(2) for kind in tags) + b"\x08\x00"
+        counted = 4 * len([kind for kind in tags[:2] if kind != "9100"])
+        for size in rng.sample(range(98 + counted, 104 + counted), 4):
+            frame, queue = (head + rng.randbytes(size))[:size], next(queues)
+            bench.frames.append((frame, 0, queue // 2))
+            if size <= 100 + counted:
+                kept.append(frame)
+                bench.post([200], queue=queue)
+            else:
+                dropped += 1
+    bench.run()
+    assert bench.events["rx_dropped_long"] == dropped and bench.events["rx_frames"] == len(kept)
+    assert sorted(frame for queue in bench.queues for frame, _ in bench.of_queue(queue)) == sorted(kept)
 
 
 def test_many_short_frames_are_not_called_a_slow_link(rng):
