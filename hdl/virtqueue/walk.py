@@ -45,7 +45,8 @@ class Walk(wiring.Component):
     setup_valid, setup : see :class:`QueueTable`
     fail_valid : Out(1), fail_queue : Out(16)
         Strobe, with the segment that carries ``error``: index past the table, chain longer than Queue Size, nested,
-        empty or odd indirect table, NEXT beside INDIRECT, INDIRECT not negotiated, or a failed read.
+        empty or odd indirect table, NEXT beside INDIRECT, INDIRECT not negotiated, buffer or table that runs past the end
+        of the address space, or a failed read.
     busy : Out(1)
     """
     def __init__(self, *, width, num_queues, max_ahead=32):
@@ -99,7 +100,9 @@ class Walk(wiring.Component):
             rings.setup.eq(self.setup),
             rings.queue.eq(self.i.p.queue),
             is_ring.eq(self.packed & head.flags[0]),
-            is_table.eq(self.indirect & (head.flags[2] & ~head.flags[0]) & (head.len[4:] != 0) & (head.len[:4] == 0)),
+            # Whether a table in the last 4 GiB of the address space runs past the end is found when it is judged.
+            is_table.eq(self.indirect & (head.flags[2] & ~head.flags[0]) & (head.len[4:] != 0) & (head.len[:4] == 0)
+                        & ~head.addr[32:].all()),
             to_end.eq(rings.row.size - head.next),
             entries.eq(Mux(is_ring, head.count, head.len >> 4)),
             most.eq(Mux(is_ring & (to_end < self.max_ahead), to_end, self.max_ahead)),
@@ -148,6 +151,10 @@ class Walk(wiring.Component):
         within   = Signal()                    # it is one of them
         length   = Signal(17)                  # descriptors seen in this chain that hold or held a buffer
         desc     = Signal(VirtqDesc)           # the one to judge
+        fetched, fetch = Signal(VirtqDesc), Signal()  # the one that will be
+        low_end  = Signal(33)                  # where it would end, were its address one of 32 bits
+        at_top   = Signal()                    # it begins in the last 4 GiB
+        over     = Signal()                    # it runs past the end of the address space; to end there is allowed
         failed   = Signal()                    # it could not be read, or is behind one that failed
         halted   = Signal(self.num_queues)     # queues of which a chain failed
         writable = Signal()                    # one before it was
@@ -158,6 +165,7 @@ class Walk(wiring.Component):
             queues.queue.eq(now.queue),
             has_next.eq((desc.flags & VirtqDescF.NEXT) != 0),
             has_table.eq((desc.flags & VirtqDescF.INDIRECT) != 0),
+            over.eq(at_top & low_end[32] & (low_end[:32] != 0)),
             wrong.eq(has_table & (has_next | in_table | ~self.indirect)),
             self.o.p.queue.eq(now.queue),
             self.o.p.chain.id.eq(now.head.id),
@@ -178,13 +186,19 @@ class Walk(wiring.Component):
             with m.If(in_table & ~in_ring):
                 m.d.comb += has_table.eq(0)
 
+        with m.If(fetch):
+            m.d.sync += [
+                desc.eq(fetched),
+                low_end.eq(fetched.addr[:32] + fetched.len),
+                at_top.eq(fetched.addr[32:].all()),
+            ]
         with m.FSM(name="state"):
             with m.State("HEAD"):
+                m.d.comb += [
+                    fetch.eq(1),
+                    *[fetched[name].eq(now.head[name]) for name in ("addr", "len", "flags", "next")],
+                ]
                 m.d.sync += [
-                    desc.addr.eq(now.head.addr),
-                    desc.len.eq(now.head.len),
-                    desc.flags.eq(now.head.flags),
-                    desc.next.eq(now.head.next),
                     ahead_left.eq(order.o.p.ahead),
                     in_table.eq(0),
                     in_ring.eq(0),
@@ -209,7 +223,7 @@ class Walk(wiring.Component):
                 m.next = "AHEAD"
             with m.State("JUDGE"):
                 # A loop is a chain that is longer than the queue (2.7.5.2).
-                with m.If(failed | wrong | (length > queues.row.size)):
+                with m.If(failed | wrong | over | (length > queues.row.size)):
                     m.next = "FAIL"
                 with m.Elif(has_table):
                     m.d.sync += [
@@ -252,9 +266,8 @@ class Walk(wiring.Component):
             with m.State("AHEAD"):
                 # ``index`` names the entry after the one taken here, so that NEXT is compared with it above.
                 with m.If(ahead.o.valid):
-                    m.d.comb += [ahead.o.ready.eq(1), dropped.eq(1)]
+                    m.d.comb += [ahead.o.ready.eq(1), dropped.eq(1), fetch.eq(1), self._descriptor(fetched, ahead.o.p.data)]
                     m.d.sync += [
-                        self._judge_next(desc, ahead.o.p.data),
                         failed.eq(failed | ahead.o.p.error),
                         ahead_left.eq(ahead_left - 1),
                         left.eq(left - 1),
@@ -280,11 +293,8 @@ class Walk(wiring.Component):
                     ]
                     m.next = "ANSWER"
             with m.State("ANSWER"):
-                m.d.comb += one.o.ready.eq(1)
-                m.d.sync += [
-                    self._judge_next(desc, one.o.p.data),
-                    failed.eq(one.o.p.error),
-                ]
+                m.d.comb += [one.o.ready.eq(1), fetch.eq(1), self._descriptor(fetched, one.o.p.data)]
+                m.d.sync += failed.eq(one.o.p.error)
                 with m.If(one.o.valid & one.o.p.last):
                     m.next = "JUDGE"
             with m.State("FAIL"):
@@ -315,7 +325,7 @@ class Walk(wiring.Component):
         m.d.sync += reserved.eq(reserved + Mux(asked, count, 0) - give_back)
         return m
 
-    def _judge_next(self, desc, read):
+    def _descriptor(self, desc, read):
         """A packed descriptor has its flags where a split one has ``next`` (2.8.13)."""
         return [
             desc.eq(read),

@@ -9,6 +9,7 @@ from ringnic.hdl.virtqueue.walk import Walk
 
 NEXT, WRITE, INDIRECT = (VirtqDescF[name].value for name in ("NEXT", "WRITE", "INDIRECT"))
 DESC, TABLES, NOWHERE = 0x1_0000, 0x4_0000, 1 << 50
+TOP = 1 << 64
 FAILED = "failed"
 
 
@@ -36,6 +37,8 @@ class Ring:
         out, table, limit, desc = [], None, self.size, self.get(index)
         while desc is not None and len(out) < self.size:
             addr, length, flags, following = desc
+            if addr + length > TOP:
+                break
             if flags & INDIRECT:
                 if table is not None or flags & NEXT or not self.indirect or length == 0 or length % 16:
                     break
@@ -106,8 +109,17 @@ def table(ring, *indices, entries=None, base=TABLES, head=0):
 
 
 GOOD = {
-    "one descriptor": lambda ring: ring.put(0, 0xffff_ffff_ffff_fff0, 0xffff_ffff, WRITE),
+    "one descriptor": lambda ring: ring.put(0, 0xffff_ffff_0000_0000, 0xffff_ffff, WRITE),
     "zero length": lambda ring: ring.put(0, 0, 0),
+    "zero length in the last byte": lambda ring: ring.put(0, TOP - 1, 0),
+    "the last byte": lambda ring: ring.put(0, TOP - 1, 1),
+    "up to the last byte": lambda ring: ring.put(0, TOP - 100, 100, WRITE),
+    "the longest up to the last byte": lambda ring: ring.put(0, TOP - 0xffff_ffff, 0xffff_ffff),
+    "across 4 GiB": lambda ring: ring.put(0, 0xffff_fff0, 64),
+    "across 2**63": lambda ring: ring.put(0, 0x7fff_ffff_ffff_fff0, 64),
+    "across the last 4 GiB's beginning": lambda ring: ring.put(0, 0xffff_fffe_ffff_fff0, 64),
+    "chain up to the last byte": lambda ring: (chain(ring, 0, 1), ring.put(1, TOP - 7, 7)),
+    "table up to the last byte": lambda ring: (table(ring, 0, 1), ring.put(1, TOP - 7, 7, 0, 0, TABLES)),
     "chain": lambda ring: chain(ring, 0, 1, 2),
     "chain of all descriptors": lambda ring: chain(ring, 0, 7, 1, 6, 2, 5, 3, 4),
     "table of one": lambda ring: table(ring, 0),
@@ -126,6 +138,14 @@ GOOD = {
 }
 
 BAD = {
+    "one byte over the end": lambda ring: ring.put(0, TOP - 100, 101, WRITE),
+    "the longest over the end": lambda ring: ring.put(0, TOP - 1, 0xffff_ffff),
+    "over the end in a chain": lambda ring: (chain(ring, 0, 1, 2), ring.put(1, TOP - 1, 2, NEXT, 2)),
+    "over the end in a table": lambda ring: (table(ring, 0, 1, 2), ring.put(1, TOP - 1, 2, NEXT, 2, TABLES)),
+    "over the end at the end of a table": lambda ring: (table(ring, 0, 1, 2), ring.put(2, TOP - 64, 0x1_0000, 0, 0, TABLES)),
+    "over the end in a table in another order": lambda ring: (table(ring, 0, 2, 1), ring.put(2, TOP - 1, 2, NEXT, 1, TABLES)),
+    "over the end in the chain before a table": lambda ring: (
+        chain(ring, 0, 2, 3), table(ring, 0, head=3), ring.put(2, TOP - 1, 2, NEXT, 3)),
     "chain of one too many": lambda ring: (chain(ring, 0, 1, 2, 3, 4, 5, 6, 7), ring.put(7, 1, 1, NEXT, 0)),
     "loop of one": lambda ring: ring.put(0, 1, 1, NEXT, 0),
     "next past the queue": lambda ring: ring.put(0, 1, 1, NEXT, 8),
@@ -141,7 +161,10 @@ BAD = {
     "chain and table of one too many": lambda ring: (chain(ring, 0, 7), table(ring, *range(8), head=7)),
     "table nowhere": lambda ring: ring.put(0, NOWHERE, 64, INDIRECT),
     "long table nowhere": lambda ring: ring.put(0, NOWHERE, 0xffff_fff0, INDIRECT),
-    "table that wraps the address space": lambda ring: ring.put(0, (1 << 64) - 16, 64, INDIRECT),
+    "table over the end": lambda ring: ring.put(0, TOP - 16, 32, INDIRECT),
+    "table a byte over the end": lambda ring: ring.put(0, TOP - 15, 16, INDIRECT),
+    "long table over the end": lambda ring: ring.put(0, TOP - 0xffff_ffe0, 0xffff_fff0, INDIRECT),
+    "table over the end behind a chain": lambda ring: (chain(ring, 0, 3), ring.put(3, TOP - 16, 32, INDIRECT)),
     "table at the end of a chain nowhere": lambda ring: (chain(ring, 0, 3), ring.put(3, NOWHERE, 64, INDIRECT)),
     "descriptor that cannot be read": lambda ring: (chain(ring, 0, 3, 4), ring.bench.fails.add(DESC + 48)),
     "table entry that cannot be read": lambda ring: (table(ring, 0, 3, 2, 1), ring.bench.fails.add(TABLES + 48)),
@@ -182,7 +205,7 @@ def test_broken_rules(make, case):
             assert bench.failed == [0] * k
             assert await walk(ctx, bench, 15, queue=1) == bench.ring.segments(15)
             await bench.setup(ctx, 0, size=8, queue_desc=DESC)
-        assert not any(DESC + 8 * 16 <= addr < TABLES for addr, _ in bench.reads)
+        assert not any(DESC + 8 * 16 <= addr < TABLES or addr >= TOP - (1 << 32) for addr, _ in bench.reads)
     bench.run(testbench)
 
 
@@ -208,6 +231,19 @@ def test_nothing_of_a_queue_comes_behind_a_chain_that_failed(make, case, busy):
             came = [(queue, segments[-1] == FAILED or segments == good and "good") for queue, _, segments in bench.chains()]
             assert came == [(0, "good"), (0, True), (0, True), (1, "good"), (0, True), (1, "good")] * count
             await bench.setup(ctx, 0, size=8, queue_desc=DESC)
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("entries", [1, 3])
+def test_a_table_may_end_with_the_address_space(make, entries):
+    """It is asked for; that nothing is there is another matter."""
+    bench = make()
+    bench.ring.put(0, TOP - 16 * entries, 16 * entries, INDIRECT)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        assert await walk(ctx, bench, 0) == [FAILED]
+        assert bench.reads == [(TOP - 16 * entries, 16)]
     bench.run(testbench)
 
 
@@ -290,13 +326,16 @@ def test_random(make, rng, width, pause):
     for index in range(16):
         flags = rng.choice([0, WRITE, NEXT, NEXT | WRITE, INDIRECT, INDIRECT, INDIRECT | NEXT])
         length = 16 * rng.choice([1, 2, 3, 4, 6]) if rng.random() < 0.9 else rng.choice([0, 8, 17])
-        where = TABLES + 256 * rng.randrange(16) + shift if rng.random() < 0.9 else NOWHERE
+        where = TABLES + 256 * rng.randrange(16) + shift if rng.random() < 0.9 else rng.choice([NOWHERE, TOP - 32])
         ring.put(index, where, length, flags, rng.randrange(9))
     for at in range(16):
         for index in range(16):
             following = index + 1 if rng.random() < 0.8 else rng.randrange(6)
             flags = rng.choice([0, NEXT, NEXT | WRITE]) if rng.random() < 0.98 else INDIRECT
-            ring.put(index, rng.getrandbits(64), rng.getrandbits(32), flags, following, TABLES + 256 * at + shift)
+            where, length = rng.getrandbits(64), rng.getrandbits(32)
+            if rng.random() < 0.1:
+                where = TOP - max(1, length + rng.choice([-1, 0, 0, 0, 1]))
+            ring.put(index, where, length, flags, following, TABLES + 256 * at + shift)
 
     async def testbench(ctx):
         nonlocal fails, behind
@@ -348,7 +387,7 @@ class PackedRing:
     def _told(self, descs, ignored):
         out = []
         for addr, length, _, flags in descs:
-            if flags & ~ignored & INDIRECT or len(out) == self.size:
+            if flags & ~ignored & INDIRECT or len(out) == self.size or addr + length > TOP:
                 return [*out, FAILED]
             out.append((addr, length, bool(flags & WRITE)))
         return out
@@ -420,6 +459,33 @@ def test_packed_tables(make_packed, max_ahead):
             for length in (0, 8, 17, 40):
                 bench.ring.put(slot, TABLES, length, INDIRECT)
                 assert await bench.walk(ctx, slot, 1) == [FAILED]
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("max_ahead", [1, 4])
+def test_packed_up_to_the_end_and_over_it(make_packed, max_ahead):
+    bench = make_packed(max_ahead=max_ahead)
+    ring = bench.ring
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for length in (2, 100, 0x1_0000, 0xffff_ffff):
+            for over in (0, 1):
+                for base, slot, count in ((DESC, 0, 1), (DESC, 2, 3), (TABLES, 4, 1)):
+                    ring.put(4, TABLES, 48, INDIRECT)
+                    bad = 2 if base == TABLES else slot + count - 1
+                    ring.put(bad, TOP - length + over, length, 0, base)
+                    expected = ring.segments(slot, count)
+                    assert (FAILED in expected) == over
+                    assert await bench.walk(ctx, slot, count) == expected
+                    packed_random(ring, bench.rng)
+        for entries, over in ((1, 1), (2, 16), (3, 1)):
+            ring.put(0, TOP - 16 * entries + over, 16 * entries, INDIRECT)
+            assert await bench.walk(ctx, 0, 1) == [FAILED]
+        assert not any(addr >= TOP - (1 << 32) for addr, _ in bench.reads)
+        ring.put(0, TOP - 32, 32, INDIRECT)
+        assert await bench.walk(ctx, 0, 1) == [FAILED]
+        assert bench.reads[-1] == (TOP - 32, 16)
     bench.run(testbench)
 
 
