@@ -16,6 +16,7 @@ from ..lib.buffers import BufferPort, QueueSetup, Segment, Used
 from ..lib.dma import ReadPort, WritePort
 from ..lib.slice import Slice
 from .avail import AvailFetch
+from .bounds import Bounds
 from .desc import DescFetch
 from .packed import PackedFetch
 from .store import HeadStore
@@ -51,7 +52,8 @@ class Engine(wiring.Component):
     Members
     -------
     setup_valid : In(1), setup : In(QueueSetup)
-        Strobe: the driver enabled a queue. Alignment that the driver owes is enforced by clearing low address bits.
+        Strobe: the driver enabled a queue. Alignment that the driver owes is enforced by clearing low address bits. A queue
+        with a ring that runs past the end of the address space fails with ``enable``, and is not touched before.
     enable : In(1)
         DRIVER_OK: until then nothing is read.
     event_idx, indirect, packed, in_order, notification_data : In(1)
@@ -132,6 +134,10 @@ class Engine(wiring.Component):
         ]
         with m.If(self.packed):
             m.d.sync += setup.queue_driver[1].eq(0)
+        m.submodules.bounds = bounds = Bounds()
+        judged, judged_queue = Signal(), Signal.like(setup.queue)
+        m.d.comb += [bounds.setup.eq(setup), bounds.packed.eq(self.packed)]
+        m.d.sync += [judged.eq(setup_valid), judged_queue.eq(setup.queue)]
         for stage in (avail, desc, packed, store, used, suppress, *walks):
             m.d.comb += [stage.setup_valid.eq(setup_valid), stage.setup.eq(setup)]
         for fetch in (avail, packed):
@@ -155,7 +161,7 @@ class Engine(wiring.Component):
         ]
 
         # A queue works from its set-up until it fails or is reset. What was found before a fault of its ring is still handed
-        # out; what comes after a malformed chain is not.
+        # out; what comes after a malformed chain is not. One that cannot work is told of when the driver is ready (2.1.2).
         working, fails = Signal(self.num_queues), Signal(self.num_queues)
         serving, halts = Signal(self.num_queues), Signal(self.num_queues)
         m.d.sync += [fails.eq(0), halts.eq(0)]
@@ -166,14 +172,17 @@ class Engine(wiring.Component):
             with m.If(walk.fail_valid):
                 m.d.sync += halts.bit_select(walk.fail_queue, 1).eq(1)
         m.d.sync += [working.eq(working & ~fails), serving.eq(serving & ~halts)]
+        refused, refuses, tells = Signal(range(self.num_queues + 1)), Signal(), Signal()
+        m.d.comb += [refuses.eq(judged & bounds.beyond), tells.eq(self.enable & (refused != 0))]
+        m.d.sync += refused.eq(refused + refuses - tells)
         for bits in (working, serving):
-            with m.If(setup_valid):
-                m.d.sync += bits.bit_select(setup.queue, 1).eq(1)
+            with m.If(judged & ~bounds.beyond):
+                m.d.sync += bits.bit_select(judged_queue, 1).eq(1)
             with m.If(self.reset_valid):
                 m.d.sync += bits.bit_select(self.reset_queue, 1).eq(0)
         everything = self.num_queues
         m.d.comb += [
-            self.error.eq((fails & working).any()),
+            self.error.eq((fails & working).any() | tells),
             self.events.queue_errors.eq(self.error),
         ]
         m.d.sync += [
@@ -243,7 +252,7 @@ class Engine(wiring.Component):
         with m.Else():
             m.d.sync += quiet.eq(quiet + 1)
 
-        m.d.comb += self.busy.eq(moving.any() | self.pausing)
+        m.d.comb += self.busy.eq(moving.any() | self.pausing | judged | tells)
         return m
 
     @staticmethod

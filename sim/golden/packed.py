@@ -7,7 +7,7 @@ import struct
 from typing import NamedTuple
 
 from ...hdl.spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqDescF
-from .virtqueue import Chain, DeviceQueue, RingError, Segment
+from .virtqueue import Chain, DeviceQueue, RingError, Segment, within
 
 __all__ = ["PackedQueue"]
 
@@ -42,6 +42,10 @@ class PackedQueue(DeviceQueue):
     @property
     def place(self):
         return self._place(self._done)
+
+    @property
+    def areas(self):
+        return [(self.desc, VIRTQ_DESC_SIZE * self.size), (self.driver, EVENT.size), (self.device, EVENT.size)]
 
     def _available(self, entries):
         """Return the descriptor at a place of the ring; None if it is not available."""
@@ -82,6 +86,7 @@ class PackedQueue(DeviceQueue):
             raise RingError(f"Indirect table of {length} bytes")
         if length // VIRTQ_DESC_SIZE > self.size:
             raise RingError("Chain is longer than the queue")
+        within(table, length)
         segments = []
         for addr, length, _, flags in DESC.iter_unpack(self.memory.read(table, length)):
             if flags & VirtqDescF.INDIRECT:
@@ -91,6 +96,7 @@ class PackedQueue(DeviceQueue):
 
     @staticmethod
     def _segment(addr, length, flags):
+        within(addr, length)
         return Segment(addr, length, bool(flags & VirtqDescF.WRITE))
 
     def _pass(self, count):

@@ -7,7 +7,7 @@ import struct
 from typing import NamedTuple
 
 from ...hdl.spec.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE, VirtqDescF
-from .virtqueue import Chain, DeviceQueue, RingError, Segment
+from .virtqueue import Chain, DeviceQueue, RingError, Segment, within
 
 __all__ = ["SplitQueue"]
 
@@ -35,6 +35,12 @@ class SplitQueue(DeviceQueue):
     def place(self):
         return Place(self.device + ENTRIES + VIRTQ_USED_ELEM_SIZE * (self._idx % self.size), self._idx)
 
+    @property
+    def areas(self):
+        """2.7, the table of alignments and sizes."""
+        return [(self.desc, VIRTQ_DESC_SIZE * self.size), (self.driver, 6 + 2 * self.size),
+                (self.device, 6 + VIRTQ_USED_ELEM_SIZE * self.size)]
+
     def _look(self):
         while (count := (self.memory.read_u16(self.driver + INDEX) - self._seen) & 0xffff):
             if count > self.size:
@@ -58,6 +64,7 @@ class SplitQueue(DeviceQueue):
                                                                           VIRTQ_DESC_SIZE))
             if len(segments) == self.size:
                 raise RingError("Chain is longer than the queue")  # 2.7.5.2: a loop, too
+            within(addr, length)
             if flags & VirtqDescF.INDIRECT:
                 # 2.7.5.3.1
                 if not self.indirect or nested or flags & VirtqDescF.NEXT:

@@ -9,11 +9,19 @@ from typing import NamedTuple
 
 from .memory import Fault
 
-__all__ = ["RingError", "Segment", "Chain", "Use", "DeviceQueue"]
+__all__ = ["RingError", "Segment", "Chain", "Use", "DeviceQueue", "within"]
+
+END = 1 << 64  # of the address space
 
 
 class RingError(Exception):
     """The driver broke a rule of the ring."""
+
+
+def within(addr, length):
+    """:exc:`RingError` if so many bytes from ``addr`` on run past the end of the address space."""
+    if addr + length > END:
+        raise RingError(f"{length} bytes at {addr:#x} run past the end of the address space")
 
 
 class Segment(NamedTuple):
@@ -73,6 +81,11 @@ class DeviceQueue(ABC):
     def place(self):
         """Where the next used entry goes; ``place.addr`` is its address."""
 
+    @property
+    @abstractmethod
+    def areas(self):
+        """``(addr, length)`` of all that the driver has set up."""
+
     @abstractmethod
     def _look(self):
         """Add all that is available to ``chains``."""
@@ -118,6 +131,8 @@ class DeviceQueue(ABC):
 
     def look(self):
         """Take notice of all that is available. :exc:`RingError` after the chains before the wrong one are known."""
+        for area in self.areas:
+            within(*area)
         try:
             self._look()
         except Fault as fault:

@@ -12,9 +12,10 @@ nothing either way.
 
 from bisect import bisect_left, bisect_right, insort
 
-__all__ = ["CLAUSES", "Chain", "Described", "Segment", "Table"]
+__all__ = ["CLAUSES", "END", "Chain", "Described", "Segment", "Table"]
 
 CLAUSES = ("DESC-1", "DESC-2", "USED-2", "PK-1", "PK-3", "PK-6")
+END = 1 << 64      # of the address space
 HEADER_BYTES = 12  # of a chain's device-writable bytes that are kept
 
 
@@ -126,7 +127,10 @@ class Described:
         self.crossed = False  # segments overlap: a driver's right where none is written, and its fault else
 
     def add(self, segment):
-        if segment.start == segment.end:
+        """Not of what runs past the end of the address space is a byte described: nobody can say which bytes it is of."""
+        if segment.end > END:
+            segment.ring.excuse(f"{segment.end - segment.start} bytes at {segment.start:#x}")
+        if segment.start == segment.end or segment.end > END:
             return
         at = bisect_right(self.starts, segment.start)
         self.crossed |= (at > 0 and self.segments[at - 1].end > segment.start
@@ -135,7 +139,7 @@ class Described:
         self.segments.insert(at, segment)
 
     def remove(self, segment):
-        if segment.start == segment.end:
+        if segment.start == segment.end or segment.end > END:
             return
         at = bisect_left(self.starts, segment.start)
         while self.segments[at] is not segment:

@@ -14,7 +14,7 @@ from ...hdl.spec.pcie import Command, MsgCode
 from ...hdl.spec.virtio import VIRTIO_F_RING_PACKED
 from . import isr, memory, notify, packed, receive, registers, split
 from .isr import InterruptStatus
-from .memory import Described
+from .memory import END, Described
 from .notify import NEVER, Notifications
 from .packed import PackedRing
 from .receive import Receive
@@ -151,6 +151,9 @@ class Monitor:
         ring = (PackedRing if VIRTIO_F_RING_PACKED in features else SplitRing)(setup, features, self)
         self.rings[setup.index] = ring
         self.dead_vectors -= ring.vectors
+        if max(ring.ends) > END:
+            ring.areas = []            # of what the driver may mean by them the device touches nothing
+            ring.excuse("a ring runs past the end of the address space")
         self._place()
 
     def _place(self):

@@ -47,6 +47,7 @@ class PackedRing(Ring):
             Area(self, "descriptors", setup.desc, VIRTQ_DESC_SIZE * self.size, look=self._descriptors, wrote=self._wrote),
             Area(self, "driver event structure", setup.driver, 4, look=self._event, begin=self._asked),
             Area(self, "device event structure", setup.device, 4, wrote=self._wrote_event)]
+        self.ends = [area.end for area in self.areas]
         self.known = 0             # places up to here belong to chains that the device has, or had
         self.got = {}              # by place: descriptors from there on, as different reads brought them
         self.seen = [-1] * self.size   # when the device last saw a slot become available

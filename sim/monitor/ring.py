@@ -58,6 +58,9 @@ class Ring:
     PACKED : bool
     FLAGS : int
         Which field of a descriptor is its flags.
+    areas : list of Area
+    ends : list of int
+        Of the areas as the driver has set them up.
     used : int
         Places that have come back, counted for ever.
     steps : deque of (int, int, int)

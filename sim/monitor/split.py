@@ -44,6 +44,8 @@ class SplitRing(Ring):
             Area(self, "descriptors", setup.desc, VIRTQ_DESC_SIZE * size, look=self._descriptors),
             Area(self, "available ring", setup.driver, self.event_at + event, look=self._available, begin=self._asked),
             Area(self, "used ring", setup.device, self.avail_event_at + event, wrote=self._wrote)]
+        # 2.7, the table of sizes: the event fields are there whether or not they mean anything.
+        self.ends = [self.areas[0].end, setup.driver + self.event_at + 2, setup.device + self.avail_event_at + 2]
         self.known = 0             # available, as the device can know
         self.heads = {}            # by place, from ``used`` on: the chain, None when it has come back
         self.by_head = {}          # those that the device has

@@ -287,8 +287,20 @@ def break_table_fault(tx, memory):
     tx.publish(0)
 
 
+def break_end(tx, memory):
+    tx.write_desc(0, memory, 20, VirtqDescF.NEXT, 1)
+    tx.write_desc(1, (1 << 64) - 32, 33)
+    tx.publish(0)
+
+
+def break_table_end(tx, memory):
+    tx.write_desc(0, (1 << 64) - 16, 32, VirtqDescF.INDIRECT)
+    tx.publish(0)
+
+
 @pytest.mark.parametrize("attack", [break_idx, break_head, break_next, break_loop, break_table_length, break_table_empty,
-                                    break_table_next, break_table_fault], ids=lambda attack: attack.__name__)
+                                    break_table_next, break_table_fault, break_end, break_table_end],
+                         ids=lambda attack: attack.__name__)
 def test_a_broken_ring_stops_its_queue_alone(device, attack):
     net = open_net(device, queue_size=16)
     attack(net.tx, net.bus.alloc(64).iova)

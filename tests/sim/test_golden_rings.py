@@ -12,6 +12,7 @@ from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRT
 from ringnic.host.driver import PciFunction, Transport
 from ringnic.sim.bus import GoldenBus
 from ringnic.sim.golden import GoldenNet
+from ringnic.sim.golden.virtqueue import RingError
 
 CONFIG = 0  # vector
 RX, TX = 0, 1  # queues; their vectors are one more
@@ -307,6 +308,8 @@ ATTACKS = {
     "table at the end of a list": lambda rig, iova: [(iova, 20, 0, D.NEXT), (table(rig, 0), 16, 0, D.INDIRECT)],
     "nested table": lambda rig, iova: [(table(rig, 0, D.INDIRECT), 32, 0, D.INDIRECT)],
     "table nowhere": lambda rig, iova: [(0x1000, 16, 0, D.INDIRECT)],
+    "buffer past the end of the address space": lambda rig, iova: [((1 << 64) - 20, 21, 0, 0)],
+    "table past the end of the address space": lambda rig, iova: [((1 << 64) - 16, 32, 0, D.INDIRECT)],
     "table longer than the ring": lambda rig, iova: [(table(rig, *[0] * 8), 128, 0, D.INDIRECT)],
 }
 
@@ -330,6 +333,29 @@ def test_a_broken_packed_ring_stops_its_queue_alone(attack):
     assert len(rig.device.sent) == 1  # it has stopped
     rig.device.receive(bytes(60))
     assert rx.get_buf() == ("rx", 72)
+
+
+@pytest.mark.parametrize("features", [frozenset(), PACKED], ids=name)
+def test_buffers_and_rings_at_the_end_of_the_address_space(features):
+    """Up to the last byte is right; of each area of a ring one place more is not."""
+    rig = Rig(features, 8)
+    tx = rig.queues[TX]
+    top = bytearray(HEADER + bytes(60))
+    rig.device.map((1 << 64) - len(top), top)
+    tx.add_buf([((1 << 64) - len(top), len(top))], [], "top")
+    tx.kick()
+    assert rig.device.sent == [bytes(60)] and tx.get_buf() == ("top", 0) and not rig.broken()
+    queue = rig.device.queues[TX]
+    lengths = [128, 4, 4] if features else [128, 22, 70]
+    for area, length in zip(("desc", "driver", "device"), lengths):
+        was = getattr(queue, area)
+        setattr(queue, area, (1 << 64) - length)
+        assert [at + size for at, size in queue.areas].count(1 << 64) == 1
+        setattr(queue, area, (1 << 64) - length + 2)
+        with pytest.raises(RingError, match="past the end"):
+            queue.look()
+        setattr(queue, area, was)
+    queue.look()
 
 
 def test_in_a_table_only_write_counts():

@@ -121,6 +121,7 @@ class Bench:
         self.event_idx, self.indirect = event_idx, indirect
         self.chains, self.notified, self.errors = [], [], 0
         self.avail = [0] * queues
+        self.areas = {}                  # by queue: what is elsewhere
         self.sim = Simulator(self.dut)
         self.sim.add_clock(8e-9)
         if shared:
@@ -152,13 +153,24 @@ class Bench:
         ctx.set(self.dut.event_idx, self.event_idx)
         ctx.set(self.dut.indirect, self.indirect)
         for queue in range(self.queues):
-            ctx.set(self.dut.setup, {"queue": queue, "size": self.size, "queue_desc": self.at(DESC, queue),
-                                     "queue_driver": self.at(DRIVER, queue), "queue_device": self.at(DEVICE, queue)})
-            ctx.set(self.dut.setup_valid, 1)
-            await ctx.tick()
-        ctx.set(self.dut.setup_valid, 0)
+            await self.set_up(ctx, queue)
         await ctx.tick().repeat(3)
         ctx.set(self.dut.enable, 1)
+
+    async def set_up(self, ctx, queue, **areas):
+        ctx.set(self.dut.setup, {"queue": queue, "size": self.size, "queue_desc": self.at(DESC, queue),
+                                 "queue_driver": self.at(DRIVER, queue), "queue_device": self.at(DEVICE, queue),
+                                 **self.areas.get(queue, {}), **areas})
+        ctx.set(self.dut.setup_valid, 1)
+        await ctx.tick()
+        ctx.set(self.dut.setup_valid, 0)
+
+    async def reset(self, ctx, queue):
+        ctx.set(self.dut.reset_queue, queue)
+        ctx.set(self.dut.reset_valid, 1)
+        await ctx.tick()
+        ctx.set(self.dut.reset_valid, 0)
+        await ctx.tick().until(self.dut.reset_done)
 
     def desc(self, queue, index, addr, length, flags=0, following=0, table=None):
         self.host.put((self.at(DESC, queue) if table is None else table) + 16 * index, "QIHH",
@@ -216,8 +228,9 @@ class Bench:
                 return
         raise AssertionError(f"still busy after {limit} cycles")
 
-    def run(self, testbench):
+    def run(self, testbench, packed=0):
         async def whole(ctx):
+            ctx.set(self.dut.packed, packed)
             await self.setup(ctx)
             await testbench(ctx)
         self.sim.add_testbench(whole)
@@ -462,6 +475,60 @@ def test_malformed_stops_its_queue_only(case):
         await bench.take(ctx, 1)
         [segment] = await bench.chain(ctx)
         assert (segment.addr, segment.len) == (0x2000, 9)
+    bench.run(testbench)
+
+
+OVER = {"queue_desc": 16 * 15, "queue_driver": 4 + 2 * 16, "queue_device": 4 + 8 * 16}   # too near to the end for 16 entries
+
+
+@pytest.mark.parametrize("packed", [0, 1])
+def test_a_ring_past_the_end_of_the_address_space_stops_its_queue(packed):
+    """Each such queue is told of once, when the driver is ready; nothing of it is read. Set up again, it works."""
+    bench = Bench(queues=4)
+    wrong = {0: "queue_desc"} if packed else dict(enumerate(OVER))
+    bench.areas = {queue: {name: (1 << 64) - OVER[name]} for queue, name in wrong.items()}
+
+    async def testbench(ctx):
+        assert bench.errors == 0 and not bench.host.reads
+        await bench.quiet(ctx)
+        assert bench.errors == len(wrong)
+        for queue in wrong:
+            await bench.kick(ctx, queue)
+        await bench.quiet(ctx)
+        assert bench.errors == len(wrong)
+        assert not bench.host.writes and all(addr >= bench.at(DESC, max(wrong) + 1) for addr, _ in bench.host.reads)
+        assert ctx.get(bench.dut.buffers[0].enabled) == 0b1111 & ~sum(1 << queue for queue in wrong)
+        del bench.areas[0]
+        await bench.reset(ctx, 0)
+        await bench.set_up(ctx, 0)
+        if packed:
+            struct.pack_into("<QIHH", bench.host.bytes, bench.at(DESC, 0), 0x5000, 7, 3, 0x80)
+        else:
+            bench.desc(0, 3, 0x5000, 7)
+            bench.offer(0, 3)
+        await bench.kick(ctx, 0)
+        await bench.available(ctx, 0)
+        await bench.take(ctx, 0)
+        [segment] = await bench.chain(ctx)
+        assert (segment.chain.id, segment.addr, segment.len) == (3, 0x5000, 7) and bench.errors == len(wrong)
+        bench.areas[3] = {"queue_desc": (1 << 64) - 16}
+        await bench.give_back(ctx, 0, 3, 0, flush=1)
+        await bench.reset(ctx, 3)
+        await bench.set_up(ctx, 3)                       # of a device that is live
+        await bench.quiet(ctx)
+        assert bench.errors == len(wrong) + 1
+    bench.run(testbench, packed=packed)
+
+
+@pytest.mark.parametrize("name, units", [("queue_desc", 16), ("queue_driver", 2), ("queue_device", 4)])
+def test_rings_may_end_with_the_address_space(name, units):
+    bench = Bench()
+    bench.areas = {0: {name: (1 << 64) - OVER[name] - units}}
+
+    async def testbench(ctx):
+        await bench.quiet(ctx)
+        assert bench.errors == (name == "queue_driver")  # it is read, and nothing is there
+        assert ctx.get(bench.dut.buffers[0].enabled) & 2
     bench.run(testbench)
 
 

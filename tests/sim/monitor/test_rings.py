@@ -9,6 +9,7 @@ from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRT
 from ringnic.sim.monitor.split import DESC as DESCRIPTOR
 
 TX = 1                               # a queue that is not for receiving
+RINGS, STRIDE = 0x1_0000_0000, 0x10000  # where a script has its queues
 A, B, C = (0x2_0000_0000 + 0x1000 * k for k in range(3))
 NEXT, WRITE, INDIRECT = int(VirtqDescF.NEXT), int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
 
@@ -84,6 +85,62 @@ def test_chain_through_an_indirect_table(split):
     assert script.violations() == []
     script.read(B, bytes(20))
     assert script.violations() == ["DESC-2"]
+
+
+TOP = 1 << 64
+
+
+@pytest.mark.parametrize("kind", ["split", "packed"])
+@pytest.mark.parametrize("over", [0, 1])
+@pytest.mark.parametrize("way", ["read", "write"])
+def test_buffer_at_the_end_of_the_address_space(request, kind, way, over):
+    """Up to the last byte is described. Of one that runs past it nothing is, neither before the end nor at 0."""
+    script = request.getfixturevalue(kind)(queue=TX)
+    flags = WRITE * (way == "write")
+    if kind == "split":
+        script.chain(0, (A, 100, 0), (TOP - 64, 64 + over, flags))
+    else:
+        script.descriptor(A, 100, flags=NEXT)
+        script.descriptor(TOP - 64, 64 + over, flags=flags)
+    script.read(A, bytes(100))             # if it is sound: its neighbour is not known yet
+    touch = getattr(script, way)
+    touch(TOP - 64, bytes(64))
+    nowhere = "PK-3" if kind == "packed" else "DESC-1" if way == "write" else "DESC-2"
+    assert script.violations() == ["PK-4" if kind == "packed" else nowhere] * over   # of a descriptor that means nothing
+    touch(0, bytes(1))
+    assert script.violations() == [nowhere]
+
+
+@pytest.mark.parametrize("kind", ["split", "packed"])
+@pytest.mark.parametrize("over", [0, 1])
+def test_table_at_the_end_of_the_address_space(request, kind, over):
+    script = request.getfixturevalue(kind)(VIRTIO_F_INDIRECT_DESC, queue=TX)
+    if kind == "split":
+        script.available(0)
+        script.descriptor(0, TOP - 32 + over, 32, INDIRECT)
+    else:
+        script.descriptor(TOP - 32 + over, 32, flags=INDIRECT)
+    script.read(TOP - 32 + over, DESCRIPTOR.pack(A, 100, 0, 0))
+    assert script.violations() == ["PK-4" if kind == "packed" else "DESC-2"] * over
+
+
+@pytest.mark.parametrize("kind, area, size", [("split", "DESC", 128), ("split", "DRIVER", 22), ("split", "DEVICE", 70),
+                                              ("packed", "DESC", 128)])
+@pytest.mark.parametrize("over", [0, 2])
+def test_ring_at_the_end_of_the_address_space(request, kind, area, size, over):
+    """One that runs past it is not touched, in none of its areas."""
+    plain = request.getfixturevalue(kind)
+    at = TOP - size + over
+    script = type(plain.__name__, (plain,), {area: at - RINGS - STRIDE * TX})(queue=TX)
+    if area == "DEVICE":
+        script.write(at + 2, bytes(2))
+    else:
+        script.read(at + 2 if area == "DRIVER" else at, bytes(2))
+    row = "PK-3" if kind == "packed" else "DESC-1" if area == "DEVICE" else "DESC-2"
+    assert script.violations() == [row] * bool(over)
+    if area != "DESC":
+        script.read(script.base, bytes(16))
+        assert script.violations() == ["DESC-2"] * bool(over)
 
 
 @pytest.mark.parametrize("what", ["no_element", "half_an_element", "index_first", "unknown", "twice", "too_far"])
