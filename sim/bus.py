@@ -96,7 +96,7 @@ class EngineBus(SimBus):
 
 
 class GoldenBus(SimBus):
-    """The pure Python device: no TLPs, no time."""
+    """The pure Python device: no TLPs, no time; but what a device does by itself it does when a driver waits."""
     def __init__(self, device):
         super().__init__()
         self.device = device
@@ -112,6 +112,9 @@ class GoldenBus(SimBus):
 
     def bar_write(self, bar, offset, size, value):
         self.device.bar_write(offset, size, value)
+
+    def run(self, cycles):
+        self.device.pass_time()
 
     def _map(self, iova, memory):
         self.device.map(iova, memory)

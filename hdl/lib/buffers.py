@@ -83,6 +83,8 @@ def BufferPort(num_queues):
     a chain that had an error) has been accepted. During a pause that ends by itself, whatever the world outside does.
     ``untold``: bit per queue, high while used entries of chains that were given back are not all on their way: what the device
     writes afterwards is seen after them.
+    ``wants``: bit per queue, high while the device has something that waits for a chain of that queue. Its ring is read from time
+    to time then, because a driver may have added a buffer without a notification. Low during a ``pause``.
     """
     return Signature({
         "enabled":   In(num_queues),
@@ -93,4 +95,5 @@ def BufferPort(num_queues):
         "pause":     In(1),
         "holds":     Out(1),
         "untold":    In(num_queues),
+        "wants":     Out(num_queues),
     })

@@ -1,5 +1,8 @@
 """One buffer port for several parts of a device."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -68,6 +71,7 @@ class BufferShare(wiring.Component):
             self.o.used.valid.eq(useds.o.valid),
             useds.o.ready.eq(self.o.used.ready),
             self.o.holds.eq(Cat(part.holds for part in self.parts).any()),
+            self.o.wants.eq(reduce(or_, (part.wants for part in self.parts))),
             segment.ready.eq(self.parts[0].segment.ready),
         ]
         for owned, part in zip(self.owned, self.parts[1:]):

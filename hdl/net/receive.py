@@ -26,8 +26,9 @@ class Receive(wiring.Component):
 
     While one frame is written, buffers for the next are found. A frame for which there are no buffers waits, so that a
     driver may be late, as long as less than half of the frame memory is used, and, if frames of other pairs wait behind it,
-    for ``patience`` cycles; then it is dropped, so that a queue that nobody serves does not stop the others. A frame of a pair
-    that is not active, or whose queue is not enabled, goes to the first queue that is; if there is none it is dropped.
+    for ``patience`` cycles; then it is dropped, so that a queue that nobody serves does not stop the others. While it waits,
+    ``buffers.wants`` names its queue. A frame of a pair that is not active, or whose queue is not enabled, goes to the first
+    queue that is; if there is none it is dropped.
 
     Parameters
     ----------
@@ -59,6 +60,7 @@ class Receive(wiring.Component):
     settled : Out(1)
         Nothing is under way for a pair that is active no more; low from the change of ``active`` on.
     busy : Out(1)
+        Low also while all that is here is frames that wait for a buffer as long as it takes.
     events : Out
     """
     def __init__(self, *, width, num_queues, pairs=1, max_frame=1514, depth=4096, max_packets=256, max_segments=64,
@@ -122,7 +124,7 @@ class Receive(wiring.Component):
             halt.eq(stale | self.buffers.pause),
         ]
         note = note_layout(frames.o_note)
-        holds = self._provide(m, frames, note, jobs, seg_w, halt)
+        holds, resting = self._provide(m, frames, note, jobs, seg_w, halt)
         with m.If(self.active != was_active):
             m.d.sync += stale.eq(1)
         with m.Elif(~self.buffers.holds & ~Cat(self.buffers.untold[2 * k] for k in range(self.pairs)).any()):
@@ -133,6 +135,7 @@ class Receive(wiring.Component):
                                - (jobs.o.valid & jobs.o.ready & ~jobs.o.p.drop))
         m.d.comb += self.buffers.holds.eq(holds | (chained != 0))
         self._deliver(m, frames, note, jobs, seg_r, halt)
+        m.d.comb += self.busy.eq((jobs.level != 0) | halt | ((frames.o_len.valid | frames.busy) & ~resting))
         return m
 
     def _others_wait(self, m, frames):
@@ -150,7 +153,10 @@ class Receive(wiring.Component):
         return others
 
     def _provide(self, m, frames, note, jobs, seg_w, halt):
-        """Find buffers for frame after frame; the answer is high while a chain is in hand that no job has."""
+        """Find buffers for frame after frame.
+
+        Return two signals: a chain is in hand that no job has; nothing will happen before a buffer or another frame comes.
+        """
         take, segment = self.buffers.take, self.buffers.segment
         pair = Signal(range(self.pairs))
         need, capacity = Signal(17), Signal(17)
@@ -203,6 +209,8 @@ class Receive(wiring.Component):
         ]
         with m.If(take.ready):
             m.d.sync += committing.eq(0)
+        resting = Signal()
+        m.d.sync += [self.buffers.wants.eq(0), resting.eq(0)]
         with m.FSM(name="provide"):
             with m.State("FRAME"):
                 m.d.sync += [
@@ -235,8 +243,10 @@ class Receive(wiring.Component):
                     m.next = "RETRY"
                 with m.Elif(available.bit_select(pair, 1)):
                     m.next = "TAKE"
-                with m.Elif(late | (waited == self.patience)):
-                    m.next = "GIVE UP"
+                with m.Else():
+                    m.d.sync += [self.buffers.wants.bit_select(pair << 1, 1).eq(1), resting.eq(~late & (waited == 0) & ~committing)]
+                    with m.If(late | (waited == self.patience)):
+                        m.next = "GIVE UP"
             with m.State("TAKE"):
                 m.d.comb += [takes.eq(1), op.eq(TakeOp.TAKE), holds.eq(1)]
                 with m.If(done):
@@ -288,7 +298,7 @@ class Receive(wiring.Component):
                 self._finish(m, frames, jobs, drop=True)
         with m.If((chains != 0) | committing):
             m.d.comb += holds.eq(1)
-        return holds
+        return holds, resting
 
     def _finish(self, m, frames, jobs, *, drop):
         m.d.comb += [
@@ -371,7 +381,6 @@ class Receive(wiring.Component):
             used.p.len.eq(written),
             used.p.more.eq(~last_chain),
             used.p.flush.eq(last_chain & ~follows),
-            self.busy.eq((jobs.level != 0) | halt | frames.o_len.valid | frames.busy),
         ]
         m.d.sync += length.eq(Mux(left > segment.len, segment.len, left))
         with m.FSM(name="deliver"):

@@ -36,7 +36,7 @@ class AvailFetch(wiring.Component):
 
     One small state machine serves all queues, a few cycles for each read; up to 8 reads of each kind are
     outstanding. A queue that has gone empty is told so in avail_event (with EVENT_IDX) and then looked at once more,
-    because the driver may have added a buffer before it saw that.
+    because the driver may have added a buffer before it saw that. ``look`` is worth a notification that nobody sent.
 
     Parameters
     ----------
@@ -49,6 +49,8 @@ class AvailFetch(wiring.Component):
     setup_valid, setup : see :class:`QueueTable`
     kick_valid : In(1), kick_queue : In(16), kick_next : In(16)
         Strobe: available buffer notification, and with NOTIFICATION_DATA the idx that it names.
+    look : In(num_queues)
+        Strobe for each queue: read idx, unless that is under way.
     event_idx, notification_data : In(1)
         Negotiated features.
     stopped : In(num_queues)
@@ -73,6 +75,7 @@ class AvailFetch(wiring.Component):
             "kick_valid":  In(1),
             "kick_queue":  In(16),
             "kick_next":   In(16),
+            "look":        In(num_queues),
             "event_idx":   In(1),
             "notification_data": In(1),
             "stopped":     In(num_queues),
@@ -322,6 +325,9 @@ class AvailFetch(wiring.Component):
                                  | Cat(under_way).any())
 
         # A nudge wins over a state that clears the same bit in the same cycle.
+        for k in range(self.num_queues):
+            with m.If(self.look[k] & ~polling[k]):
+                m.d.sync += to_poll[k].eq(1)
         with m.If(self.event.done):
             m.d.sync += to_poll.bit_select(armed_q.o.p, 1).eq(1)
         with m.If(self.kick_valid):

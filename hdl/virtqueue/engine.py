@@ -6,7 +6,12 @@ queue in a memory indexed by queue. Split and packed queues differ in how availa
     kick -> AvailFetch -> DescFetch -+
     kick -> PackedFetch -------------+-> HeadStore -> Walk -> segments -> device
     device -> used -> UsedWriter -> Suppress -> notify
+
+What a device wants chains of is looked at without a notification, too, but seldom (:class:`Lookout`).
 """
+
+from functools import reduce
+from operator import or_
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -18,6 +23,7 @@ from ..lib.slice import Slice
 from .avail import AvailFetch
 from .bounds import Bounds
 from .desc import DescFetch
+from .lookout import Lookout
 from .packed import PackedFetch
 from .store import HeadStore
 from .suppress import Suppress
@@ -48,6 +54,9 @@ class Engine(wiring.Component):
         Largest number of ring entries or descriptors in one read, a power of two.
     used_batch : int
         Largest number of chains given back at once, and of the chains of one packet, a power of two.
+    look_cycles : int
+        While a device wants chains of a queue, its ring is read once in so many cycles without a notification: a power of
+        two.
 
     Members
     -------
@@ -76,13 +85,14 @@ class Engine(wiring.Component):
     events : Out
         Strobes for the counters.
     """
-    def __init__(self, *, width, num_queues, ports, prefetch=64, batch=32, used_batch=64):
+    def __init__(self, *, width, num_queues, ports, prefetch=64, batch=32, used_batch=64, look_cycles=512):
         self.width = width
         self.num_queues = num_queues
         self.ports = ports
         self.prefetch = prefetch
         self.batch = batch
         self.used_batch = used_batch
+        self.look_cycles = look_cycles
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
@@ -118,6 +128,7 @@ class Engine(wiring.Component):
                                                      depth=self.prefetch, batch=self.batch // 2)
         m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.used_batch)
         m.submodules.suppress = suppress = Suppress(**sizes)
+        m.submodules.lookout  = lookout  = Lookout(num_queues=self.num_queues, interval=self.look_cycles)
         walks = [Walk(**sizes) for _ in range(self.ports)]
         for k, walk in enumerate(walks):
             m.submodules[f"walk_{k}"] = walk
@@ -147,6 +158,7 @@ class Engine(wiring.Component):
                 fetch.kick_valid.eq(self.kick_valid),
                 fetch.kick_queue.eq(self.kick_queue),
                 fetch.kick_next.eq(self.kick_next),
+                fetch.look.eq(lookout.look),
                 fetch.grant.eq(store.grant),
                 fetch.freed_valid.eq(store.freed_valid),
                 fetch.freed_queue.eq(store.freed_queue),
@@ -189,6 +201,8 @@ class Engine(wiring.Component):
             avail.stopped.eq(~working | (~self.enable | self.pausing | self.packed).replicate(everything)),
             packed.stopped.eq(~working | (~self.enable | self.pausing | ~self.packed).replicate(everything)),
         ]
+
+        m.d.comb += lookout.wants.eq(reduce(or_, (buffers.wants for buffers in self.buffers)) & working)
 
         # One of the two ways is in use.
         self._either(m, self.packed, packed.o_room, avail.o_room, store.i_room)

@@ -29,7 +29,8 @@ class PackedFetch(wiring.Component):
 
     One read a queue, up to 8 of different queues, are outstanding. How much is read is twice as much each time that
     all was available, and little when not. A queue that has gone empty is told so in its event suppression structure
-    (with EVENT_IDX) and then looked at once more, because the driver may have added a buffer before it saw that.
+    (with EVENT_IDX) and then looked at once more, because the driver may have added a buffer before it saw that. ``look`` is
+    worth a notification that nobody sent.
 
     Parameters
     ----------
@@ -42,6 +43,8 @@ class PackedFetch(wiring.Component):
     setup_valid, setup : see :class:`QueueTable`
     kick_valid : In(1), kick_queue : In(16), kick_next : In(16)
         Strobe: available buffer notification, and with NOTIFICATION_DATA where the driver says it will go on.
+    look : In(num_queues)
+        Strobe for each queue: read where its ring goes on, unless that is under way.
     event_idx, notification_data : In(1)
         Negotiated features.
     passed_valid : In(1), passed : In(Published)
@@ -68,6 +71,7 @@ class PackedFetch(wiring.Component):
             "kick_valid":  In(1),
             "kick_queue":  In(16),
             "kick_next":   In(16),
+            "look":        In(num_queues),
             "event_idx":   In(1),
             "notification_data": In(1),
             "passed_valid": In(1),
@@ -308,6 +312,9 @@ class PackedFetch(wiring.Component):
         ]
 
         # A nudge wins over a state that clears the same bit in the same cycle.
+        for k in range(self.num_queues):
+            with m.If(self.look[k] & ~fetching[k]):
+                m.d.sync += to_fetch[k].eq(1)
         with m.If(self.event.done):
             m.d.sync += to_fetch.bit_select(armed_q.o.p, 1).eq(1)
         with m.If(self.freed_valid & hungry.bit_select(self.freed_queue[:len(queue)], 1)):

@@ -142,6 +142,11 @@ class Generator:
             self._setup(queue)
         if random() < .1:
             self._registers()
+        if random() < .2:
+            self.do("early", self._frame_size())
+        if random() < .2:
+            self.frames = 4
+            self._traffic()
         self.do("live", 1 + self.below(PAIRS) if not pair else pair + 1 + self.below(PAIRS - pair))
         if late is not None:
             self._setup(late)
@@ -169,7 +174,8 @@ class Generator:
         self.frames = min(24, 2 + min(waiting, default=24))
         steps = ((self._traffic, 50), (self._good, 6), (self._frames, 3), (self._noise, 5), (self._events, 2),
                  (self._kicks, 1.5 * fumbling), (self._registers, fumbling), (self._interrupts, .7 * fumbling),
-                 (self._disturb, .5 * fumbling), (self._faults, 4 * self.faulty), (self._start_again, 1), (self._look, 2))
+                 (self._disturb, .5 * fumbling), (self._faults, 4 * self.faulty), (self._start_again, 1), (self._look, 2),
+                 (self._silence, .5))
         for step, in zip(self.rng.choices([step for step, _ in steps], [weight for _, weight in steps], k=4 + self.below(28))):
             step()
         self.do("check")
@@ -178,6 +184,9 @@ class Generator:
 
     def _look(self):
         self.do("poll")
+
+    def _silence(self):
+        self.do("silent", self.below(2))
 
     def _good(self):
         for _ in range(1 + self.below(4)):

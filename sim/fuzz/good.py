@@ -70,6 +70,8 @@ class GoodPair:
     ----------
     came_back : dict
         Buffers by index of their queue, since :meth:`wish`.
+    silent : bool
+        It puts receive buffers back without a notification, which a driver must not do and some do.
     """
     def __init__(self, ground, card, pair, features, rx_size, tx_size, control=None):
         self.ground, self.card, self.engine = ground, card, card.engine
@@ -85,6 +87,7 @@ class GoodPair:
         self._sent, self._fed = deque(), deque()      # frames that are under way
         self._numbers = {"tx": 0, "rx": 0}
         self._skipped = {"tx": 0, "rx": 0}   # frames that did not come out where later ones did
+        self.silent = False
         self.came_back = {queue.index: 0 for queue in (self.rx, self.tx)}
 
     def _queue(self, index, size):
@@ -104,6 +107,11 @@ class GoodPair:
             else:
                 self.card.notify(index, index, 2)
         return notify
+
+    def start_early(self, size):
+        """Give the device receive buffers and a frame of ``size`` bytes before it is live, notify of both, and never again."""
+        self._refill()
+        self.send(size, ())
 
     def start(self, pairs):
         """The device is live: give it receive buffers, and have it use so many pairs, if the control queue is ours."""
@@ -212,7 +220,8 @@ class GoodPair:
             self.ground.describe(start, self._slot, True)
             self.rx.add_buf([], [(start, self._slot)], slot)
         self._rx_free = []
-        self.rx.kick()
+        if not self.silent:
+            self.rx.kick()
 
     # What is left
 

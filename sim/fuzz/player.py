@@ -27,6 +27,7 @@ MANY = 50               # times as long until all is done
 WORK = frozenset({"mrd_up", "mwr_up", "cpl_down", "frames_out", "frames_in"})
 FRUIT = WORK - {"mrd_up", "cpl_down"}
 PATIENCE = 4500         # cycles that a frame without buffers may keep others waiting
+LOOK = 520              # within so many, and a read, the card has looked at a ring for which a frame waits
 SHORT = 1500            # without a word on the link: nothing more will come, unless a completion was lost, or is on its way
 UNDER_WAY = 64 * 280    # bytes on their way to the card, at most
 REST = 300              # cycles in which a card that was reset is watched
@@ -161,9 +162,16 @@ class Player:
         self.card.status = LIVE
         self.live = True
         if self.good is not None:
+            if self.good.sending:
+                self._check()            # what it was notified of before is not forgotten
             self.good.start(pairs)
             self.good.send(FLOOR, ())
             self._check()
+
+    def _early(self, size):
+        """The well-behaved pair is in a hurry: rings filled and notified of before DRIVER_OK, which the card has to survive."""
+        if self.good is not None and not self.live:
+            self.good.start_early(size)
 
     def _reset(self, kind):
         """End of a device's life: by status (0), FLR (1) or power (2). Nothing is touched afterwards."""
@@ -329,6 +337,11 @@ class Player:
         if self.good is not None and self.live:
             self.good.feed(size)
 
+    def _silent(self, on):
+        """From now on the well-behaved pair tells, or does not, of receive buffers that it puts back."""
+        if self.good is not None:
+            self.good.silent = bool(on)
+
     def _poll(self):
         self.done -= 1
         if self.good is not None and self.live:
@@ -424,6 +437,8 @@ class Player:
             if spent > SHORT and limit is None:
                 limit = LIMIT + PATIENCE * self._waiting()
             before = good.progress
+            if good.silent and good.receiving:
+                self.engine.run(LOOK)
             ran = self.engine.run_until(idle=True, limit=SHORT)
             spent += ran
             good.poll()

@@ -48,7 +48,8 @@ def link_header(frame):
 class GoldenNet(GoldenTransport):
     """A virtio-net card without time: what it can do, it has done when a call returns.
 
-    Frames received while the driver has posted no buffers wait, as many as there are.
+    Frames received while the driver has posted no buffers wait, as many as there are. While one waits its ring is looked at
+    whenever a frame comes and in :meth:`pass_time`, for not every driver notifies of receive buffers.
 
     Parameters
     ----------
@@ -254,6 +255,10 @@ class GoldenNet(GoldenTransport):
             try:
                 parts = self.spread(frame, queue)
                 if parts is None:
+                    if self._found_more(queue):
+                        return self._deliver()
+                    if queue.stopped:
+                        return None  # which has delivered the others
                     held.add(pair)
                     continue
                 self.waiting.remove((frame, pair))
@@ -271,7 +276,23 @@ class GoldenNet(GoldenTransport):
                     self.waiting.remove((frame, pair))
                     self.counters["rx_dropped_no_buffer"] += 1
                 self._fail(queue)  # which delivers the others
-                return
+                return None
+        return None
+
+    def _found_more(self, queue):
+        """Look at a ring of which nobody notified. Return whether there were more chains; those before a wrong one are good."""
+        known = len(queue.chains)
+        try:
+            queue.look()
+        except RingError:
+            if len(queue.chains) == known:
+                self._fail(queue)
+        return len(queue.chains) > known
+
+    def pass_time(self):
+        """See whether there are buffers now for frames that wait."""
+        if self.live:
+            self._deliver()
 
     def spread(self, frame, queue):
         """Return ``(segments, [(addr, bytes), ...])`` for each chain that the frame takes. None: not yet; empty: never."""

@@ -238,6 +238,9 @@ class GoldenTransport(GoldenFunction):
             for index in sorted(self.queues):
                 self._kicked(index)
 
+    def pass_time(self):
+        """Do what a device does without being told to."""
+
     def _bus_master_on(self):
         self.poll()
 

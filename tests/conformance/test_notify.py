@@ -74,3 +74,14 @@ def test_each_queue_is_notified_at_its_place(card, form, data):
         queue = net.tx_queues[pair]
         card.bus.bar_write(*place(net, queue.index), 4 if data else 2, (queue.next << 16 if data else 0) | queue.index)
         card.expect_wire([frame(100, pair)])
+
+
+@pytest.mark.clause("NTF-B3")
+def test_receive_buffers_that_nobody_notified_of(card, ring):
+    """Not every driver notifies of them, though it must (2.7.13.4, 2.8.21.3): a frame that waits for one gets it."""
+    net = card.open(ring, queue_size=8)
+    net.rx.kick = lambda: None
+    for k in range(24):
+        card.wire.send(frame(60 + k, k))
+        card.expect_received([frame(60 + k, k)])
+    assert not card.broken()

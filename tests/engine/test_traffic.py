@@ -175,6 +175,47 @@ def test_interrupts_come_when_wanted_only(rig, event_idx):
     rig.until(lambda: seen.update(rig.bus.poll_irq()) or {1, 2} <= seen, "both vectors")
 
 
+@pytest.mark.clause("NTF-B3")
+@pytest.mark.parametrize("size", [4, 32])
+@pytest.mark.parametrize("event_idx", [False, True], ids=["flags", "event_idx"])
+def test_receive_buffers_that_nobody_notifies_of(rig, event_idx, size):
+    """As U-Boot puts them back. A frame that finds none waits until the card has looked again."""
+    net = rig.open(BASE | ({VIRTIO_F_EVENT_IDX} if event_idx else set()), queue_size=size)
+    kicks = net.counters()["kicks"]
+    net.rx.kick = lambda: None
+    for k in range(4 * size):
+        rig.feed(frame(60 + k, k))
+        rig.expect_received([frame(60 + k, k)])
+    # More at once than there are buffers: the driver takes what came, and puts it back.
+    frames = [frame(64, k) for k in range(2 * size)]
+    for one in frames:
+        rig.feed(one)
+    rig.expect_received(frames)
+    counters = net.counters()
+    assert counters["kicks"] == kicks and counters["rx_dropped_no_buffer"] == 0
+
+
+def test_a_ring_is_read_only_while_a_frame_waits_for_it(rig):
+    """Once in 512 cycles then, and the simulator may stop the clock between; not at all else."""
+    net = rig.open(BASE, fill=False)
+    rig.bus.run(3000)
+    rig.engine.accesses()
+    rig.bus.run(3000)
+    assert rig.engine.accesses() == []
+    rig.feed(frame(60))
+    assert rig.engine.run_until(idle=True, limit=3000) < 3000
+    rig.engine.accesses()
+    rig.bus.run(4 * 512)
+    reads = rig.engine.accesses()
+    assert len(reads) == 4 and len(set(reads)) == 1 and not reads[0][2]
+    net.refill([0])
+    rig.expect_received([frame(60)])
+    rig.bus.run(3000)
+    rig.engine.accesses()
+    rig.bus.run(3000)
+    assert rig.engine.accesses() == []
+
+
 def test_no_buffers_drops_frames_and_counts_them(rig):
     net = rig.open(BASE, fill=False)
     for k in range(200):

@@ -208,6 +208,30 @@ def test_frames_wait_for_buffers(device):
     assert net.receive() == [frame(7, 150)]
 
 
+@pytest.mark.parametrize("ring", [set(), {VIRTIO_F_EVENT_IDX}, {VIRTIO_F_RING_PACKED}])
+def test_buffers_that_nobody_notified_of(device, ring):
+    """They are found while a frame waits for one; what is wrong in the ring stops the queue all the same."""
+    net = open_net(device, ring, fill=False)
+    net.rx.kick = lambda: None
+    device.receive(frame(1))
+    net.refill(range(2))
+    assert not net.rx.get_buf()
+    net.bus.run(1)
+    assert net.receive() == [frame(1)]                  # whose buffer goes back, and nobody says so
+    device.receive(frame(2))
+    device.receive(frame(3))
+    assert net.receive() == [frame(2), frame(3)]
+    if VIRTIO_F_RING_PACKED in ring:
+        net.rx.publish((0, 100, 0, VirtqDescF.NEXT))    # and no more
+    else:
+        net.rx.set_avail_idx(net.rx.size + 100)
+    assert not net.transport.status & Status.DEVICE_NEEDS_RESET
+    device.receive(frame(4))
+    device.receive(frame(5))
+    device.receive(frame(6))
+    assert net.transport.status & Status.DEVICE_NEEDS_RESET
+
+
 def test_a_buffer_too_small_drops_the_frame_and_stays(device):
     net = open_net(device, set(), rx_slot=100)
     device.receive(frame(1, 89))

@@ -107,6 +107,9 @@ def test_parts(busy, rng):
             assert ctx.get(dut.o.holds)
             ctx.set(dut.parts[number].holds, 0)
         assert not ctx.get(dut.o.holds)
+        for number, wants in enumerate((0b00010, 0b10000, 0b00001)):
+            ctx.set(dut.parts[number].wants, wants)
+        assert ctx.get(dut.o.wants) == 0b10011
         ctx.set(dut.o.pause, 1)
         assert all(ctx.get(port.pause) for port in dut.parts)
 

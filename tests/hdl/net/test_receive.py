@@ -312,7 +312,7 @@ def test_a_frame_does_not_wait_for_buffers_of_a_driver_that_has_gone(rng):
     async def control(ctx):
         bench.frames = [(rng.randbytes(70), 0)]
         await ctx.tick().repeat(200)
-        assert ctx.get(bench.dut.busy) and not bench.counted()
+        assert ctx.get(bench.dut.buffers.wants) and not bench.counted()
         ctx.set(bench.dut.enable, 0)
         await ctx.tick().repeat(50)
         assert not ctx.get(bench.dut.busy) and bench.counted() == {"rx_dropped_no_buffer": 1}
@@ -620,3 +620,70 @@ def test_frames_that_are_dropped_prolong_no_pause(lower, rng):
         bench.pausing = False
 
     bench.run(control=control)
+
+
+def test_waiting_frame_wants_a_buffer_of_its_queue(rng):
+    """From the moment on in which there is none for it, or too few, until there are; and the card may sleep meanwhile."""
+    bench = Bench(rng, pairs=2)
+    dut = bench.dut
+
+    async def becomes(ctx, queues):
+        for _ in range(60):
+            await ctx.tick()
+            if ctx.get(dut.buffers.wants) == queues:
+                return
+        raise AssertionError(f"{ctx.get(dut.buffers.wants):#b} is wanted, not {queues:#b}")
+
+    async def control(ctx):
+        assert ctx.get(dut.buffers.wants) == 0
+        bench.frames.append((bytes(100), 0, 1))
+        await becomes(ctx, 0b100)
+        await ctx.tick().repeat(2)
+        for _ in range(100):
+            await ctx.tick()
+            assert ctx.get(dut.buffers.wants) == 0b100 and not ctx.get(dut.busy)
+        bench.post([50], queue=2)                       # too small
+        await becomes(ctx, 0)
+        await becomes(ctx, 0b100)
+        assert not bench.used
+        bench.pausing = True
+        await becomes(ctx, 0)
+        await ctx.tick().repeat(3)
+        for _ in range(50):
+            await ctx.tick()
+            assert ctx.get(dut.buffers.wants) == 0
+        bench.pausing = False
+        await becomes(ctx, 0b100)
+        bench.post([62], queue=2)
+        await becomes(ctx, 0)
+        await ctx.tick().repeat(60)
+        assert len(bench.used) == 2 and not ctx.get(dut.buffers.wants)
+        bench.frames += [(bytes(100), 0, 0), (bytes(100), 0, 1)]
+        await becomes(ctx, 0b001)
+        await ctx.tick().repeat(20)
+        for _ in range(50):
+            await ctx.tick()
+            assert ctx.get(dut.busy)                    # its patience ends, for another waits behind it
+        for queue in bench.queues:
+            bench.post([200], queue=queue)
+        await becomes(ctx, 0)
+
+    bench.run(control=control)
+    assert bench.counted() == {"rx_frames": 3}
+
+
+def test_frames_with_buffers_want_none(rng):
+    """Nothing is asked for while there is what is needed, however fast frames come."""
+    bench, wanted = Bench(rng, depth=4096), 0
+    for _ in range(60):
+        bench.post([1600])
+    bench.frames = [(rng.randbytes(60), 0) for _ in range(60)]
+
+    async def control(ctx):
+        nonlocal wanted
+        for _ in range(2500):
+            await ctx.tick()
+            wanted |= ctx.get(bench.dut.buffers.wants)
+
+    bench.run(control=control)
+    assert bench.counted() == {"rx_frames": 60} and not wanted

@@ -398,3 +398,47 @@ def test_whole_ring_of_the_largest_size_at_once(make):
         await ctx.tick().repeat(100)
         assert bench.ring_reads(0)
     bench.run(testbench)
+
+
+@pytest.mark.parametrize("event_idx", [0, 1])
+@pytest.mark.parametrize("notification_data", [0, 1])
+def test_look_finds_what_nobody_notified_of(make, event_idx, notification_data):
+    """One read of idx of that queue, and nothing else while there is nothing new."""
+    bench = make(sizes=(16, 16), event_idx=event_idx, latency=20)
+    dut, driver = bench.dut, bench.driver
+
+    async def look(ctx, queues):
+        ctx.set(dut.look, queues)
+        await ctx.tick()
+        ctx.set(dut.look, 0)
+
+    async def testbench(ctx):
+        ctx.set(dut.notification_data, notification_data)
+        await bench.begin(ctx)
+        bench.reads.clear()
+        bench.writes.clear()
+        await look(ctx, 0b10)
+        await ctx.tick().repeat(10)
+        await look(ctx, 0b10)                       # the first is under way
+        await bench.settle(ctx)
+        assert bench.reads == [(driver.ring(1) + 2, 2)] and not bench.writes
+        driver.add(1, 3)
+        await ctx.tick().repeat(50)
+        assert not driver.came(1)
+        await look(ctx, 0b10)
+        await bench.settle(ctx)
+        assert driver.all_came() and len(driver.came(1)) == 3
+        if event_idx:
+            assert driver.event(1) == 3             # and the driver knows where we wait
+        # What is left alone is not looked at, and is when that ends.
+        bench.reads.clear()
+        driver.add(0, 2)
+        ctx.set(dut.stopped, 0b01)
+        await look(ctx, 0b01)
+        await ctx.tick().repeat(50)
+        assert not bench.reads and not ctx.get(dut.busy)
+        ctx.set(dut.stopped, 0)
+        await ctx.tick()
+        await bench.settle(ctx)
+        assert driver.all_came()
+    bench.run(testbench)

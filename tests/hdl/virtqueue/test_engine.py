@@ -674,3 +674,66 @@ def test_chains_before_a_bad_head_are_served():
         assert not ctx.get(bench.dut.buffers[0].available) & 1
         assert not ctx.get(bench.dut.buffers[0].enabled) & 1
     bench.run(testbench)
+
+
+@pytest.mark.parametrize("event_idx", [0, 1])
+def test_chains_that_nobody_notified_of(event_idx):
+    """They are found while the device wants chains of that queue, by one read of idx in 512 cycles, and else not."""
+    bench = Bench(event_idx=event_idx)
+
+    async def testbench(ctx):
+        await bench.quiet(ctx)
+        bench.host.reads.clear()
+        for queue in (0, 1):
+            bench.desc(queue, 3, 0x1000, 77, WRITE)
+            bench.offer(queue, 3)
+        await ctx.tick().repeat(700)
+        assert not bench.host.reads                 # nobody wants any
+        ctx.set(bench.dut.buffers[0].wants, 0b10)
+        await bench.available(ctx, 1)
+        ctx.set(bench.dut.buffers[0].wants, 0)
+        await bench.quiet(ctx)
+        assert all(addr & 0x4000 for addr, _ in bench.host.reads) and ctx.get(bench.dut.buffers[0].available) == 0b10
+        await bench.take(ctx, 1)
+        assert (await bench.chain(ctx))[-1].chain.id == 3
+        await bench.take(ctx, 1, TakeOp.COMMIT)
+        # An empty ring: nothing but idx is read, and nothing is written.
+        bench.host.reads.clear()
+        bench.host.writes.clear()
+        ctx.set(bench.dut.buffers[0].wants, 0b10)
+        await ctx.tick().repeat(3 * 512)
+        assert bench.host.reads == [(bench.at(DRIVER, 1) + 2, 2)] * 3 and not bench.host.writes
+    bench.run(testbench)
+
+
+def test_nothing_is_looked_at_for_a_queue_that_does_not_work():
+    """Before DRIVER_OK, while all pauses, and after a fault, whatever a device wants."""
+    bench = Bench()
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.enable, 0)
+        await bench.quiet(ctx)
+        bench.host.reads.clear()
+        ctx.set(bench.dut.buffers[0].wants, 0b11)
+        await ctx.tick().repeat(600)
+        assert not bench.host.reads                 # not live
+        ctx.set(bench.dut.enable, 1)
+        bench.host.put(bench.at(DRIVER, 1) + 2, "H", 1000)
+        await bench.kick(ctx, 1)
+        await bench.quiet(ctx)
+        assert bench.errors == 1
+        bench.host.reads.clear()
+        ctx.set(bench.dut.buffers[0].wants, 0b10)
+        await ctx.tick().repeat(600)
+        assert not bench.host.reads                 # it has failed
+        ctx.set(bench.dut.buffers[0].wants, 0b01)
+        ctx.set(bench.dut.buffers[0].holds, 1)
+        ctx.set(bench.dut.reset_queue, 1)
+        ctx.set(bench.dut.reset_valid, 1)
+        await ctx.tick()
+        ctx.set(bench.dut.reset_valid, 0)
+        await ctx.tick().repeat(3)
+        bench.host.reads.clear()
+        await ctx.tick().repeat(600)
+        assert ctx.get(bench.dut.pausing) and not bench.host.reads
+    bench.run(testbench)

@@ -722,6 +722,36 @@ def test_reset_of_a_queue_under_load(make, rng):
     assert seen == [0]
 
 
+@pytest.mark.parametrize("options", [{}, {"event_idx": 0}, {"notification_data": 1}, {"in_order": 1}])
+def test_chains_that_nobody_notified_of(make, options):
+    """They are found while the device wants chains of that ring, by one read in 512 cycles, and else not."""
+    bench = make((8, 8), latency=20, **options)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        await bench.quiet(ctx)
+        bench.reads.clear()
+        for ring in bench.rings:
+            await ring.add(ctx, 5, [(0x1000, 8, WRITE)])
+        await ctx.tick().repeat(700)
+        assert not bench.reads                      # nobody wants any
+        ctx.set(bench.dut.buffers[0].wants, 0b10)
+        await bench.until(ctx, lambda: bench.available(ctx, 1), limit=700)
+        ctx.set(bench.dut.buffers[0].wants, 0)
+        await bench.quiet(ctx)
+        assert all(addr >= RING + STRIDE for addr, _ in bench.reads) and not bench.available(ctx, 0)
+        await bench.take(ctx, 1)
+        assert (await bench.chain(ctx))[-1].chain.id == 5
+        await bench.take(ctx, 1, TakeOp.COMMIT)
+        # An empty ring: a read of 4 descriptors each time, and nothing is written.
+        bench.reads.clear()
+        bench.writes.clear()
+        ctx.set(bench.dut.buffers[0].wants, 0b10)
+        await ctx.tick().repeat(3 * 512)
+        assert bench.reads == [(RING + STRIDE + 16, 64)] * 3 and not bench.writes
+    bench.run(testbench)
+
+
 @pytest.mark.parametrize("batch", [0, 2, 3, 12])
 def test_constructor(batch):
     with pytest.raises(ValueError, match=f"^Largest read must be a power of 2 of at least 4 descriptors, not {batch}$"):
