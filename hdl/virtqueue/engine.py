@@ -202,7 +202,7 @@ class Engine(wiring.Component):
             packed.stopped.eq(~working | (~self.enable | self.pausing | ~self.packed).replicate(everything)),
         ]
 
-        m.d.comb += lookout.wants.eq(reduce(or_, (buffers.wants for buffers in self.buffers)) & working)
+        m.d.comb += lookout.wants.eq(reduce(or_, (buffers.wants for buffers in self.buffers)))
 
         # One of the two ways is in use.
         self._either(m, self.packed, packed.o_room, avail.o_room, store.i_room)
