@@ -79,6 +79,9 @@ class FakeNet:
         found, self.irqs = self.irqs, []
         return found
 
+    def pass_time(self):
+        pass
+
     def bar_read(self, offset, size):
         assert self.config[4] & 2, "memory decode is off"
         assert offset % size == 0
