@@ -244,7 +244,10 @@ class Receive(wiring.Component):
                 with m.Elif(available.bit_select(pair, 1)):
                     m.next = "TAKE"
                 with m.Else():
-                    m.d.sync += [self.buffers.wants.bit_select(pair << 1, 1).eq(1), resting.eq(~late & (waited == 0) & ~committing)]
+                    m.d.sync += [
+                        self.buffers.wants.bit_select(pair << 1, 1).eq(1),
+                        resting.eq(~late & (waited == 0) & ~committing),
+                    ]
                     with m.If(late | (waited == self.patience)):
                         m.next = "GIVE UP"
             with m.State("TAKE"):
