@@ -76,11 +76,14 @@ def BufferPort(num_queues):
 
     ``enabled``: bit per queue, high while it is set up and has not failed; who waits for chains of any other waits in vain.
     ``available``: bit per queue, high while a TAKE of that queue would be answered; a TAKE is offered only then.
-    ``take``: acts in order. ``segment``: chains in the order of the TAKEs; the device accepts them without depending on
-    anything but itself. ``used``: of each queue in the order of its TAKEs, for IN_ORDER may have been negotiated.
+    ``take``: acts in order. COMMIT and REWIND are offered only for chains in hand. ``segment``: chains in the order of the
+    TAKEs; the device accepts them without depending on anything but itself. ``used``: of each queue in the order of its TAKEs,
+    for IN_ORDER may have been negotiated.
     ``pause``: a queue is being reset. The device takes nothing more, and gives back or rewinds what it has taken, of all
-    queues; ``holds`` is high as long as it has chains in hand, from the TAKE until the ``used`` (or REWIND, or COMMIT of
-    a chain that had an error) has been accepted. During a pause that ends by itself, whatever the world outside does.
+    queues; ``holds`` is high as long as it has chains in hand, from the cycle in which it offers the TAKE until the ``used`` (or
+    REWIND, or COMMIT of a chain that had an error) has been accepted; so nothing is offered on ``take`` while it is low, and a
+    queue that was reset hears of no operation before it is set up again. During a pause that ends by itself, whatever the world
+    outside does.
     ``untold``: bit per queue, high while used entries of chains that were given back are not all on their way: what the device
     writes afterwards is seen after them.
     ``wants``: bit per queue, high while the device has something that waits for a chain of that queue. Its ring is read from time

@@ -286,14 +286,15 @@ class Receive(wiring.Component):
                 with m.If(done):
                     m.d.sync += chains.eq(0)
                     m.next = "DROP"
+            # Of a queue from which nothing was taken there is nothing to give up; it may be about to be set up.
             with m.State("RETRY"):
-                m.d.comb += [takes.eq(1), op.eq(TakeOp.REWIND)]
-                with m.If(done):
+                m.d.comb += [takes.eq(chains != 0), op.eq(TakeOp.REWIND)]
+                with m.If(done | (chains == 0)):
                     m.d.sync += chains.eq(0)
                     m.next = "FRAME"
             with m.State("GIVE UP"):
-                m.d.comb += [takes.eq(1), op.eq(TakeOp.REWIND)]
-                with m.If(done):
+                m.d.comb += [takes.eq(chains != 0), op.eq(TakeOp.REWIND)]
+                with m.If(done | (chains == 0)):
                     m.d.sync += chains.eq(0)
                     m.next = "DROP"
             with m.State("DROP"):

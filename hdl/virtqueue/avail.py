@@ -320,6 +320,7 @@ class AvailFetch(wiring.Component):
             armed_q.o.ready.eq(self.event.done),
         ]
 
+        m.d.comb += rows.held.eq(~state.ongoing("IDLE"))
         under_way = [part.level != 0 for part in (polled, armed_q, asked, entries)]
         m.d.comb += self.busy.eq(~state.ongoing("IDLE") | fetchable.any() | (to_poll & ~self.stopped).any()
                                  | Cat(under_way).any())

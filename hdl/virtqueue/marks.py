@@ -24,13 +24,15 @@ class Marks(wiring.Component):
     Members
     -------
     setup_valid : In(1), setup_queue : In(16)
-        Strobe: forget what is known of this queue.
+        Strobe: forget what is known of this queue, and a batch of it that is being noted.
     passed_valid : In(1), passed : In(Published)
         Strobe: a batch has left. On average no more than one in 4 cycles, and no more than 8 at once.
     queue, size, slot, flip, count : In
         A question: ``count`` descriptors of a ring of ``size``, from ``slot`` on; ``flip``: complement of the wrap counter.
     marked : Out(1)
         4 cycles after the question: when they were last the device's, all got a used descriptor, and these have left.
+    busy : Out(1)
+        There are batches that have not been noted yet.
     """
     def __init__(self, *, num_queues):
         self.num_queues = num_queues
@@ -45,6 +47,7 @@ class Marks(wiring.Component):
             "flip":         In(1),
             "count":        In(16),
             "marked":       Out(1),
+            "busy":         Out(1),
         })
 
     def elaborate(self, platform):
@@ -53,12 +56,16 @@ class Marks(wiring.Component):
         row_layout = data.StructLayout({"slot": 16, "flip": 1, "run": 16})
         m.submodules.rows = rows = memory.Memory(shape=row_layout, depth=max(2, self.num_queues), init=[])
         write, look, ask = rows.write_port(), rows.read_port(domain="comb"), rows.read_port(domain="comb")
-        fresh = Signal(self.num_queues)
+        fresh = Signal(self.num_queues, init=(1 << self.num_queues) - 1)
 
         m.submodules.batches = batches = Queue(Published, 8)
         batch = batches.o.p
         old, moved, run = Signal(row_layout), Signal(16), Signal(17)
+        setup_queue, of_batch = self.setup_queue[:len(self.queue)], batch.queue[:len(self.queue)]
+        meets, was_lost = Signal(), Signal()   # the queue of this batch is set up; was, when its row was looked up
         m.d.comb += [
+            meets.eq(self.setup_valid & (setup_queue == of_batch)),
+            self.busy.eq(batches.level != 0),
             batches.i.valid.eq(self.passed_valid),
             batches.i.p.eq(self.passed),
             look.addr.eq(batch.queue),
@@ -68,20 +75,22 @@ class Marks(wiring.Component):
             write.data.flip.eq(~batch.wrap),
             write.data.run.eq(Mux(batch.apart, 0, Mux(run[16], 0xffff, run))),
         ]
-        with m.If(self.setup_valid):
-            m.d.sync += fresh.bit_select(self.setup_queue[:len(self.queue)], 1).eq(1)
         with m.FSM():
             with m.State("LOOK-UP"):
                 m.d.sync += [
-                    old.eq(Mux(fresh.bit_select(batch.queue[:len(self.queue)], 1), 0, look.data)),
+                    old.eq(Mux(fresh.bit_select(of_batch, 1), 0, look.data)),
                     moved.eq(batch.new - batch.old),
+                    was_lost.eq(meets),
                 ]
                 with m.If(batches.o.valid):
                     m.next = "WRITE"
             with m.State("WRITE"):
-                m.d.comb += [write.en.eq(1), batches.o.ready.eq(1)]
-                m.d.sync += fresh.bit_select(batch.queue[:len(self.queue)], 1).eq(0)
+                m.d.comb += [write.en.eq(~meets & ~was_lost), batches.o.ready.eq(1)]
+                with m.If(write.en):
+                    m.d.sync += fresh.bit_select(of_batch, 1).eq(0)
                 m.next = "LOOK-UP"
+        with m.If(self.setup_valid):
+            m.d.sync += fresh.bit_select(setup_queue, 1).eq(1)
 
         # Slots from ``slot`` on up to where the next used descriptor goes, in the driver's next lap.
         row, free, free_run, near, singles = Signal(row_layout), Signal(17), Signal(16), Signal(17), Signal()

@@ -308,7 +308,9 @@ class PackedFetch(wiring.Component):
             self.event.req.p.len.eq(VirtqEventSuppress.as_shape().size // 8),
             self.event.data.p.data.eq(suppress),
             self.event.data.p.last.eq(1),
-            self.busy.eq(~state.ongoing("IDLE") | fetchable.any() | fetching.any() | self.o.valid | (armed_q.level != 0)),
+            self.busy.eq(~state.ongoing("IDLE") | fetchable.any() | fetching.any() | self.o.valid | (armed_q.level != 0)
+                         | marks.busy),
+            rows.held.eq(~state.ongoing("IDLE")),
         ]
 
         # A nudge wins over a state that clears the same bit in the same cycle.

@@ -8,10 +8,11 @@ __all__ = ["QueueRows"]
 
 
 class QueueRows(wiring.Component):
-    """One row of ``shape`` a queue: read in one cycle, changed in a later one; all zero when its queue is set up.
+    """One row of ``shape`` a queue: read in one cycle, changed in a later one; all zero after a reset, and when its queue is set
+    up.
 
-    Zero comes from a bit per queue that set-up raises and the first write lowers, so a set-up never competes with the
-    stage that owns the rows.
+    A set-up wins over every write whose look-up came before it: nothing of a queue's former life gets into its row. Zero comes
+    from a bit per queue that set-up raises and the first write after it lowers.
 
     Parameters
     ----------
@@ -25,8 +26,11 @@ class QueueRows(wiring.Component):
     queue : In, row : Out(shape)
         ``row`` shows, in the next cycle, the row that ``queue`` names in this one. The caller holds ``queue``
         from the look-up to the write.
+    held : In(1)
+        High from the look-up to the last write that belongs to it, low before the next look-up. Only a caller that writes later
+        than one cycle after the look-up needs it.
     write : In(1), new : In(shape)
-        Store ``new`` as the row of ``queue``.
+        Store ``new`` as the row of ``queue``, unless that queue was set up since its look-up, or is in this cycle.
     """
     def __init__(self, *, num_queues, shape):
         self.num_queues = num_queues
@@ -36,6 +40,7 @@ class QueueRows(wiring.Component):
             "setup_queue": In(16),
             "queue":       In(range(max(2, num_queues))),
             "row":         Out(shape),
+            "held":        In(1),
             "write":       In(1),
             "new":         In(shape),
         })
@@ -44,16 +49,23 @@ class QueueRows(wiring.Component):
         m = Module()
         m.submodules.rows = rows = memory.Memory(shape=self.shape, depth=max(2, self.num_queues), init=[])
         write, read = rows.write_port(), rows.read_port(domain="comb")
-        fresh = Signal(self.num_queues)
+        fresh = Signal(self.num_queues, init=(1 << self.num_queues) - 1)
+        setup_queue = self.setup_queue[:len(self.queue)]
+        meets, lost, was_lost = Signal(), Signal(), Signal()
         m.d.comb += [
+            meets.eq(self.setup_valid & (setup_queue == self.queue)),
+            lost.eq(meets | was_lost),
             read.addr.eq(self.queue),
             write.addr.eq(self.queue),
-            write.en.eq(self.write),
+            write.en.eq(self.write & ~lost),
             write.data.eq(self.new),
         ]
-        m.d.sync += self.row.eq(Mux(fresh.bit_select(self.queue, 1), 0, read.data))
-        with m.If(self.write):
+        m.d.sync += [
+            self.row.eq(Mux(fresh.bit_select(self.queue, 1) | meets, 0, read.data)),
+            was_lost.eq(self.held & lost),
+        ]
+        with m.If(write.en):
             m.d.sync += fresh.bit_select(self.queue, 1).eq(0)
         with m.If(self.setup_valid):
-            m.d.sync += fresh.bit_select(self.setup_queue[:len(self.queue)], 1).eq(1)
+            m.d.sync += fresh.bit_select(setup_queue, 1).eq(1)
         return m

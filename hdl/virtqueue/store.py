@@ -49,6 +49,9 @@ class HeadStore(wiring.Component):
 
     A request is seen the cycle after it is offered, so a requester that is alone is served every third cycle.
 
+    A set-up happens before or after an operation, never in the middle of one: an operation that meets the set-up of its queue is
+    served after it, and finds the queue empty. What was pushed before is never handed out again.
+
     Parameters
     ----------
     num_queues, ports : int
@@ -64,9 +67,9 @@ class HeadStore(wiring.Component):
     i_room : In(stream(Room)), grant : Out
         ``grant`` is valid in the cycle of the transfer: places now reserved, 0 to ``want``.
     i_push : In(stream(Push))
-        Fill the next reserved place.
+        Fill the next reserved place; without one, the head vanishes.
     i_take, o_head : array of ports
-        See :class:`ringnic.hdl.lib.buffers.TakeOp`.
+        See :class:`ringnic.hdl.lib.buffers.TakeOp`. A TAKE waits until there is something to take.
     available : Out(num_queues)
         Bit per queue: a TAKE has something to take.
     freed_valid : Out(1), freed_queue : Out(16)
@@ -160,7 +163,13 @@ class HeadStore(wiring.Component):
             with m.If(read[k]):
                 m.d.sync += [head.valid.eq(1), head.p.head.eq(head_r.data)]
 
-        with m.If(at_row):
+        meets, reserves, has_head = Signal(), Signal(), Signal()
+        m.d.comb += [
+            meets.eq(self.setup_valid & (self.setup.queue[:len(at)] == at)),
+            reserves.eq(row.pushed != row.reserved),
+            has_head.eq(row.taken != row.pushed),
+        ]
+        with m.If(at_row & ~meets):
             m.d.comb += rows.write.eq(1)
             with m.Switch(chosen):
                 with m.Case(0):
@@ -175,26 +184,25 @@ class HeadStore(wiring.Component):
                         rows.new.spare.eq(row.spare - self.grant),
                     ]
                 with m.Case(1):
-                    m.d.comb += [
-                        self.i_push.ready.eq(1),
-                        head_w.en.eq(1),
-                        rows.new.pushed.eq(row.pushed + 1),
-                    ]
-                    m.d.sync += self.available.bit_select(at, 1).eq(1)
+                    m.d.comb += self.i_push.ready.eq(1)
+                    with m.If(reserves):
+                        m.d.comb += [head_w.en.eq(1), rows.new.pushed.eq(row.pushed + 1)]
+                        m.d.sync += self.available.bit_select(at, 1).eq(1)
                 for k, (take, head) in enumerate(zip(self.i_take, self.o_head)):
                     with m.Case(2 + k):
-                        m.d.comb += take.ready.eq(1)
+                        m.d.comb += take.ready.eq((ops[k] != TakeOp.TAKE) | has_head)
                         with m.Switch(ops[k]):
                             with m.Case(TakeOp.TAKE):
-                                m.d.comb += [
-                                    rows.new.taken.eq(row.taken + 1),
-                                    self.freed_valid.eq((row.taken + 1)[:count] == row.reserved),
-                                ]
-                                m.d.sync += [
-                                    self.available.bit_select(at, 1).eq((row.taken + 1)[:count] != row.pushed),
-                                    read[k].eq(1),
-                                    head.p.queue.eq(at),
-                                ]
+                                with m.If(has_head):
+                                    m.d.comb += [
+                                        rows.new.taken.eq(row.taken + 1),
+                                        self.freed_valid.eq((row.taken + 1)[:count] == row.reserved),
+                                    ]
+                                    m.d.sync += [
+                                        self.available.bit_select(at, 1).eq((row.taken + 1)[:count] != row.pushed),
+                                        read[k].eq(1),
+                                        head.p.queue.eq(at),
+                                    ]
                             with m.Case(TakeOp.COMMIT):
                                 m.d.comb += [
                                     rows.new.committed.eq(row.taken),

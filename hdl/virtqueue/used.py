@@ -339,7 +339,7 @@ class UsedWriter(wiring.Component):
                     m.d.comb += [rows.new.apart.eq(0), rows.new.parts.eq(0), rows.new.reports.eq(0)]
                 m.next = "IDLE"
 
-        m.d.comb += self.untold.eq(dirty)
+        m.d.comb += [rows.held.eq(~state.ongoing("IDLE")), self.untold.eq(dirty)]
         with m.If(~state.ongoing("IDLE")):
             m.d.comb += self.untold.bit_select(queue, 1).eq(1)
         m.d.comb += self.busy.eq(~state.ongoing("IDLE") | dirty.any() | to_flush.any() | waiting.any()

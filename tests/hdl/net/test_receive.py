@@ -57,8 +57,12 @@ class Bench:
             ctx.set(self.dut.buffers.available, 0 if self.pausing else sum(
                 1 << queue for queue in self.queues if self.taken[queue] < len(self.chains[queue]) and queue not in self.stopped))
             ctx.set(take.ready, not self.idle())
-            _, _, taken, op, queue = await ctx.tick().sample(take.valid & take.ready, p.op, p.queue)
+            _, _, offered, taken, op, queue, holds = await ctx.tick().sample(
+                take.valid, take.valid & take.ready, p.op, p.queue, self.dut.buffers.holds)
             self.cycle += 1
+            # A queue may be set up while nothing is in hand: then no operation may be on its way.
+            assert not offered or holds
+            assert not offered or op == TakeOp.TAKE or self.taken[queue] != self.committed[queue]
             if taken and op == TakeOp.TAKE:
                 chain = self.chains[queue][self.taken[queue]]
                 self.segments += chain

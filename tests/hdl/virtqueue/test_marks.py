@@ -55,3 +55,45 @@ def test_random(stage, rng, size):
                 yes += wanted
         assert yes
     bench.run(testbench)
+
+
+async def set_up(ctx, dut, queue):
+    ctx.set(dut.setup_queue, queue)
+    ctx.set(dut.setup_valid, 1)
+    await ctx.tick()
+    ctx.set(dut.setup_valid, 0)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_batch_that_meets_the_set_up_of_its_queue_is_forgotten(stage, other):
+    """A batch of queue 1 passes; its queue, or another, is set up in each of the cycles in which it is noted."""
+    dut = Marks(num_queues=2)
+    bench = stage(dut)
+
+    async def note(ctx, ahead):
+        """Let a batch pass, the set-up ``ahead`` cycles before it has been noted; return whether it is believed."""
+        for queue in (0, 1):
+            await set_up(ctx, dut, queue)
+        ctx.set(dut.passed, {"queue": 1, "old": 0, "new": 4, "wrap": 1, "apart": 0})
+        ctx.set(dut.passed_valid, 1)
+        await ctx.tick()
+        ctx.set(dut.passed_valid, 0)
+        cycles = 0
+        ctx.set(dut.setup_queue, int(not other))
+        for now in range(12):
+            cycles += ctx.get(dut.busy)
+            ctx.set(dut.setup_valid, ahead is not None and now == note.cycles - ahead)
+            await ctx.tick()
+        assert not ctx.get(dut.busy)
+        note.cycles = cycles
+        for name, value in dict(queue=1, size=8, slot=0, flip=1, count=1).items():
+            ctx.set(getattr(dut, name), value)
+        await ctx.tick().repeat(4)
+        return ctx.get(dut.marked)
+
+    async def testbench(ctx):
+        note.cycles = 0
+        assert await note(ctx, None)
+        for ahead in (0, 1, 2):        # a cycle too late; with the write; with the look-up
+            assert await note(ctx, ahead) == other
+    bench.run(testbench)

@@ -1,6 +1,7 @@
 """Rows of queues: what was stored comes back, and set-up makes it zero."""
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.lib import data
 
 from ringnic.hdl.virtqueue.rows import QueueRows
@@ -70,4 +71,79 @@ def test_set_up_wins_over_a_write_in_the_same_cycle(stage, other):
         ctx.set(dut.setup_valid, 0)
         assert await look_up(ctx, dut, 1) == ((5, 5) if other else (0, 0))
         assert await look_up(ctx, dut, 0) == ((0, 0) if other else (9, 9))
+    stage(dut).run(testbench)
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("delay", [1, 2, 5])
+def test_a_write_whose_look_up_was_before_a_set_up_is_lost(stage, delay, other):
+    """A caller counts in a row: it looks the row up in cycle 8 and writes what it saw, plus one, ``delay`` cycles later. The
+    set-up comes ``phase`` cycles after the look-up."""
+    dut = QueueRows(num_queues=2, shape=ROW)
+    looks, writes = 8, 8 + delay
+
+    async def meet(ctx, phase):
+        for queue in (0, 1):
+            await look_up(ctx, dut, queue)
+            await store(ctx, dut, 40, 9)
+        seen = 0
+        for now in range(20):
+            ctx.set(dut.queue, 1 if looks <= now <= writes else 0)
+            ctx.set(dut.held, delay > 1 and looks <= now <= writes)
+            ctx.set(dut.setup_queue, 0 if other else 1)
+            ctx.set(dut.setup_valid, now == looks + phase)
+            if now == looks + 1:
+                seen = ctx.get(dut.row.a)
+            ctx.set(dut.new, {"a": seen + 1, "b": 9})
+            ctx.set(dut.write, now == writes)
+            await ctx.tick()
+        counted = await look_up(ctx, dut, 1)
+        if other:
+            assert counted == (41, 9)
+            assert await look_up(ctx, dut, 0) == (0, 0)
+            return
+        assert await look_up(ctx, dut, 0) == (40, 9)
+        # What was looked up beside the set-up may be of either life, as long as it is of one.
+        expected = {(1, 9)} if phase < 0 else {(0, 0)}
+        assert counted in (expected | {(1, 9)} if phase == 0 and delay == 1 else expected)
+        assert await look_up(ctx, dut, 1) == counted
+
+    async def testbench(ctx):
+        for phase in range(-4, 6):
+            await meet(ctx, phase)
+    stage(dut).run(testbench)
+
+
+def test_a_caller_that_lost_its_row_can_write_it_again(stage):
+    dut = QueueRows(num_queues=2, shape=ROW)
+
+    async def testbench(ctx):
+        for begins in (True, False):
+            ctx.set(dut.held, 1)
+            await look_up(ctx, dut, 1)
+            ctx.set(dut.setup_queue, 1)
+            ctx.set(dut.setup_valid, begins)
+            await ctx.tick()
+            ctx.set(dut.setup_valid, 0)
+            await store(ctx, dut, 5, 5)
+            ctx.set(dut.held, 0)
+            await ctx.tick()
+            assert await look_up(ctx, dut, 1) == ((0, 0) if begins else (5, 5))
+    stage(dut).run(testbench)
+
+
+def test_rows_are_zero_after_a_reset(stage):
+    """Which reaches the bits, and not the memory."""
+    reset = Signal()
+    rows = QueueRows(num_queues=2, shape=ROW)
+    dut = ResetInserter(reset)(rows)
+
+    async def testbench(ctx):
+        await look_up(ctx, rows, 1)
+        await store(ctx, rows, 5, 5)
+        assert await look_up(ctx, rows, 1) == (5, 5)
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        assert await look_up(ctx, rows, 1) == (0, 0)
     stage(dut).run(testbench)

@@ -87,6 +87,75 @@ def test_set_up_forgets(make):
     bench.run(testbench)
 
 
+OPERATIONS = {"take": TakeOp.TAKE, "commit": TakeOp.COMMIT, "rewind": TakeOp.REWIND}
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("operation", ["room", "push", *OPERATIONS])
+def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, other):
+    """2.6.1.1.1: of a queue that was reset nothing is left. The set-up of queue 1 comes some cycles before or after the
+    look-up of the operation, which is of the same queue, or of the other one. There it makes no difference."""
+    bench, looks, queue = make(depth=4, batch=2), 8, int(not other)
+    dut, heads = bench.dut, bench.heads[0]
+    port, payload = {"room": (dut.i_room, {"queue": queue, "want": 1}),
+                     "push": (dut.i_push, {"queue": queue, "head": head(13)})}.get(
+        operation, (dut.i_take[0], {"op": OPERATIONS.get(operation), "queue": queue}))
+
+    async def take_all(ctx, queue):
+        heads.clear()
+        while available(ctx, dut, queue):
+            await take(ctx, bench, queue)
+            await take(ctx, bench, queue, TakeOp.COMMIT)
+        await ctx.tick().repeat(4)
+        return ids(heads)
+
+    async def meet(ctx, phase):
+        for each in (0, 1):
+            await bench.setup(ctx, each, size=16)
+            assert await ask(ctx, dut, each, 4) == 4
+            await push(ctx, bench, each, 10, 11, 12)
+            await take(ctx, bench, each)
+            await take(ctx, bench, each, TakeOp.COMMIT)
+            await take(ctx, bench, each)
+        await ctx.tick().repeat(4)
+        heads.clear()
+        served = granted = None
+        ctx.set(port.payload, payload)
+        ctx.set(dut.setup.queue, 1)
+        for now in range(20):
+            ctx.set(port.valid, now >= looks - 1 and served is None)
+            ctx.set(dut.setup_valid, now == looks + phase)
+            _, _, ready, grant = await ctx.tick().sample(port.ready, dut.grant)
+            if now >= looks - 1 and served is None and ready:
+                served, granted = now, grant
+        after = not other and (served is None or served > looks + phase)
+        assert other or served != looks + phase
+        # A chain that is taken before the set-up is on its way; a TAKE after it waits for the first chain of the new life.
+        assert (served is None) == (after and operation == "take")
+        assert ids(heads) == ([(queue, 12)] if operation == "take" and not after else [])
+        assert not available(ctx, dut, 1)
+        reserved = granted if after and operation == "room" else 0
+        assert await ask(ctx, dut, 1, 4 - reserved) == 4 - reserved
+        assert await ask(ctx, dut, 1, 1) == 0 and not available(ctx, dut, 1)
+        await push(ctx, bench, 1, 20)
+        if served is None:
+            await bench.until(ctx, lambda: heads)
+            ctx.set(port.valid, 0)
+            assert ids(heads) == [(1, 20)]
+            await take(ctx, bench, 1, TakeOp.REWIND)
+        await push(ctx, bench, 1, 21, 22, 23)
+        assert await take_all(ctx, 1) == [(1, k) for k in range(20, 24)]
+        # The other queue goes on where it was.
+        await take(ctx, bench, 0, TakeOp.REWIND)
+        done = operation if other else None
+        assert await take_all(ctx, 0) == [(0, k) for k in {"push": [11, 12, 13], "commit": [12]}.get(done, [11, 12])]
+
+    async def testbench(ctx):
+        for phase in range(-4, 6):
+            await meet(ctx, phase)
+    bench.run(testbench)
+
+
 def test_take_commit_and_rewind(make):
     bench = make()
 

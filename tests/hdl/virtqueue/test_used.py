@@ -335,3 +335,30 @@ def test_packed_neighbours_share_a_write_again_behind_a_chain_of_several(make):
         await bench.settle(ctx)
         assert bench.writes[2:] == [(DEVICE + 48, 80)]
     bench.run(testbench)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_chain_that_meets_the_set_up_of_its_queue_is_not_of_the_new_life(make, other):
+    """2.6.1.1.1: the set-up comes in each of the cycles in which the chain is staged, of its queue or of the other one."""
+    bench = make()
+    dut = bench.dut
+
+    async def meet(ctx, phase):
+        await bench.start(ctx)
+        bench.memory[:] = bytes(len(bench.memory))
+        bench.writes.clear()
+        await bench.give(ctx, 1, 7, 70)
+        ctx.set(dut.setup, {"queue": int(not other), "size": 16, "queue_device": DEVICE * (int(not other) + 1)})
+        for now in range(2):
+            ctx.set(dut.setup_valid, now == phase)
+            await ctx.tick()
+        ctx.set(dut.setup_valid, 0)
+        await bench.give(ctx, 1, 8, 80, flush=1)
+        await bench.settle(ctx)
+        expected = [(7, 70), (8, 80)] if other else [(8, 80)]
+        assert bench.index(1) == len(expected) and bench.ring(1, 0, len(expected)) == expected
+
+    async def testbench(ctx):
+        for phase in range(2):
+            await meet(ctx, phase)
+    bench.run(testbench)
