@@ -756,3 +756,20 @@ def test_chains_that_nobody_notified_of(make, options):
 def test_constructor(batch):
     with pytest.raises(ValueError, match=f"^Largest read must be a power of 2 of at least 4 descriptors, not {batch}$"):
         PackedFetch(width=64, num_queues=2, max_batch=batch)
+
+
+def test_a_batch_that_has_not_been_noted_is_under_way(stage):
+    """A queue reset waits for it: else it would be noted of the queue's next life."""
+    dut = PackedFetch(width=64, num_queues=2, max_batch=4)
+
+    async def testbench(ctx):
+        ctx.set(dut.stopped, 3)
+        ctx.set(dut.passed, {"queue": 1, "old": 0, "new": 4, "wrap": 1, "apart": 0})
+        ctx.set(dut.passed_valid, 1)
+        assert not ctx.get(dut.busy)
+        await ctx.tick()
+        ctx.set(dut.passed_valid, 0)
+        assert ctx.get(dut.busy)
+        await ctx.tick().repeat(8)
+        assert not ctx.get(dut.busy)
+    stage(dut).run(testbench)
