@@ -81,7 +81,8 @@ class VirtioFunction(wiring.Component):
             msix_vectors=vectors, config_bytes=max(1, len(device.host.config) // 8))
         self._endpoint = Endpoint(
             width=width, read_clients=len(self._engine.reads) + len(device.host.reads),
-            write_clients=len(self._engine.writes) + len(device.host.writes), msix_vectors=vectors,
+            write_clients=len(self._engine.writes) + len(device.host.writes),
+            msix_vectors=vectors, interrupt_sources=num_queues + 1,
             device_id=VIRTIO_PCI_DEVICE_ID_BASE + device.DEVICE_ID, class_code=device.CLASS_CODE, timeout_cycles=timeout_cycles)
         self._sources = {name: unit for unit in (self._endpoint, self._transport, self._engine, device)
                          for name, _ in unit.events.shape()}

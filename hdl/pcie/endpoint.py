@@ -9,6 +9,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import Arbiter
 from ..lib.dma import ReadPort, WritePort
+from ..lib.gate import PacketGate
+from ..lib.interrupt import InterruptPort
 from ..lib.queue import Queue
 from ..lib.reg import RegPort
 from ..lib.regbus import RegArbiter, RegDecoder
@@ -20,7 +22,7 @@ from .dma import Dma
 from .errors import Errors
 from .intake import Digest, Intake
 from .messages import Messages
-from .msix import IRQ_VECTOR_WIDTH, Msix
+from .msix import Msix
 from .target import Target
 from .tlp_stream import tlp_beat
 
@@ -104,8 +106,8 @@ class Endpoint(wiring.Component):
         Bits per beat.
     read_clients, write_clients : int
         Number of DMA ports of each kind.
-    msix_vectors : int
-        1 to 256.
+    msix_vectors, interrupt_sources : int
+        As ``vectors`` and ``sources`` of :class:`Msix`.
     device_id, class_code, max_payload, link_speed, link_width
         As of :class:`ConfigSpace`.
     tags, timeout_cycles
@@ -123,15 +125,16 @@ class Endpoint(wiring.Component):
         BAR 0 but for the MSI-X pages, from memory requests and from the pci_cfg window.
     reads : In(ReadPort(width)).array(read_clients), writes : In(WritePort(width)).array(write_clients)
         DMA clients.
-    irq : In(stream.Signature(11))
-        MSI-X vector to notify; always taken. Its message leaves after every write accepted before.
+    irq : In(InterruptPort())
+        Its message may pass writes that have not left, so it comes when what it tells of can be seen: when a read that was
+        asked for after the write has been answered.
     intx : In(1)
         Level of the INTx interrupt, used while ``msix_enabled`` is low.
     msix_enabled : Out(1)
     flr : Out(1)
         Function Level Reset requested; high until ``reset``. The target takes no request meanwhile.
     stop : In(1), stopped : Out(1)
-        Of the DMA.
+        Of DMA and MSI-X.
     reset : In(1)
         One cycle. DMA and interrupt state is forgotten; with ``flr``, configuration too.
     busy : Out(1)
@@ -141,15 +144,15 @@ class Endpoint(wiring.Component):
     """
     def __init__(self, *, width, read_clients, write_clients, msix_vectors, device_id=0x1041, class_code=0x020000,
                  max_payload=1, link_speed=1, link_width=1, tags=None, timeout_cycles=None, request_beats=128,
-                 answer_cycles=4095):
+                 answer_cycles=4095, interrupt_sources=1):
         self.width = width
         self.answer_cycles = answer_cycles
         dma_options = {"tags": tags, "timeout_cycles": timeout_cycles}
-        self.dma = Dma(width=width, read_clients=read_clients, write_clients=write_clients + 1,
+        self.dma = Dma(width=width, read_clients=read_clients, write_clients=write_clients,
                        **{name: value for name, value in dma_options.items() if value is not None})
         self.config = ConfigSpace(device_id=device_id, class_code=class_code, msix_vectors=msix_vectors,
                                   max_payload=max_payload, link_speed=link_speed, link_width=link_width)
-        self.msix   = Msix(vectors=msix_vectors, width=width)
+        self.msix   = Msix(vectors=msix_vectors, sources=interrupt_sources, width=width)
         self.target = Target(width=width)
         self.intake = Intake(width=width, depth=request_beats, max_payload=max_payload)
         self._event_names = {name: None for unit in (self.dma, self.target) for name, _ in unit.events.shape()}
@@ -159,7 +162,7 @@ class Endpoint(wiring.Component):
             "regs":   Out(RegPort(REG_ADDR_WIDTH)),
             "reads":  In(ReadPort(width)).array(read_clients),
             "writes": In(WritePort(width)).array(write_clients),
-            "irq":    In(stream.Signature(unsigned(IRQ_VECTOR_WIDTH))),
+            "irq":    In(InterruptPort()),
             "intx":   In(1),
             "msix_enabled": Out(1),
             "flr":     Out(1),
@@ -183,7 +186,7 @@ class Endpoint(wiring.Component):
         m.submodules.digest   = digest   = Digest(width=self.width)
         m.submodules.demux    = demux    = TlpDemux(width=self.width)
         m.submodules.intake   = intake   = self.intake
-        m.submodules.arbiter  = arbiter  = Arbiter(tlp_beat(self.width), 3)
+        m.submodules.arbiter  = arbiter  = Arbiter(tlp_beat(self.width), 4)
         # No path goes from an input of the link to an output within a cycle: that is for a hard block's timing, and a
         # simulator has nothing to recompute when an input changes.
         m.submodules.rx_edge = rx_edge = Queue(tlp_beat(self.width), 4)
@@ -197,10 +200,16 @@ class Endpoint(wiring.Component):
         m.submodules.target_out = target_out = Slice(tlp_beat(self.width))
         m.submodules.dma_out    = dma_out    = Slice(tlp_beat(self.width))
         connect(m, target.o, target_out.i)
-        connect(m, target_out.o, arbiter.i[0])
+        # 6.1.4.5: no message follows the answer to the access that has forbidden it, so an answer waits for a message that was
+        # committed before. The same holds for INTx.
+        m.submodules.answers = answers = PacketGate(tlp_beat(self.width))
+        m.d.comb += answers.hold.eq(msix.sending | messages.o.valid)
+        connect(m, target_out.o, answers.i)
+        connect(m, answers.o, arbiter.i[0])
         connect(m, messages.o, arbiter.i[1])
         connect(m, dma.tlp, dma_out.i)
         connect(m, dma_out.o, arbiter.i[2])
+        connect(m, msix.tlp, arbiter.i[3])
         connect(m, arbiter.o, tx_edge.i)
         connect(m, tx_edge.o, flipped(self.tlp_tx))
 
@@ -218,12 +227,11 @@ class Endpoint(wiring.Component):
         connect(m, reg_decoder.o[1], msix.regs)
         connect(m, reg_guard.o, flipped(self.regs))
 
-        # DMA clients; the last write client is MSI-X
+        # DMA clients
         for outer, inner in zip(self.reads, dma.reads):
             connect(m, flipped(outer), inner)
         for outer, inner in zip(self.writes, dma.writes):
             connect(m, flipped(outer), inner)
-        connect(m, msix.write, dma.writes[len(self.writes)])
         connect(m, flipped(self.irq), msix.irq)
 
         m.d.comb += [
@@ -235,7 +243,7 @@ class Endpoint(wiring.Component):
             dma.timeout_disable.eq(config.timeout_disable),
             dma.stop.eq(self.stop),
             dma.reset.eq(self.reset),
-            self.stopped.eq(dma.stopped),
+            self.stopped.eq(dma.stopped & ~msix.sending),
 
             config.reset.eq(self.reset & config.flr),
             config.interrupt.eq(self.intx & ~config.msix_enable),
@@ -251,6 +259,8 @@ class Endpoint(wiring.Component):
             msix.enable.eq(config.msix_enable),
             msix.function_mask.eq(config.msix_function_mask),
             msix.bus_master.eq(config.bus_master),
+            msix.requester_id.eq(target.completer_id),
+            msix.stop.eq(self.stop),
             msix.reset.eq(self.reset),
             msix.clear.eq(config.flr),
             self.msix_enabled.eq(config.msix_enable),
@@ -272,7 +282,7 @@ class Endpoint(wiring.Component):
             errors.reports.eq(config.reports),
             errors.asleep.eq(config.power_state != 0),
             errors.quiet.eq(config.flr),
-            self.busy.eq(dma.busy | target.busy | rx_edge.o.valid | digest.o.valid | intake.busy | messages.busy
+            self.busy.eq(dma.busy | msix.busy | target.busy | rx_edge.o.valid | digest.o.valid | intake.busy | messages.busy
                          | errors.err_nonfatal | errors.err_fatal
                          | target_out.o.valid | dma_out.o.valid | tx_edge.o.valid),
         ]

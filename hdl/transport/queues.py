@@ -57,8 +57,11 @@ class Queues(wiring.Component):
     reset_valid : Out(1), reset_queue : Out(16), reset_done : In(1)
         ``reset_valid`` is high for one cycle: give up that queue, then make ``reset_done`` high for one cycle. Not answered if
         ``clear`` comes first.
-    reset_hold : In(1)
-        A reset does not end.
+    selected : Out(range(num_queues)), exists : Out(1)
+        The queue that queue_select names; whether there is one, a cycle after queue_select was written.
+    withdraw : Out(1), withdraw_queue : Out(range(num_queues)), withdrawn : In(1)
+        ``withdraw`` is high until ``withdrawn``: let no notification of that queue be pending. It is being reset and has not yet
+        lost its vector.
     resetting : Out(1)
         A reset has been asked for and has not ended.
     lookup : In(range(num_queues)), vector : Out(range(msix_vectors + 1)), alive : Out(1)
@@ -93,7 +96,11 @@ class Queues(wiring.Component):
             "reset_valid": Out(1),
             "reset_queue": Out(16),
             "reset_done":  In(1),
-            "reset_hold":  In(1),
+            "selected":    Out(range(num_queues)),
+            "exists":      Out(1),
+            "withdraw":       Out(1),
+            "withdraw_queue": Out(range(num_queues)),
+            "withdrawn":      In(1),
             "resetting":   Out(1),
             "lookup":      In(range(num_queues)),
             "vector":      Out(range(msix_vectors + 1)),
@@ -124,7 +131,7 @@ class Queues(wiring.Component):
         queue = Signal(range(self.num_queues))
         state = state_read.data  # of the selected queue
         exists = Signal()
-        m.d.comb += queue.eq(select)
+        m.d.comb += [queue.eq(select), self.selected.eq(queue), self.exists.eq(exists)]
         m.d.sync += exists.eq(select < self.num_queues)
 
         slot = Signal(range(SLOTS))
@@ -233,6 +240,7 @@ class Queues(wiring.Component):
             asked.i.valid.eq(asking),
             asked.i.payload.eq(queue),
             self.reset_queue.eq(asked.o.payload),
+            self.withdraw_queue.eq(asked.o.payload),
             self.resetting.eq(asked.level != 0),
         ]
         with resets.FSM():
@@ -242,9 +250,10 @@ class Queues(wiring.Component):
                     resets.next = "DRAIN"
             with resets.State("DRAIN"):
                 with resets.If(self.reset_done):
-                    resets.next = "HOLD"
-            with resets.State("HOLD"):
-                with resets.If(~self.reset_hold):
+                    resets.next = "WITHDRAW"
+            with resets.State("WITHDRAW"):
+                resets.d.comb += self.withdraw.eq(1)  # 2.6.1.1.1: no notification after the end, not even one that was masked
+                with resets.If(self.withdrawn):
                     resets.next = "ERASE"
             with resets.State("ERASE"):
                 resets.d.comb += erasing.eq(~self.write & ~self.busy)  # the write ports are free

@@ -9,6 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.buffers import QueueSetup
+from ..lib.interrupt import InterruptPort
 from ..lib.reg import RegPort
 from ..spec.bar import COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, NOTIFY_OFFSET, REG_ADDR_WIDTH
 from ..spec.virtio import (
@@ -21,6 +22,7 @@ from .queues import Queues
 __all__ = ["Transport"]
 
 PAGE_BITS = 12
+SIZE_WORD   = Common.QUEUE_SIZE // 4         # with queue_msix_vector
 STATUS_WORD = Common.DEVICE_STATUS // 4      # with config_generation and queue_select
 VECTOR_WORD = Common.CONFIG_MSIX_VECTOR // 4  # with num_queues
 
@@ -28,9 +30,9 @@ VECTOR_WORD = Common.CONFIG_MSIX_VECTOR // 4  # with num_queues
 class Transport(wiring.Component):
     """Common, ISR, device and notification structures of a virtio PCI function, and what follows from them.
 
-    An access takes three to six cycles, ten more where it enables a queue; after a reset the registers wait until the
-    memories are back at their defaults, some ``8 * num_queues`` cycles. The driver can only set status bits, and clear them
-    all by a reset. Until ``reset_done`` answers a status write of 0, registers read as before and writes vanish.
+    An access takes three to six cycles, ten more where it enables a queue or changes a vector; after a reset the registers wait
+    until the memories are back at their defaults, some ``8 * num_queues`` cycles. The driver can only set status bits, and
+    clear them all by a reset. Until ``reset_done`` answers a status write of 0, registers read as before and writes vanish.
 
     Parameters
     ----------
@@ -70,15 +72,15 @@ class Transport(wiring.Component):
         The device configuration, read only.
     config_changed : In(1)
         High for one cycle, the one in which ``config`` shows the change.
-    irq : Out(stream.Signature(unsigned(11)))
-        MSI-X vector to be signalled.
+    irq : Out(InterruptPort())
+        To MSI-X. What is offered in the cycle of ``reset_done`` is forgotten.
     msix_enabled : In(1)
     intx : Out(1)
         Level of INTx.
     reset_pending : Out(1), reset_done : In(1)
         The driver wants a reset, until ``reset_done`` is high for one cycle; that alone (FLR) resets as well.
     busy : Out(1)
-        A reset, of a queue or behind ``reset_done``, is under way and needs clock cycles.
+        A reset, of a queue or behind ``reset_done``, or an interrupt is under way and needs clock cycles.
     events : Out
         ``kicks``, ``notifications``.
     """
@@ -108,7 +110,7 @@ class Transport(wiring.Component):
             "queue_error":    In(1),
             "config":         In(8 * config_bytes),
             "config_changed": In(1),
-            "irq":            Out(stream.Signature(unsigned(11))),
+            "irq":            Out(InterruptPort()),
             "msix_enabled":   In(1),
             "intx":           Out(1),
             "reset_pending":  Out(1),
@@ -143,6 +145,12 @@ class Transport(wiring.Component):
         common_write = Signal()
         value, queue_value = Signal(32), Signal(32)
         isr = Signal(8)
+        # A vector is written while its source has no interrupt pending there.
+        of_config, of_queue, moving = Signal(), Signal(), Signal()
+        m.d.comb += [
+            of_config.eq((word == VECTOR_WORD) & access.be[:2].all()),
+            of_queue.eq((word == SIZE_WORD) & access.be[2:].all() & queues.exists),
+        ]
         m.d.comb += common_write.eq(writing & (page == COMMON_OFFSET >> PAGE_BITS))
         for part in features, queues:
             m.d.comb += [
@@ -159,8 +167,10 @@ class Transport(wiring.Component):
                 with m.If(req.valid & req.ready):
                     m.next = "ACT"
             with m.State("ACT"):
-                m.d.comb += writing.eq(access.write & ~self.reset_pending & ~clearing)
-                with m.If(access.write):
+                with m.If(access.write & (page == COMMON_OFFSET >> PAGE_BITS) & (of_config | of_queue)):
+                    m.next = "WITHDRAW"
+                with m.Elif(access.write):
+                    m.d.comb += writing.eq(~self.reset_pending & ~clearing)
                     m.next = "SETTLE"
                 with m.Else():
                     # 4.1.4.5.1: reading ISR clears it. A read that does not want byte 0 does not read it.
@@ -168,6 +178,13 @@ class Transport(wiring.Component):
                         (page == ISR_OFFSET >> PAGE_BITS) & (word == 0) & access.be[0])
                     m.d.sync += isr.eq(interrupts.isr)
                     m.next = "LOOK-UP"
+            with m.State("WITHDRAW"):
+                m.d.comb += [
+                    moving.eq(1),
+                    writing.eq(interrupts.withdrawn[1] & ~self.reset_pending & ~clearing),
+                ]
+                with m.If(interrupts.withdrawn[1] | clearing):
+                    m.next = "SETTLE"
             with m.State("SETTLE"):
                 with m.If(~queues.busy):
                     m.next = "IDLE"
@@ -223,7 +240,7 @@ class Transport(wiring.Component):
         with m.If(self.reset_done):
             m.d.sync += clearing.eq(1)
         # 2.4.1: no notification once status shows 0, and it cannot show before the registers answer again.
-        with m.Elif(queues.cleared & ~queues.busy & ~interrupts.busy):
+        with m.Elif(queues.cleared & ~queues.busy):
             m.d.sync += clearing.eq(0)
         with m.If(self.reset_done | clearing):
             m.d.sync += [
@@ -242,9 +259,8 @@ class Transport(wiring.Component):
             self.reset_queue_valid.eq(queues.reset_valid),
             self.reset_queue.eq(queues.reset_queue),
             queues.reset_done.eq(self.reset_queue_done),
-            # 2.6.1.1.1: no notification after the end, so what has been offered goes first.
-            queues.reset_hold.eq(interrupts.busy),
-            self.busy.eq(clearing | queues.resetting),
+            queues.withdrawn.eq(interrupts.withdrawn[0]),
+            self.busy.eq(clearing | queues.resetting | interrupts.busy),
         ]
 
         # Available buffer notifications: a 16-bit index, in a write of 2 or 4 bytes; with NOTIFICATION_DATA (2.9) one of 4.
@@ -266,8 +282,11 @@ class Transport(wiring.Component):
             interrupts.live.eq(live),
             interrupts.msix_enabled.eq(self.msix_enabled),
             interrupts.config_event.eq(self.queue_error | self.config_changed),
-            interrupts.vector_write.eq(common_write & (word == VECTOR_WORD) & access.be[:2].all()),
+            interrupts.vector_write.eq(common_write & of_config),
             interrupts.vector_data.eq(access.data[:16]),
+            interrupts.withdraw.eq(Cat(queues.withdraw, moving)),
+            interrupts.withdraw_source[0].eq(queues.withdraw_queue),
+            interrupts.withdraw_source[1].eq(Mux(of_config, self.num_queues, queues.selected)),
             # With ``reset_done``, for MSI-X ends in the same cycle: what nobody has looked at must not move the pin then.
             interrupts.clear.eq(self.reset_done | clearing),
             queues.lookup.eq(interrupts.lookup),

@@ -61,7 +61,7 @@ MACHINES = {
         width=32, num_queues=4, pairs=2, max_frame=16, depth=8, max_packets=2, max_segments=2, patience=4), 20),
     "control": (lambda: Control(width=32, num_queues=3, pairs=1), 24),
     "target": (lambda: Target(width=32), 20),
-    "msix": (lambda: Msix(vectors=1, width=32), 20),
+    "msix": (lambda: Msix(vectors=1, sources=1, width=32), 20),
     "entropy": (lambda: EntropyDevice(width=128), 40),
     "interrupts": (lambda: Interrupts(num_queues=1, msix_vectors=1), 20),
     "queues": (lambda: Queues(num_queues=1, max_queue_size=4, msix_vectors=1), 20),

@@ -93,8 +93,8 @@ def test_guard():
 
 class Bench:
     def __init__(self, width):
-        self.width, self.out, self.regs, self.events = width, [], {}, {}
-        self.dut = Endpoint(width=width, read_clients=2, write_clients=2, msix_vectors=3)
+        self.width, self.out, self.regs, self.events, self.stall = width, [], {}, {}, False
+        self.dut = Endpoint(width=width, read_clients=2, write_clients=2, msix_vectors=3, interrupt_sources=4)
 
     async def send(self, ctx, *tlps):
         for tlp in tlps:
@@ -119,6 +119,11 @@ class Bench:
         await self.expect(ctx)
         await ctx.tick().repeat(60)
 
+    async def irq(self, ctx):
+        ctx.set(self.dut.irq.req.valid, 1)
+        await ctx.tick().until(self.dut.irq.req.ready)
+        ctx.set(self.dut.irq.req.valid, 0)
+
     async def serve(self, ctx):
         regs = self.dut.regs
         while True:
@@ -136,7 +141,7 @@ class Bench:
                 ctx.set(regs.resp.valid, 0)
 
     async def collect(self, ctx):
-        await take(ctx, self.dut.tlp_tx, self.width, self.out)
+        await take(ctx, self.dut.tlp_tx, self.width, self.out, lambda: self.stall)
 
     async def count(self, ctx):
         while True:
@@ -174,28 +179,94 @@ def test_registers(bench):
     bench.run(body)
 
 
-def test_msix_after_dma_write(bench):
+MASK, PENDING = BAR + 0x400c, BAR + 0x5000
+FORBIDDEN = {   # what forbids messages, and the request that is answered then
+    "mask": (mem_write(MASK, 1), mem_read(MASK)),
+    "function mask": (cfg_write(0x9c, 3 << 30, be=8),),
+    "disable": (cfg_write(0x9c, 0, be=8),),
+    "bus master": (cfg_write(0x04, 0x2, be=3),),
+    "power state": (cfg_write(0x44, 3, be=1),),
+}
+
+
+def is_message(tlp):
+    return tlp[:4] == header(0x40000001)
+
+
+@pytest.mark.clause("INT-2", "INT-4", "INT-5")
+@pytest.mark.parametrize("way", FORBIDDEN)
+def test_no_message_follows_the_answer(bench, way):
+    """6.1.4.5: once the host has the answer that says that messages are forbidden none comes, however long the link was full;
+    an event that was not signalled is pending."""
     async def body(ctx):
         await bench.msix_on(ctx)
-        assert ctx.get(bench.dut.msix_enabled)
-        port = bench.dut.writes[1]
-        ctx.set(port.req.payload, {"addr": 0x1000, "len": 4})
-        ctx.set(port.req.valid, 1)
-        await ctx.tick().until(port.req.ready)
-        ctx.set(port.req.valid, 0)
-        ctx.set(bench.dut.irq.payload, 0)
-        ctx.set(bench.dut.irq.valid, 1)
-        await ctx.tick().until(bench.dut.irq.ready)
-        ctx.set(bench.dut.irq.valid, 0)
-        await ctx.tick().repeat(30)
-        ctx.set(port.data.payload, {"data": 0x64636261, "last": 1})
-        ctx.set(port.data.valid, 1)
-        await ctx.tick().until(port.data.ready)
-        ctx.set(port.data.valid, 0)
-        first, second = await bench.expect(ctx, 2)
-        assert first[8:] == header(0x1000) + b"abcd"
-        assert second == header(0x40000001, RID << 16 | int.from_bytes(second[6:7], "big") << 8 | 15, 0xfee01000) \
-            + b"\x41\0\0\0"
+        for cycle in range(0, 36, 3 if bench.width == 64 else 11):
+            bench.stall = cycle % 2 == 0
+            for tlp in FORBIDDEN[way][:-1]:
+                await bench.send(ctx, tlp)
+            await bench.send(ctx, FORBIDDEN[way][-1])
+            for _ in range(cycle):
+                await ctx.tick()
+            await bench.irq(ctx)
+            for _ in range(60):
+                await ctx.tick()
+            bench.stall = False
+            for _ in range(60):
+                await ctx.tick()
+            messages = [is_message(tlp) for tlp in bench.out]
+            assert messages in ([False], [True, False]), [tlp.hex() for tlp in bench.out]
+            bench.out.clear()
+            if way != "power state":
+                await bench.send(ctx, cfg_write(0x04, 0x6, be=3), mem_read(PENDING))
+                assert messages[0] or way == "bus master" or (await bench.expect(ctx, 2))[1][12] == 1
+            await bench.send(ctx, mem_write(MASK, 0), cfg_write(0x44, 0, be=1), cfg_write(0x9c, 1 << 31, be=8),
+                             cfg_write(0x04, 0x6, be=3))
+            for _ in range(100):
+                await ctx.tick()
+            assert sum(map(is_message, bench.out)) == 1 - messages[0]
+            bench.out.clear()
+    bench.run(body)
+
+
+def test_answers_take_turns_with_messages(bench):
+    """A storm of interrupts does not keep the host from its answers."""
+    async def body(ctx):
+        await bench.msix_on(ctx)
+        ctx.set(bench.dut.irq.req.valid, 1)
+        await ctx.tick().repeat(100)
+        for _ in range(20):
+            await bench.send(ctx, mem_read(MASK))
+        await ctx.tick().repeat(600)
+        assert sum(not is_message(tlp) for tlp in bench.out) == 20
+        assert sum(is_message(tlp) for tlp in bench.out) > 20
+    bench.run(body)
+
+
+def test_drain_awaits_a_message(bench):
+    async def body(ctx):
+        await bench.msix_on(ctx)
+        for cycle in range(0, 16, 3):
+            bench.stall = True
+            await bench.send(ctx, *[cfg_read(0)] * 4)   # what fills the way out
+            for _ in range(40):
+                await ctx.tick()
+            await bench.irq(ctx)
+            for _ in range(cycle):
+                await ctx.tick()
+            ctx.set(bench.dut.stop, 1)
+            await ctx.tick()
+            for _ in range(60):
+                bench.stall = False
+                await ctx.tick()
+            assert ctx.get(bench.dut.stopped)
+            before = sum(map(is_message, bench.out))
+            ctx.set(bench.dut.reset, 1)
+            await ctx.tick()
+            ctx.set(bench.dut.reset, 0)
+            ctx.set(bench.dut.stop, 0)
+            await ctx.tick().repeat(40)
+            assert sum(map(is_message, bench.out)) == before
+            bench.out.clear()
     bench.run(body)
 
 

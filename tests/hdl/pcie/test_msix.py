@@ -1,16 +1,27 @@
-"""MSI-X table, masking, pending bits and messages; INTx messages."""
+"""MSI-X table, masking, pending bits and messages."""
+
+import random
 
 import pytest
 from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.msix import Msix
 
+from .tlps import take
+
 TABLE, PBA = 0x4000, 0x5000
+RID = 0x0208
+STATES = 14   # cycles from an event to beyond the end of its message, at 64 bits
 
 
 class Bench:
-    def __init__(self, vectors=3, width=64):
-        self.dut, self.sent, self.stall = Msix(vectors=vectors, width=width), [], False
+    """Drives registers and events. ``stall``: the link takes nothing."""
+    def __init__(self, vectors=3, width=64, sources=4):
+        self.dut, self.width, self.tlps, self.stall = Msix(vectors=vectors, sources=sources, width=width), width, [], False
+
+    @property
+    def sent(self):
+        return [parse(tlp) for tlp in self.tlps]
 
     async def write(self, ctx, at, value, be=0xf):
         req = self.dut.regs.req
@@ -31,30 +42,40 @@ class Bench:
         ctx.set(resp.ready, 0)
         return value
 
-    async def irq(self, ctx, vector):
-        ctx.set(self.dut.irq.payload, vector)
-        ctx.set(self.dut.irq.valid, 1)
-        await ctx.tick()
-        assert ctx.get(self.dut.irq.ready)
-        ctx.set(self.dut.irq.valid, 0)
+    async def irq(self, ctx, vector, source=0, withdraw=0):
+        """Return, of a withdrawal, whether the event was waiting."""
+        port = self.dut.irq
+        ctx.set(port.req.payload, {"vector": vector, "source": source, "withdraw": withdraw})
+        ctx.set(port.req.valid, 1)
+        for _ in range(2):
+            _, _, ready, waited = await ctx.tick().sample(port.req.ready, port.waited)
+        assert ready, "an interrupt is not accepted at once"
+        ctx.set(port.req.valid, 0)
+        return waited
+
+    async def withdraw(self, ctx, vector, source=0):
+        return await self.irq(ctx, vector, source, withdraw=1)
 
     async def setup(self, ctx, vectors):
         for v in range(vectors):
-            for k, value in enumerate([0xfee00003 + 16 * v, v, 0x4000 + v, 0]):
+            for k, value in enumerate([*entry(v), 0]):
                 await self.write(ctx, TABLE + 16 * v + 4 * k, value)
 
-    async def serve(self, ctx):
-        port = self.dut.write
-        while True:
-            ctx.set(port.req.ready, not self.stall)
-            _, _, valid, ready, req = await ctx.tick().sample(port.req.valid, port.req.ready, port.req.payload)
-            ctx.set(port.req.ready, 0)
-            if valid and ready:
-                ctx.set(port.data.ready, 1)
-                _, _, valid, beat = await ctx.tick().sample(port.data.valid, port.data.payload)
-                ctx.set(port.data.ready, 0)
-                assert valid and beat.last and req.len == 4
-                self.sent.append((req.addr, beat.data))
+    async def mask(self, ctx, v, value=1):
+        await self.write(ctx, TABLE + 16 * v + 12, value)
+
+    async def pulse(self, ctx, *signals):
+        for signal in signals:
+            ctx.set(signal, 1)
+        await ctx.tick()
+        for signal in signals:
+            ctx.set(signal, 0)
+
+    async def pending(self, ctx):
+        return [v for v in range(self.dut.vectors) if await self.read(ctx, PBA + v // 32 * 4) >> v % 32 & 1]
+
+    async def idle(self, ctx, cycles=24):
+        await ctx.tick().repeat(cycles)
 
     def run(self, body):
         sim = Simulator(self.dut)
@@ -63,23 +84,48 @@ class Bench:
         async def main(ctx):
             ctx.set(self.dut.enable, 1)
             ctx.set(self.dut.bus_master, 1)
+            ctx.set(self.dut.requester_id, RID)
             await body(ctx)
+
+        async def collect(ctx):
+            await take(ctx, self.dut.tlp, self.width, self.tlps, lambda: self.stall)
+        sim.add_testbench(collect, background=True)  # first: what has left in a cycle is known to the other at its end
         sim.add_testbench(main)
-        sim.add_testbench(self.serve, background=True)
         sim.run()
 
 
-def message(v):
-    return 0xfee00000 + 16 * v | v << 32, 0x4000 + v
+def entry(v, change=0):
+    """Lower and upper half of the address, and the data. The lowest bits of an address are not the host's to use."""
+    return 0xfee00003 + 16 * v + change, v + change, 0x4000 + v + change
 
 
-@pytest.mark.parametrize("vectors", [0, 257])
-def test_constructor(vectors):
-    with pytest.raises(ValueError, match=f"^Number of vectors must be from 1 to 256, not {vectors}$"):
-        Msix(vectors=vectors, width=64)
+def message(v, change=0):
+    low, high, data = entry(v, change)
+    return low & ~3 | high << 32, data
 
 
-@pytest.mark.parametrize("vectors, width", [(1, 32), (3, 64), (40, 128)])
+def parse(tlp):
+    """Address and data of a message that is as 6.1.4 has it: a write of one DW, all of its bytes."""
+    words = [int.from_bytes(tlp[k:k + 4], "big") for k in range(0, len(tlp), 4)]
+    long = words[0] >> 29 & 1
+    assert words[0] == 0x40000001 | long << 29 and words[1] == RID << 16 | 0xf and len(words) == 4 + long
+    assert not long or words[2]
+    return words[2] << 32 | words[3] if long else words[2], int.from_bytes(tlp[-4:], "little")
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+@pytest.mark.parametrize("changes, text", [
+    ({"vectors": 0}, "Number of vectors must be from 1 to 256, not 0"),
+    ({"vectors": 257}, "Number of vectors must be from 1 to 256, not 257"),
+    ({"sources": 0}, "Number of interrupt sources must be from 1 to 1024, not 0"),
+    ({"sources": 1025}, "Number of interrupt sources must be from 1 to 1024, not 1025"),
+])
+def test_constructor(changes, text):
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        Msix(**{"vectors": 1, "sources": 1, "width": 64, **changes})
+
+
+@pytest.mark.parametrize("vectors, width", [(1, 32), (3, 32), (3, 64), (40, 128), (3, 256)])
 def test_table_and_send(vectors, width):
     b = Bench(vectors, width)
 
@@ -96,8 +142,8 @@ def test_table_and_send(vectors, width):
             await b.irq(ctx, v)
         await b.irq(ctx, vectors)
         await b.irq(ctx, 0x7ff)
-        await ctx.tick().repeat(12 * vectors + 12)
-        assert sorted(b.sent) == [message(v) for v in range(vectors)]
+        await b.idle(ctx, 12 * vectors + 12)
+        assert sorted(b.sent) == [message(v) for v in range(vectors)] and not ctx.get(b.dut.busy)
     b.run(body)
 
 
@@ -106,19 +152,19 @@ def test_masking_and_pending():
 
     async def body(ctx):
         await b.setup(ctx, 40)
-        await b.write(ctx, TABLE + 16 * 33 + 12, 1)
+        await b.mask(ctx, 33)
         for _ in range(3):
             await b.irq(ctx, 33)
-        await ctx.tick().repeat(20)
+        await b.idle(ctx)
         assert b.sent == [] and await b.read(ctx, PBA + 4) == 2 and await b.read(ctx, PBA) == 0
         assert await b.read(ctx, PBA + 8) == 0 and await b.read(ctx, TABLE + 16 * 33 + 12) == 1
         ctx.set(b.dut.function_mask, 1)
-        await b.write(ctx, TABLE + 16 * 33 + 12, 0)
+        await b.mask(ctx, 33, 0)
         await b.irq(ctx, 2)
-        await ctx.tick().repeat(20)
+        await b.idle(ctx)
         assert b.sent == [] and await b.read(ctx, PBA) == 4
         ctx.set(b.dut.function_mask, 0)
-        await ctx.tick().repeat(30)
+        await b.idle(ctx, 40)
         assert b.sent == [message(2), message(33)] and await b.read(ctx, PBA + 4) == 0
     b.run(body)
 
@@ -139,7 +185,7 @@ def test_busy_vector_leaves_room_for_others():
     b.run(body)
 
 
-@pytest.mark.parametrize("gap", range(12))
+@pytest.mark.parametrize("gap", range(STATES))
 def test_a_message_leaves_after_every_interrupt(gap):
     """Whatever the one before of the same vector is at."""
     b = Bench(3)
@@ -149,10 +195,168 @@ def test_a_message_leaves_after_every_interrupt(gap):
         await b.irq(ctx, 0)
         for _ in range(gap):
             await ctx.tick()
-        before = len(b.sent) + ctx.get(b.dut.write.data.valid)
+        before = len(b.sent) + ctx.get(b.dut.sending)
         await b.irq(ctx, 0)
-        await ctx.tick().repeat(40)
+        await b.idle(ctx, 40)
         assert before < len(b.sent) <= 2
+    b.run(body)
+
+
+# What forbids a message, and what allows it again.
+
+async def by_mask(b, ctx, on):
+    await b.mask(ctx, 1, on)
+
+
+def by_signal(name, forbids):
+    async def act(b, ctx, on):
+        ctx.set(getattr(b.dut, name), on == forbids)
+        await ctx.tick()
+    return act
+
+WAYS = {"mask": by_mask, "function mask": by_signal("function_mask", 1), "disable": by_signal("enable", 0),
+        "bus master": by_signal("bus_master", 0), "stop": by_signal("stop", 1)}
+
+
+@pytest.mark.clause("INT-4", "INT-5", "INT-2")
+@pytest.mark.parametrize("stall", [False, True], ids=["moves", "stalled"])
+@pytest.mark.parametrize("way", WAYS)
+def test_forbidden_in_every_state(way, stall):
+    """6.1.4.5: when a message is forbidden its event is pending, unless the message is committed, whatever state it was in."""
+    b = Bench(3)
+    seen = set()
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        for cycle in range(STATES):
+            b.tlps.clear()
+            b.stall = stall
+            await b.irq(ctx, 1)
+            for _ in range(cycle):
+                await ctx.tick()
+            await WAYS[way](b, ctx, 1)
+            before, sending = len(b.tlps), ctx.get(b.dut.sending)
+            pending = await b.pending(ctx)
+            assert pending == ([] if before or sending else [1])
+            seen.add("sent" if before else "committed" if sending else "pending")
+            await b.idle(ctx)
+            b.stall = False
+            await b.idle(ctx)
+            assert len(b.tlps) == before + sending and not ctx.get(b.dut.sending)
+            assert await b.pending(ctx) == pending
+            await WAYS[way](b, ctx, 0)
+            await b.idle(ctx)
+            assert b.sent == [message(1)] and await b.pending(ctx) == []
+    b.run(body)
+    assert seen == {"committed", "pending", *(() if stall else ("sent",))}
+
+
+@pytest.mark.clause("INT-1")
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)], ids=str)
+def test_entry_changed_in_every_state(order):
+    """While the vector is masked its entry is changed: the message is the old one, committed before the mask, or the new one,
+    after the unmask, and never a mixture."""
+    b = Bench(3)
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        seen = set()
+        for cycle in range(STATES):
+            b.tlps.clear()
+            await b.irq(ctx, 1)
+            for _ in range(cycle):
+                await ctx.tick()
+            await b.mask(ctx, 1)
+            before = len(b.tlps) + ctx.get(b.dut.sending)
+            for part in order:
+                await b.write(ctx, TABLE + 16 + 4 * part, entry(1, 0x100)[part])
+            await b.mask(ctx, 1, 0)
+            await b.idle(ctx, 40)
+            assert b.sent == ([message(1)] if before else [message(1, 0x100)])
+            seen.add(before)
+            for part in order:
+                await b.write(ctx, TABLE + 16 + 4 * part, entry(1)[part])
+        assert seen == {0, 1}
+    b.run(body)
+
+
+@pytest.mark.parametrize("cycle", range(STATES))
+def test_entry_rewritten_while_it_is_read(cycle):
+    """A driver that does not mask gets a message that is wholly old or wholly new, if its write is one burst."""
+    b = Bench(3)
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        await b.irq(ctx, 1)
+        for _ in range(cycle):
+            await ctx.tick()
+        for part, value in enumerate(entry(1, 0x100)):
+            await b.write(ctx, TABLE + 16 + 4 * part, value)
+        await b.idle(ctx, 40)
+        assert b.sent in ([message(1)], [message(1, 0x100)])
+    b.run(body)
+
+
+def test_another_vector_goes_on():
+    b = Bench(3)
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        await b.mask(ctx, 1)
+        for v in (1, 0, 2):
+            await b.irq(ctx, v)
+        await b.idle(ctx, 40)
+        assert b.sent == [message(0), message(2)] and await b.pending(ctx) == [1]
+    b.run(body)
+
+
+@pytest.mark.clause("QRST-1")
+@pytest.mark.parametrize("cycle", range(STATES))
+def test_withdrawn_in_every_state(cycle):
+    """An event that is withdrawn was signalled before, or never will be, and who withdraws it is told which."""
+    b = Bench(3)
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        await b.irq(ctx, 1, source=2)
+        for _ in range(cycle):
+            await ctx.tick()
+        waited = await b.withdraw(ctx, 1, source=2)
+        gone = len(b.tlps) + ctx.get(b.dut.sending)
+        assert waited == (not gone) and await b.pending(ctx) == []
+        await b.idle(ctx)
+        assert b.sent == [message(1)] * gone and not ctx.get(b.dut.busy)
+    b.run(body)
+
+
+def test_shared_vector_waits_for_its_other_sources():
+    b = Bench(3, sources=5)
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        await b.mask(ctx, 1)
+        assert not await b.withdraw(ctx, 1, source=0)
+        for source in (0, 4, 2, 4):
+            await b.irq(ctx, 1, source)
+        assert not await b.withdraw(ctx, 1, source=1) and not await b.withdraw(ctx, 2, source=0)
+        for source, left in ((4, [1]), (0, [1]), (2, [])):
+            assert await b.withdraw(ctx, 1, source) and await b.pending(ctx) == left
+            assert not await b.withdraw(ctx, 1, source)
+        await b.mask(ctx, 1, 0)
+        await b.idle(ctx)
+        assert b.sent == []
+        # What a message or a reset has settled does not come back with the next event.
+        for settle in (b.mask(ctx, 1, 0), b.pulse(ctx, b.dut.reset)):
+            await b.mask(ctx, 1)
+            for source in (0, 4):
+                await b.irq(ctx, 1, source)
+            await settle
+            await b.idle(ctx)
+            await b.mask(ctx, 1)
+            await b.irq(ctx, 1, source=2)
+            assert not await b.withdraw(ctx, 1, source=0) and await b.pending(ctx) == [1]
+            assert await b.withdraw(ctx, 1, source=2) and await b.pending(ctx) == []
+        assert b.sent == [message(1)]
     b.run(body)
 
 
@@ -165,45 +369,91 @@ def test_stalled_message_holds_no_access():
         b.stall = True
         await ctx.tick()
         await b.irq(ctx, 0)
-        await ctx.tick().repeat(10)
-        assert ctx.get(b.dut.write.req.valid) and await b.read(ctx, TABLE + 8) == 0x4000
-        await b.write(ctx, TABLE + 12, 1)
+        await b.idle(ctx, 10)
+        assert ctx.get(b.dut.sending) and await b.read(ctx, TABLE + 8) == 0x4000
         ctx.set(b.dut.bus_master, 0)
         await b.irq(ctx, 1)
         b.stall = False
-        await ctx.tick().repeat(20)
+        await b.idle(ctx)
         assert b.sent == [message(0)] and await b.read(ctx, PBA) == 2
         ctx.set(b.dut.bus_master, 1)
-        await ctx.tick().repeat(20)
+        await b.idle(ctx)
         assert b.sent == [message(0), message(1)]
     b.run(body)
 
 
-def test_reset_and_disable():
+@pytest.mark.parametrize("cycle", range(STATES))
+def test_reset_in_every_state(cycle):
+    """With a drain before, as the endpoint does it: what is committed leaves, the rest is forgotten."""
     b = Bench(3)
 
     async def body(ctx):
         await b.setup(ctx, 3)
-        b.stall = True
-        await ctx.tick()
         await b.irq(ctx, 0)
         await b.irq(ctx, 1)
-        await ctx.tick().repeat(10)
-        ctx.set(b.dut.reset, 1)
+        for _ in range(cycle):
+            await ctx.tick()
+        ctx.set(b.dut.stop, 1)
         await ctx.tick()
-        ctx.set(b.dut.reset, 0)
-        b.stall = False
-        await ctx.tick().repeat(20)
-        assert b.sent == [] and await b.read(ctx, TABLE + 12) == 0
-        ctx.set(b.dut.enable, 0)
-        await b.irq(ctx, 0)
-        ctx.set(b.dut.enable, 1)
-        await ctx.tick().repeat(20)
-        assert b.sent == []
-        ctx.set(b.dut.reset, 1)
-        ctx.set(b.dut.clear, 1)
-        await ctx.tick()
-        ctx.set(b.dut.reset, 0)
-        ctx.set(b.dut.clear, 0)
+        while ctx.get(b.dut.sending):
+            await ctx.tick()
+        before = len(b.tlps)
+        await b.pulse(ctx, b.dut.reset)
+        ctx.set(b.dut.stop, 0)
+        await b.idle(ctx)
+        assert len(b.tlps) == before and await b.pending(ctx) == [] and not ctx.get(b.dut.busy)
+        assert await b.read(ctx, TABLE + 12) == 0
+        await b.irq(ctx, 1)
+        await b.idle(ctx)
+        assert len(b.tlps) == before + 1
+        await b.pulse(ctx, b.dut.reset, b.dut.clear)
         assert [await b.read(ctx, TABLE + 16 * v + 12) for v in range(3)] == [1, 1, 1]
+    b.run(body)
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_random(width, seed):
+    """Events, withdrawals and masks at random, against what is pending by the words of 6.1.4.5."""
+    rng = random.Random(f"{seed} {width}")
+    b = Bench(4, width, sources=3)
+
+    async def body(ctx):
+        await b.setup(ctx, 4)
+        masked, waits = set(), [set() for _ in range(4)]
+        for _ in range(400):
+            v, source = rng.randrange(4), rng.randrange(3)
+            b.stall = rng.random() < 0.3
+            match rng.choice(["irq", "irq", "withdraw", "mask", "unmask", "look", "idle"]):
+                case "irq":
+                    await b.irq(ctx, v, source)
+                    waits[v].add(source)
+                case "withdraw":
+                    waited = await b.withdraw(ctx, v, source)
+                    assert not waited or source in waits[v]
+                    assert waited or v not in masked or source not in waits[v]
+                    waits[v].discard(source)
+                case "mask":
+                    await b.mask(ctx, v)
+                    # Not yet committed: from here on it cannot be.
+                    if v not in masked and v not in await b.pending(ctx):
+                        waits[v].clear()
+                    masked.add(v)
+                case "unmask":
+                    await b.mask(ctx, v, 0)
+                    masked.discard(v)
+                case "look":
+                    pending = await b.pending(ctx)
+                    for k in masked:
+                        assert (k in pending) == bool(waits[k])
+                    b.stall = False
+                    before = len(b.tlps) + ctx.get(b.dut.sending)
+                    await b.idle(ctx, 60)
+                    assert not any(m == message(k) for m in b.sent[before:] for k in masked)
+                    for k in set(range(4)) - masked:
+                        assert k not in await b.pending(ctx)
+                        assert message(k) in b.sent or not waits[k]
+                        waits[k].clear()
+                    b.tlps.clear()
+                case "idle":
+                    await b.idle(ctx, rng.randrange(1, 12))
     b.run(body)

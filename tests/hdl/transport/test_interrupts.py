@@ -14,11 +14,14 @@ class Bench:
     def __init__(self, *, msix=1):
         self.dut = dut = Interrupts(num_queues=QUEUES, msix_vectors=VECTORS)
         self.msix, self.open = msix, True
-        self.irqs, self.notified = [], 0
+        self.irqs, self.notified = [], 0     # vectors
+        self.pending = set()                 # (vector, source), as long as ``masked``
+        self.masked = False
         self.alive = Signal(QUEUES, init=-1)
+        self.vectors = [Signal(range(VECTORS + 1), init=vector, name=f"vector_{q}") for q, vector in enumerate(OF_QUEUE)]
         m = Module()
         m.submodules.dut = dut
-        m.d.sync += [dut.vector.eq(Array(OF_QUEUE)[dut.lookup]), dut.alive.eq(self.alive.bit_select(dut.lookup, 1))]
+        m.d.sync += [dut.vector.eq(Array(self.vectors)[dut.lookup]), dut.alive.eq(self.alive.bit_select(dut.lookup, 1))]
         self.sim = Simulator(m)
         self.sim.add_clock(8e-9)
         self.sim.add_testbench(self.watch, background=True)
@@ -27,14 +30,20 @@ class Bench:
         dut, before = self.dut, None
         for _ in range(5000):
             ready = self.open
-            ctx.set(dut.irq.ready, ready)
-            _, _, valid, vector, busy, notified = await ctx.tick().sample(
-                dut.irq.valid, dut.irq.payload, dut.busy, dut.notified)
-            assert busy == valid
-            assert before is None or (valid and vector == before), "offer withdrawn"
-            before = vector if valid and not ready else None
-            if valid and ready:
-                self.irqs.append(vector)
+            ctx.set(dut.irq.req.ready, ready)
+            event = ctx.get(dut.irq.req.payload)
+            ctx.set(dut.irq.waited, (event.vector, event.source) in self.pending)
+            _, _, valid, event, notified, clear = await ctx.tick().sample(
+                dut.irq.req.valid, dut.irq.req.payload, dut.notified, dut.clear)
+            now = event.vector, event.source, event.withdraw
+            assert before is None or (valid and now == before), "offer withdrawn"
+            before = now if valid and not ready and not clear else None
+            if valid and ready and event.withdraw:
+                self.pending.discard(now[:2])
+            elif valid and ready and self.masked:
+                self.pending.add(now[:2])
+            elif valid and ready:
+                self.irqs.append(event.vector)
             self.notified += notified
         raise AssertionError("watchdog")
 
@@ -64,9 +73,25 @@ class Bench:
             _, _, ready = await ctx.tick().sample(self.dut.notify.ready)
         ctx.set(self.dut.notify.valid, 0)
 
+    async def withdraw(self, ctx, client, source):
+        """Ask, wait, and keep it so until ``release``."""
+        ctx.set(self.dut.withdraw_source[client], source)
+        ctx.set(self.dut.withdraw, ctx.get(self.dut.withdraw) | 1 << client)
+        for _ in range(20):
+            if ctx.get(self.dut.withdrawn) >> client & 1:
+                return
+            await ctx.tick()
+        raise AssertionError("not withdrawn")
+
+    async def release(self, ctx, client):
+        ctx.set(self.dut.withdraw, ctx.get(self.dut.withdraw) & ~(1 << client))
+        await ctx.tick()
+
     async def vector(self, ctx, value):
+        await self.withdraw(ctx, 1, QUEUES)
         ctx.set(self.dut.vector_data, value)
         await self.pulse(ctx, self.dut.vector_write)
+        await self.release(ctx, 1)
 
 
 @pytest.mark.clause("MSX-7")
@@ -109,10 +134,10 @@ def test_configuration_goes_first_and_changes_share_an_interrupt():
         for _ in range(3):
             await bench.pulse(ctx, bench.dut.config_event)
             await bench.idle(ctx)
-        assert bench.irqs == [] and ctx.get(bench.dut.irq.payload) == 2
+        assert bench.irqs == [] and ctx.get(bench.dut.irq.req.payload.vector) == 2
         bench.open = True
         await bench.notify(ctx, 2)
-        await bench.idle(ctx)
+        await bench.idle(ctx, 12)
         assert bench.irqs == [2, 3, 0]
     bench.run(test)
 
@@ -207,7 +232,7 @@ def test_nothing_unless_live():
     bench.run(test)
 
 
-def test_what_is_offered_stays_and_clear_forgets_the_rest():
+def test_clear_forgets_what_is_offered():
     bench = Bench()
 
     async def test(ctx):
@@ -218,12 +243,133 @@ def test_what_is_offered_stays_and_clear_forgets_the_rest():
         await bench.pulse(ctx, bench.dut.config_event)
         ctx.set(bench.dut.live, 0)
         await bench.pulse(ctx, bench.dut.clear)
-        await bench.idle(ctx)
-        assert ctx.get(bench.dut.busy) and ctx.get(bench.dut.isr) == 0
+        assert not ctx.get(bench.dut.busy) and ctx.get(bench.dut.isr) == 0
         assert ctx.get(bench.dut.config_vector) == NONE
         bench.open = True
         await bench.idle(ctx)
-        assert bench.irqs == [2] and not ctx.get(bench.dut.busy)
+        assert bench.irqs == []
+    bench.run(test)
+
+
+@pytest.mark.parametrize("cycle", range(8))
+def test_clear_in_every_state(cycle):
+    """Nothing of before comes after it, and what is withdrawn meanwhile is withdrawn all the same."""
+    bench = Bench()
+
+    async def test(ctx):
+        await bench.vector(ctx, 1)
+        await bench.notify(ctx, 0)
+        ctx.set(bench.dut.withdraw_source[0], 0)
+        ctx.set(bench.dut.withdraw, 1)
+        for _ in range(cycle):
+            await ctx.tick()
+        bench.irqs.clear()
+        await bench.pulse(ctx, bench.dut.clear)
+        ctx.set(bench.dut.live, 0)
+        late = list(bench.irqs)
+        await bench.withdraw(ctx, 0, 0)
+        await bench.release(ctx, 0)
+        await bench.idle(ctx)
+        assert bench.irqs == late and not ctx.get(bench.dut.busy)
+    bench.run(test)
+
+
+@pytest.mark.clause("QRST-1")
+@pytest.mark.parametrize("msix", [0, 1])
+@pytest.mark.parametrize("alive", [0, 1])
+@pytest.mark.parametrize("moved_to", [0, 3, VECTORS])
+def test_a_withdrawn_notification_follows_its_queue(alive, moved_to, msix):
+    """2.6.1.1.1: none of a queue that was reset. One of a queue that has another vector now belongs there."""
+    bench = Bench()
+
+    async def test(ctx):
+        bench.masked = True
+        await bench.notify(ctx, 0)
+        await bench.notify(ctx, 2)
+        await bench.idle(ctx)
+        assert bench.pending == {(2, 0), (0, 2)} and bench.notified == 2
+        await bench.withdraw(ctx, 0, 0)
+        assert bench.pending == {(0, 2)}
+        ctx.set(bench.dut.notify.payload, 0)
+        ctx.set(bench.dut.notify.valid, 1)
+        await bench.idle(ctx)
+        assert not ctx.get(bench.dut.notify.ready)  # all others wait meanwhile
+        ctx.set(bench.dut.notify.valid, 0)
+        ctx.set(bench.vectors[0], moved_to)
+        ctx.set(bench.alive, 0b110 | alive)
+        ctx.set(bench.dut.msix_enabled, msix)
+        await bench.release(ctx, 0)
+        await bench.idle(ctx)
+        told = alive and (moved_to != VECTORS or not msix)
+        assert bench.pending == {(0, 2), *([(moved_to, 0)] if told and msix else [])}
+        assert bench.irqs == [] and bench.notified == 2 and ctx.get(bench.dut.isr) == (told and not msix)
+    bench.run(test)
+
+
+@pytest.mark.parametrize("vector", [1, 3, NONE])
+def test_a_configuration_change_follows_its_vector(vector):
+    bench = Bench()
+
+    async def test(ctx):
+        await bench.vector(ctx, 1)
+        bench.masked = True
+        await bench.pulse(ctx, bench.dut.config_event)
+        await bench.idle(ctx)
+        assert bench.pending == {(1, QUEUES)}
+        await bench.vector(ctx, vector)
+        await bench.idle(ctx)
+        assert bench.pending == ({(vector, QUEUES)} if vector != NONE else set()) and bench.irqs == []
+        await bench.vector(ctx, NONE)
+        await bench.vector(ctx, 2)
+        await bench.idle(ctx)
+        assert bench.pending == set()
+    bench.run(test)
+
+
+@pytest.mark.parametrize("cycle", range(8))
+def test_withdrawal_meets_a_notification(cycle):
+    """It is pending before, or comes after; in between there is none, whatever the state."""
+    bench = Bench()
+
+    async def test(ctx):
+        bench.masked = True
+        for _ in range(4):
+            ctx.set(bench.dut.notify.payload, 0)
+            ctx.set(bench.dut.notify.valid, 1)
+            for _ in range(cycle):
+                await ctx.tick()
+            await bench.withdraw(ctx, 1, 0)
+            for _ in range(10):
+                assert bench.pending == set()
+                await ctx.tick()
+            ctx.set(bench.vectors[0], 3)
+            await bench.release(ctx, 1)
+            await bench.idle(ctx)
+            assert bench.pending == {(3, 0)}
+            ctx.set(bench.dut.notify.valid, 0)
+            ctx.set(bench.vectors[0], 2)
+            await bench.idle(ctx)
+            bench.pending.clear()
+    bench.run(test)
+
+
+def test_two_withdrawals_at_once():
+    bench = Bench()
+
+    async def test(ctx):
+        bench.masked = True
+        await bench.notify(ctx, 0)
+        await bench.notify(ctx, 2)
+        await bench.idle(ctx)
+        ctx.set(bench.dut.withdraw_source[1], 2)
+        ctx.set(bench.dut.withdraw, 0b10)
+        await bench.withdraw(ctx, 0, 0)
+        for client in (0, 1):
+            if not ctx.get(bench.dut.withdrawn) >> client & 1:
+                client = 1 - client
+            await bench.release(ctx, client)
+            await bench.idle(ctx)
+        assert len(bench.pending) == 2 and not ctx.get(bench.dut.busy)
     bench.run(test)
 
 

@@ -66,6 +66,7 @@ class Bench:
             self.ctx = ctx
             ctx.set(self.dut.may_enable, 1)
             ctx.set(self.dut.may_reset, 1)
+            ctx.set(self.dut.withdrawn, 1)
             await self.clear()
             await test(ctx)
         self.sim.add_testbench(bench)
@@ -339,14 +340,15 @@ def test_while_a_queue_is_being_reset():
             other = await bench.fill(2, size=16, vector=1, address=32)
             assert await bench.row(2) == other and await bench.row(0) == DEFAULT
         assert await bench.alive() == 0b100 and bench.resets == [1] and len(bench.setups) == 2
-        ctx.set(bench.dut.reset_hold, 1)
+        ctx.set(bench.dut.withdrawn, 0)
         ctx.set(bench.dut.reset_done, 1)
         await ctx.tick()
         ctx.set(bench.dut.reset_done, 0)
         for _ in range(30):
             await ctx.tick()
         assert await bench.row(1) == (*row[:-1], 1)
-        ctx.set(bench.dut.reset_hold, 0)
+        assert ctx.get(bench.dut.withdraw) and ctx.get(bench.dut.withdraw_queue) == 1
+        ctx.set(bench.dut.withdrawn, 1)
         for _ in range(10):
             await ctx.tick()
         assert await bench.row(1) == DEFAULT and await bench.row(2) == other

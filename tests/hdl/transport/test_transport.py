@@ -36,6 +36,7 @@ class Driver:
     def __init__(self, ctx, dut):
         self.ctx, self.dut = ctx, dut
         self.kicks, self.nexts, self.setups, self.resets, self.irqs = [], [], [], [], []
+        self.masked, self.pending = False, set()  # (vector, source), as MSI-X keeps it
 
     async def request(self, addr, be, write, value):
         regs = self.dut.regs
@@ -119,15 +120,17 @@ def simulate(test, msix=True, **changes):
     async def bench(ctx):
         seen["driver"] = driver = Driver(ctx, dut)
         ctx.set(dut.msix_enabled, msix)
-        ctx.set(dut.irq.ready, 1)
+        ctx.set(dut.irq.req.ready, 1)
         await test(ctx, dut, driver)
 
     async def monitor(ctx):
         for _ in range(20000):
+            event = ctx.get(dut.irq.req.payload)
+            ctx.set(dut.irq.waited, "driver" in seen and (event.vector, event.source) in seen["driver"].pending)
             _, _, kick_valid, kick, kick_next, setup_valid, setup, reset_valid, reset, irq_valid, irq_ready, irq = (
                 await ctx.tick().sample(
                     dut.kick_valid, dut.kick_queue, dut.kick_next, dut.setup_valid, dut.setup,
-                    dut.reset_queue_valid, dut.reset_queue, dut.irq.valid, dut.irq.ready, dut.irq.payload))
+                    dut.reset_queue_valid, dut.reset_queue, dut.irq.req.valid, dut.irq.req.ready, dut.irq.req.payload))
             driver = seen["driver"]
             if kick_valid:
                 driver.kicks.append(kick)
@@ -136,8 +139,12 @@ def simulate(test, msix=True, **changes):
                 driver.resets.append(reset)
             if setup_valid:
                 driver.setups.append((setup.queue, setup.size, setup.queue_desc, setup.queue_driver, setup.queue_device))
-            if irq_valid and irq_ready:
-                driver.irqs.append(irq)
+            if irq_valid and irq_ready and irq.withdraw:
+                driver.pending.discard((irq.vector, irq.source))
+            elif irq_valid and irq_ready and driver.masked:
+                driver.pending.add((irq.vector, irq.source))
+            elif irq_valid and irq_ready:
+                driver.irqs.append(irq.vector)
         raise TimeoutError
     sim.add_testbench(bench)
     sim.add_testbench(monitor, background=True)
@@ -369,16 +376,88 @@ def test_queue_reset_waits_for_an_interrupt_on_its_way():
     """2.6.1.1.1: none after the end."""
     async def test(ctx, dut, driver):
         await driver.start(features=V1 | RING_RESET)
-        ctx.set(dut.irq.ready, 0)
+        ctx.set(dut.irq.req.ready, 0)
         await driver.notify(1)
         await driver.idle()
         await driver.reset_queue(1)
         await driver.pulse(dut.reset_queue_done)
         await driver.idle(40)
         assert await driver.resetting(1) == 1 and driver.irqs == []
-        ctx.set(dut.irq.ready, 1)
+        ctx.set(dut.irq.req.ready, 1)
         await driver.idle()
         assert await driver.resetting(1) == 0 and driver.irqs == [2]
+    simulate(test)
+
+
+@pytest.mark.clause("QRST-1")
+@pytest.mark.parametrize("queue", [0, 1])
+def test_queue_reset_withdraws_what_is_pending(queue):
+    """2.6.1.1.1: no notification of the queue after the end, when its vector is unmasked neither; others stay."""
+    async def test(ctx, dut, driver):
+        driver.masked = True
+        await driver.start(vectors=(1, 1, 2), features=V1 | RING_RESET)
+        await driver.write(Common.CONFIG_MSIX_VECTOR, 1, 2)
+        for source in (0, 1, 2):
+            await driver.notify(source)
+        await driver.pulse(dut.config_changed)
+        await driver.idle()
+        everything = {(1, 0), (1, 1), (2, 2), (1, 3)}
+        assert driver.pending == everything
+        await driver.reset_queue(queue)
+        assert driver.pending == everything and await driver.resetting(queue) == 1
+        await driver.pulse(dut.reset_queue_done)
+        await driver.idle(24)
+        assert await driver.resetting(queue) == 0 and driver.pending == everything - {(1, queue)} and not ctx.get(dut.busy)
+        assert driver.irqs == []
+    simulate(test)
+
+
+@pytest.mark.parametrize("vector, back", [(0, 0), (1, 1), (2, 2), (3, 0xffff), (0xffff, 0xffff)])
+def test_what_is_pending_follows_the_vector(vector, back):
+    """A queue's, and the configuration's; the one of half a register, or of no queue, stays."""
+    async def test(ctx, dut, driver):
+        driver.masked = True
+        await driver.start(vectors=(1, 1, 2))
+        await driver.write(Common.CONFIG_MSIX_VECTOR, 1, 2)
+        for source in (0, 1):
+            await driver.notify(source)
+        await driver.pulse(dut.config_changed)
+        await driver.select(3)
+        await driver.write(Common.QUEUE_MSIX_VECTOR, vector, 2)
+        await driver.select(0)
+        await driver.write(Common.QUEUE_MSIX_VECTOR, vector & 0xff, 1)
+        await driver.write(Common.CONFIG_MSIX_VECTOR, vector & 0xff, 1)
+        await driver.write(Common.QUEUE_SIZE, 4, 2)
+        await driver.idle()
+        assert driver.pending == {(1, 0), (1, 1), (1, 3)}
+        await driver.write(Common.QUEUE_MSIX_VECTOR, vector, 2)
+        assert await driver.read(Common.QUEUE_MSIX_VECTOR, 2) == back
+        await driver.idle()
+        moved = [(back, 0)] if back != 0xffff else []
+        assert driver.pending == {(1, 1), (1, 3), *moved}
+        await driver.write(Common.CONFIG_MSIX_VECTOR, vector, 2)
+        assert await driver.read(Common.CONFIG_MSIX_VECTOR, 2) == back
+        await driver.idle()
+        assert driver.pending == {(1, 1), *moved, *((back, 3) for _ in moved)}
+        assert driver.irqs == [] and not ctx.get(dut.busy)
+    simulate(test)
+
+
+@pytest.mark.parametrize("moment", range(12))
+def test_reset_while_a_vector_is_written(moment):
+    """A write that has waited for an interrupt does not come upon the registers after the reset."""
+    async def test(ctx, dut, driver):
+        await driver.start()
+        ctx.set(dut.irq.req.ready, 0)
+        await driver.notify(0)
+        await driver.idle()
+        await driver.write(Common.CONFIG_MSIX_VECTOR, 2, 2)
+        await driver.idle(moment)
+        await driver.pulse(dut.reset_done)
+        ctx.set(dut.irq.req.ready, 1)
+        assert await driver.status() == 0
+        assert await driver.read(Common.CONFIG_MSIX_VECTOR, 2) == 0xffff
+        assert driver.irqs == [] and not ctx.get(dut.busy)
     simulate(test)
 
 
@@ -476,13 +555,13 @@ def test_notifications_by_msix():
         await driver.pulse(dut.config_changed)  # no vector
         await driver.idle()
         await driver.write(Common.CONFIG_MSIX_VECTOR, 0, 2)
-        ctx.set(dut.irq.ready, 0)
+        ctx.set(dut.irq.req.ready, 0)
         await driver.notify(0)
         await driver.idle()
         await driver.pulse(dut.config_changed)
         await driver.idle()
         assert driver.irqs == [1, 2, 2]
-        ctx.set(dut.irq.ready, 1)
+        ctx.set(dut.irq.req.ready, 1)
         await driver.idle()
         assert driver.irqs == [1, 2, 2, 1, 0]
         assert await driver.read(Common.CONFIG_GENERATION, 1) == 2
@@ -556,20 +635,18 @@ def test_reset_waits():
     simulate(test)
 
 
-def test_reset_waits_for_an_interrupt_on_its_way():
-    """2.4.1: none comes once status has read 0."""
+def test_reset_forgets_an_interrupt_on_its_way():
+    """2.4.1: none comes once status has read 0. MSI-X is reset in the same cycle."""
     async def test(ctx, dut, driver):
         await driver.start()
-        ctx.set(dut.irq.ready, 0)
+        ctx.set(dut.irq.req.ready, 0)
         await driver.notify(0)
         await driver.idle()
-        assert ctx.get(dut.irq.valid)
+        assert ctx.get(dut.irq.req.valid)
         await driver.reset()
-        for _ in range(100):
-            assert not ctx.get(dut.regs.req.ready) and ctx.get(dut.busy)
-            await ctx.tick()
-        ctx.set(dut.irq.ready, 1)
-        assert await driver.status() == 0 and driver.irqs == [1] and not ctx.get(dut.irq.valid)
+        ctx.set(dut.irq.req.ready, 1)
+        assert not ctx.get(dut.irq.req.valid)
+        assert await driver.status() == 0 and driver.irqs == [] and not ctx.get(dut.irq.req.valid)
     simulate(test)
 
 
