@@ -14,6 +14,8 @@ import pytest
 
 from ringnic.host.features import names, parse
 
+pytest.register_assert_rewrite("tests.kit")  # whose failures are read like a test's own
+
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=None, help="seed of all random tests; default: one for each, by its name")

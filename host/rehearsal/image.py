@@ -95,7 +95,7 @@ def _stage_packages(stage):
 def _stage_project(stage):
     for room in ROOMS:
         shutil.copytree(ROOT / room, stage / room, ignore=shutil.ignore_patterns("*.png"))
-    for name in ("tests/conformance", "tests/plan"):
+    for name in ("tests/conformance", "tests/kit", "tests/plan"):
         shutil.copytree(ROOT / name, stage / name)
     for name in ("pyproject.toml", "tests/conftest.py"):
         shutil.copy2(ROOT / name, stage / name)

@@ -76,7 +76,8 @@ def simulate(request, tmp_path, monkeypatch):
     What becomes of each is the test's property ``cases``.
     """
     def run(module, width):
-        monkeypatch.syspath_prepend(HERE)  # the runner hands it on
+        for folder in (HERE.parents[1], HERE):
+            monkeypatch.syspath_prepend(folder)  # the runner hands it on
         facts = sources_digest(), width, TIMEOUT_CYCLES, VERILATE, MAKE_FLAGS, TIMESCALE
         key = hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
         folder = entry(f"build/bench-{key}", lambda folder: _build(folder, width))

@@ -17,9 +17,9 @@ from ringnic.hdl.spec.pcie import Exp
 from ringnic.host.driver import VirtioNet
 from ringnic.sim.cocotb_bus import Card, CocotbBus, Host
 from ringnic.sim.monitor import Monitor
+from tests.kit.card import WholeCard
 
 WIDTH = int(os.environ["NIC_WIDTH"])
-LIMIT = 100_000  # cycles; whatever takes longer hangs
 DEVICE = 0       # in its slot
 CLOCK_NS = 8
 OBSERVED = "observed.jsonl"  # where the test runs: rows and how often, for each case that was passed
@@ -36,7 +36,7 @@ def frame(size, tag=0):
     return bytes.fromhex("525400524e01 525400000001 0800") + bytes((7 * k + size + tag) & 0xff for k in range(size - 14))
 
 
-class Rig:
+class Rig(WholeCard):
     """A NIC with power, enumerated by the root complex.
 
     Attributes
@@ -52,6 +52,8 @@ class Rig:
     monitor : Monitor
         Judges all that passes the card's edge.
     """
+    LIMIT, STEP = 100_000, 100
+
     @classmethod
     async def power_on(cls, dut, *, seed=None, read_ns=None, payload=1, rcb128=False, split=False, enumerate=True,
                        memory_base=None, gmii_ps=8000):
@@ -103,19 +105,6 @@ class Rig:
         self.net.transport.status  # a read pushes the posted writes: the card is live
         return self.net
 
-    def until(self, done, what, limit=LIMIT):
-        """Run until ``done()``, in bounded time."""
-        for _ in range(limit // 100):
-            if done():
-                return
-            self.bus.run(100)
-        raise AssertionError(f"Not within {limit} cycles: {what}")
-
-    def send(self, frames):
-        for one in frames:
-            self.until(lambda: self.net.reclaim() or self.net.can_send(), "a free transmit buffer")
-            self.net.send(one)
-
     def feed(self, frames):
         for one in frames:
             self.wire_in.send_nowait(GmiiFrame.from_payload(one))
@@ -132,18 +121,10 @@ class Rig:
             frames.append(bytes(one.get_payload()))
         return frames
 
-    def expect_wire(self, frames):
-        got = []
-        self.until(lambda: got.extend(self.wire()) or len(got) >= len(frames), f"{len(frames)} frames on the wire")
-        assert got == [one.ljust(60, b"\0") for one in frames]
+    to_card, from_card = feed, wire
 
-    def expect_received(self, frames):
-        got = []
-        self.until(lambda: got.extend(self.net.receive()) or len(got) >= len(frames), f"{len(frames)} frames received")
-        assert got == frames
-
-    def all_sent(self):
-        self.until(lambda: self.net.reclaim() is not None and not self.net.tx.num_pending, "all transmit buffers back")
+    def on_wire(self, sent, came):
+        return sent.ljust(60, b"\0")
 
     def works(self, count=4):
         frames = [frame(60 + 97 * k, k) for k in range(count)]
@@ -152,7 +133,6 @@ class Rig:
         self.expect_wire(frames)
         self.expect_received(frames)
         self.all_sent()
-
 
     def judge(self):
         """No rule was broken; what was put to the test is written down for the report."""

@@ -17,13 +17,13 @@ from ringnic.host.driver import NoSpace, PciFunction, Transport, VirtioNet
 from ringnic.host.driver.net import MAX_PAIRS
 from ringnic.host.features import names
 
+from ..kit.card import WholeCard
 from .frames import frame
 
 BASE = frozenset({VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS})
 RINGS = {name: frozenset(bits) for name, bits in {
     "split": (), "split_event_idx": (VIRTIO_F_EVENT_IDX,),
     "packed": (VIRTIO_F_RING_PACKED,), "packed_event_idx": (VIRTIO_F_RING_PACKED, VIRTIO_F_EVENT_IDX)}.items()}
-LIMIT = 200_000  # cycles; whatever takes longer hangs
 WHILE = 3000     # cycles in which a card does what it wants to do
 SLOT_QUEUE_SIZE = 64  # of a real card: an IOMMU may take long to learn of memory
 LOOPBACK = 1 << GMII_CONTROLS.index("loopback")
@@ -87,7 +87,7 @@ class LoopbackWire:
         return [one for pair in range(len(self._net.rx_queues)) for one in self._net.receive(pair)]
 
 
-class Card:
+class Card(WholeCard):
     """A card in its slot.
 
     Attributes
@@ -147,14 +147,6 @@ class Card:
 
     # Time.
 
-    def until(self, done, what):
-        """Run until ``done()``, in bounded time."""
-        for _ in range(LIMIT // 200):
-            if done():
-                return
-            self.bus.run(200)
-        raise AssertionError(f"Not within {LIMIT} cycles: {what}")
-
     def rest(self):
         """Give it time for what it should not do."""
         self.bus.run(WHILE)
@@ -172,16 +164,15 @@ class Card:
 
     # Frames.
 
-    def expect_wire(self, frames):
-        """These frames come out, in order and nothing else; a short one may be padded."""
-        got = []
-        self.until(lambda: got.extend(self.wire.take()) or len(got) >= len(frames), f"{len(frames)} frames on the wire")
-        assert [one[:len(sent)] for one, sent in zip(got, frames, strict=True)] == list(frames)
+    def to_card(self, frames):
+        self.wire.send(*frames)
 
-    def expect_received(self, frames, pair=0):
-        got = []
-        self.until(lambda: got.extend(self.net.receive(pair)) or len(got) >= len(frames), f"{len(frames)} frames received")
-        assert got == list(frames)
+    def from_card(self):
+        return self.wire.take()
+
+    def on_wire(self, sent, came):
+        """A short one may be padded."""
+        return sent + came[len(sent):]
 
     def used(self, queue, count):
         """Return the next ``count`` of ``(token, bytes written)`` that a queue gives back."""
@@ -198,16 +189,8 @@ class Card:
     def works(self, count=3):
         """Frames pass in both directions."""
         frames = [frame(60 + 97 * k, k) for k in range(count)]
-        self.wire.take()
-        for one in frames:
-            self.net.send(one)
-        self.expect_wire(frames)
-        self.wire.send(*frames)
-        self.expect_received(frames)
-        self.until(lambda: self.net.reclaim() is not None and not self.net.tx.num_pending, "all transmit buffers back")
-
-    def broken(self):
-        return bool(self.net.transport.status & Status.DEVICE_NEEDS_RESET)
+        self.passes_out(frames)
+        self.passes_in(frames)
 
 
 @contextmanager

@@ -25,6 +25,12 @@ async def negotiate(ctx, host, features):
     assert await host.read(ctx, Common.DEVICE_STATUS, 1) & Status.FEATURES_OK
 
 
+def blank(host, size=8):
+    """A driver's rings before anything is made available."""
+    host.load(DESC, 0, VIRTQ_DESC_SIZE * size)
+    host.load(DRIVER, 0, 6 + 2 * size)
+
+
 async def start(ctx, host, features, size=8, driver_ok=True):
     await negotiate(ctx, host, features)
     await host.write(ctx, Common.QUEUE_SELECT, 0, 2)
@@ -52,6 +58,7 @@ def test_a_driver_reads_random_bytes(width, packed, rng, make_host):
     sim.add_clock(8e-9)
     host, words, flows = make_host(dut, width), [], [True]
     host.attach(sim)
+    blank(host)
 
     async def give_words(ctx):
         ctx.set(dut.random.valid, 1)
@@ -126,6 +133,7 @@ def test_nothing_before_driver_ok_and_broken_rings_are_told(make_host):
     sim.add_clock(8e-9)
     host = make_host(dut, 64)
     host.attach(sim)
+    blank(host)
 
     async def testbench(ctx):
         ctx.set(dut.random.valid, 1)
@@ -158,6 +166,7 @@ def test_a_reset_forgets_queues(make_host):
     sim.add_clock(8e-9)
     host = make_host(dut, 64)
     host.attach(sim)
+    blank(host)
 
     async def testbench(ctx):
         ctx.set(dut.random.valid, 1)

@@ -3,17 +3,15 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.dma import Dma
 from ringnic.hdl.pcie.dma_read import Reader
 from ringnic.hdl.pcie.dma_write import Writer
 
+from ...kit import streams, tlps
+from ...kit.simulation import Simulation
+
 RID = 0x0508
-
-
-def be_bytes(first, last, length):
-    return [(first if n == 0 else last if n == length - 1 else 0xf) >> k & 1 for n in range(length) for k in range(4)]
 
 
 class Host:
@@ -36,7 +34,6 @@ class Host:
         self.answer = True
         self.change = None        # tlps of one read request -> tlps sent
         self.events = dict.fromkeys(self.strobes, 0)
-        self.queue = []           # completion TLPs, each a list in order
 
     def byte(self, addr):
         return (addr * 0x9d + (addr >> 8) * 0x35 + 7) & 0xff
@@ -44,15 +41,11 @@ class Host:
     def idle(self):
         return self.hold and self.rng.random() < 0.3
 
-    def completion(self, tag, length, byte_count, lower, data, *, status=0, ep=0, rid=RID):
-        fmt = 2 if data is not None else 0
-        dws = [fmt << 29 | 0xa << 24 | ep << 14 | (length & 0x3ff), status << 13 | (byte_count & 0xfff),
-               rid << 16 | tag << 8 | lower & 0x7f]
-        return b"".join(d.to_bytes(4, "big") for d in dws) + (data or b"")
+    completion = staticmethod(tlps.completion)
 
     def completions(self, addr, length, first, last, tag):
         """Whole answer to one read, cut at RCB wherever chance has it."""
-        enables = be_bytes(first, last, length)
+        enables = tlps.byte_enables(first, last, length)
         begin, end = addr + enables.index(1), addr + 4 * length - enables[::-1].index(1)
         out, at = [], begin
         while at < end:
@@ -65,49 +58,34 @@ class Host:
         return out
 
     def take(self, tlp):
-        dws = [int.from_bytes(tlp[k:k + 4], "big") for k in range(0, min(len(tlp), 16), 4)]
-        fmt, length = dws[0] >> 29, dws[0] & 0x3ff or 1024
-        assert dws[0] >> 24 & 0x1f == 0 and dws[1] >> 16 == RID
-        first, last, tag = dws[1] & 15, dws[1] >> 4 & 15, dws[1] >> 8 & 255
-        addr = dws[2] << 32 | dws[3] if fmt & 1 else dws[2]
-        assert bool(fmt & 1) == (addr >= 1 << 32) and addr & 3 == 0
-        assert (addr & 0xfff) + 4 * length <= 4096
-        assert first and bool(last) == (length > 1)
-        body = tlp[16 if fmt & 1 else 12:]
-        if fmt & 2:
-            assert len(body) == 4 * length <= 128 << self.mps
-            for k, enabled in enumerate(be_bytes(first, last, length)):
-                if enabled:
-                    assert addr + k not in self.written
-                    self.written[addr + k] = body[k]
+        came = tlps.parse(tlp)
+        fields = came.addr, came.length, came.first, came.last, came.tag
+        assert came.kind & 0x1f == 0 and came.rid == RID
+        assert bool(came.kind & 0x20) == (came.addr >= 1 << 32) and came.addr & 3 == 0
+        assert (came.addr & 0xfff) + 4 * came.length <= 4096
+        assert came.first and bool(came.last) == (came.length > 1)
+        if came.write:
+            assert 4 * came.length <= 128 << self.mps
+            for place in came.places:
+                assert place not in self.written
+                self.written[place] = came.data[place - came.addr]
         else:
-            assert not body and 4 * length <= 128 << self.mrrs
-            assert tag not in [p[1] for p in self.pending]
-            answer = self.completions(addr, length, first, last, tag)
+            assert 4 * came.length <= 128 << self.mrrs
+            assert came.tag not in [p[1] for p in self.pending]
+            answer = self.completions(*fields)
             if self.change:
-                answer = self.change(answer, tag)
-            self.pending.append((answer, tag))
-        self.log.append((bool(fmt & 2), addr, length, first, last, tag, self.cycle))
+                answer = self.change(answer, came.tag)
+            self.pending.append((answer, came.tag))
+        self.log.append((came.write, *fields, self.cycle))
 
-    async def watch(self, ctx):
-        dut, tlp, at, before = self.dut, b"", None, None
-        while True:
-            ready = not self.idle()
-            ctx.set(dut.tlp.ready, ready)
-            _, _, valid, beat, *events = await ctx.tick().sample(dut.tlp.valid, dut.tlp.payload, *self.strobes.values())
+    async def count(self, ctx):
+        async for _, _, *events in ctx.tick().sample(*self.strobes.values()):
             self.cycle += 1
             for name, event in zip(self.strobes, events):
                 self.events[name] += event
-            now = (beat.data, beat.dws, beat.last)
-            if before is not None:
-                assert valid and before == now, "offer withdrawn"
-            before = now if valid and not ready else None
-            if valid and ready:
-                assert 1 <= beat.dws <= self.size // 4 and (beat.last or beat.dws == self.size // 4)
-                tlp += beat.data.to_bytes(self.size, "little")[:4 * beat.dws]
-                if beat.last:
-                    self.take(tlp)
-                    tlp = b""
+
+    async def watch(self, ctx):
+        await tlps.take(ctx, self.dut.tlp, self.width, self.take, lambda: self.idle())
 
     async def complete(self, ctx):
         port = self.dut.cpl
@@ -120,26 +98,18 @@ class Host:
             tlp = chosen[0].pop(0)
             if not chosen[0]:
                 self.pending.remove(chosen)
-            for at in range(0, len(tlp), self.size):
+            for beat in tlps.beats(tlp, self.width):
                 while self.idle():
                     await ctx.tick()
-                piece = tlp[at:at + self.size]
-                ctx.set(port.payload, {"data": int.from_bytes(piece.ljust(self.size, b"\xa5"), "little"),
-                                       "dws": len(piece) // 4, "last": at + self.size >= len(tlp)})
+                ctx.set(port.payload, beat)
                 ctx.set(port.valid, 1)
                 assert ctx.get(port.ready)
                 await ctx.tick()
                 ctx.set(port.valid, 0)
 
     async def ask(self, ctx, client, requests):
-        port = self.dut.reads[client].req
         for addr, length in requests:
-            while self.idle():
-                await ctx.tick()
-            ctx.set(port.payload, {"addr": addr, "len": length})
-            ctx.set(port.valid, 1)
-            await ctx.tick().until(port.ready)
-            ctx.set(port.valid, 0)
+            await streams.send(ctx, self.dut.reads[client].req, {"addr": addr, "len": length}, self.idle)
 
     async def answers(self, ctx, client, n):
         """``[(bytes, error, cycle)]`` of ``n`` requests."""
@@ -167,24 +137,13 @@ class Host:
     async def write(self, ctx, client, requests):
         port = self.dut.writes[client]
         for addr, body in requests:
-            while self.idle():
-                await ctx.tick()
-            ctx.set(port.req.payload, {"addr": addr, "len": len(body)})
-            ctx.set(port.req.valid, 1)
-            await ctx.tick().until(port.req.ready)
-            ctx.set(port.req.valid, 0)
+            await streams.send(ctx, port.req, {"addr": addr, "len": len(body)}, self.idle)
             for at in range(0, len(body), self.size):
                 piece = body[at:at + self.size].ljust(self.size, b"\x5a")
-                ctx.set(port.data.payload, {"data": int.from_bytes(piece, "little"),
-                                            "last": at + self.size >= len(body)})
-                ctx.set(port.data.valid, 1)
-                await ctx.tick().until(port.data.ready)
-                ctx.set(port.data.valid, 0)
+                await streams.send(ctx, port.data, {"data": int.from_bytes(piece, "little"), "last": at + self.size >= len(body)})
 
     def run(self, *benches, limit=200000, background=()):
         dut = self.dut
-        sim = Simulator(dut)
-        sim.add_clock(8e-9)
 
         async def setup(ctx):
             ctx.set(dut.requester_id, RID)
@@ -192,21 +151,11 @@ class Host:
             for name, value in (("mps", self.mps), ("mrrs", self.mrrs)):
                 if hasattr(dut, name):
                     ctx.set(getattr(dut, name), value)
-
-        async def watchdog(ctx):
-            for _ in range(limit):
-                await ctx.tick()
-            raise AssertionError("watchdog")
-        sim.add_testbench(setup)
-        sim.add_testbench(watchdog, background=True)
-        sim.add_testbench(self.watch, background=True)
-        if hasattr(dut, "cpl"):
-            sim.add_testbench(self.complete, background=True)
-        for bench in background:
-            sim.add_testbench(bench, background=True)
-        for bench in benches:
-            sim.add_testbench(bench)
-        sim.run()
+        # A stop throws answers away; :meth:`watch` holds TLPs to the rule even then.
+        simulation = Simulation(dut, limit=limit, forget=getattr(dut, "stop", None))
+        for bench in (self.count, self.watch, *([self.complete] if hasattr(dut, "cpl") else []), *background):
+            simulation.background(bench)
+        simulation.run(setup, *benches)
 
     def reading(self, *per_client):
         """Benches that ask and check, two for each client."""

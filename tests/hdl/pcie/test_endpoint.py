@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpDemux
 
-from .tlps import put, take
+from ...kit.tlps import put, take
 
 BAR = 0xfe008000
 RID = 0x0208
@@ -50,10 +50,10 @@ def test_demux(width):
             await put(ctx, dut.i, tlp, width)
 
     async def cpl(ctx):
-        await take(ctx, dut.o_cpl, width, cpls, lambda: rng.random() < 0.3)
+        await take(ctx, dut.o_cpl, width, cpls.append, lambda: rng.random() < 0.3)
 
     async def request(ctx):
-        await take(ctx, dut.o_request, width, requests, lambda: rng.random() < 0.3)
+        await take(ctx, dut.o_request, width, requests.append, lambda: rng.random() < 0.3)
     sim.add_testbench(main)
     sim.add_testbench(cpl, background=True)
     sim.add_testbench(request, background=True)
@@ -141,7 +141,7 @@ class Bench:
                 ctx.set(regs.resp.valid, 0)
 
     async def collect(self, ctx):
-        await take(ctx, self.dut.tlp_tx, self.width, self.out, lambda: self.stall)
+        await take(ctx, self.dut.tlp_tx, self.width, self.out.append, lambda: self.stall)
 
     async def count(self, ctx):
         while True:

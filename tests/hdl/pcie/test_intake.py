@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.intake import Digest, Intake
 
-from .tlps import put, take
+from ...kit.tlps import put, take
 
 MPS = 1
 HEADERS = {3: 0x40, 4: 0x60}
@@ -41,7 +41,7 @@ def run(dut, width, tlps, seed, mps=MPS):
             assert not ctx.get(dut.busy)
 
     async def collect(ctx):
-        await take(ctx, dut.o, width, out, idle)
+        await take(ctx, dut.o, width, out.append, idle)
 
     async def count(ctx):
         while hasattr(dut, "malformed"):
@@ -127,7 +127,7 @@ def test_what_is_spoilt_takes_no_room():
             await ctx.tick()
 
     async def collect(ctx):
-        await take(ctx, dut.o, 64, out, lambda: closed)
+        await take(ctx, dut.o, 64, out.append, lambda: closed)
 
     async def watchdog(ctx):
         for _ in range(1000):

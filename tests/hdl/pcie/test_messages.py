@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.messages import Messages
 
-from .tlps import take
+from ...kit.tlps import take
 
 
 def run(dut, main, pause):
@@ -19,7 +19,7 @@ def run(dut, main, pause):
         await main(ctx)
 
     async def collect(ctx):
-        await take(ctx, dut.o, dut.width, out, lambda: next(cycle) % pause)
+        await take(ctx, dut.o, dut.width, out.append, lambda: next(cycle) % pause)
     sim = Simulator(dut)
     sim.add_clock(1e-8)
     sim.add_testbench(begin)

@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.msix import Msix
 
-from .tlps import take
+from ...kit.tlps import take
 
 TABLE, PBA = 0x4000, 0x5000
 RID = 0x0208
@@ -88,7 +88,7 @@ class Bench:
             await body(ctx)
 
         async def collect(ctx):
-            await take(ctx, self.dut.tlp, self.width, self.tlps, lambda: self.stall)
+            await take(ctx, self.dut.tlp, self.width, self.tlps.append, lambda: self.stall)
         sim.add_testbench(collect, background=True)  # first: what has left in a cycle is known to the other at its end
         sim.add_testbench(main)
         sim.run()

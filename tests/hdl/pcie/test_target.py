@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 from ringnic.hdl.pcie.target import Target
 from ringnic.hdl.spec.pcie import MsgCode
 
-from .tlps import put
+from ...kit.tlps import put
 
 BAR = 0xfe008000
 

@@ -18,6 +18,9 @@ class Ring:
     def __init__(self, bench, queue, size, data=False):
         self.bench, self.queue, self.size, self.data = bench, queue, size, data
         self.base = RING + STRIDE * queue
+        for area, length in ((RING, 16 * size), (DRIVER, 4)):
+            at = area + STRIDE * queue
+            bench.memory[at:at + length] = bytes(length)
         self.slot, self.wrap = 0, 1          # next to make available
         self.used_slot, self.used_wrap = 0, 1
         self.free = size

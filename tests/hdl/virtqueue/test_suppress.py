@@ -21,6 +21,8 @@ def make(stage):
         bench = stage(dut, **options)
         bench.serve_reads(dut.read)
         bench.notified = bench.collect(dut.notify, gate)
+        for queue, size in enumerate(sizes):  # used_event of a driver that wants to be told of the first
+            struct.pack_into("<H", bench.memory, DRIVER * (queue + 1) + 4 + 2 * size, 0)
 
         async def start(ctx):
             ctx.set(dut.event_idx, event_idx)

@@ -50,7 +50,8 @@ def test_the_project_is_there(image):
     assert "opt/packages/ringnic/__init__.py" in image
     for room in ("hdl", "host", "sim", "boards"):
         assert image[f"opt/packages/ringnic/{room}"][1] == f"/opt/ringnic/{room}".encode()
-    for name in ("tests/conftest.py", "tests/conformance/conftest.py", "host/guest/init.sh", "pyproject.toml"):
+    for name in ("tests/conftest.py", "tests/conformance/conftest.py", "tests/kit/card.py",
+                 "host/guest/init.sh", "pyproject.toml"):
         assert f"opt/ringnic/{name}" in image
     for package in ("amaranth", "typer", "rich", "pytest", "_pytest"):
         assert f"opt/packages/{package}/__init__.py" in image

@@ -1,0 +1,182 @@
+"""Host memory: bytes at 64-bit addresses that begin with random content, and what is behind DMA ports."""
+
+from bisect import bisect, insort
+import random
+
+from .simulation import Simulation
+
+__all__ = ["LOW", "Memory", "MemoryBench"]
+
+LOW = 1 << 20     # bytes of memory from address 0 on in a MemoryBench
+PAGE = 4096
+
+
+class Memory:
+    """Ranges of bytes, each with random content in the beginning; what is between them guards them.
+
+    Parameters
+    ----------
+    seed
+        Of the content.
+    everywhere : bool
+        There is memory at every address, page by page. Else only where :meth:`add` has put some: a read of what is not there
+        fails, and a write there is an error of who writes.
+
+    Attributes
+    ----------
+    written : set
+        Addresses of bytes that were written through :meth:`write` and not yet taken by :meth:`claim`.
+    """
+    def __init__(self, seed, *, everywhere=False):
+        self.everywhere = everywhere
+        self.written = set()
+        self._rng = random.Random(f"memory {seed}")
+        self._starts, self._ranges = [], {}
+
+    def add(self, addr, size):
+        """Return a new range, which may be changed in place."""
+        assert not any(self._find(place) for place in (addr, addr + size - 1)) or not size, f"there is memory at {addr:#x}"
+        insort(self._starts, addr)
+        content = self._ranges[addr] = bytearray(self._rng.randbytes(size))
+        return content
+
+    def _find(self, addr):
+        at = bisect(self._starts, addr)
+        start = self._starts[at - 1] if at else 0
+        content = self._ranges.get(start, b"")
+        return (content, addr - start) if addr - start < len(content) else None
+
+    def _pieces(self, addr, size):
+        """Yield ``(range, offset, bytes)`` for one piece after the other; the last has no range if there is no memory."""
+        while size:
+            found = self._find(addr)
+            if found is None and self.everywhere:
+                found = self.add(addr & -PAGE, PAGE), addr % PAGE
+            if found is None:
+                yield None, addr, size
+                return
+            step = min(size, len(found[0]) - found[1])
+            yield (*found, step)
+            addr, size = addr + step, size - step
+
+    def holds(self, addr, size):
+        return all(content is not None for content, _, _ in self._pieces(addr, size))
+
+    def read(self, addr, size):
+        """Return ``size`` bytes, or fewer where memory ends."""
+        return b"".join(bytes(content[at:at + step]) for content, at, step in self._pieces(addr, size) if content is not None)
+
+    def write(self, addr, data):
+        self.written.update(range(addr, addr + len(data)))
+        done = 0
+        for content, at, step in self._pieces(addr, len(data)):
+            assert content is not None, f"write of {len(data)} bytes at {addr:#x}, where nothing may be written"
+            content[at:at + step] = data[done:done + step]
+            done += step
+
+    def claim(self, addr, size):
+        """Return bytes that must have been written since they were last claimed."""
+        places = set(range(addr, addr + size))
+        assert places <= self.written, f"of {size} bytes at {addr:#x} {len(places - self.written)} were not written"
+        self.written -= places
+        return self.read(addr, size)
+
+
+class MemoryBench(Simulation):
+    """A component with DMA ports, and the memory behind them.
+
+    Attributes
+    ----------
+    host : Memory
+    memory : bytearray
+        Its first :data:`LOW` bytes.
+    fails : set
+        Addresses of reads that fail although there is memory.
+    reads, writes : list
+        ``(addr, len)`` of what was asked for, and of what is in memory.
+    longest_wait : int
+        Cycles that a beat of an answer was not taken.
+    """
+    def __init__(self, dut, rng, *, seed, latency=6, **options):
+        super().__init__(dut, rng, **options)
+        self.latency = latency
+        self.host = Memory(seed)
+        self.memory = self.host.add(0, LOW)
+        self.fails = set()
+        self.reads, self.writes = [], []
+        self.longest_wait = 0
+
+    def answer(self, addr, length, lanes):
+        """Beats of a read: packed, or as a link cuts it (a new request at 512 bytes, whole DWs); a failed one ends early."""
+        data = self.host.read(addr, length)
+        end, start, beats = addr + length, addr, []
+        bad = len(data) < length or addr in self.fails
+        if bad and (not data or self.rng.random() < 0.5):
+            return [{"data": 0, "count": 0, "last": 1, "error": 1}]
+        data = data.ljust(length, b"\0")
+        packed, begins = self.rng.random() < 0.3, True
+        while addr < end:
+            cut = lanes - addr % 4 if begins and not packed else lanes
+            step = min(cut, end - addr, lanes if packed else 512 - addr % 512)
+            addr += step
+            begins = addr % 512 == 0
+            beats.append({"data": int.from_bytes(data[addr - step - start:addr - start], "little"), "count": step,
+                          "last": addr == end, "error": bad and addr == end})
+        return beats
+
+    def serve_reads(self, port):
+        async def serve(ctx):
+            lanes, queue, beats, now, waited, offered = self.dut.width // 8, [], [], 0, 0, False
+            while True:
+                offered = bool(beats) and (offered or not self.idle())
+                ctx.set(port.beat.valid, offered)
+                if offered:
+                    ctx.set(port.beat.p, beats[0])
+                ready = not self.idle()
+                ctx.set(port.req.ready, ready)
+                _, _, asks, request, taken = await ctx.tick().sample(port.req.valid, port.req.p, port.beat.ready)
+                now += 1
+                if offered:
+                    waited = 0 if taken else waited + 1
+                    self.longest_wait = max(self.longest_wait, waited)
+                    if taken:
+                        beats.pop(0)
+                        offered = False
+                if asks and ready:
+                    assert request.len
+                    self.reads.append((request.addr, request.len))
+                    queue.append((now + self.latency, request.addr, request.len))
+                if queue and not beats and queue[0][0] <= now:
+                    _, addr, length = queue.pop(0)
+                    beats = self.answer(addr, length, lanes)
+        self.background(serve)
+
+    def serve_writes(self, port):
+        """A write is in memory in the cycle after its ``done``, and not before."""
+        async def serve(ctx):
+            lanes = self.dut.width // 8
+            request, body, pending, now = None, b"", [], 0
+            while True:
+                leaves = bool(pending) and pending[0][0] <= now
+                ready = not self.idle()
+                ctx.set(port.done, leaves)
+                ctx.set(port.req.ready, request is None and ready)
+                ctx.set(port.data.ready, request is not None and ready)
+                _, _, asks, asked, gives, beat = await ctx.tick().sample(
+                    port.req.valid, port.req.p, port.data.valid, port.data.p)
+                now += 1
+                if leaves:
+                    _, addr, data = pending.pop(0)
+                    self.host.write(addr, data)
+                    self.writes.append((addr, len(data)))
+                if request is None:
+                    if asks and ready:
+                        assert asked.len
+                        request, body = (asked.addr, asked.len), b""
+                elif gives and ready:
+                    body += beat.data.to_bytes(lanes, "little")
+                    assert beat.last == (len(body) >= request[1])
+                    if beat.last:
+                        pending.append((now + self.latency, request[0], body[:request[1]]))
+                        request = None
+        self.background(serve)

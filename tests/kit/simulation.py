@@ -1,0 +1,95 @@
+"""A component in Amaranth's simulator, with what every simulation has: a clock, a limit, an eye on the streams."""
+
+from amaranth.hdl import ClockDomain, Module
+from amaranth.sim import Simulator
+
+from . import streams
+
+__all__ = ["Simulation", "cycles", "until"]
+
+PERIOD = 8e-9
+PATIENCE = 3000  # cycles
+
+
+async def cycles(ctx, count):
+    """Let time pass. Unlike ``repeat()`` this may be abandoned when the simulation fails."""
+    for _ in range(count):
+        await ctx.tick()
+
+
+async def watchdog(ctx, limit):
+    await cycles(ctx, limit)
+    raise AssertionError(f"not done after {limit} cycles")
+
+
+async def until(ctx, condition, limit=PATIENCE):
+    """Let time pass until ``condition()``."""
+    for _ in range(limit):
+        if condition():
+            return
+        await ctx.tick()
+    raise AssertionError(f"not after {limit} cycles")
+
+
+class Simulation:
+    """``dut`` in a simulator.
+
+    Parameters
+    ----------
+    dut : Elaboratable
+        Every stream that leaves a :class:`wiring.Component` is watched.
+    rng : random.Random
+        Decides where the bench pauses.
+    glue
+        Statements around the component.
+    pause : float
+        Part of the cycles in which :meth:`send` and :meth:`collect` do nothing.
+    limit : int
+        Cycles after which a test has failed.
+    forget : Signal
+        In a cycle with it the component may withdraw what it offers: a reset.
+    """
+    def __init__(self, dut, rng=None, *, glue=(), pause=0.0, limit=20000, forget=None):
+        self.dut, self.rng, self.pause = dut, rng, pause
+        self._background = []
+        m = Module()
+        m.domains.sync = ClockDomain()
+        m.submodules.dut = dut
+        m.d.comb += glue
+        self.sim = Simulator(m)
+        self.sim.add_clock(PERIOD)
+        self.background(watchdog, limit)
+        if watched := streams.outputs(dut):
+            self.background(streams.watch, watched, forget)
+
+    def background(self, function, *arguments):
+        """Run ``function(ctx, *arguments)`` for as long as there is something else."""
+        async def run(ctx):
+            await function(ctx, *arguments)
+        self._background.append(run)
+
+    def run(self, *testbenches):
+        for testbench in self._background:
+            self.sim.add_testbench(testbench, background=True)
+        for testbench in testbenches:
+            self.sim.add_testbench(testbench)
+        self.sim.run()
+
+    def idle(self):
+        return self.pause and self.rng.random() < self.pause
+
+    async def until(self, ctx, condition, limit=PATIENCE):
+        await until(ctx, condition, limit)
+
+    async def send(self, ctx, stream, payload):
+        await streams.send(ctx, stream, payload, self.idle)
+
+    async def collect_into(self, ctx, stream, take, gate=streams.always):
+        """Call ``take(payload)`` for all that comes on ``stream``, while ``gate()``; for the background."""
+        await streams.collect(ctx, stream, take, lambda: not self.idle() and gate())
+
+    def collect(self, stream, gate=None):
+        """List that everything on ``stream`` is added to, while ``gate()``."""
+        got = []
+        self.background(self.collect_into, stream, got.append, gate or streams.always)
+        return got
