@@ -96,10 +96,12 @@ class MemoryBench(Simulation):
         ``(addr, len)`` of what was asked for, and of what is in memory.
     longest_wait : int
         Cycles that a beat of an answer was not taken.
+    early : bool
+        An answer has what was in memory when the read was asked for, not what is there when it comes: a host may do either.
     """
-    def __init__(self, dut, rng, *, seed, latency=6, **options):
+    def __init__(self, dut, rng, *, seed, latency=6, early=False, **options):
         super().__init__(dut, rng, **options)
-        self.latency = latency
+        self.latency, self.early = latency, early
         self.host = Memory(seed)
         self.memory = self.host.add(0, LOW)
         self.fails = set()
@@ -145,10 +147,11 @@ class MemoryBench(Simulation):
                 if asks and ready:
                     assert request.len
                     self.reads.append((request.addr, request.len))
-                    queue.append((now + self.latency, request.addr, request.len))
+                    answer = self.answer(request.addr, request.len, lanes) if self.early else None
+                    queue.append((now + self.latency, request.addr, request.len, answer))
                 if queue and not beats and queue[0][0] <= now:
-                    _, addr, length = queue.pop(0)
-                    beats = self.answer(addr, length, lanes)
+                    _, addr, length, answer = queue.pop(0)
+                    beats = answer or self.answer(addr, length, lanes)
         self.background(serve)
 
     def serve_writes(self, port):

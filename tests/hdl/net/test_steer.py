@@ -1,6 +1,7 @@
 """Flows: both directions have one hash, whatever is around addresses and ports; and the table of flows."""
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from ringnic.hdl.net.steer import FlowHash, FlowTable
@@ -137,6 +138,38 @@ def test_table(rng):
             assert await look(ctx, hash_) == known.get(hash_, 0)
 
     sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+def test_reset_clears_every_flow():
+    """The memory keeps what it has over a reset; afterwards each entry is written, and what was learnt before is gone."""
+    dut, reset = FlowTable(pairs=2), Signal()
+
+    async def bench(ctx):
+        await ctx.tick().repeat(260)
+        ctx.set(dut.learn, 1)
+        ctx.set(dut.learn_pair, 1)
+        for hash_ in range(256):
+            ctx.set(dut.learn_hash, hash_)
+            await ctx.tick()
+        ctx.set(dut.learn, 0)
+        ctx.set(dut.hash, 255)
+        await ctx.tick()
+        assert ctx.get(dut.pair) == 1
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        for _ in range(260):                           # not even while it is being cleared
+            await ctx.tick()
+            assert ctx.get(dut.pair) == 0
+        for hash_ in range(256):
+            ctx.set(dut.hash, hash_)
+            await ctx.tick()
+            assert ctx.get(dut.pair) == 0, hash_
+
+    sim = Simulator(ResetInserter(reset)(dut))
     sim.add_clock(8e-9)
     sim.add_testbench(bench)
     sim.run()

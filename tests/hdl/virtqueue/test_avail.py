@@ -442,3 +442,69 @@ def test_look_finds_what_nobody_notified_of(make, event_idx, notification_data):
         await bench.settle(ctx)
         assert driver.all_came()
     bench.run(testbench)
+
+
+def test_answer_that_a_notification_has_overtaken_is_forgotten(make):
+    """2.9: a notification names an idx that is newer than the one that a read under way is to bring."""
+    bench = make(early=True, latency=60)
+    driver, index = bench.driver, (bench.driver.ring(0) + 2, 2)
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.notification_data, 1)
+        await bench.begin(ctx)
+        bench.reads.clear()
+        for count, slots in ((1, [(0, 1)]), (3, [(0, 1), (1, 3)])):
+            driver.add(0, count)
+            ctx.set(bench.dut.kick_next, driver.idx[0])
+            await driver.kick(ctx, 0)
+            await bench.until(ctx, lambda: bench.ring_reads(0) == slots and index in bench.reads)
+        assert len(driver.came(0)) <= 1    # nor has idx come, which was asked for after the first entry
+        await bench.settle(ctx)
+        assert bench.failed == [] and driver.all_came()
+        driver.add(0, 2)
+        ctx.set(bench.dut.kick_next, driver.idx[0])
+        await driver.kick(ctx, 0)
+        await bench.settle(ctx)
+        assert bench.failed == [] and driver.all_came()
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("back, unreadable", [(17, False), (3, True)])
+def test_what_no_notification_can_have_overtaken_fails(make, back, unreadable):
+    """More than a ring behind what is known is a jump; and what an unreadable idx left is no idx."""
+    bench = make()
+    driver = bench.driver
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.notification_data, 1)
+        await bench.begin(ctx)
+        for _ in range(3):
+            driver.add(0, 8)
+            ctx.set(bench.dut.kick_next, driver.idx[0])
+            await driver.kick(ctx, 0)
+            await bench.settle(ctx)
+        assert driver.all_came()
+        driver.publish(0, driver.idx[0] - back)
+        if unreadable:
+            # What the failed read brings is random, and may be a plausible idx.
+            bench.answer = lambda addr, length, lanes: [{"data": driver.idx[0] - back, "count": 2, "last": 1, "error": 1}]
+        await driver.kick(ctx, 0)           # names nothing new: idx is read
+        await bench.settle(ctx)
+        assert bench.failed == [0]
+    bench.run(testbench)
+
+
+def test_empty_queue_is_told_with_notification_data(make):
+    """2.7.10 holds with NOTIFICATION_DATA too: an idx that is as expected is no reason to leave avail_event alone."""
+    bench = make(event_idx=1)
+    driver = bench.driver
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.notification_data, 1)
+        await bench.begin(ctx)
+        driver.add(0, 3)
+        ctx.set(bench.dut.kick_next, 3)
+        await driver.kick(ctx, 0)
+        await bench.settle(ctx)
+        assert driver.all_came() and driver.event(0) == 3
+    bench.run(testbench)
