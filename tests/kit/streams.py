@@ -3,7 +3,7 @@
 from amaranth.hdl import Value
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Held", "always", "collect", "never", "outputs", "pulse", "send", "transfer", "watch"]
+__all__ = ["Held", "always", "collect", "never", "outputs", "pulse", "receive", "send", "transfer", "watch"]
 
 
 def always():
@@ -29,6 +29,16 @@ async def send(ctx, stream, payload, idle=never):
         await ctx.tick()
     ctx.set(stream.payload, payload)
     await transfer(ctx, stream)
+
+
+async def receive(ctx, stream):
+    """Take one payload and return it."""
+    ctx.set(stream.ready, 1)
+    valid = False
+    while not valid:
+        _, _, valid, payload = await ctx.tick().sample(stream.valid, stream.payload)
+    ctx.set(stream.ready, 0)
+    return payload
 
 
 async def collect(ctx, stream, take, ready=always):

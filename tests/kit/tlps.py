@@ -7,7 +7,7 @@ from . import streams
 __all__ = ["beats", "byte_enables", "completion", "config", "header", "memory", "parse", "put", "take"]
 
 REQUESTER, CARD = 0x0100, 0x0508
-CPL, CONFIG, MESSAGE = 0x0a, 0x04, 0x10
+CPL, CPL_LOCKED, CONFIG, MESSAGE = 0x0a, 0x0b, 0x04, 0x10
 
 
 def header(*dws):
@@ -46,7 +46,7 @@ def parse(tlp):
                              attr=dws[0] >> 12 & 3 | dws[0] >> 16 & 4, ep=dws[0] >> 14 & 1)
     size = 16 if tlp[0] & 0x20 else 12
     fields.data = tlp[size:]
-    if kind == CPL:
+    if kind in (CPL, CPL_LOCKED):
         assert fields.write or dws[0] & 0x3ff == 0
         fields.cid, fields.status, fields.byte_count = dws[1] >> 16, dws[1] >> 13 & 7, dws[1] & 0xfff or 4096
         fields.rid, fields.tag, fields.lower = dws[2] >> 16, dws[2] >> 8 & 0xff, dws[2] & 0x7f

@@ -3,10 +3,11 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.msix import Msix
 
+from ...kit import registers, streams
+from ...kit.simulation import Simulation
 from ...kit.tlps import take
 
 TABLE, PBA = 0x4000, 0x5000
@@ -24,23 +25,10 @@ class Bench:
         return [parse(tlp) for tlp in self.tlps]
 
     async def write(self, ctx, at, value, be=0xf):
-        req = self.dut.regs.req
-        ctx.set(req.payload, {"addr": at, "write": 1, "be": be, "data": value})
-        ctx.set(req.valid, 1)
-        await ctx.tick().until(req.ready)
-        ctx.set(req.valid, 0)
+        await registers.write(ctx, self.dut.regs, at, value, be)
 
     async def read(self, ctx, at):
-        req, resp = self.dut.regs.req, self.dut.regs.resp
-        ctx.set(req.payload, {"addr": at, "write": 0, "be": 15, "data": 0})
-        ctx.set(req.valid, 1)
-        await ctx.tick().until(req.ready)
-        ctx.set(req.valid, 0)
-        await ctx.tick().repeat(2)
-        ctx.set(resp.ready, 1)
-        value, = await ctx.tick().sample(resp.payload).until(resp.valid)
-        ctx.set(resp.ready, 0)
-        return value
+        return await registers.read(ctx, self.dut.regs, at, late=2)
 
     async def irq(self, ctx, vector, source=0, withdraw=0):
         """Return, of a withdrawal, whether the event was waiting."""
@@ -65,11 +53,7 @@ class Bench:
         await self.write(ctx, TABLE + 16 * v + 12, value)
 
     async def pulse(self, ctx, *signals):
-        for signal in signals:
-            ctx.set(signal, 1)
-        await ctx.tick()
-        for signal in signals:
-            ctx.set(signal, 0)
+        await streams.pulse(ctx, *signals)
 
     async def pending(self, ctx):
         return [v for v in range(self.dut.vectors) if await self.read(ctx, PBA + v // 32 * 4) >> v % 32 & 1]
@@ -78,20 +62,15 @@ class Bench:
         await ctx.tick().repeat(cycles)
 
     def run(self, body):
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-8)
-
         async def main(ctx):
             ctx.set(self.dut.enable, 1)
             ctx.set(self.dut.bus_master, 1)
             ctx.set(self.dut.requester_id, RID)
             await body(ctx)
-
-        async def collect(ctx):
-            await take(ctx, self.dut.tlp, self.width, self.tlps.append, lambda: self.stall)
-        sim.add_testbench(collect, background=True)  # first: what has left in a cycle is known to the other at its end
-        sim.add_testbench(main)
-        sim.run()
+        simulation = Simulation(self.dut, limit=100_000)
+        # In the background: what has left in a cycle is known to the other at its end.
+        simulation.background(take, self.dut.tlp, self.width, self.tlps.append, lambda: self.stall)
+        simulation.run(main)
 
 
 def entry(v, change=0):

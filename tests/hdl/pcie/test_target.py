@@ -3,26 +3,15 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.target import Target
 from ringnic.hdl.spec.pcie import MsgCode
 
-from ...kit.tlps import put
+from ...kit import registers
+from ...kit.simulation import Simulation, until
+from ...kit.tlps import config as tlp_cfg, memory as tlp_mem, parse, put, take
 
 BAR = 0xfe008000
-
-
-def tlp_mem(write, addr, length, fbe, lbe, *, data=b"", tag=1, rid=0x0100, tc=0, attr=0, dw4=False, type=0, ep=0):
-    dw0 = ((2 * write + dw4) << 29 | type << 24 | tc << 20 | (attr >> 2) << 18 | ep << 14 | (attr & 3) << 12
-           | (length & 0x3ff))
-    dws = [dw0, rid << 16 | tag << 8 | lbe << 4 | fbe] + ([addr >> 32] if dw4 else []) + [addr & 0xffffffff]
-    return b"".join(d.to_bytes(4, "big") for d in dws) + data
-
-
-def tlp_cfg(write, reg, fbe=0xf, *, data=b"", tag=1, rid=0x0100, target=0x0508, type=4):
-    dws = [(2 * write) << 29 | type << 24 | 1, rid << 16 | tag << 8 | fbe, target << 16 | reg]
-    return b"".join(d.to_bytes(4, "big") for d in dws) + data
 
 
 class Bench:
@@ -41,80 +30,41 @@ class Bench:
             await put(ctx, self.dut.i, tlp, self.width, self.idle)
 
     async def serve(self, ctx, port, name, store):
-        while True:
-            while self.idle():
-                await ctx.tick()
-            ctx.set(port.req.ready, 1)
-            _, _, valid, req = await ctx.tick().sample(port.req.valid, port.req.payload)
-            ctx.set(port.req.ready, 0)
-            if not valid:
-                continue
-            self.log.append((name, req.addr, req.write, req.be, req.data if req.write else None))
-            if req.write:
-                old = store.get(req.addr, 0)
-                mask = sum(0xff << 8 * k for k in range(4) if req.be >> k & 1)
-                store[req.addr] = old & ~mask | req.data & mask
-            else:
-                while self.idle():
-                    await ctx.tick()
-                ctx.set(port.resp.payload, store.get(req.addr, 0))
-                ctx.set(port.resp.valid, 1)
-                await ctx.tick().until(port.resp.ready)
-                ctx.set(port.resp.valid, 0)
+        await registers.serve(ctx, port, store, self.idle, lambda req: self.log.append(
+            (name, req.addr, req.write, req.be, req.data if req.write else None)))
 
-    async def collect(self, ctx):
-        port, tlp = self.dut.o, b""
-        while True:
-            ctx.set(port.ready, not self.idle())
-            _, _, valid, ready, beat, ev, faults, turn_off = await ctx.tick().sample(
-                port.valid, port.ready, port.payload, self.dut.events, self.dut.faults, self.dut.pme_turn_off)
+    async def count(self, ctx):
+        dut = self.dut
+        async for _, _, events, faults, turn_off in ctx.tick().sample(dut.events, dut.faults, dut.pme_turn_off):
             if faults.unsupported or faults.poisoned or faults.advisory:
                 self.faults.append((faults.unsupported, faults.poisoned, faults.advisory))
             self.turn_off += turn_off
-            self.unsupported += ev.requests_unsupported
-            self.malformed += ev.tlps_malformed
-            if valid and ready:
-                assert beat.last or beat.dws == self.width // 32
-                tlp += int(beat.data).to_bytes(self.width // 8, "little")[:4 * beat.dws]
-                if beat.last:
-                    self.out.append(tlp)
-                    tlp = b""
+            self.unsupported += events.requests_unsupported
+            self.malformed += events.tlps_malformed
 
     def run(self, tlps, *, memory_enable=1, bar0=BAR):
-        dut, sim = self.dut, Simulator(self.dut)
-        sim.add_clock(1e-8)
+        dut = self.dut
 
         async def main(ctx):
             ctx.set(dut.memory_enable, memory_enable)
             ctx.set(dut.bar0, bar0)
             await self.feed(ctx, tlps)
-            for _ in range(100_000):
-                await ctx.tick()
-                if not ctx.get(dut.busy):
-                    break
-            else:
-                raise AssertionError("hangs")
+            await ctx.tick()
+            await until(ctx, lambda: not ctx.get(dut.busy), 100_000)
             await ctx.tick().repeat(3)
-
-        async def regs(ctx):
-            await self.serve(ctx, dut.regs, "reg", self.mem)
-
-        async def cfg(ctx):
-            await self.serve(ctx, dut.cfg, "cfg", self.cfg)
-        sim.add_testbench(main)
-        for process in (regs, cfg, self.collect):
-            sim.add_testbench(process, background=True)
-        sim.run()
+        simulation = Simulation(dut, limit=200_000)
+        simulation.background(self.serve, dut.regs, "reg", self.mem)
+        simulation.background(self.serve, dut.cfg, "cfg", self.cfg)
+        simulation.background(self.count)
+        simulation.background(take, dut.o, self.width, self.out.append, self.idle)
+        simulation.run(main)
         return self.out
 
 
 def cpl(tlp):
-    d = [int.from_bytes(tlp[n:n + 4], "big") for n in (0, 4, 8)]
-    length = d[0] & 0x3ff
-    assert len(tlp) == 12 + 4 * length
-    return dict(kind=d[0] >> 24, tc=d[0] >> 20 & 7, attr=d[0] >> 12 & 3 | d[0] >> 16 & 4, cid=d[1] >> 16,
-                status=d[1] >> 13 & 7, bc=d[1] & 0xfff or 4096, rid=d[2] >> 16, tag=d[2] >> 8 & 255,
-                la=d[2] & 0x7f, data=tlp[12:])
+    came = parse(tlp)
+    return dict(kind=came.kind, tc=came.tc, attr=came.attr, cid=came.cid, status=came.status, bc=came.byte_count, rid=came.rid,
+                tag=came.tag, la=came.lower, data=came.data)
 
 
 @pytest.fixture(params=[32, 64, 128, 256])
@@ -198,8 +148,6 @@ def test_messages_and_malformed(width):
 
 def test_hold():
     dut = Target(width=64)
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
 
     async def main(ctx):
         ctx.set(dut.hold, 1)
@@ -211,8 +159,7 @@ def test_hold():
         ctx.set(dut.hold, 0)
         await ctx.tick().repeat(2)
         assert ctx.get(dut.busy)
-    sim.add_testbench(main)
-    sim.run()
+    Simulation(dut).run(main)
 
 
 def expect_read(mem, addr, length, fbe, lbe):
