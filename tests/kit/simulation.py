@@ -40,22 +40,23 @@ class Simulation:
         Every stream that leaves a :class:`wiring.Component` is watched.
     rng : random.Random
         Decides where the bench pauses.
-    glue
-        Statements around the component.
+    glue, sync
+        Statements around the component, combinational and clocked.
     pause : float
         Part of the cycles in which :meth:`send` and :meth:`collect` do nothing.
     limit : int
         Cycles after which a test has failed.
     forget : Signal
-        In a cycle with it the component may withdraw what it offers: a reset.
+        After a cycle with it the component may have withdrawn what it offered: a reset.
     """
-    def __init__(self, dut, rng=None, *, glue=(), pause=0.0, limit=20000, forget=None):
+    def __init__(self, dut, rng=None, *, glue=(), sync=(), pause=0.0, limit=20000, forget=None):
         self.dut, self.rng, self.pause = dut, rng, pause
         self._background = []
         m = Module()
         m.domains.sync = ClockDomain()
         m.submodules.dut = dut
         m.d.comb += glue
+        m.d.sync += sync
         self.sim = Simulator(m)
         self.sim.add_clock(PERIOD)
         self.background(watchdog, limit)

@@ -92,13 +92,12 @@ def outputs(component):
 
 
 async def watch(ctx, streams, forget=None):
-    """Hold ``streams``, of :func:`outputs`, to the rule for ever. In a cycle with the signal ``forget`` none of them has to."""
+    """Hold ``streams``, of :func:`outputs`, to the rule for ever. After a cycle with the signal ``forget`` it starts anew."""
     rules = [Held(name) for name, *_ in streams]
     signals = [signal for _, *three in streams for signal in three] + ([] if forget is None else [forget])
     while True:
         _, _, *values = await ctx.tick().sample(*signals)
         for k, rule in enumerate(rules):
+            rule.see(*values[3 * k:3 * k + 3])
             if forget is not None and values[-1]:
                 rule.forget()
-            else:
-                rule.see(*values[3 * k:3 * k + 3])

@@ -29,7 +29,9 @@ class Counter(wiring.Component):
             m.d.comb += o.valid.eq(~waited)
         if self.fault == "changed":
             m.d.comb += o.payload.eq(value + waited)
-        with m.If(self.reset):
+        gone = Signal()
+        m.d.sync += gone.eq(self.reset)
+        with m.If(gone):
             m.d.comb += o.valid.eq(0)
         return m
 

@@ -3,34 +3,32 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpDemux
 
-from ...kit.tlps import put, take
+from ...kit import registers, tlps
+from ...kit.simulation import Simulation
+from ...kit.streams import receive, send, transfer
+from ...kit.tlps import header, put, take
 
 BAR = 0xfe008000
 RID = 0x0208
 
 
-def header(*dws):
-    return b"".join(d.to_bytes(4, "big") for d in dws)
-
-
-def cfg_read(reg, tag=0):
-    return header(4 << 24 | 1, tag << 8 | 15, RID << 16 | reg)
+def cfg_read(reg):
+    return tlps.config(0, reg, tag=0, rid=0, target=RID)
 
 
 def cfg_write(reg, value, be=15):
-    return header(0x44 << 24 | 1, be, RID << 16 | reg) + value.to_bytes(4, "little")
+    return tlps.config(1, reg, be, data=value.to_bytes(4, "little"), tag=0, rid=0, target=RID)
 
 
-def mem_read(addr, tag=0):
-    return header(1, tag << 8 | 15, addr)
+def mem_read(addr):
+    return tlps.memory(0, addr, tag=0, rid=0)
 
 
 def mem_write(addr, value):
-    return header(0x40 << 24 | 1, 15, addr) + value.to_bytes(4, "little")
+    return tlps.memory(1, addr, data=value.to_bytes(4, "little"), tag=0, rid=0)
 
 
 @pytest.mark.parametrize("width", [64, 128])
@@ -38,34 +36,24 @@ def test_demux(width):
     dut, rng = TlpDemux(width=width), random.Random(1)
     # What looks like a completion, or does not, in the middle.
     like_cpl, like_write = header(0x4a000001) * 9, header(0x40000001) * 9
-    tlps = [rng.choice([header(0x4a000001, 0, 0) + b"abcd", header(0x0a000000, 0, 0), cfg_read(0), mem_write(0, 5),
-                        header(0x34000000, 0x20, 0, 0), header(0x40000009, 15, 0) + like_cpl,
-                        header(0x4a000009, 0, 0) + like_write]) for _ in range(40)]
+    given = [rng.choice([header(0x4a000001, 0, 0) + b"abcd", header(0x0a000000, 0, 0), cfg_read(0), mem_write(0, 5),
+                         header(0x34000000, 0x20, 0, 0), header(0x40000009, 15, 0) + like_cpl,
+                         header(0x4a000009, 0, 0) + like_write]) for _ in range(40)]
     cpls, requests = [], []
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
 
     async def main(ctx):
-        for tlp in tlps:
+        for tlp in given:
             await put(ctx, dut.i, tlp, width)
-
-    async def cpl(ctx):
-        await take(ctx, dut.o_cpl, width, cpls.append, lambda: rng.random() < 0.3)
-
-    async def request(ctx):
-        await take(ctx, dut.o_request, width, requests.append, lambda: rng.random() < 0.3)
-    sim.add_testbench(main)
-    sim.add_testbench(cpl, background=True)
-    sim.add_testbench(request, background=True)
-    sim.run()
-    assert cpls == [t for t in tlps if t[0] in (0x4a, 0x0a)]
-    assert requests == [t for t in tlps if t[0] not in (0x4a, 0x0a)]
+    simulation = Simulation(dut)
+    for port, found in ((dut.o_cpl, cpls), (dut.o_request, requests)):
+        simulation.background(take, port, width, found.append, lambda: rng.random() < 0.3)
+    simulation.run(main)
+    assert cpls == [t for t in given if t[0] in (0x4a, 0x0a)]
+    assert requests == [t for t in given if t[0] not in (0x4a, 0x0a)]
 
 
 def test_guard():
     dut = RegGuard(addr_width=15, cycles=10)
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
 
     async def main(ctx):
         ctx.set(dut.o.req.ready, 1)
@@ -87,8 +75,7 @@ def test_guard():
         ctx.set(dut.i.resp.ready, 0)
         await ctx.delay(1e-10)
         assert ctx.get(dut.o.resp.ready)
-    sim.add_testbench(main)
-    sim.run()
+    Simulation(dut).run(main)
 
 
 class Bench:
@@ -120,28 +107,7 @@ class Bench:
         await ctx.tick().repeat(60)
 
     async def irq(self, ctx):
-        ctx.set(self.dut.irq.req.valid, 1)
-        await ctx.tick().until(self.dut.irq.req.ready)
-        ctx.set(self.dut.irq.req.valid, 0)
-
-    async def serve(self, ctx):
-        regs = self.dut.regs
-        while True:
-            ctx.set(regs.req.ready, 1)
-            _, _, valid, req, events = await ctx.tick().sample(regs.req.valid, regs.req.payload, self.dut.events)
-            if valid and req.write:
-                self.regs[req.addr] = req.data
-            elif valid:
-                ctx.set(regs.req.ready, 0)
-                ctx.set(regs.resp.payload, self.regs.get(req.addr, 0))
-                ctx.set(regs.resp.valid, 1)
-                ready = 0
-                while not ready:
-                    _, _, ready = await ctx.tick().sample(regs.resp.ready)
-                ctx.set(regs.resp.valid, 0)
-
-    async def collect(self, ctx):
-        await take(ctx, self.dut.tlp_tx, self.width, self.out.append, lambda: self.stall)
+        await transfer(ctx, self.dut.irq.req)
 
     async def count(self, ctx):
         while True:
@@ -150,16 +116,14 @@ class Bench:
                 self.events[name] = self.events.get(name, 0) + events[name]
 
     def run(self, body):
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-8)
-
         async def main(ctx):
             await self.setup(ctx)
             await body(ctx)
-        sim.add_testbench(main)
-        for process in (self.serve, self.collect, self.count):
-            sim.add_testbench(process, background=True)
-        sim.run()
+        simulation = Simulation(self.dut, limit=100_000)
+        simulation.background(registers.serve, self.dut.regs, self.regs)
+        simulation.background(take, self.dut.tlp_tx, self.width, self.out.append, lambda: self.stall)
+        simulation.background(self.count)
+        simulation.run(main)
 
 
 @pytest.fixture(params=[64, 128])
@@ -273,17 +237,13 @@ def test_drain_awaits_a_message(bench):
 def test_dma_read(bench):
     async def body(ctx):
         port = bench.dut.reads[1]
-        ctx.set(port.req.payload, {"addr": 0x1_0000_2000, "len": 4})
-        ctx.set(port.req.valid, 1)
-        await ctx.tick().until(port.req.ready)
-        ctx.set(port.req.valid, 0)
+        await send(ctx, port.req, {"addr": 0x1_0000_2000, "len": 4})
         (tlp,) = await bench.expect(ctx)
         assert tlp[:4] == header(0x20000001) and tlp[8:] == header(1, 0x2000)
         await bench.send(ctx, header(0x4a000001, 4, RID << 16 | tlp[6] << 8) + b"wxyz")
-        ctx.set(port.beat.ready, 1)
         got, last = b"", 0
         while not last:
-            beat, = await ctx.tick().sample(port.beat.payload).until(port.beat.valid)
+            beat = await receive(ctx, port.beat)
             got += int(beat.data).to_bytes(bench.width // 8, "little")[:beat.count]
             last = beat.last
             assert not beat.error

@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.spec.virtio import Common
 from ringnic.hdl.transport.queues import Queues
+
+from ...kit.simulation import Simulation
 
 NONE = 0xffff
 ADDRESSES = range(Common.QUEUE_DESC, Common.QUEUE_NOTIF_CONFIG_DATA, 4)
@@ -31,19 +32,16 @@ class Bench:
         self.dut = Queues(num_queues=num_queues, max_queue_size=max_queue_size, msix_vectors=msix_vectors)
         self.setups, self.resets = [], []
         self.drain = 3  # cycles until a queue is drained, None: for ever
-        self.sim = Simulator(self.dut)
-        self.sim.add_clock(8e-9)
-        self.sim.add_testbench(self.watch, background=True)
-        self.sim.add_testbench(self.engine, background=True)
+        self.simulation = Simulation(self.dut, limit=50000)
+        self.simulation.background(self.watch)
+        self.simulation.background(self.engine)
 
     async def watch(self, ctx):
         dut = self.dut
-        for _ in range(50000):
-            _, _, valid, busy, setup = await ctx.tick().sample(dut.setup_valid, dut.busy, dut.setup)
+        async for _, _, valid, busy, setup in ctx.tick().sample(dut.setup_valid, dut.busy, dut.setup):
             if valid:
                 assert busy
                 self.setups.append((setup.queue, setup.size, setup.queue_desc, setup.queue_driver, setup.queue_device))
-        raise AssertionError("watchdog")
 
     async def engine(self, ctx):
         """Drain the queue that is being reset; a reset of all forgets it."""
@@ -69,8 +67,7 @@ class Bench:
             ctx.set(self.dut.withdrawn, 1)
             await self.clear()
             await test(ctx)
-        self.sim.add_testbench(bench)
-        self.sim.run()
+        self.simulation.run(bench)
 
     async def clear(self):
         self.ctx.set(self.dut.clear, 1)

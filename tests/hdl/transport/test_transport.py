@@ -4,10 +4,12 @@ import gc
 import re
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.spec.virtio import Common
 from ringnic.hdl.transport.transport import Transport
+
+from ...kit import registers, streams
+from ...kit.simulation import Simulation, cycles
 
 V1, PACKED, NOTIFICATION_DATA, RING_RESET = 1 << 32, 1 << 34, 1 << 38, 1 << 40
 OFFERED = V1 | 1 << 0 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 29 | PACKED | NOTIFICATION_DATA | RING_RESET
@@ -38,24 +40,14 @@ class Driver:
         self.kicks, self.nexts, self.setups, self.resets, self.irqs = [], [], [], [], []
         self.masked, self.pending = False, set()  # (vector, source), as MSI-X keeps it
 
-    async def request(self, addr, be, write, value):
-        regs = self.dut.regs
-        self.ctx.set(regs.req.payload, {"addr": addr & ~3, "write": write, "be": be, "data": value})
-        self.ctx.set(regs.req.valid, 1)
-        await self.ctx.tick().until(regs.req.ready)
-        self.ctx.set(regs.req.valid, 0)
-
     async def read(self, addr, size=4):
         lane = addr & 3
-        await self.request(addr, ((1 << size) - 1) << lane, 0, 0)
-        self.ctx.set(self.dut.regs.resp.ready, 1)
-        value, = await self.ctx.tick().sample(self.dut.regs.resp.payload).until(self.dut.regs.resp.valid)
-        self.ctx.set(self.dut.regs.resp.ready, 0)
+        value = await registers.read(self.ctx, self.dut.regs, addr & ~3, ((1 << size) - 1) << lane)
         return value >> 8 * lane & ((1 << 8 * size) - 1)
 
     async def write(self, addr, value, size=4):
         lane = addr & 3
-        await self.request(addr, ((1 << size) - 1) << lane, 1, value << 8 * lane)
+        await registers.write(self.ctx, self.dut.regs, addr & ~3, value << 8 * lane, ((1 << size) - 1) << lane)
 
     async def status(self):
         return await self.read(Common.DEVICE_STATUS, 1)
@@ -95,27 +87,19 @@ class Driver:
         await self.select(queue)
         return await self.read(Common.QUEUE_RESET, 2)
 
-    async def idle(self, cycles=12):
-        for _ in range(cycles):
-            await self.ctx.tick()
+    async def idle(self, count=12):
+        await cycles(self.ctx, count)
 
     async def pulse(self, signal):
-        self.ctx.set(signal, 1)
-        await self.ctx.tick()
-        self.ctx.set(signal, 0)
+        await streams.pulse(self.ctx, signal)
 
     async def notify(self, queue):
-        self.ctx.set(self.dut.notify.payload, queue)
-        self.ctx.set(self.dut.notify.valid, 1)
-        await self.ctx.tick().until(self.dut.notify.ready)
-        self.ctx.set(self.dut.notify.valid, 0)
+        await streams.send(self.ctx, self.dut.notify, queue)
 
 
 def simulate(test, msix=True, **changes):
     dut = make(**changes)
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    seen = {}
+    simulation, seen = Simulation(dut, limit=20000, forget=dut.reset_done), {}
 
     async def bench(ctx):
         seen["driver"] = driver = Driver(ctx, dut)
@@ -124,7 +108,7 @@ def simulate(test, msix=True, **changes):
         await test(ctx, dut, driver)
 
     async def monitor(ctx):
-        for _ in range(20000):
+        while True:
             event = ctx.get(dut.irq.req.payload)
             ctx.set(dut.irq.waited, "driver" in seen and (event.vector, event.source) in seen["driver"].pending)
             _, _, kick_valid, kick, kick_next, setup_valid, setup, reset_valid, reset, irq_valid, irq_ready, irq = (
@@ -145,10 +129,8 @@ def simulate(test, msix=True, **changes):
                 driver.pending.add((irq.vector, irq.source))
             elif irq_valid and irq_ready:
                 driver.irqs.append(irq.vector)
-        raise TimeoutError
-    sim.add_testbench(bench)
-    sim.add_testbench(monitor, background=True)
-    sim.run()
+    simulation.background(monitor)
+    simulation.run(bench)
 
 
 def test_negotiation():
