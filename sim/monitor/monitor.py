@@ -1,7 +1,7 @@
 """One passive checker of virtio's rules for devices, over what passes the edge of a card.
 
-Ref: VIRTIO 1.4, as each family says: registers.py, memory.py, split.py, packed.py, notify.py, isr.py, receive.py. They tell
-how each row is judged, and what cannot be seen from here.
+Ref: VIRTIO 1.4, as each family says: registers.py, memory.py, split.py, packed.py, notify.py, masks.py, isr.py, receive.py. They
+tell how each row is judged, and what cannot be seen from here.
 
 It shares with the card and with the golden models the numbers of ``hdl/spec`` and no logic. It looks at no memory: what a
 driver has written counts when the device has read it.
@@ -12,7 +12,7 @@ from bisect import bisect_right
 from ...hdl.spec.bar import BAR_SIZE, ISR_OFFSET
 from ...hdl.spec.pcie import Command, MsgCode
 from ...hdl.spec.virtio import VIRTIO_F_RING_PACKED
-from . import isr, memory, notify, packed, receive, registers, split
+from . import isr, masks, memory, notify, packed, receive, registers, split
 from .isr import InterruptStatus
 from .memory import END, Described
 from .notify import NEVER, Notifications
@@ -25,7 +25,7 @@ from .wire import hear
 
 __all__ = ["Monitor"]
 
-FAMILIES = (registers, memory, split, packed, notify, isr, receive)
+FAMILIES = (registers, memory, split, packed, notify, masks, isr, receive)
 LINK = "PCI-1"
 
 
@@ -126,10 +126,6 @@ class Monitor:
 
     # What the families ask
 
-    def is_receive(self, index):
-        registers = self.registers
-        return index % 2 == 0 and index != registers.control_queue and registers.is_net
-
     def can_notify(self):
         return self.registers.command >> Command.BUS_MASTER & 1 and not self.registers.power_state and self.registers.live
 
@@ -141,6 +137,7 @@ class Monitor:
         self._asked = {}
         self.registers.power()
         self.notifications.reset()
+        self.notifications.masks.reset()
         self.isr.power()
 
     def enable(self, setup):
@@ -196,6 +193,8 @@ class Monitor:
     def host_answer(self, tag, status, left, data):
         """The device has answered; ``left``: bytes of the read that were due before this."""
         asked = self._asked.get(tag)
+        if asked is not None and not status:
+            self.notifications.answer(asked[4])
         if asked is None or status or not data:
             self._asked.pop(tag, None)
             return
@@ -224,7 +223,7 @@ class Monitor:
 
     def dma_write(self, addr, data):
         """The device wrote memory, or sent an MSI-X message."""
-        messages = len(data) == 4 and (self.registers.msix or self.registers.draining)
+        messages = len(data) == 4 and (self.notifications.masks.used or self.registers.draining)
         if messages and (vectors := self.notifications.vectors_of(addr, data)):
             if not self._at_rest(f"the message of vector {min(vectors)}") and not self.registers.draining:
                 self.notifications.message(vectors)

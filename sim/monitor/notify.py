@@ -18,6 +18,7 @@ a message may always be a change of it: nothing is judged.
 
 from ...hdl.spec.pcie import MSIX_ENTRY_SIZE
 from ...hdl.spec.virtio import VIRTIO_MSI_NO_VECTOR
+from .masks import DISABLED, FUNCTION, VECTOR, Masks
 from .ring import SETTLED
 
 __all__ = ["CLAUSES", "LIMIT", "NEVER", "Notifications"]
@@ -40,6 +41,8 @@ class Notifications:
     def __init__(self, monitor):
         self.monitor, self.report = monitor, monitor.report
         self.table = bytearray(TABLE_BYTES)
+        self.masks = Masks(self.report)
+        self._former = []              # (message, vector, with which fact) of entries that were changed
         self.reset()
 
     def reset(self):
@@ -51,9 +54,27 @@ class Notifications:
 
     def table_write(self, offset, data):
         if offset + len(data) <= TABLE_BYTES:
+            before = bytes(self.table)
             self.table[offset:offset + len(data)] = data
             self._messages = None
+            for vector in range(offset // MSIX_ENTRY_SIZE, -(-(offset + len(data)) // MSIX_ENTRY_SIZE)):
+                old, new = (table[MSIX_ENTRY_SIZE * vector:MSIX_ENTRY_SIZE * (vector + 1)] for table in (before, self.table))
+                if old[:12] != new[:12]:
+                    self._former.append((old[:12], vector, self.report.seq))
+                self.masks.set(VECTOR, new[12] & 1, vector, answered=False)
             self.excuse()
+
+    def control(self, enabled, masked):
+        """The device took a write of Message Control."""
+        self.masks.used |= enabled
+        self.masks.set(DISABLED, self.masks.used and not enabled, answered=True)
+        self.masks.set(FUNCTION, masked, answered=True)
+        self.excuse()
+
+    def answer(self, seq):
+        """The device answered the access of fact ``seq``: no message of before comes any more."""
+        self.masks.answer(seq)
+        self._former = [former for former in self._former if former[2] >= seq]
 
     def excuse(self):
         """Whether messages can be sent has changed: of what is due nothing must come in time, and all of it may."""
@@ -68,7 +89,8 @@ class Notifications:
                 at = MSIX_ENTRY_SIZE * vector
                 key = bytes(self.table[at:at + 12])
                 self._messages.setdefault(key, set()).add(vector)
-        return self._messages.get(address.to_bytes(8, "little") + data, ())
+        key = address.to_bytes(8, "little") + data
+        return self._messages.get(key, set()) | {vector for former, vector, _ in self._former if former == key}
 
     def _masked(self, vector):
         return self.monitor.registers.masked or self.table[MSIX_ENTRY_SIZE * vector + 12] & 1
@@ -118,6 +140,7 @@ class Notifications:
     def message(self, vectors):
         """The device sent the message of one of these."""
         cycle, report = self.report.cycle, self.report
+        self.masks.judge(vectors)
         rings = [ring for ring in self.monitor.rings.values() if ring.vectors & vectors]
         for ring in rings:
             if ring.PACKED and not ring.excused:

@@ -46,6 +46,10 @@ class Receive:
         said = f"queue {ring.index}, packet in id {first.id}: "
         if length == 0 and not any(chain.readable == 0 and written for chain, written in group[:1]):
             return group[1:]           # given back, not received into
+        # 5.1.9.3.1: a driver's buffers hold a header at least. Where those that do not begin and end nobody can say.
+        if short := [chain.writable for chain, _ in group if chain.writable < net.VIRTIO_NET_HDR_SIZE]:
+            ring.excuse(f"a receive buffer of {short[0]} bytes")
+            return []
         flags, gso, *_, count = HEADER.unpack(first.header)
         judge("RX-1", count >= 1 and (mergeable or count == 1), f"{said}num_buffers is {count}")
         if not mergeable:

@@ -60,6 +60,7 @@ class Registers:
         self.msix = self.masked = False
         self.draining = self.was_live = self._ended = False
         self._capabilities = {}
+        self.max_pairs = None
         self._asked = self._zero_from = 0
         self._start()
 
@@ -69,17 +70,20 @@ class Registers:
         self.select = self.feature_word = self.status = 0
         self.words = {}
         self.features = frozenset()
-        self.max_pairs = None
 
     def queue(self, index):
         return self.queues.setdefault(index, QueueSetup(index))
 
-    @property
-    def control_queue(self):
-        """Index of the control queue, or None."""
-        if VIRTIO_NET_F_CTRL_VQ not in self.features:
-            return None
-        return 2 * self.max_pairs if VIRTIO_NET_F_MQ in self.features and self.max_pairs else 2
+    def is_receive(self, index):
+        """Is this a receive queue for sure? With VIRTIO_NET_F_MQ the control queue is behind as many pairs as the device has
+        (5.1.2), which nobody knows as long as the driver has not read it."""
+        if index % 2 or not self.is_net:
+            return False
+        if VIRTIO_NET_F_CTRL_VQ not in self.features or index == 0:
+            return True
+        if VIRTIO_NET_F_MQ not in self.features:
+            return index != 2
+        return self.max_pairs is not None and index != 2 * self.max_pairs
 
     @property
     def is_net(self):
@@ -123,7 +127,7 @@ class Registers:
         if at is not None and (control := byte(at + MsixCap.CONTROL + 1)) is not None:
             before = self.msix
             self.msix, self.masked = bool(control & MSIX_ENABLE), bool(control & MSIX_MASK_ALL)
-            self.monitor.notifications.excuse()
+            self.monitor.notifications.control(self.msix, self.masked)
             if self.msix != before:
                 self.monitor.isr.excuse()
         at = self._capability(CapId.PM)
@@ -210,8 +214,8 @@ class Registers:
                 queue.resetting = False
                 self.report.held("QRST-1")
                 self.monitor.forget_queue(queue.index)
-        elif DEVICE_OFFSET + MAX_PAIRS_AT <= offset < DEVICE_OFFSET + MAX_PAIRS_AT + 2 and len(data) == 2:
-            self.max_pairs = value
+        elif offset <= DEVICE_OFFSET + MAX_PAIRS_AT and offset + len(data) >= DEVICE_OFFSET + MAX_PAIRS_AT + 2:
+            self.max_pairs = value >> 8 * (DEVICE_OFFSET + MAX_PAIRS_AT - offset) & 0xffff
         elif offset == ISR_OFFSET:
             self.monitor.isr.answer(data[0], seq)
 
@@ -244,6 +248,7 @@ class Registers:
     def _flr(self):
         self._reset("flr")
         self.command, self.power_state, self.bar, self.msix, self.masked = 0, 0, 0, False, False
+        self.monitor.notifications.masks.reset()
 
     def _at_rest(self):
         self.draining = False

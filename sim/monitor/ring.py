@@ -123,7 +123,7 @@ class Ring:
             # What a look saw may have been the first part of this.
             for due in self.dues:
                 due[1] = due[1] and due[0] + SETTLED < self.report.cycle
-        if self.monitor.is_receive(self.index):
+        if self.monitor.registers.is_receive(self.index):
             self.monitor.receive.group(self, group)
 
     def look(self, whole=True):

@@ -5,6 +5,7 @@ Ref: VIRTIO 1.4, 2.6.1 "Virtqueue Reset", 4.1.4.3 "Common configuration structur
 
 import pytest
 
+from ringnic.hdl.spec.bar import BAR_INDEX, MSIX_PBA_OFFSET
 from ringnic.hdl.spec.virtio import VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, VIRTIO_MSI_NO_VECTOR, Common
 
 from .frames import frame
@@ -59,6 +60,87 @@ def test_a_queue_that_is_reset_does_nothing(card, net):
     assert card.interrupts() == set()
     assert [bytes(area.view) for area in (net.rx.memory, net.tx.memory, net.rx_memory)] == before
     assert not card.broken() and card.wire.take() == []
+
+
+@pytest.fixture
+def masked(card, net):
+    """Masks vectors, of which those that wait can be told."""
+    function = net.transport.function
+
+    def mask(on, *vectors):
+        for vector in vectors:
+            function.mask_vector(vector, on)
+    yield mask
+    mask(False, RX_VECTOR, TX_VECTOR)
+
+
+def pending(card, net):
+    """Vectors whose pending bit is set. The read also sees to it that what the card has sent has arrived."""
+    bits = card.bus.bar_read(BAR_INDEX, MSIX_PBA_OFFSET, 4)
+    return {vector for vector in range(net.transport.function.msix_vectors) if bits >> vector & 1}
+
+
+@pytest.mark.clause("QRST-1", "INT-13")
+@pytest.mark.simulated("a vector table, which a kernel keeps to itself")
+def test_a_queue_that_is_reset_takes_its_interrupt_back(card, net, masked):
+    """2.6.1.1.1: none comes of it when its vector is unmasked, and the other queue's stays."""
+    assert net.tx.enable_cb() and net.rx.enable_cb()
+    masked(True, RX_VECTOR, TX_VECTOR)
+    assert pending(card, net) == set()
+    card.interrupts()
+    net.send(frame(100))
+    card.wire.send(frame(100))
+    assert card.interrupts() == set() and pending(card, net) == {RX_VECTOR, TX_VECTOR}
+    net.transport.reset_queue(net.tx.index)
+    assert pending(card, net) == {RX_VECTOR}
+    masked(False, TX_VECTOR)
+    assert card.interrupts() == set()
+    masked(False, RX_VECTOR)
+    assert card.interrupts() == {RX_VECTOR} and pending(card, net) == set()
+
+
+@pytest.mark.clause("QRST-1", "INT-13")
+@pytest.mark.simulated("a vector table, which a kernel keeps to itself")
+@pytest.mark.parametrize("both", [False, True])
+def test_a_shared_vector_waits_for_the_other_queue(card, net, masked, both):
+    """As long as that one has something to tell, and no longer."""
+    transport = net.transport
+    for queue in (net.rx, net.tx):
+        transport.common_write(Common.QUEUE_SELECT, 2, queue.index)
+        transport.common_write(Common.QUEUE_MSIX_VECTOR, 2, TX_VECTOR)
+    assert net.tx.enable_cb() and net.rx.enable_cb()
+    masked(True, TX_VECTOR)
+    assert pending(card, net) == set()
+    card.interrupts()
+    net.send(frame(100))
+    if both:
+        card.wire.send(frame(100))
+    assert card.interrupts() == set() and pending(card, net) == {TX_VECTOR}
+    transport.reset_queue(net.tx.index)
+    left = {TX_VECTOR} if both else set()
+    assert pending(card, net) == left
+    masked(False, TX_VECTOR)
+    assert card.interrupts() == left
+
+
+@pytest.mark.clause("INT-13", "MSX-7")
+@pytest.mark.simulated("a vector table, which a kernel keeps to itself")
+@pytest.mark.parametrize("vector", [RX_VECTOR, VIRTIO_MSI_NO_VECTOR])
+def test_an_interrupt_goes_where_its_queue_goes(card, net, masked, vector):
+    assert net.tx.enable_cb()
+    net.rx.disable_cb()
+    masked(True, RX_VECTOR, TX_VECTOR)
+    assert pending(card, net) == set()
+    card.interrupts()
+    net.send(frame(100))
+    assert card.interrupts() == set() and pending(card, net) == {TX_VECTOR}
+    net.transport.common_write(Common.QUEUE_SELECT, 2, net.tx.index)
+    net.transport.common_write(Common.QUEUE_MSIX_VECTOR, 2, vector)
+    assert net.transport.common_read(Common.QUEUE_MSIX_VECTOR, 2) == vector
+    there = {vector} - {VIRTIO_MSI_NO_VECTOR}
+    assert card.interrupts() == set() and pending(card, net) == there
+    masked(False, RX_VECTOR, TX_VECTOR)
+    assert card.interrupts() == there
 
 
 @pytest.mark.clause("QRST-2", "QRST-3")

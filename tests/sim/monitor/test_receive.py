@@ -4,7 +4,8 @@ import struct
 
 import pytest
 
-from ringnic.hdl.spec.net import VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MRG_RXBUF
+from ringnic.hdl.spec.bar import DEVICE_OFFSET
+from ringnic.hdl.spec.net import VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF
 
 WRITE = 2
 A = 0x2_0000_0000
@@ -78,3 +79,53 @@ def test_first_used_descriptor_of_a_packet(packed, order, rows):
     for k in order:
         script.use(k, (100, 50)[k], place=k)
     assert set(rows) <= set(found := script.violations()) and bool(rows) == bool(found) and script.observed("PK-B3")
+
+
+PAIRS_AT = DEVICE_OFFSET + 8
+
+
+@pytest.mark.parametrize("offset, raw", [
+    (None, b""), (PAIRS_AT, b"\x04\0"), (PAIRS_AT - 8, bytes(8) + b"\x04\0" + bytes(2)), (PAIRS_AT, b"\x04\0\xdc\5")])
+def test_control_queue_wherever_it_is(split, offset, raw):
+    """Its answers are no packets, whether or not the driver has read how many pairs there are, and how wide."""
+    script = split(VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ, queue=8)
+    if offset is not None:
+        script.reg_read(offset, raw)
+    script.enable(8)
+    script.chain(0, (A, 1, WRITE))
+    script.write(A, b"\0")
+    script.use(0, 1)
+    assert script.violations() == [] and script.observed("RX-1") == 0
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_queue_that_may_be_the_control_queue(split, known):
+    """Is judged if the driver has read that it is none; the number of pairs is the same after a reset."""
+    script = split(VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, queue=2, live=False)
+    if known:
+        script.reg_read(PAIRS_AT, b"\x04\0")
+    script.negotiate()
+    script.enable(2)
+    script.status(15)
+    assert received(script, header, [80], count=0) == (["RX-1"] if known else [])
+
+
+def test_first_queue_is_always_judged(split):
+    script = split(VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF)
+    assert received(script, header, [80], count=0) == ["RX-1"]
+
+
+@pytest.mark.parametrize("sizes", [(5, 100, 100), (11, 1, 100), (100, 11)])
+def test_buffers_shorter_than_a_header(split, sizes):
+    """5.1.9.3.1: no driver may give such a one, and what the device then makes of the header is its own affair."""
+    script = split(VIRTIO_NET_F_MRG_RXBUF)
+    whole = header(len(sizes)) + bytes(200)
+    for k, size in enumerate(sizes):
+        script.chain(k, (A + 0x1000 * k, size, WRITE))
+        script.write(A + 0x1000 * k, whole[:size])
+        whole = whole[size:]
+        script.element(k, size, at=k)
+    script.index(len(sizes))
+    assert script.violations() == [] and script.observed("RX-1") == 0
+    script.write(A + 0x10_0000, b"\0")        # nobody's memory all the same
+    assert script.violations() == ["DESC-1"]
