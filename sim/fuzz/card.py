@@ -59,6 +59,10 @@ class Card:
     def msix(self, *, enable, mask):
         self.config_write(CAPS[CapId.MSIX] + MsixCap.CONTROL, 2, MSIX_ENABLE * enable | MSIX_MASK_ALL * mask)
 
+    @property
+    def function_mask(self):
+        return self.config_read(CAPS[CapId.MSIX] + MsixCap.CONTROL, 2) // MSIX_MASK_ALL & 1
+
     def power(self, state):
         self.config_write(CAPS[CapId.PM] + Pm.PMCSR, 2, state)
 
@@ -87,6 +91,9 @@ class Card:
     def table(self, vector, dw, value):
         """Write a DW of an MSI-X table entry."""
         self.write(MSIX_TABLE_OFFSET + MSIX_ENTRY_SIZE * vector + 4 * dw, 4, value)
+
+    def read_table(self, vector, dw):
+        return self.read(MSIX_TABLE_OFFSET + MSIX_ENTRY_SIZE * vector + 4 * dw, 4)
 
     def common(self, offset, size, value):
         self.write(COMMON_OFFSET + offset, size, value)

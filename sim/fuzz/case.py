@@ -21,7 +21,8 @@ LINKS = {
 # Their meaning: the methods of Player, with an underscore before.
 ACTIONS = (
     "begin", "good", "setup", "live", "reset", "desc", "table", "avail", "index", "event", "loose", "kick", "notify", "common",
-    "queue_reset", "write", "read", "window", "vector", "msix", "master", "power", "device_control", "link", "fault", "cable",
+    "queue_reset", "write", "read", "window", "vector", "msix", "mask", "master", "power", "device_control", "link", "fault",
+    "cable",
     "frame", "send", "feed", "poll", "run", "check", "early", "silent")
 
 

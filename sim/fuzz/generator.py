@@ -14,6 +14,7 @@ from ...hdl.spec.virtio import (VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VI
 from .card import VECTORS
 from .case import LINKS, PAIRS
 from .ground import ARENA, LOOSE, NOWHERE, RINGS, TABLES, ZONE
+from .player import WHOLE
 
 __all__ = ["WIDTHS", "draw_case", "Generator"]
 
@@ -133,6 +134,7 @@ class Generator:
         self.do("begin", *sorted(features))
         sizes = [self._size(8), self._size(16)]
         self.do("good", pair, *sizes, control)
+        self.vectors = (2 * pair + 1, 2 * pair + 2)
         self.queues = {}
         chosen = self.rng.sample(self.theirs, 2 + self.below(3))
         if pair and 0 not in chosen:
@@ -175,6 +177,7 @@ class Generator:
         steps = ((self._traffic, 50), (self._good, 6), (self._frames, 3), (self._noise, 5), (self._events, 2),
                  (self._kicks, 1.5 * fumbling), (self._registers, fumbling), (self._interrupts, .7 * fumbling),
                  (self._disturb, .5 * fumbling), (self._faults, 4 * self.faulty), (self._start_again, 1), (self._look, 2),
+                 (self._masks, 1.5),
                  (self._silence, .5))
         for step, in zip(self.rng.choices([step for step, _ in steps], [weight for _, weight in steps], k=4 + self.below(28))):
             step()
@@ -472,6 +475,21 @@ class Generator:
             else:
                 self.do("msix", self.below(2), self.below(2))
             self._time()
+
+    def _masks(self):
+        """A vector of the well-behaved pair, another one or the function is masked amid traffic, mostly not for long."""
+        masked = [self.choice((*self.vectors, *self.vectors, WHOLE, self.below(VECTORS))) for _ in range(1 + self.below(3))]
+        for vector in masked:
+            for _ in range(1 + self.below(4)):
+                self.do("send", self._frame_size())
+                self.do("feed", self._frame_size())
+            self.do("run", self.below(600))
+            self.do("mask", vector, 1)
+            self._time()
+        for vector in masked:
+            if self.random() < .8:
+                self.do("mask", vector, 0)
+                self._time()
 
     def _disturb(self):
         """What stops the whole card for a while, or changes its link."""

@@ -19,7 +19,7 @@ from .case import ACTIONS, LINKS, PAIRS, TIMEOUT
 from .good import FLOOR, BrokenPromise, GoodPair
 from .ground import ARENA, LOOSE, RINGS, TABLES, ZONE, Ground
 
-__all__ = ["Player"]
+__all__ = ["WHOLE", "Player"]
 
 LIMIT = 80_000          # cycles within which something comes of what the card does, on a near host
 DEPENDENT = 1000        # reads for which it may wait one after the other meanwhile
@@ -35,6 +35,7 @@ DESC = struct.Struct("<QIHH")
 U16, PAIR16, U32 = struct.Struct("<H"), struct.Struct("<HH"), struct.Struct("<I")
 WRITE, INDIRECT = int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
 RX_COUNTERS = ("rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "rx_dropped_down")
+WHOLE = -1              # in place of a vector: the function
 LIVE = int(Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK)
 
 
@@ -97,7 +98,9 @@ class Player:
         self._tainted = False            # reads failed: a frame of the good pair may be lost, its queue may stop
         self._lossy = False              # completions may have been lost
         self._lost_kick = False          # notifications may have been
-        self._deaf = False               # interrupts may have been
+        self._deaf = False               # interrupts may have been, or have become others
+        self._masked = set()             # vectors, and WHOLE if it is the function
+        self._told = set()               # queues of which interrupts have told
 
     def do(self, action):
         """Do one action. Raises :exc:`BrokenPromise`."""
@@ -177,6 +180,7 @@ class Player:
         """End of a device's life: by status (0), FLR (1) or power (2). Nothing is touched afterwards."""
         if kind == 0:
             self._wake()
+            self._unmask()
         if kind == 2:
             self.engine.reset()
         else:
@@ -196,7 +200,7 @@ class Player:
             raise BrokenPromise("quiet", "a card that was reset does not come to rest")
         while self.engine.recv_frame() is not None:
             pass
-        self.engine.interrupts()
+        self._vectors()
         self._names.clear()
 
     def _wake(self):
@@ -297,6 +301,34 @@ class Player:
         self._deaf = True
         self.card.msix(enable=bool(enable), mask=bool(mask))
 
+    def _mask(self, vector, on):
+        """Mask a vector (or WHOLE: the function), or no longer, and see to it that the card has taken that."""
+        self._hear()
+        if vector == WHOLE:
+            self.card.msix(enable=True, mask=bool(on))
+            now = self.card.function_mask
+        else:
+            self.card.table(vector, 3, on)
+            now = self.card.read_table(vector, 3)   # or all ones from a card that does not listen
+        if now == 1:
+            self._hear()
+            self._masked.add(vector)
+        elif now == 0:
+            self._masked.discard(vector)
+
+    def _unmask(self):
+        """What is pending comes."""
+        for vector in sorted(self._masked):
+            self._mask(vector, 0)
+
+    def _hear(self):
+        """Note which queues interrupts have told of. Raises :exc:`BrokenPromise` if one is of a vector that is masked."""
+        for address, data in self.engine.interrupts():
+            if address == MSI_ADDRESS:
+                if not self._deaf and self._masked & {data, WHOLE}:
+                    raise BrokenPromise("mask", f"vector {data} interrupts, and {sorted(self._masked)} are masked")
+                self._told.add(data - 1)
+
     def _master(self, on, memory):
         self._lost_kick |= not memory
         self.card.command(memory=bool(memory), master=bool(on))
@@ -357,6 +389,7 @@ class Player:
         """Put back what stops everything, let the card come to rest, and judge."""
         self.done -= 1
         self._wake()
+        self._unmask()
         self._quiet_faults()
         self.engine.set_link(True)
         good = self.good if self.live else None
@@ -458,12 +491,14 @@ class Player:
                 self._quiet()
                 if owed := owed - vectors - self._vectors():
                     raise BrokenPromise("interrupt", f"buffers of queues {sorted(owed)} came back, and nobody was told")
-        self.engine.interrupts()
+        self._vectors()
         good.wish()
 
     def _vectors(self):
         """Queues of which interrupts have told since the last call."""
-        return {data - 1 for address, data in self.engine.interrupts() if address == MSI_ADDRESS}
+        self._hear()
+        told, self._told = self._told, set()
+        return told
 
     def _judge(self):
         if bad := self.ground.judge():

@@ -7,7 +7,9 @@ from typer.testing import CliRunner
 
 from ringnic.host.cli import app
 from ringnic.host.fuzz import load_case, run_fuzz, run_replay, save_case
+from ringnic.sim.bus import MSI_ADDRESS
 from ringnic.sim.fuzz.campaign import Campaign, replay
+from ringnic.sim.fuzz.card import VECTORS
 from ringnic.sim.fuzz.case import ACTIONS, Case, open_engine
 from ringnic.sim.fuzz.minimise import minimise
 
@@ -38,6 +40,7 @@ class Defect:
 DEFECTS = {
     "dma": dict(accesses=lambda found: [*found, (0x1000, 4, True)]),
     "frame": dict(recv_frame=lambda frame: frame and frame[:-1] + bytes([frame[-1] ^ 1])),
+    "mask": dict(interrupts=lambda found: [*found, *[(MSI_ADDRESS, vector) for vector in range(VECTORS)]]),
     "tlp": dict(violations=lambda found: [*found, "2.2.2: Length is not that of the TLP"]),
 }
 
@@ -114,9 +117,10 @@ def test_every_action_at_any_time():
     actions = {"begin": FEATURES, "good": (0, 16, 16, 0), "setup": (3, 16, 0, 0x2000, 0x6000), "live": (1,), "reset": (0,),
                "desc": (3, 0, 1, 2, 3, 4), "table": (0, 1, 2, 3, 4), "avail": (3, 0, 0), "index": (3, 1, 0), "event": (3, 1),
                "loose": (0, 1), "kick": (3, 0), "notify": (3, 2, 3), "common": (3, 0x18, 2, 8), "queue_reset": (3,),
-               "write": (0x2000, 4, 1), "read": (0, 4), "window": (0, 4, -1), "vector": (0, 3, 1), "msix": (1, 1),
+               "write": (0x2000, 4, 1), "read": (0, 4), "window": (0, 4, -1), "vector": (0, 3, 1), "msix": (1, 1), "mask": (1, 1),
                "master": (0, 1), "power": (3,), "device_control": (0,), "link": ("far",), "fault": ("ur", 2), "cable": (0,),
-               "frame": (60, 0, 0), "send": (60, 5, 9), "feed": (60,), "poll": (), "run": (10,), "check": ()}
+               "frame": (60, 0, 0), "send": (60, 5, 9), "feed": (60,), "poll": (), "run": (10,), "check": (),
+               "early": (60,), "silent": (1,)}
     assert set(actions) == set(ACTIONS)
     alone = [[name, *numbers] for name, numbers in actions.items()]
     for name, numbers in actions.items():
