@@ -4,6 +4,8 @@
 
 ``--bdf BDF`` lets the conformance tests have a real card, one that is bound to vfio-pci; ``--quick`` only as many of them as
 show each of their rows once.
+
+``--tlp FILE`` writes the packets on the link of the card of a test of the level clients to a file, as ``ringnic demo`` does.
 """
 
 import random
@@ -20,6 +22,7 @@ pytest.register_assert_rewrite("tests.kit")  # whose failures are read like a te
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=None, help="seed of all random tests; default: one for each, by its name")
     parser.addoption("--features", metavar="LIST", help="device features that simulated cards offer, as for `ringnic demo`")
+    parser.addoption("--tlp", metavar="FILE", help="tests of clients: write the packets on the PCIe link here, decoded")
     parser.addoption("--bdf", help="conformance tests: of the card at this PCI address, which is bound to vfio-pci")
     parser.addoption("--quick", action="store_true", help="with --bdf: one case for each row that a real card can show")
 

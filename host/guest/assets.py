@@ -9,7 +9,7 @@ import subprocess
 from .cache import cache_dir, entry
 from .debian import Archive, AssetError
 
-__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_kernel", "find_qemu", "find_tools"]
+__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_kernel", "find_qemu", "find_tools", "libraries"]
 
 QEMU_MIN = (10, 1)  # the first release with the device vfio-user-pci
 # Names of kernels, and the suites whose stock cloud kernel each is; "backports" is the newest for Debian's stable release.
@@ -50,7 +50,7 @@ def _version(argv):
     return match and ((int(match[1]), int(match[2])), match[0].removeprefix("version "))
 
 
-def _libraries(root, program):
+def libraries(root, program):
     """Return the shared libraries below ``root`` that ``program`` loads, by the word of root's own loader."""
     folders = [root / lib for lib in _LIBS if (root / lib).is_dir()]
     loader = next(path for path in (folder / "ld-linux-x86-64.so.2" for folder in folders) if path.exists())
@@ -66,7 +66,7 @@ def _fetch_qemu(folder, say):
     root = folder / "all"
     archive.unpack_closure(["qemu-system-x86"], root)
     program = "usr/bin/qemu-system-x86_64"
-    keep = [root / program, *_libraries(root, root / program)]
+    keep = [root / program, *libraries(root, root / program)]
     keep += [path for share in ("usr/share/qemu", "usr/share/seabios") for path in (root / share).rglob("*")
              if path.name in ("bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin", "pvh.bin")]
     for path in keep:
@@ -180,6 +180,6 @@ def find_tools(say=print):
     busybox = root / "busybox/bin/busybox"
     ethtool = root / "ethtool"
     files = {"/usr/sbin/ethtool": next(p for p in (ethtool / "usr/sbin/ethtool", ethtool / "sbin/ethtool") if p.exists())}
-    for path in _libraries(ethtool, files["/usr/sbin/ethtool"]):
+    for path in libraries(ethtool, files["/usr/sbin/ethtool"]):
         files[f"/lib64/{path.name}" if path.name.startswith("ld-") else f"/lib/x86_64-linux-gnu/{path.name}"] = path
     return Tools(busybox, files)

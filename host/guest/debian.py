@@ -95,6 +95,22 @@ class Archive:
         names = re.findall(r"^\s*\|?(?:Pre)?Depends: (\S+)$", text, re.MULTILINE)
         return [name for name in names if re.fullmatch(pattern, name)]
 
+    def closure(self, packages, pattern):
+        """Return ``packages``, what of their dependencies has a name that matches ``pattern`` fully, what these depend on, …"""
+        text = _run(["apt-cache", "depends", "--recurse", "--important", "-t", self._suites[-1], *packages], env=self._env)
+        needs = {}
+        for line in text.splitlines():
+            if not line.startswith((" ", "|")):
+                needs[line] = found = []
+            elif match := re.fullmatch(r"\s*\|?(?:Pre)?Depends: (\S+)", line):
+                found.append(match[1])
+        closure, waiting = set(), [*packages]
+        while waiting:
+            if (name := waiting.pop()) not in closure:
+                closure.add(name)
+                waiting += [need for need in needs.get(name, ()) if re.fullmatch(pattern, need)]
+        return sorted(closure)
+
     def unpack(self, packages, into):
         """Fetch packages, without what they depend on, and unpack them."""
         folder = self._root / "single"

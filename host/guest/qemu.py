@@ -1,5 +1,6 @@
 """Start a guest on a stock QEMU and talk to it over its serial console."""
 
+import codecs
 from contextlib import contextmanager
 import json
 import re
@@ -12,7 +13,7 @@ import termios
 from .patience import POLL_SECONDS, Patience, processor_seconds
 from .process import child
 
-__all__ = ["Guest", "GuestError", "command_line", "machine", "run_shell", "start_guest", "terminal_kept",
+__all__ = ["Console", "Guest", "GuestError", "command_line", "machine", "run_shell", "start_guest", "terminal_kept",
            "vfio_user_device"]
 
 
@@ -62,8 +63,8 @@ def command_line(qemu, kernel, initramfs, device, *, shell=False, append="", **o
                    console="terminal" if shell else "pipe", **options)
 
 
-class Guest:
-    """A running guest that takes shell commands.
+class Console:
+    """What a running guest says on its serial console, and what is typed there.
 
     Parameters
     ----------
@@ -81,43 +82,62 @@ class Guest:
         self._errors = errors
         self.signs = signs
         self.work = work or (lambda: processor_seconds(process.pid))
-        self._pending = b""
-        self._number = 0
-        self._console = []
+        self._text = ""
 
     @property
     def console(self):
         """All console lines so far."""
-        return list(self._console)
+        return self._text.splitlines()
 
-    def _fail(self, what):
+    def fail(self, what):
+        """Raise :exc:`GuestError` with ``what`` and the end of the console."""
         self._errors.seek(0)
-        tail = "\n".join([*self._errors.read().splitlines()[-10:], *self._console[-15:]])
+        tail = "\n".join([*self._errors.read().splitlines()[-10:], *self.console[-15:]])
         raise GuestError(f"{what}\n{tail}".rstrip())
 
     def patience(self, timeout, *signs):
         """Return a :class:`Patience` with this guest, beside which further ``signs`` count."""
         return Patience(timeout, (*self.signs, *signs), self.work)
 
-    def _lines(self, timeout, what):
-        selector = selectors.DefaultSelector()
-        with selector:
+    def output(self, timeout, what):
+        """Yield what comes, as text and in pieces as they come; ``timeout`` seconds without progress are too long."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             patience = self.patience(timeout)
             while True:
                 if not selector.select(min(POLL_SECONDS, timeout)):
                     if patience.over:
-                        self._fail(f"{what}: no answer, and nothing has moved for {timeout:g} s")
+                        self.fail(f"{what}: no answer, and nothing has moved for {timeout:g} s")
                     continue
                 patience.restart()
                 chunk = self._process.stdout.read1(65536)
                 if not chunk:
-                    self._fail(f"{what}: QEMU ended with status {self._process.wait()}")
-                *lines, self._pending = (self._pending + chunk).split(b"\n")
-                for line in lines:
-                    text = line.rstrip(b"\r").decode(errors="replace")
-                    self._console.append(text)
-                    yield text
+                    self.fail(f"{what}: QEMU ended with status {self._process.wait()}")
+                text = decoder.decode(chunk)
+                self._text += text
+                yield text
+
+    def type(self, text, what):
+        """Type ``text``; ``what`` is for the message should the guest have ended."""
+        try:
+            self._process.stdin.write(text.encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self.fail(f"{what}: QEMU ended with status {self._process.wait()}")
+
+
+class Guest(Console):
+    """A running guest that takes shell commands."""
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._pending = ""
+        self._number = 0
+
+    def _lines(self, timeout, what):
+        for text in self.output(timeout, what):
+            *lines, self._pending = (self._pending + text).split("\n")
+            yield from (line.rstrip("\r") for line in lines)
 
     def wait_ready(self, timeout=300):
         """Wait until the guest has booted, its drivers are loaded, and it takes commands; ``timeout`` seconds without progress
@@ -126,16 +146,12 @@ class Guest:
             if line.endswith("@@ ready"):
                 return
             if "Kernel panic" in line:
-                self._fail("The guest's kernel panicked")
+                self.fail("The guest's kernel panicked")
 
     def send(self, command):
         """Have a shell command line run, and do not wait for it: the last one, for what follows would be taken for its end."""
         self._number += 1
-        try:
-            self._process.stdin.write(f"{self._number} {command}\n".encode())
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            self._fail(f"`{command}`: QEMU ended with status {self._process.wait()}")
+        self.type(f"{self._number} {command}\n", f"`{command}`")
 
     def run(self, command, *, timeout=300, on_line=None, check=True):
         """Run a shell command line in the guest and return its output lines.
@@ -157,7 +173,7 @@ class Guest:
         if not check:
             return status, output
         if status:
-            self._fail(f"`{command}` failed in the guest with status {status}")
+            self.fail(f"`{command}` failed in the guest with status {status}")
         return output
 
 
