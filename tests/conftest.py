@@ -15,6 +15,7 @@ import zlib
 import pytest
 
 from ringnic.host.features import names, parse
+from ringnic.host.guest.debian import AssetError
 
 pytest.register_assert_rewrite("tests.kit")  # whose failures are read like a test's own
 
@@ -76,6 +77,8 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.failed:
+        if call.excinfo.errisinstance(AssetError):
+            report.longrepr = f"AssetError: {call.excinfo.value}"  # it says what to do; where it came from does not matter
         for name, value in item.user_properties:
             if name == "seed":
                 report.sections.append(("seed", f"replay with --seed {value}"))

@@ -9,7 +9,8 @@ import subprocess
 from .cache import cache_dir, entry
 from .debian import Archive, AssetError
 
-__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_kernel", "find_qemu", "find_tools", "libraries"]
+__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_kernel", "find_qemu", "find_tools",
+           "libraries"]
 
 QEMU_MIN = (10, 1)  # the first release with the device vfio-user-pci
 # Names of kernels, and the suites whose stock cloud kernel each is; "backports" is the newest for Debian's stable release.

@@ -58,12 +58,13 @@ def socket_network():
 def user_network(qemu, tftp=None):
     """Yield a network with DHCP, a gateway, and the host's loopback behind it: QEMU's user network, with no machine.
 
-    No privileges are needed. The gateway answers pings; TCP and UDP from the guest leave by the host's sockets. ``tftp``: a folder
-    whose files the gateway serves by TFTP.
+    No privileges are needed. The gateway answers pings; TCP and UDP from the guest leave by the host's sockets. ``tftp``: a
+    folder whose files the gateway serves by TFTP.
     """
     with socket_network() as (network, theirs):
+        options = "" if tftp is None else f",tftp={tftp}"
         argv = [*qemu.argv, "-machine", "none", "-nodefaults", "-display", "none",
-                "-netdev", f"user,id=user{'' if tftp is None else f',tftp={tftp}'}", "-netdev", "hubport,id=hub-user,hubid=0,netdev=user",
+                "-netdev", f"user,id=user{options}", "-netdev", "hubport,id=hub-user,hubid=0,netdev=user",
                 "-netdev", f"dgram,id=cable,local.type=fd,local.str={theirs.fileno()}",
                 "-netdev", "hubport,id=hub-cable,hubid=0,netdev=cable"]
         with child(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,

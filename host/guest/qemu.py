@@ -118,6 +118,14 @@ class Console:
                 self._text += text
                 yield text
 
+    def until(self, pattern, timeout, what):
+        """Return what comes, without carriage returns, up to where ``pattern`` is found in it, and the rest of that piece."""
+        said = ""
+        for text in self.output(timeout, what):
+            said += text.replace("\r", "")
+            if re.search(pattern, said):
+                return said
+
     def type(self, text, what):
         """Type ``text``; ``what`` is for the message should the guest have ended."""
         try:

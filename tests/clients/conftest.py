@@ -21,7 +21,7 @@ class Setup:
         self._tlp = pytestconfig.getoption("--tlp")
 
     def card(self, network, features=None):
-        """Return a card plugged into ``network``; ``features``: numbers of those that it offers, else what ``--features`` says."""
+        """Return a card plugged into ``network``; ``features``: numbers of those that it offers, else as ``--features`` says."""
         card = self.enter(rtl_card(self.folder / "card.sock", seed=0, wave=None, tlp=self._tlp, update=lambda text: None,
                                    features=self._offered if features is None else features))
         self.enter(plugged(card, network))

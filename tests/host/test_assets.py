@@ -193,6 +193,29 @@ def test_failed_download_is_one_line_with_the_remedy(tmp_path, monkeypatch):
         assert words in str(caught.value)
 
 
+def test_closure_of_packages(tmp_path, monkeypatch):
+    """Of what apt tells of all packages below one, those of a kind of name, reached through such."""
+    text = """tool
+ |Depends: libone
+  Depends: libone-alternative
+  PreDepends: libtwo
+  Depends: python3
+libone
+  Depends: libthree
+libone-alternative
+libtwo
+  Depends: tool
+  Depends: <libc-virtual>
+python3
+  Depends: libpython
+libpython
+libthree
+"""
+    monkeypatch.setattr(debian, "_run", lambda argv, **options: text)
+    found = debian.Archive(tmp_path / "apt", ("one",)).closure(["tool"], "lib.*")
+    assert found == ["libone", "libone-alternative", "libthree", "libtwo", "tool"]
+
+
 def test_missing_apt_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AssetError, match="this needs a Debian system"):

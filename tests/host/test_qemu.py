@@ -56,6 +56,24 @@ def test_commands(tmp_path):
         assert "booting" in running.console
 
 
+PROMPTS = r"""printf 'Firmware\r\n=> '
+while read -r command; do
+	printf 'you said %s\r\n=' "$command"; sleep 0.2; printf '> '
+done"""
+
+
+def test_a_guest_with_a_prompt(tmp_path):
+    """Also where the prompt comes in two pieces."""
+    with guest(tmp_path, PROMPTS) as running:
+        assert running.until("\n=> $", 60, "start") == "Firmware\n=> "
+        for word in ("one", "two"):
+            running.type(f"{word}\n", word)
+            assert running.until("\n=> $", 60, word) == f"you said {word}\n=> "
+        with pytest.raises(GuestError, match="three: no answer"):
+            running.until("three", 0.3, "three")
+        assert running.console[:2] == ["Firmware", "=> you said one"]
+
+
 def test_guest_that_is_silent(tmp_path):
     with guest(tmp_path) as running:
         running.wait_ready(10)
