@@ -14,13 +14,15 @@ def never():
     return False
 
 
-async def transfer(ctx, stream):
-    """Offer what is set until it is taken. Unlike ``until()`` this may be abandoned when the simulation ends."""
+async def transfer(ctx, stream, *signals):
+    """Offer what is set until it is taken, and return what ``signals`` are then. Unlike ``until()`` this may be abandoned when
+    the simulation ends."""
     ctx.set(stream.valid, 1)
     ready = False
     while not ready:
-        _, _, ready = await ctx.tick().sample(stream.ready)
+        _, _, ready, *values = await ctx.tick().sample(stream.ready, *signals)
     ctx.set(stream.valid, 0)
+    return values
 
 
 async def send(ctx, stream, payload, idle=never):

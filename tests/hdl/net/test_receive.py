@@ -3,18 +3,15 @@
 import itertools
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.receive import Receive
 
+from ...kit import streams
+from ...kit.memory import Memory
+from ...kit.simulation import Simulation
+
 HEADER = 12
-
-
-async def accepted(ctx, port):
-    """Wait for the transfer; unlike ``until`` it may be abandoned when the simulation ends."""
-    while not (await ctx.tick().sample(port.ready))[2]:
-        pass
 
 
 class Bench:
@@ -28,7 +25,7 @@ class Bench:
         self.taken = {queue: 0 for queue in self.queues}     # how far the device is
         self.committed = {queue: 0 for queue in self.queues}
         self.frames, self.segments = [], []
-        self.memory = {}                                     # byte address to byte
+        self.memory = Memory(rng.random())                   # the device-writable segments that were posted
         self.unfinished = 0                                  # writes accepted but not yet complete
         self.all_used, self.cycle, self.stopped, self.pausing = [], 0, set(), False
         self.events = {name: 0 for name, _ in self.dut.events.shape()}
@@ -44,6 +41,8 @@ class Bench:
             last = k == len(sizes) - 1
             segments.append({"queue": queue, "chain": {"id": id}, "addr": self.next_addr, "len": size, "write": k not in read,
                              "last": last, "error": error and last})
+            if segments[-1]["write"]:
+                self.memory.add(self.next_addr, min(size, 70000))
             self.next_addr += min(size, 70000) + self.rng.randrange(1, 64)
         self.chains[queue].append(segments)
 
@@ -81,10 +80,7 @@ class Bench:
             if not self.segments or self.idle():
                 await ctx.tick()
                 continue
-            ctx.set(port.p, self.segments.pop(0))
-            ctx.set(port.valid, 1)
-            await accepted(ctx, port)
-            ctx.set(port.valid, 0)
+            await streams.send(ctx, port, self.segments.pop(0))
 
     async def take_writes(self, ctx):
         write, lanes = self.dut.write, self.width // 8
@@ -96,8 +92,7 @@ class Bench:
                 write.req.valid & write.req.ready, write.req.p, write.data.valid & write.data.ready, write.data.p)
             if moved:
                 size = min(left, lanes)
-                for k, value in enumerate(beat.data.to_bytes(lanes, "little")[:size]):
-                    self.memory[at + k] = value
+                self.memory.write(at, beat.data.to_bytes(lanes, "little")[:size])
                 at, left = at + size, left - size
                 assert beat.last == (left == 0)
             if asked:
@@ -106,16 +101,10 @@ class Bench:
             self.unfinished = left
 
     async def take_used(self, ctx):
-        port, held = self.dut.buffers.used, None
-        while True:
-            ctx.set(port.ready, not self.idle())
-            _, _, valid, ready, p = await ctx.tick().sample(port.valid, port.ready, port.p)
-            now = (p.queue, p.chain.id, p.len, p.more, p.flush)
-            assert held is None or (valid and held == now), "an offered entry was changed"
-            held = now if valid and not ready else None
-            if valid and ready:
-                assert not self.unfinished
-                self.all_used.append((p.queue, p.chain.id, p.len, p.more, p.flush))
+        def take(p):
+            assert not self.unfinished
+            self.all_used.append((p.queue, p.chain.id, p.len, p.more, p.flush))
+        await streams.collect(ctx, self.dut.buffers.used, take, lambda: not self.idle())
 
     async def give_frames(self, ctx):
         port, lanes = self.dut.i, self.width // 8
@@ -165,17 +154,15 @@ class Bench:
                 assert self.cycle < 30000
                 quiet = 0 if ctx.get(self.dut.busy) or self.frames or self.segments else quiet + 1
 
-        sim = Simulator(self.dut)
-        sim.add_clock(8e-9)
-        sim.add_testbench(main)
+        simulation = Simulation(self.dut, limit=60000)
         for bench in (self.takes, self.give_segments, self.take_writes, self.take_used, self.give_frames, self.count):
-            sim.add_testbench(bench, background=True)
-        sim.run()
+            simulation.background(bench)
+        simulation.run(main)
 
     def delivered(self):
         """Frames as a driver of one queue puts them together, and the chains each took."""
         frames = self.of_queue(0)
-        assert not self.memory, "bytes were written that no used entry tells of"
+        assert not self.memory.written, "bytes were written that no used entry tells of"
         return frames
 
     def of_queue(self, queue):
@@ -187,9 +174,10 @@ class Bench:
                 id, length, more, _ = used[at]
                 chain = next(chains)
                 assert chain[0]["chain"]["id"] == id
-                spans = [(part["addr"], part["len"]) for part in chain if part["write"]]
-                places = (addr + k for addr, size in spans for k in range(size))
-                whole += bytes(self.memory.pop(place) for _, place in zip(range(length), places))
+                for part in chain:
+                    if part["write"]:
+                        size = min(length, part["len"])
+                        whole, length = whole + self.memory.claim(part["addr"], size), length - size
                 at, number = at + 1, number + 1
                 if not more:
                     break
@@ -419,7 +407,7 @@ def test_random(width, busy, mrg_rxbuf, rng):
 def everything(bench):
     """Frames that each queue has got."""
     got = {queue: [frame for frame, _ in bench.of_queue(queue)] for queue in bench.queues}
-    assert not bench.memory, "bytes were written that no used entry tells of"
+    assert not bench.memory.written, "bytes were written that no used entry tells of"
     return got
 
 

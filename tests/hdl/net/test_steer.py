@@ -2,9 +2,10 @@
 
 import pytest
 from amaranth.hdl import ResetInserter, Signal
-from amaranth.sim import Simulator
 
 from ringnic.hdl.net.steer import FlowHash, FlowTable
+
+from ...kit.simulation import Simulation
 
 
 def ipv4(source, target, *, protocol=6, options=0, fragment=0x4000, payload=b"", tag=None):
@@ -54,11 +55,9 @@ def run(width, frames, *, idle=lambda: False, errors=()):
             if done:
                 got.append((hash_, error))
 
-    sim = Simulator(dut)
-    sim.add_clock(8e-9)
-    sim.add_testbench(feed)
-    sim.add_testbench(watch, background=True)
-    sim.run()
+    simulation = Simulation(dut, limit=100_000)
+    simulation.background(watch)
+    simulation.run(feed)
     assert len(got) == len(frames)
     return got
 
@@ -137,10 +136,7 @@ def test_table(rng):
         for hash_ in range(256):
             assert await look(ctx, hash_) == known.get(hash_, 0)
 
-    sim = Simulator(dut)
-    sim.add_clock(8e-9)
-    sim.add_testbench(bench)
-    sim.run()
+    Simulation(dut).run(bench)
 
 
 def test_reset_clears_every_flow():
@@ -169,7 +165,4 @@ def test_reset_clears_every_flow():
             await ctx.tick()
             assert ctx.get(dut.pair) == 0, hash_
 
-    sim = Simulator(ResetInserter(reset)(dut))
-    sim.add_clock(8e-9)
-    sim.add_testbench(bench)
-    sim.run()
+    Simulation(ResetInserter(reset)(dut)).run(bench)

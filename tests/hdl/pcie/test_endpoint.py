@@ -1,5 +1,6 @@
 """Endpoint: requests, registers, DMA and interrupts together, on raw TLPs."""
 
+from functools import partial
 import random
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpDemux
 
 from ...kit import registers, tlps
+from ...kit.scoreboard import Scoreboard
 from ...kit.simulation import Simulation
 from ...kit.streams import receive, send, transfer
 from ...kit.tlps import header, put, take
@@ -39,17 +41,17 @@ def test_demux(width):
     given = [rng.choice([header(0x4a000001, 0, 0) + b"abcd", header(0x0a000000, 0, 0), cfg_read(0), mem_write(0, 5),
                          header(0x34000000, 0x20, 0, 0), header(0x40000009, 15, 0) + like_cpl,
                          header(0x4a000009, 0, 0) + like_write]) for _ in range(40)]
-    cpls, requests = [], []
+    board = Scoreboard()
 
     async def main(ctx):
         for tlp in given:
+            board.expect(tlp, key=tlp[0] in (0x4a, 0x0a))
             await put(ctx, dut.i, tlp, width)
     simulation = Simulation(dut)
-    for port, found in ((dut.o_cpl, cpls), (dut.o_request, requests)):
-        simulation.background(take, port, width, found.append, lambda: rng.random() < 0.3)
+    for port, is_cpl in ((dut.o_cpl, True), (dut.o_request, False)):
+        simulation.background(take, port, width, partial(board.got, key=is_cpl), lambda: rng.random() < 0.3)
     simulation.run(main)
-    assert cpls == [t for t in given if t[0] in (0x4a, 0x0a)]
-    assert requests == [t for t in given if t[0] not in (0x4a, 0x0a)]
+    board.check()
 
 
 def test_guard():

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 
 from ...kit.memory import MemoryBench
+from ...kit.streams import pulse
 
 
 class StageBench(MemoryBench):
@@ -22,9 +23,7 @@ class StageBench(MemoryBench):
 
     async def setup(self, ctx, queue=0, **row):
         ctx.set(self.dut.setup, {"queue": queue, **row})
-        ctx.set(self.dut.setup_valid, 1)
-        await ctx.tick()
-        ctx.set(self.dut.setup_valid, 0)
+        await pulse(ctx, self.dut.setup_valid)
         await ctx.tick()
 
 

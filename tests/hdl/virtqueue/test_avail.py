@@ -9,6 +9,8 @@ from amaranth.lib.memory import Memory
 from ringnic.hdl.virtqueue.avail import AvailFetch
 from ringnic.hdl.virtqueue.rows import QueueRows
 
+from ...kit.streams import pulse
+
 DRIVER, DEVICE = 0x2_0000, 0x8_0000
 
 
@@ -54,11 +56,8 @@ class Driver:
         return struct.unpack_from("<H", self.bench.memory, DEVICE + 0x1_0000 * queue + 4 + 8 * self.sizes[queue])[0]
 
     async def kick(self, ctx, queue):
-        dut = self.bench.dut
-        ctx.set(dut.kick_queue, queue)
-        ctx.set(dut.kick_valid, 1)
-        await ctx.tick()
-        ctx.set(dut.kick_valid, 0)
+        ctx.set(self.bench.dut.kick_queue, queue)
+        await pulse(ctx, self.bench.dut.kick_valid)
 
     def came(self, queue):
         return [item.head for item in self.bench.entries if item.queue == queue]
@@ -299,9 +298,7 @@ def test_no_more_than_there_is_room_for(make):
             ctx.set(bench.places, places)
             await bench.until(ctx, lambda: ctx.get(bench.dut.o_room.valid) == 0)
             ctx.set(bench.dut.freed_queue, 1)
-            ctx.set(bench.dut.freed_valid, 1)
-            await ctx.tick()
-            ctx.set(bench.dut.freed_valid, 0)
+            await pulse(ctx, bench.dut.freed_valid)
             await bench.until(ctx, lambda: ctx.get(bench.dut.o_room.valid))
             await ctx.tick()
             ctx.set(bench.places, 0)
@@ -375,9 +372,7 @@ def test_notification_is_what_it_says_and_not_what_an_old_one_said(make, delay):
         await bench.settle(ctx)
         assert driver.all_came()
         driver.add(0, 1)
-        ctx.set(dut.freed_valid, 1)
-        await ctx.tick()
-        ctx.set(dut.freed_valid, 0)
+        await pulse(ctx, dut.freed_valid)
         await ctx.tick().repeat(delay)
         ctx.set(dut.kick_next, 5)
         await driver.kick(ctx, 0)

@@ -6,6 +6,8 @@ from amaranth.lib import data
 
 from ringnic.hdl.virtqueue.rows import QueueRows
 
+from ...kit.streams import pulse
+
 ROW = data.StructLayout({"a": 16, "b": 5})
 
 
@@ -17,9 +19,7 @@ async def look_up(ctx, dut, queue):
 
 async def store(ctx, dut, a, b):
     ctx.set(dut.new, {"a": a, "b": b})
-    ctx.set(dut.write, 1)
-    await ctx.tick()
-    ctx.set(dut.write, 0)
+    await pulse(ctx, dut.write)
 
 
 @pytest.mark.parametrize("num_queues", [1, 2, 3, 8])
@@ -32,9 +32,7 @@ def test_rows_against_a_list(stage, rng, num_queues):
             queue = rng.randrange(num_queues)
             if rng.random() < 0.2:
                 ctx.set(dut.setup_queue, queue)
-                ctx.set(dut.setup_valid, 1)
-                await ctx.tick()
-                ctx.set(dut.setup_valid, 0)
+                await pulse(ctx, dut.setup_valid)
                 model[queue] = (0, 0)
                 queue = rng.randrange(num_queues)
             assert await look_up(ctx, dut, queue) == model[queue]

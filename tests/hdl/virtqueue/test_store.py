@@ -5,6 +5,8 @@ import pytest
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.virtqueue.store import HeadStore
 
+from ...kit.streams import transfer
+
 
 @pytest.mark.parametrize("depth", [0, 1, 3, 12])
 def test_depth_must_be_a_power_of_two(depth):
@@ -41,11 +43,7 @@ def ids(heads):
 async def ask(ctx, dut, queue, want):
     """Places granted."""
     ctx.set(dut.i_room.p, {"queue": queue, "want": want})
-    ctx.set(dut.i_room.valid, 1)
-    ready = False
-    while not ready:
-        _, _, ready, grant = await ctx.tick().sample(dut.i_room.ready, dut.grant)
-    ctx.set(dut.i_room.valid, 0)
+    grant, = await transfer(ctx, dut.i_room, dut.grant)
     return grant
 
 
