@@ -3,7 +3,7 @@
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
-from . import streams
+from . import busy, streams
 
 __all__ = ["Simulation", "cycles", "until"]
 
@@ -37,7 +37,7 @@ class Simulation:
     Parameters
     ----------
     dut : Elaboratable
-        Every stream that leaves a :class:`wiring.Component` is watched.
+        Every stream that leaves a :class:`wiring.Component` is watched, and ``busy`` if it has that.
     rng : random.Random
         Decides where the bench pauses.
     glue, sync
@@ -62,6 +62,8 @@ class Simulation:
         self.background(watchdog, limit)
         if watched := streams.outputs(dut):
             self.background(streams.watch, watched, forget)
+        if hasattr(dut, "busy"):
+            self.background(busy.watch, dut)
 
     def background(self, function, *arguments):
         """Run ``function(ctx, *arguments)`` for as long as there is something else."""

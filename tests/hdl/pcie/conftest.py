@@ -8,7 +8,7 @@ from ringnic.hdl.pcie.dma import Dma
 from ringnic.hdl.pcie.dma_read import Reader
 from ringnic.hdl.pcie.dma_write import Writer
 
-from ...kit import busy, streams, tlps
+from ...kit import streams, tlps
 from ...kit.simulation import Simulation
 
 RID = 0x0508
@@ -155,8 +155,6 @@ class Host:
         simulation = Simulation(dut, limit=limit, forget=getattr(dut, "stop", None))
         for bench in (self.count, self.watch, *([self.complete] if hasattr(dut, "cpl") else []), *background):
             simulation.background(bench)
-        if isinstance(dut, Writer):
-            simulation.background(busy.watch, dut)
         simulation.run(setup, *benches)
 
     def reading(self, *per_client):

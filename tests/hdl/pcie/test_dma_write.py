@@ -103,6 +103,25 @@ def test_write_rate(host):
     assert (card.log[-1][6] - card.log[4][6]) / 15 <= 14
 
 
+@pytest.mark.parametrize("width", [32, 64, 256])
+def test_write_waits_for_bus_master_and_is_not_forgotten(host, width):
+    """All its bytes are in the writer, and nothing moves: it is busy all the same, until the last beat has left."""
+    card = host(width, part=Writer)
+
+    async def bench(ctx):
+        ctx.set(card.dut.bus_master, 0)
+        await card.write(ctx, 0, [(0x1000, b"abcd")])
+        for _ in range(20):
+            await ctx.tick()
+            assert ctx.get(card.dut.busy) and not card.log
+        ctx.set(card.dut.bus_master, 1)
+        for _ in range(20):
+            await ctx.tick()
+        assert len(card.log) == 1 and not ctx.get(card.dut.busy)
+    card.run(bench)
+    assert card.written == {0x1000 + k: byte for k, byte in enumerate(b"abcd")}
+
+
 @pytest.mark.parametrize("kwargs,message", [
     (dict(width=48), "Width must be 32 times a power of 2, not 48"),
     (dict(clients=0), "Writer needs at least one client, not 0"),
