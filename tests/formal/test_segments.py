@@ -15,13 +15,16 @@ from ringnic.hdl.lib.queue import Queue
 from ringnic.hdl.spec.net import VIRTIO_NET_HDR_SIZE
 from prove import Anything, broken
 
+NOTE_BITS = 2     # Receive's note of a frame, if there is one pair
+
 
 def made(p, name, line, instead):
     """The module of this name with one line changed, short queues, and a frame memory (``frames``) that is anything."""
     module = broken(name, line, instead)
     module.Queue = lambda shape, depth: Queue(shape, min(depth, 2))
-    module.frames = Anything(
-        p, PacketQueue(width=32, depth=16, max_packets=2, drop_on_full=True), ("o", "o_len"), o_len_payload=4)
+    module.frames = frames = Anything(p, PacketQueue(
+        width=32, depth=16, max_packets=2, drop_on_full=True, note_width=NOTE_BITS), ("o", "o_len"), o_len_payload=4)
+    p.assume(~p.past(frames.o_len.valid & ~frames.o_len.ready) | (frames.o_note == p.past(frames.o_note)))
     module.PacketQueue = lambda **parameters: module.frames
     return module
 
