@@ -247,25 +247,29 @@ class ConfigSpace(wiring.Component):
         ]
 
         # The window: the first cap.length bytes of pci_cfg_data are the bytes at cap.offset. 4.1.4.9.1: the driver
-        # keeps it aligned and inside the BAR; otherwise there is no access.
+        # keeps it aligned and inside the BAR; otherwise there is no access, and pci_cfg_data is a register like others.
         lane   = window_offset[:2]
         usable = Signal()
         be     = Signal(4)
+        inside = Signal(4)       # the bytes of pci_cfg_data
         with m.Switch(window_length):
             for size in (1, 2, 4):
                 with m.Case(size):
                     m.d.comb += [
-                        be.eq(((1 << size) - 1) << lane),
+                        inside.eq((1 << size) - 1),
+                        be.eq(inside << lane),
                         usable.eq((window_bar[:8] == BAR_INDEX) & (window_offset[REG_ADDR_WIDTH:] == 0)
                                   & ((lane & (size - 1)) == 0)),
                     ]
         is_window = req.addr == window_data
-        wanted = Signal(32)      # bytes written last, or those to answer
+        held   = Signal(32)      # pci_cfg_data
         answer = Signal(32)
+        came   = Signal(32)      # by a read, the byte at cap.offset first
         m.d.comb += [
             self.regs.req.payload.addr.eq(Cat(C(0, 2), window_offset[2:REG_ADDR_WIDTH])),
             self.regs.req.payload.be.eq(be),
-            self.regs.req.payload.data.eq((wanted << (lane << 3))[:32]),
+            self.regs.req.payload.data.eq((held << (lane << 3))[:32]),
+            came.eq(self.regs.resp.payload >> (lane << 3)),
             self.cfg.resp.payload.eq(answer),
         ]
         is_write = Signal()
@@ -273,11 +277,11 @@ class ConfigSpace(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += self.cfg.req.ready.eq(~self.flr)
                 with m.If(self.cfg.req.valid & ~self.flr):
-                    m.d.sync += [is_write.eq(req.write), answer.eq(Mux(is_window, 0, read))]
+                    m.d.sync += [is_write.eq(req.write), answer.eq(Mux(is_window, held, read))]
                     with m.If(req.write & is_window):
                         for n in range(4):
                             with m.If(req.be[n]):
-                                m.d.sync += wanted.word_select(n, 8).eq(req.data.word_select(n, 8))
+                                m.d.sync += held.word_select(n, 8).eq(req.data.word_select(n, 8))
                     with m.If(is_window & usable & (req.be != 0)):
                         m.next = "WINDOW"
                     with m.Elif(~req.write):
@@ -292,8 +296,10 @@ class ConfigSpace(wiring.Component):
             with m.State("WINDOW_ANSWER"):
                 m.d.comb += self.regs.resp.ready.eq(1)
                 with m.If(self.regs.resp.valid):
-                    mask = Cat(b.replicate(8) for b in be)
-                    m.d.sync += answer.eq((self.regs.resp.payload & mask) >> (lane << 3))
+                    # 4.1.4.9.1: the first cap.length bytes are stored in pci_cfg_data.
+                    for n in range(4):
+                        with m.If(inside[n]):
+                            m.d.sync += [part.word_select(n, 8).eq(came.word_select(n, 8)) for part in (held, answer)]
                     m.next = "ANSWER"
             with m.State("ANSWER"):
                 m.d.comb += self.cfg.resp.valid.eq(1)

@@ -79,7 +79,7 @@ class Features(wiring.Component):
         device_select, driver_select = Signal(32), Signal(32)
         accepted = Signal(FEATURE_BITS)
         refused = Signal(4 * len(words))  # a byte of driver_feature was written with a bit that is not offered
-        beyond = Signal()                 # so was a word after the last
+        beyond = Signal(4)                # so was a byte of a word after the last
         driver_value = Signal(32)
         m.d.comb += self.accepted.eq(accepted)
 
@@ -113,12 +113,11 @@ class Features(wiring.Component):
                                 accepted.word_select(4 * index + lane, 8).eq(byte & offered),
                                 refused[4 * index + lane].eq((byte & ~offered).any()),
                             ]
-        with m.If(self.write & (self.word == Common.DRIVER_FEATURE // 4) & ~self.frozen
-                  & (driver_select[2:] != 0)):
-            m.d.sync += beyond.eq(self.data != 0)
+                    with m.If(driver_select[2:] != 0):
+                        m.d.sync += beyond[lane].eq(byte.any())
 
         m.d.sync += self.acceptable.eq(
-            accepted[VIRTIO_F_VERSION_1] & ~refused.any() & ~beyond
+            accepted[VIRTIO_F_VERSION_1] & ~refused.any() & ~beyond.any()
             & Cat(~accepted[bit] | Cat(accepted[other] for other in need).any()
                   for bit, needs in self.prerequisites.items() for need in needs).all())
         with m.If(self.clear):

@@ -173,9 +173,9 @@ class Queues(wiring.Component):
         with m.If(self.write):
             with m.Switch(self.word):
                 with m.Case(Common.QUEUE_SELECT // 4):
-                    for lane in (2, 3):
-                        with m.If(self.be[lane]):
-                            m.d.sync += select.word_select(lane - 2, 8).eq(self.data.word_select(lane, 8))
+                    # 4.1.3.1: a field of 16 bits is written whole; of less nothing is taken.
+                    with m.If(self.be[2:].all()):
+                        m.d.sync += select.eq(self.data[16:])
                 with m.Case(SIZE_WORD):
                     m.d.comb += [
                         write.en.eq((exists & ~state.enabled & size_ok & self.be[:2].all()).replicate(2)),

@@ -277,6 +277,21 @@ class Engine:
         base, be, dws = self._span(offset, size)
         self._request(_CFG_WR, (CARD_ID << 16 | base, be, dws), self._words(offset, size, value))
 
+    def config_dw(self, offset, enables, value=None):
+        """Access a DW of configuration space, of which ``enables`` tells the bytes that are meant, from bit 0: read it, or write
+        ``value``. A read brings all ones if refused."""
+        return self._dw(_CFG_RD if value is None else _CFG_WR, CARD_ID << 16 | offset, enables, value)
+
+    def mem_dw(self, address, enables, value=None):
+        """As :meth:`config_dw`, at a bus address; of a read only the bytes that are meant are right."""
+        return self._dw(_MEM_RD if value is None else _MEM_WR, address, enables, value)
+
+    def _dw(self, kind, address, enables, value):
+        data = self._request(kind, (address, enables, 1), None if value is None else [value], answer_dws=value is None)
+        if value is not None:
+            return None
+        return 0xffff_ffff if data is None else data[0]
+
     def mem_read(self, address, size):
         """Read ``size`` bytes at a bus address; all ones if refused."""
         return self._read(_MEM_RD, address, size)

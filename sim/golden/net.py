@@ -99,7 +99,7 @@ class GoldenNet(GoldenTransport):
     def link_up(self, value):
         if value != self._link_up:
             self._link_up = value
-            self._generation = (self._generation + 1) & 0xff
+            self.generation = (self.generation + 1) & 0xff
             self._notify_config()
 
     def _config_bytes(self):

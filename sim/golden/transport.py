@@ -6,7 +6,7 @@ Ref: VIRTIO 1.4, 2.1 "Device Status Field", 4.1.4 "Virtio Structure PCI Capabili
 from collections import Counter
 
 from ...hdl.spec.bar import (COMMON_OFFSET, COUNTERS, COUNTERS_MAGIC, COUNTERS_OFFSET, DEVICE_OFFSET, ISR_OFFSET,
-                             NOTIFY_OFFSET)
+                             NOTIFY_MULTIPLIER, NOTIFY_OFFSET)
 from ...hdl.spec.features import FEATURE_PREREQUISITES
 from ...hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED,
                                 VIRTIO_F_RING_RESET, VIRTIO_F_VERSION_1, VIRTIO_MSI_NO_VECTOR,
@@ -48,6 +48,8 @@ class GoldenTransport(GoldenFunction):
     memory : Memory
     queues : dict
         :class:`SplitQueue` or :class:`PackedQueue` by index, those that are enabled.
+    generation : int
+        Changes with the device configuration; a reset is no change.
     counters : Counter
         By the names of the card's counters; those of hardware stay 0.
     """
@@ -59,6 +61,7 @@ class GoldenTransport(GoldenFunction):
         self.max_queue_size = max_queue_size
         self.memory = Memory()
         self.counters = Counter()
+        self.generation = 0
         self._reset()
         super().__init__(device_id=VIRTIO_PCI_DEVICE_ID_BASE + device_type, class_code=class_code,
                          vectors=num_queues + 1)
@@ -73,7 +76,6 @@ class GoldenTransport(GoldenFunction):
         self.status = Status(0)
         self.isr = Isr(0)
         self.queues = {}
-        self._generation = 0
         self._driver_words = {}
         self._selected = {Common.DEVICE_FEATURE_SELECT: 0, Common.DRIVER_FEATURE_SELECT: 0, Common.QUEUE_SELECT: 0}
         self._config_vector = VIRTIO_MSI_NO_VECTOR
@@ -147,7 +149,7 @@ class GoldenTransport(GoldenFunction):
             case Common.DEVICE_STATUS:
                 return int(self.status)
             case Common.CONFIG_GENERATION:
-                return self._generation
+                return self.generation
         if select[Common.QUEUE_SELECT] < self.num_queues:
             return self._registers[select[Common.QUEUE_SELECT]][at]
         return VIRTIO_MSI_NO_VECTOR if at == Common.QUEUE_MSIX_VECTOR else 0  # 4.1.4.3.1: size 0 is no queue
@@ -155,15 +157,23 @@ class GoldenTransport(GoldenFunction):
     def _write(self, page, offset, size, value):
         if page == NOTIFY_OFFSET:
             # 2.9: with NOTIFICATION_DATA more is told, which a device need not believe: it looks into the ring.
-            if size >= (4 if VIRTIO_F_NOTIFICATION_DATA in self.features else 2):
+            if size >= (4 if VIRTIO_F_NOTIFICATION_DATA in self.features else 2) and offset % NOTIFY_MULTIPLIER == 0:
                 self._notified(value & 0xffff)
         elif page == COMMON_OFFSET:
-            for at, width in WIDTHS.items():
+            # A reset takes with it what is written beside it.
+            for at, width in sorted(WIDTHS.items(), key=lambda field: field[0] == Common.DEVICE_STATUS):
                 first, end = max(at, offset), min(at + width, offset + size)
+                # 4.1.3.1: a field of 16 bits is written whole; of less nothing is taken.
                 if first < end and (width != 2 or end - first == 2):
-                    image = bytearray(self._field(at).to_bytes(width, "little"))
+                    image = bytearray(self._as_written(at).to_bytes(width, "little"))
                     image[first - at:end - at] = value.to_bytes(size, "little")[first - offset:end - offset]
                     self._set_field(at, int.from_bytes(image, "little"))
+
+    def _as_written(self, at):
+        """Of a field in parts, what was written before: of driver_feature more than is read."""
+        if at == Common.DRIVER_FEATURE:
+            return self._driver_words.get(self._selected[Common.DRIVER_FEATURE_SELECT], 0)
+        return self._field(at)
 
     def _set_field(self, at, value):
         if at in self._selected:

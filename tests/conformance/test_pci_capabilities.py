@@ -155,6 +155,24 @@ def test_window_reads_the_bar(transport):
 
 
 @pytest.mark.clause("PCF-2", "PCF-3")
+def test_window_keeps_what_it_read(transport):
+    """A read leaves what it brought in pci_cfg_data, and a write takes the first cap.length bytes from there, whichever of them
+    it brings itself."""
+    look, bus = window(transport), transport.bus
+    data = transport.function.structures[CfgType.PCI].cap + VirtioCap.PCI_CFG_DATA
+    transport.common_write(Common.QUEUE_SELECT, 2, 0)
+    transport.common_write(Common.QUEUE_DESC, 4, 0x1122_3344)
+    assert look(Common.QUEUE_DESC, 4) == 0x1122_3344
+    bus.config_write(data, 1, 0x99)
+    assert transport.common_read(Common.QUEUE_DESC, 4) == 0x1122_3399
+    bus.config_write(data + 2, 2, 0xaabb)
+    assert transport.common_read(Common.QUEUE_DESC, 4) == 0xaabb_3399
+    assert look(Common.QUEUE_DESC + 2, 2) & 0xffff == 0xaabb
+    bus.config_write(data + 1, 1, 0x55)
+    assert transport.common_read(Common.QUEUE_DESC, 4) == 0x55bb_3399
+
+
+@pytest.mark.clause("PCF-2", "PCF-3")
 @pytest.mark.simulated("a hand on the cable")
 def test_window_does_what_the_bar_does(card, transport):
     """A write has its effect: a reset; so has a read: of ISR status, which clears it."""

@@ -188,6 +188,33 @@ def test_window(offset, length, be, value, data):
     run(body)
 
 
+@pytest.mark.parametrize("length, offset, value, data, left", [
+    (4, 0x2000, 0x44332211, 0x44332299, 0x44332299), (2, 0x2002, 0x0bad4433, 0x44990000, 0x0bad4499),
+    (1, 0x2003, 0x0badf044, 0x99000000, 0x0badf099)])
+def test_window_keeps_what_it_read(length, offset, value, data, left):
+    """VIRTIO 1.4, 4.1.4.9.1: a read stores the first cap.length bytes in pci_cfg_data; a write writes the first cap.length bytes
+    of it, whichever of them were written."""
+    async def body(ctx, dut, read, write, log):
+        await write(ctx, 0xf8, 3)                      # no access
+        await write(ctx, 0xfc, 0x0badf00d)
+        await write(ctx, 0xf4, offset)
+        await write(ctx, 0xf8, length)
+        assert await read(ctx, 0xfc, be=1) == value
+        await write(ctx, 0xfc, 0x99, be=1)
+        await write(ctx, 0xf8, 3)
+        assert await read(ctx, 0xfc) == left           # what is there, without an access
+        await write(ctx, 0xfc, 0x77, be=0)
+        assert log[1:] == [(offset & ~3, 1, ((1 << length) - 1) << (offset & 3), data)]
+    run(body)
+
+
+def test_window_read_that_wants_no_byte_is_none():
+    async def body(ctx, dut, read, write, log):
+        await write(ctx, 0xf8, 4)
+        assert await read(ctx, 0xfc, be=0) == 0
+    assert run(body) == []
+
+
 @pytest.mark.parametrize("bar, offset, length", [(1, 0, 4), (0, 2, 4), (0, 1, 2), (0, 0, 0), (0, 0, 3), (0, 0x8000, 4),
                                                  (0, 0, 8), (0, 1 << 31, 1), (0, 0, 1 << 16 | 1)])
 def test_window_unusable(bar, offset, length):
@@ -196,5 +223,5 @@ def test_window_unusable(bar, offset, length):
         await write(ctx, 0xf4, offset)
         await write(ctx, 0xf8, length)
         await write(ctx, 0xfc, 0xddccbbaa)
-        assert await read(ctx, 0xfc) == 0
+        assert await read(ctx, 0xfc) == 0xddccbbaa     # it can be read and written all the same
     assert run(body) == []

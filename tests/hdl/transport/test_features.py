@@ -123,6 +123,12 @@ def test_beyond_the_last_word():
             assert ctx.get(dut.acceptable) == verdict
         await clear()
         assert await accept(V1)
+        await write(Common.DRIVER_FEATURE_SELECT, 4)
+        for value, be, verdict in ((0xffff_ff00, 1, True), (0x0100, 2, False), (0xffff_00ff, 0xd, False), (0, 2, False),
+                                   (0, 0xd, True)):
+            await write(Common.DRIVER_FEATURE, value, be)  # only the bytes that are enabled count
+            await ctx.tick()
+            assert ctx.get(dut.acceptable) == verdict, hex(value)
     simulate(test)
 
 

@@ -130,6 +130,27 @@ class Bench:
         await self.write(Common.QUEUE_SELECT, queue, 2)
 
 
+@pytest.mark.parametrize("be", range(16))
+def test_a_field_of_16_bits_is_written_whole(be):
+    bench = Bench(num_queues=2)
+
+    async def test(ctx):
+        await bench.select(1)
+        for word in Common.QUEUE_SELECT // 4, Common.QUEUE_SIZE // 4:
+            ctx.set(bench.dut.word, word)
+            ctx.set(bench.dut.data, 0x0000_0040)
+            ctx.set(bench.dut.be, be)
+            ctx.set(bench.dut.write, 1)
+            await ctx.tick()
+            ctx.set(bench.dut.write, 0)
+            await ctx.tick()
+            if word == Common.QUEUE_SELECT // 4:
+                assert await bench.read(Common.QUEUE_SELECT, 2) == (0 if be >> 2 == 3 else 1)
+        assert await bench.read(Common.QUEUE_SIZE, 2) == (64 if be & 3 == 3 else 256)
+        assert await bench.read(Common.QUEUE_MSIX_VECTOR, 2) == (0 if be >> 2 == 3 else 0xffff)
+    bench.run(test)
+
+
 @pytest.mark.clause("CC-11")
 @pytest.mark.parametrize("largest", [1, 2, 256, 32768])
 @pytest.mark.parametrize("packed", [0, 1])
