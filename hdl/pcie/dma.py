@@ -55,6 +55,8 @@ class Dma(wiring.Component):
         With ``stop``: nothing is in flight. Tags that have timed out do not count, and are remembered over ``reset``.
     busy : Out(1)
         A read is outstanding or a write not finished.
+    leaving : Out(1)
+        A TLP has begun and has not left. With ``bus_master`` low none begins, so once this is low nothing comes.
     pending : Out(1)
         A read was issued and not answered.
     reset : In(1)
@@ -85,6 +87,7 @@ class Dma(wiring.Component):
             "stop":         In(1),
             "stopped":      Out(1),
             "busy":         Out(1),
+            "leaving":      Out(1),
             "pending":      Out(1),
             "reset":        In(1),
             "faults":       Out(CPL_FAULTS),
@@ -115,6 +118,7 @@ class Dma(wiring.Component):
             reader.mrrs.eq(self.mrrs),
             reader.ext_tag.eq(self.ext_tag),
             reader.timeout_disable.eq(self.timeout_disable),
+            self.leaving.eq(reader.tlp.valid | writer.leaving),
             self.pending.eq(reader.pending),
             reader.reset.eq(self.reset),
             writer.mps.eq(self.mps),

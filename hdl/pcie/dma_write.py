@@ -158,6 +158,8 @@ class Writer(wiring.Component):
         Accept no request.
     busy : Out(1)
         An accepted write is not finished.
+    leaving : Out(1)
+        A TLP has begun and has not left.
     sent : Out(1)
         One-cycle strobe: a TLP has left.
     """
@@ -181,6 +183,7 @@ class Writer(wiring.Component):
             "bus_master":   In(1),
             "stop":         In(1),
             "busy":         Out(1),
+            "leaving":      Out(1),
             "sent":         Out(1),
         })
 
@@ -375,5 +378,6 @@ class Writer(wiring.Component):
         lost = step & end & closing & discard
         for k, port in enumerate(self.writes):
             m.d.sync += port.done.eq((gone & (out.o.p.client == k)) | (lost & (owner == k)))
+        m.d.comb += self.leaving.eq((sending & ~discard) | self.tlp.valid)
         m.d.comb += self.busy.eq(align.busy | ~cut_idle | head_valid | sending | self.tlp.valid)
         return m

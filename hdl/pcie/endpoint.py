@@ -201,9 +201,10 @@ class Endpoint(wiring.Component):
         m.submodules.dma_out    = dma_out    = Slice(tlp_beat(self.width))
         connect(m, target.o, target_out.i)
         # 6.1.4.5: no message follows the answer to the access that has forbidden it, so an answer waits for a message that was
-        # committed before. The same holds for INTx.
+        # committed before. The same holds for INTx, and for all requests, which 7.5.1.1.3 forbids without Bus Master Enable.
         m.submodules.answers = answers = PacketGate(tlp_beat(self.width))
-        m.d.comb += answers.hold.eq(msix.sending | messages.o.valid)
+        requests = ~config.bus_master & (dma.leaving | dma_out.o.valid)
+        m.d.comb += answers.hold.eq(msix.sending | messages.o.valid | requests)
         connect(m, target_out.o, answers.i)
         connect(m, answers.o, arbiter.i[0])
         connect(m, messages.o, arbiter.i[1])

@@ -127,7 +127,7 @@ class Monitor:
     # What the families ask
 
     def can_notify(self):
-        return self.registers.command >> Command.BUS_MASTER & 1 and not self.registers.power_state and self.registers.live
+        return self.registers.master and self.registers.live
 
     # What the registers bring about
 
@@ -188,7 +188,8 @@ class Monitor:
             offset = address - self.registers.bar
             if offset == ISR_OFFSET and size:
                 self.isr.asked(seq)
-        self._asked[tag] = memory is None, offset, address, size, seq, self.registers.select, bytearray(size)
+        registers = self.registers
+        self._asked[tag] = (memory is None, offset, address, size, seq, registers.select, bytearray(size), registers.master)
 
     def host_answer(self, tag, status, left, data):
         """The device has answered; ``left``: bytes of the read that were due before this."""
@@ -197,8 +198,10 @@ class Monitor:
             self.notifications.answer(asked[4])
         if asked is None or status or not data:
             self._asked.pop(tag, None)
+            if asked is not None and asked[0] and not status:
+                self.registers.completed(asked[-1])
             return
-        config, offset, address, size, seq, select, whole = asked
+        config, offset, address, size, seq, select, whole, _ = asked
         if config:
             # 2.2.9: of a configuration read the whole DW comes.
             del self._asked[tag]
@@ -213,6 +216,11 @@ class Monitor:
 
     # Facts: DMA and interrupts
 
+    def _may_request(self, what):
+        """The device sends a memory request."""
+        if not self.registers.may_request:
+            self.report.broken("CS-6", f"{what} of a function that is no bus master")
+
     def _at_rest(self, what):
         """The device does something. Return whether it may not do anything."""
         registers = self.registers
@@ -223,6 +231,7 @@ class Monitor:
 
     def dma_write(self, addr, data):
         """The device wrote memory, or sent an MSI-X message."""
+        self._may_request(f"a write of {len(data)} bytes at {addr:#x}")
         messages = len(data) == 4 and (self.notifications.masks.used or self.registers.draining)
         if messages and (vectors := self.notifications.vectors_of(addr, data)):
             if not self._at_rest(f"the message of vector {min(vectors)}") and not self.registers.draining:
@@ -248,6 +257,7 @@ class Monitor:
 
     def dma_read(self, addr, size, tag):
         """The device asked for memory."""
+        self._may_request(f"a read of {size} bytes at {addr:#x}")
         if (lost := self._reads.pop(tag, None)) is not None:
             lost.failed()
         end = addr + size

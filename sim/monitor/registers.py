@@ -1,25 +1,28 @@
 """What the driver has told the device: features, queues, vectors, status; and resets.
 
 Ref: VIRTIO 1.4, 2.1 "Device Status Field", 2.4 "Device Reset", 2.6.1 "Virtqueue Reset", 4.1.4.3 "Common configuration structure
-layout"; PCI Express Base 5.0, 6.6.2 "Function Level Reset", 7.7.2 "MSI-X Capability and Table Structure".
+layout"; PCI Express Base 5.0, 6.6.2 "Function Level Reset", 7.5.1.1.3 "Command Register", 7.7.2 "MSI-X Capability and Table
+Structure".
 
 STAT-1: before DRIVER_OK no byte of DMA, no used buffer notification. (Looking at rings would be allowed; no card of ours does.)
 RST-2: from the answer in which status is 0 (or, after FLR, the first answer to a configuration read) until DRIVER_OK: no
 DMA, no message, no INTx.
 QRST-1: from the answer in which queue_reset is 0 until the queue is enabled: no DMA in its rings or its buffers, no
-notification on a vector that only this queue has. Each counts the times that such an interval began.
+notification on a vector that only this queue has.
+CS-6: from the completion of the configuration write after which the function is no bus master (Bus Master Enable, D3hot) until a
+write after which it is: no memory request. After FLR: from its end on. Each counts the times that such an interval began.
 """
 
 from ...hdl.spec.bar import (BAR_SIZE, COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, MSIX_TABLE_OFFSET, NOTIFY_MULTIPLIER,
                              NOTIFY_OFFSET)
 from ...hdl.spec.net import VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ
-from ...hdl.spec.pcie import CapId, Cfg, Exp, MsixCap, Pm, VirtioCap
+from ...hdl.spec.pcie import CapId, Cfg, Command, Exp, MsixCap, Pm, VirtioCap
 from ...hdl.spec.virtio import (VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_RESET, VIRTIO_ID_NET, VIRTIO_MSI_NO_VECTOR,
                                 VIRTIO_PCI_DEVICE_ID_BASE, CfgType, Common, Status)
 
 __all__ = ["CLAUSES", "QueueSetup", "Registers"]
 
-CLAUSES = ("STAT-1", "RST-2", "QRST-1")
+CLAUSES = ("STAT-1", "RST-2", "QRST-1", "CS-6")
 FLR = 0x80                     # in the upper byte of Device Control
 MSIX_ENABLE, MSIX_MASK_ALL = 0x80, 0x40  # in the upper byte of Message Control
 MAX_PAIRS_AT = 8               # in device configuration (5.1.4)
@@ -45,6 +48,10 @@ class Registers:
     draining : bool
         A reset was asked for, and has not been seen to be done.
     features : frozenset
+    master : bool
+        The function may send memory requests, by the configuration writes that it has taken.
+    may_request : bool
+        The same, by the completions that it has sent.
     config : bytearray
         Configuration space as far as somebody has read or written it.
     """
@@ -57,7 +64,7 @@ class Registers:
         """Fundamental reset."""
         self.bar = 0
         self.command = self.power_state = 0
-        self.msix = self.masked = False
+        self.msix = self.masked = self.may_request = False
         self.draining = self.was_live = self._ended = False
         self._capabilities = {}
         self.max_pairs = None
@@ -73,6 +80,10 @@ class Registers:
 
     def queue(self, index):
         return self.queues.setdefault(index, QueueSetup(index))
+
+    @property
+    def master(self):
+        return bool(self.command >> Command.BUS_MASTER & 1) and not self.power_state
 
     def is_receive(self, index):
         """Is this a receive queue for sure? With VIRTIO_NET_F_MQ the control queue is behind as many pairs as the device has
@@ -106,6 +117,17 @@ class Registers:
         return self._capabilities.get(key)
 
     def config_write(self, offset, data):
+        """A write was taken; what it brings about, the device has done when it is completed."""
+        self._config_write(offset, data)
+        self.may_request |= self.master
+
+    def completed(self, master):
+        """The device has completed a write; ``master``: as it was, once the write had been taken."""
+        if self.may_request and not (master or self.master or self.draining == "flr"):
+            self.may_request = False
+            self.report.held("CS-6")
+
+    def _config_write(self, offset, data):
         end = offset + len(data)
 
         def byte(at):
@@ -141,10 +163,11 @@ class Registers:
         at = self._capability(CapId.VENDOR, CfgType.PCI)
         if at is not None and at <= offset < at + VirtioCap.PCI_CFG_DATA + 4:
             self.config[offset:end] = data
-            if offset >= at + VirtioCap.PCI_CFG_DATA:
+            if offset >= (start := at + VirtioCap.PCI_CFG_DATA):
                 address, size = (int.from_bytes(self.config[at + field:at + field + 4], "little")
                                  for field in (VirtioCap.OFFSET, VirtioCap.LENGTH))
-                self.write(address, data[:size])
+                # 4.1.4.9.1: the first bytes of what is there, whichever of them came now.
+                self.write(address, bytes(self.config[start:start + min(size, 4)]))
 
     def config_answer(self, offset, data, seq):
         self.config[offset:offset + len(data)] = data
@@ -251,6 +274,8 @@ class Registers:
         self.monitor.notifications.masks.reset()
 
     def _at_rest(self):
+        if self.draining == "flr":
+            self.may_request = False
         self.draining = False
         if self._ended:
             self.report.held("RST-2")

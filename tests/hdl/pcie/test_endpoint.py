@@ -117,14 +117,15 @@ class Bench:
             for name, _ in self.dut.events.shape():
                 self.events[name] = self.events.get(name, 0) + events[name]
 
-    def run(self, body):
+    def run(self, body, *others):
         async def main(ctx):
             await self.setup(ctx)
             await body(ctx)
         simulation = Simulation(self.dut, limit=100_000)
         simulation.background(registers.serve, self.dut.regs, self.regs)
         simulation.background(take, self.dut.tlp_tx, self.width, self.out.append, lambda: self.stall)
-        simulation.background(self.count)
+        for process in (self.count, *others):
+            simulation.background(process)
         simulation.run(main)
 
 
@@ -251,6 +252,68 @@ def test_dma_read(bench):
             assert not beat.error
         assert got == b"wxyz"
     bench.run(body)
+
+
+@pytest.mark.clause("CS-6")
+def test_no_request_follows_the_end_of_bus_mastery(bench):
+    """7.5.1.1.3: without Bus Master Enable no memory request is sent. Who cleared it knows by the completion: what had begun by
+    then goes before it, whole, and the rest goes when the bit is set again."""
+    rng, dut, size, length = random.Random(3), bench.dut, bench.width // 8, 600
+    begun, slow = [], [0]
+
+    async def write(ctx):
+        port, at = dut.writes[0], 0
+        while True:
+            if not begun:
+                await ctx.tick()
+                continue
+            await send(ctx, port.req, {"addr": 0x10000 + 0x1000 * at, "len": length})
+            at += 1
+            for left in range(length, 0, -size):
+                await send(ctx, port.data, {"data": 0, "last": left <= size}, lambda: rng.random() < .2)
+
+    async def read(ctx):
+        for at in range(20):                           # as many as there are tags, for nobody answers
+            await send(ctx, dut.reads[0].req, {"addr": 0x8000_0000 + 0x1000 * at, "len": 16},
+                       lambda: not begun or rng.random() < .99)
+
+    async def interrupt(ctx):
+        while True:
+            if begun and rng.random() < .03:
+                await bench.irq(ctx)
+            await ctx.tick()
+
+    async def link(ctx):
+        while True:
+            bench.stall = rng.random() < slow[0]
+            await ctx.tick()
+
+    async def body(ctx):
+        await bench.msix_on(ctx)
+        begun.append(True)
+        for _ in range(25):
+            for _ in range(rng.randrange(150)):
+                await ctx.tick()
+            slow[0] = rng.choice((0, 0, .5, .9))
+            await bench.send(ctx, cfg_write(4, 0x2, be=3))
+            for _ in range(4000):
+                if any(tlp[0] == 0x0a for tlp in bench.out):
+                    break
+                await ctx.tick()
+            slow[0] = 0
+            for _ in range(100):
+                await ctx.tick()
+            assert bench.out[-1][0] == 0x0a, "a request after the completion"
+            assert all(tlp[0] != 0x40 or len(tlp) == 12 + 4 * int.from_bytes(tlp[2:4], "big") for tlp in bench.out)
+            bench.out.clear()
+            await bench.send(ctx, cfg_write(4, 0x6, be=3))
+            for _ in range(2000):
+                if any(tlp[0] == 0x40 for tlp in bench.out):
+                    break
+                await ctx.tick()
+            assert any(tlp[0] == 0x40 for tlp in bench.out), "nothing goes on"
+            bench.out.clear()
+    bench.run(body, write, read, interrupt, link)
 
 
 def test_intx(bench):

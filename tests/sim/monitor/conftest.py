@@ -11,7 +11,7 @@ from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED, V
 from ringnic.sim.monitor import LIMIT, Monitor
 
 BAR = 0xe000_0000
-MSIX_AT, EXP_AT = 0x40, 0x50
+MSIX_AT, EXP_AT, PM_AT = 0x40, 0x50, 0x90
 MESSAGE_AT = 0xfee0_0000
 RINGS, STRIDE = 0x1_0000_0000, 0x10000
 NEXT, WRITE, AVAIL, USED = (int(flag) for flag in (VirtqDescF.NEXT, VirtqDescF.WRITE, VirtqDescF.AVAIL, VirtqDescF.USED))
@@ -35,7 +35,8 @@ class Script:
         self.config(Cfg.VENDOR_ID, bytes.fromhex("f41a4110"))
         self.config(Cfg.CAP_POINTER, bytes([MSIX_AT, 0, 0, 0]))
         self.config(MSIX_AT, bytes([CapId.MSIX, EXP_AT, 3, 0]))
-        self.config(EXP_AT, bytes([CapId.EXP, 0, 0, 0]))
+        self.config(EXP_AT, bytes([CapId.EXP, PM_AT, 0, 0]))
+        self.config(PM_AT, bytes([CapId.PM, 0, 3, 0]))
         self.switch_on()
         if live:
             self.negotiate()
@@ -62,6 +63,13 @@ class Script:
 
     def config_write(self, offset, value, size=2):
         self.later().config_write(offset, value.to_bytes(size, "little"))
+
+    def config_done(self, offset, value, size=2):
+        """The same, and the device completes the write."""
+        self.config_write(offset, value, size)
+        self.tag += 1
+        self.monitor.host_read(None, offset, 0, self.tag)
+        self.later().host_answer(self.tag, 0, 4, b"")
 
     def switch_on(self):
         self.config_write(Cfg.BAR0, BAR, 4)

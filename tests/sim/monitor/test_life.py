@@ -3,8 +3,11 @@
 import pytest
 
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MRG_RXBUF
+from ringnic.hdl.spec.pcie import Cfg, Exp, Pm
 from ringnic.hdl.spec.virtio import VIRTIO_F_RING_RESET
 from ringnic.sim.monitor import Monitor
+
+from .conftest import EXP_AT, PM_AT
 
 A = 0x2_0000_0000
 
@@ -49,6 +52,38 @@ def test_nothing_after_a_reset(split, flr, what):
         script.switch_on()
     act(script, what)
     assert script.violations() == ["RST-2"]
+
+
+@pytest.mark.parametrize("offset, off, on", [(Cfg.COMMAND, 2, 6), (PM_AT + Pm.PMCSR, 3, 0)], ids=["bus_master", "d3hot"])
+@pytest.mark.parametrize("what", ["read", "write", "message"])
+def test_no_request_of_who_is_no_bus_master(split, what, offset, off, on):
+    """PCI Express 5.0, 7.5.1.1.3: from the completion on of the write that ended it."""
+    script = split()
+    script.available(0)
+    script.config_write(offset, off)
+    act(script, "read")                       # had begun
+    assert script.violations() == []
+    script.config_done(offset, off)
+    assert script.observed("CS-6") == 1
+    act(script, what)
+    assert script.violations()[0] == "CS-6"
+    before = script.observed("CS-6")
+    script.config_done(Cfg.CACHE_LINE_SIZE, 0x10)
+    assert script.observed("CS-6") == before
+    script.config_write(offset, on)
+    act(script, "read")
+    assert script.violations() == []
+
+
+def test_no_request_after_function_level_reset(split):
+    script = split()
+    script.available(0)
+    script.config_done(EXP_AT + Exp.DEV_CTL, 0x8000)
+    act(script, "read")                       # is finished
+    assert script.violations() == []
+    script.config(0, bytes.fromhex("f41a4110"))
+    act(script, "read")
+    assert script.violations() == ["CS-6", "RST-2"]
 
 
 def test_line_after_a_reset(split):
