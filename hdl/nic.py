@@ -107,7 +107,7 @@ class RingNIC(wiring.Component):
         connect(m, rx_cut.o, device.frames_rx)
         if self.mac == "gmii":
             m.submodules.mac = mac = Gmii(
-                width=self.width, max_frame=device.max_frame + FCS_BYTES)
+                width=self.width, max_frame=device.max_frame + FCS_BYTES, mac_address=self.mac_address)
             connect(m, tx_gate.o, mac.i)
             connect(m, mac.o, rx_cut.i)
             loopback = function.controls.loopback

@@ -1,7 +1,7 @@
 """Ethernet MAC on a GMII.
 
 Ref: IEEE 802.3, 35 "Reconciliation Sublayer (RS) and Gigabit Media Independent Interface (GMII)", 4.2 "CSMA/CD Media
-Access Control (MAC) method", 31B "MAC Control PAUSE operation".
+Access Control (MAC) method", 31 "MAC Control", 31B "MAC Control PAUSE operation".
 """
 
 from amaranth import *
@@ -25,7 +25,7 @@ PREFILL = 24  # GMII clocks from the first beat seen to the first byte sent, and
 def rx_beat(width):
     """A beat with the verdict of the frame, valid with ``last``."""
     return data.StructLayout({"beat": frame_beat(width), "bad_fcs": 1, "runt": 1, "giant": 1, "overflow": 1,
-                              "pause": 1})
+                              "pause": 1, "control": 1})
 
 
 class GmiiTransmit(wiring.Component):
@@ -143,6 +143,16 @@ class GmiiTransmit(wiring.Component):
 class GmiiReceive(wiring.Component):
     """Take frames from the wire: find the start, check length and FCS, strip the FCS. Domain ``gmii_rx``.
 
+    MAC Control frames are for the MAC: they end with ``error``, and with ``pause``, or with ``control`` if they are anything
+    but a PAUSE for this station.
+
+    Parameters
+    ----------
+    width, max_frame : int
+        As of :class:`Gmii`.
+    mac_address : int
+        Of the station.
+
     Members
     -------
     rxd, rx_dv, rx_er : In
@@ -151,9 +161,10 @@ class GmiiReceive(wiring.Component):
     pause : Out(16), pause_valid : Out(1)
         Strobe: a good pause frame, in quanta.
     """
-    def __init__(self, *, width, max_frame):
+    def __init__(self, *, width, max_frame, mac_address):
         self.width = width
         self.max_frame = max_frame
+        self.mac_address = mac_address
         super().__init__({
             "rxd": In(8), "rx_dv": In(1), "rx_er": In(1),
             "o": Out(rx_beat(width)), "o_valid": Out(1), "o_ready": In(1),
@@ -169,9 +180,12 @@ class GmiiReceive(wiring.Component):
         length = Signal(range(self.max_frame + 2))     # bytes after the SFD, saturating
         crc    = Signal(32)
         broken, overflow = Signal(), Signal()
-        header = Signal(18)                            # matches of each byte of a pause frame's header
         quanta = Signal(16)
-        fixed  = PAUSE_ADDRESS, ETHERTYPE_MAC_CONTROL.to_bytes(2, "big") + PAUSE_OPCODE.to_bytes(2, "big")
+        # What a header may hold, and from which byte on; whether each byte of it is that.
+        patterns = {"group": (0, PAUSE_ADDRESS), "own": (0, self.mac_address.to_bytes(6, "big")),
+                    "control": (12, ETHERTYPE_MAC_CONTROL.to_bytes(2, "big")),
+                    "pause": (14, PAUSE_OPCODE.to_bytes(2, "big"))}
+        found = {name: Signal(len(pattern), name=name) for name, (_, pattern) in patterns.items()}
 
         push = Signal()
         with m.If(push & ~self.o_ready):
@@ -186,7 +200,8 @@ class GmiiReceive(wiring.Component):
         with m.FSM(domain="gmii_rx", name="state"):
             with m.State("IDLE"):
                 m.d.gmii_rx += [
-                    filled.eq(0), length.eq(0), crc.eq(CRC_INIT), broken.eq(0), overflow.eq(0), header.eq(0),
+                    filled.eq(0), length.eq(0), crc.eq(CRC_INIT), broken.eq(0), overflow.eq(0),
+                    *[matches.eq(0) for matches in found.values()],
                 ]
                 with m.If(self.rx_dv):
                     with m.If((self.rxd == SFD) & ~self.rx_er):
@@ -213,11 +228,11 @@ class GmiiReceive(wiring.Component):
                         with m.If(filled == lanes):
                             m.d.comb += push.eq(1)
                             m.d.gmii_rx += [word[:8].eq(tail[:8]), filled.eq(1)]
+                    for name, (start, pattern) in patterns.items():
+                        for k, value in enumerate(pattern):
+                            with m.If(length == start + k):
+                                m.d.gmii_rx += found[name][k].eq(self.rxd == value)
                     with m.Switch(length):
-                        for start, pattern in zip((0, 12), fixed):
-                            for k, value in enumerate(pattern):
-                                with m.Case(start + k):
-                                    m.d.gmii_rx += header[start + k].eq(self.rxd == value)
                         with m.Case(16):
                             m.d.gmii_rx += quanta[8:].eq(self.rxd)
                         with m.Case(17):
@@ -225,17 +240,20 @@ class GmiiReceive(wiring.Component):
                 with m.Else():
                     m.next = "END"
             with m.State("END"):
-                good, control = Signal(), Signal()
+                good, is_control, for_us = Signal(), Signal(), Signal()
                 m.d.comb += [
-                    control.eq(Cat(header[:6], header[12:16]).all()),
+                    # 31.5: by the type alone; 31B.3.3: PAUSE, to the group's address or the station's.
+                    is_control.eq(found["control"].all()),
+                    for_us.eq((found["group"].all() | found["own"].all()) & found["pause"].all()),
                     self.o.beat.last.eq(1),
                     self.o.overflow.eq(overflow),
                     self.o.runt.eq(length < MIN_FRAME_BYTES + FCS_BYTES),
                     self.o.giant.eq(length > self.max_frame),
                     self.o.bad_fcs.eq(~self.o.runt & ~self.o.giant & (broken | (crc != CRC_RESIDUE))),
                     good.eq(~self.o.runt & ~self.o.giant & ~self.o.bad_fcs),
-                    self.o.pause.eq(good & control),
-                    self.o.beat.error.eq(~good | control | overflow),
+                    self.o.pause.eq(good & is_control & for_us),
+                    self.o.control.eq(good & is_control & ~for_us),
+                    self.o.beat.error.eq(~good | is_control | overflow),
                     self.o.beat.count.eq(Mux(filled == 0, 1, filled)),
                     self.o_valid.eq(1),
                 ]
@@ -258,13 +276,15 @@ class Gmii(wiring.Component):
     width : int
     max_frame : int
         Longest frame taken, in bytes with FCS.
+    mac_address : int
+        48 bits, first byte of the address highest: whose pauses are obeyed, besides those for all.
 
     Members
     -------
     i : In(stream(frame_beat(width)))
         Frames without FCS, error never set; once begun, a frame comes without pause.
     o : Out(stream(frame_beat(width)))
-        Frames without FCS; damaged ones and pause frames end with ``error``. To be taken at once.
+        Frames without FCS; damaged ones and those of MAC Control end with ``error``. To be taken at once.
     drain : In(1)
         Send what has been given, whatever pause the partner asks for.
     loopback : In(1)
@@ -277,9 +297,10 @@ class Gmii(wiring.Component):
     events : Out
         Strobes for the counters.
     """
-    def __init__(self, *, width, max_frame):
+    def __init__(self, *, width, max_frame, mac_address):
         self.width = width
         self.max_frame = max_frame
+        self.mac_address = mac_address
         super().__init__({
             "i": In(stream.Signature(frame_beat(width))),
             "o": Out(stream.Signature(frame_beat(width))),
@@ -290,14 +311,15 @@ class Gmii(wiring.Component):
             "gmii_txd": Out(8), "gmii_tx_en": Out(1), "gmii_tx_er": Out(1),
             "events": Out(data.StructLayout({name: 1 for name in (
                 "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow", "mac_rx_pause",
-                "mac_tx_frames")})),
+                "mac_rx_control", "mac_tx_frames")})),
         })
 
     def elaborate(self, platform):
         m = Module()
         transmit = GmiiTransmit(width=self.width)
         m.submodules.drain = FFSynchronizer(self.drain, transmit.drain, o_domain="gmii_tx")
-        m.submodules.receive = receive = GmiiReceive(width=self.width, max_frame=self.max_frame)
+        m.submodules.receive = receive = GmiiReceive(
+            width=self.width, max_frame=self.max_frame, mac_address=self.mac_address)
         tx_layout, rx_layout = frame_beat(self.width), rx_beat(self.width)
         m.submodules.loopback = loopback = GmiiLoopback()
         m.submodules.tx_fifo = tx_fifo = AsyncFIFO(
@@ -352,6 +374,7 @@ class Gmii(wiring.Component):
             self.events.mac_rx_giant.eq(ended & came.giant),
             self.events.mac_rx_overflow.eq(ended & came.overflow),
             self.events.mac_rx_pause.eq(ended & came.pause),
+            self.events.mac_rx_control.eq(ended & came.control),
         ]
 
         sent, was_sent = Signal(), Signal()

@@ -32,7 +32,9 @@ COUNTERS = (                                    # of the network card
     "rx_frames", "rx_dropped_no_buffer",        # net: has got buffers; no buffers in time
     "rx_dropped_full", "rx_dropped_long",       # net: the link to the host is slower than the wire; longer than the MTU
     "rx_dropped_down",                          # net: driver not ready
-    "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow", "mac_rx_pause", "mac_tx_frames",
+    "mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "mac_rx_overflow",
+    "mac_rx_pause", "mac_rx_control",           # PAUSE frames obeyed; other frames of MAC Control, which are discarded
+    "mac_tx_frames",
     *FUNCTION_COUNTERS,
 )
 # Bits of the control register, from bit 0. They survive a virtio reset; a Function Level Reset clears them.

@@ -1,7 +1,7 @@
 """Ethernet facts.
 
-Ref: IEEE 802.3, 3 "Media Access Control (MAC) frame and packet specifications", 31B "MAC Control PAUSE operation";
-IEEE 802.1Q, 9.5 "VLAN Tag format", table 9-1 (the types of tags).
+Ref: IEEE 802.3, 3 "Media Access Control (MAC) frame and packet specifications", 31 "MAC Control", 31B "MAC Control PAUSE
+operation"; IEEE 802.1Q, 9.5 "VLAN Tag format", table 9-1 (the types of tags).
 """
 
 PREAMBLE = 0x55

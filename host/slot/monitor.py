@@ -43,7 +43,7 @@ FLOW = {
 BYTES = {"tx_bytes": "Bytes from {}", "rx_bytes": "Bytes to {}"}   # the kernel's, by its interface
 # By their own names, which documents and reports use too.
 DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "rx_dropped_down", "mac_rx_overflow",
-         "mac_rx_pause")
+         "mac_rx_pause", "mac_rx_control")
 ERRORS = ("mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "queue_errors", "dma_read_errors", "dma_timeouts", "cpl_unexpected",
           "requests_unsupported", "tlps_malformed")
 

@@ -150,6 +150,10 @@ def test_pause(rig):
     rig.wire_in.send_nowait(GmiiFrame(b"\x55" * 7 + b"\xd5" + damaged[:20] + b"\1" + damaged[21:]))
     rig.works()  # none of them was received as a frame
     assert net.counters()["mac_rx_pause"] == 3
+    # Nor is any other frame of MAC Control: one that is for another station, one that says something else.
+    rig.feed([bytes.fromhex("525400000002") + pause(9)[6:], pause(9)[:15] + b"\2" + pause(9)[16:]])
+    rig.works()
+    assert (net.counters()["mac_rx_pause"], net.counters()["mac_rx_control"]) == (3, 2)
 
 
 @driven()

@@ -10,7 +10,8 @@ from ringnic.hdl.mac.gmii import Gmii
 
 GMII_PERIOD = 8e-9
 PREAMBLE = b"\x55" * 7 + b"\xd5"
-PAUSE = bytes.fromhex("0180c2000001") + bytes(6) + b"\x88\x08\x00\x01"
+GROUP, OWN, OTHER = (bytes.fromhex(address) for address in ("0180c2000001", "525400524e01", "525400524e02"))
+PAUSE = GROUP + bytes(6) + b"\x88\x08\x00\x01"
 
 
 def with_fcs(frame):
@@ -24,7 +25,7 @@ def on_wire(frame):
 class Bench:
     """A MAC with both its sides recorded."""
     def __init__(self, width=64, sync_period=GMII_PERIOD, ready=None, ppm=100, **kwargs):
-        self.dut = Gmii(width=width, **{"max_frame": 9026} | kwargs)
+        self.dut = Gmii(width=width, **{"max_frame": 9026, "mac_address": int.from_bytes(OWN, "big")} | kwargs)
         self.lanes = width // 8
         self.ready = ready or (lambda: True)
         self.wire = []                 # (frame with preamble, TX_ER seen, idle clocks before it)
@@ -196,7 +197,7 @@ def test_receive_judges(rng):
     bench.run(main)
     assert bench.good() == [good, good, longest, good]
     assert bench.events == {"mac_rx_bad_fcs": 2, "mac_rx_runt": 5, "mac_rx_giant": 2, "mac_rx_overflow": 0,
-                            "mac_rx_pause": 0, "mac_tx_frames": 0}
+                            "mac_rx_pause": 0, "mac_rx_control": 0, "mac_tx_frames": 0}
 
 
 def test_receive_overflow_spoils_the_frame_only(rng):
@@ -290,10 +291,53 @@ def test_drain_heeds_no_pause(rng):
     assert [raw for raw, _, _ in bench.wire] == [on_wire(frame)]
 
 
-def test_what_is_no_pause_is_delivered(rng):
+# IEEE 802.3, table 31A-1: PAUSE, GATE, REPORT, REGISTER and so on, PFC, extension; and what is reserved.
+OPCODES = [1, 2, 3, 4, 5, 6, 0x0101, 0xfffe, 0, 7, 0x0100, 0x0201, 0xffff]
+
+
+def control(address, opcode, size=60):
+    return (address + bytes(6) + b"\x88\x08" + opcode.to_bytes(2, "big") + b"\0\x10").ljust(size, b"\0")
+
+
+def test_mac_control_frames_are_the_macs_own(rng):
+    """IEEE 802.3, 31.5: a frame of the type of MAC Control never goes to the client, whoever it is for and whatever it says; one
+    with an opcode that is not supported is discarded. 31B.3.3: PAUSE is obeyed by who has the address or is of the group."""
+    bench, after = Bench(), rng.randbytes(60)
+    pauses = [control(address, 1, size) for address in (GROUP, OWN) for size in (60, 61, 200)]
+    others = [control(address, opcode) for address in (GROUP, OWN) for opcode in OPCODES[1:]]
+    others += [control(address, 1) for address in (OTHER, b"\xff" * 6, bytes.fromhex("0180c2000002"))]
+    broken = [(with_fcs(frame)[:-1] + b"\0") for frame in (control(GROUP, 1), control(OWN, 1), control(GROUP, 2))]
+    short = [with_fcs(control(address, 1)[:59]) for address in (GROUP, OWN)]
+
+    async def main(ctx):
+        for raw in [*map(with_fcs, [*pauses, *others]), *broken, *short, with_fcs(after)]:
+            await bench.receive(ctx, PREAMBLE + raw)
+        await ctx.tick().repeat(60)
+
+    bench.run(main)
+    assert bench.good() == [after]
+    assert {name: count for name, count in bench.events.items() if count} == {
+        "mac_rx_pause": len(pauses), "mac_rx_control": len(others), "mac_rx_bad_fcs": len(broken), "mac_rx_runt": len(short)}
+
+
+@pytest.mark.parametrize("address, opcode, obeyed", [
+    (GROUP, 1, True), (OWN, 1, True), (OTHER, 1, False), (GROUP, 0x0101, False), (OWN, 2, False)])
+def test_who_obeys_a_pause(address, opcode, obeyed, rng):
     bench = Bench()
-    near = [bytes.fromhex("0180c2000001") + bytes(6) + b"\x88\x08\x00\x02", bytes.fromhex("0180c2000002") + PAUSE[6:],
-            PAUSE[:12] + b"\x88\x09\x00\x01"]
+
+    async def main(ctx):
+        await bench.receive(ctx, PREAMBLE + with_fcs(control(address, opcode)))
+        await bench.send(ctx, rng.randbytes(60))
+        await ctx.tick().repeat(16 * 64 - 100)
+        assert len(bench.wire) == (not obeyed)
+
+    bench.run(main)
+
+
+def test_what_is_no_mac_control_is_delivered(rng):
+    bench = Bench()
+    near = [PAUSE[:12] + b"\x88\x09\x00\x01", PAUSE[:12] + b"\x08\x88\x00\x01", OWN + bytes(6) + b"\x89\x08\x00\x01",
+            PAUSE[:12] + b"\x81\x00\x00\x01\x88\x08\x00\x01"]
     near = [(frame + b"\xff\xff").ljust(60, b"\0") for frame in near]
 
     async def main(ctx):
