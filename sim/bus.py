@@ -1,5 +1,7 @@
 """The driver's bus over what stands in for hardware: the Verilated card, and the golden model."""
 
+import random
+
 from ..hdl.spec.pcie import CapId, Cfg, Exp
 from ..host.bus import Bus, DmaBuffer
 from ..host.bus.capabilities import capability
@@ -17,10 +19,13 @@ INITIATE_FLR = 1 << 15       # Device Control
 class SimBus(Bus):
     """What simulated buses share: addresses for BARs, memory and interrupts, and FLR through configuration space.
 
+    Memory that is allocated holds noise, by ``seed``: nothing says that it is zero.
+
     A subclass has ``config_read``, ``config_write``, ``_map(iova, memory)``, ``_unmap(iova, size)`` and ``_messages()``:
     ``(address, data)`` of the MSI-X messages since the last call.
     """
-    def __init__(self):
+    def __init__(self, seed=0):
+        self._noise = random.Random(seed)
         self._next_iova = DMA_BASE
         self._next_bar = BAR_WINDOW
         self.bar_address = {}
@@ -36,7 +41,7 @@ class SimBus(Bus):
     def alloc(self, size, align=4096):
         iova = (self._next_iova + align - 1) & -align
         self._next_iova = iova + size + GUARD
-        memory = bytearray(size)
+        memory = bytearray(self._noise.randbytes(size))
         buffer = DmaBuffer(iova, memoryview(memory), self._free)
         self.buffers[iova] = buffer
         self._map(iova, memory)

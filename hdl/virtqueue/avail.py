@@ -35,8 +35,10 @@ class AvailFetch(wiring.Component):
     """Read idx of queues that need it and then the new ring entries, as many in one read as there is room for.
 
     One small state machine serves all queues, a few cycles for each read; up to 8 reads of each kind are
-    outstanding. A queue that has gone empty is told so in avail_event (with EVENT_IDX) and then looked at once more,
-    because the driver may have added a buffer before it saw that. ``look`` is worth a notification that nobody sent.
+    outstanding. Before a queue is looked at for the first time, flags and idx of its used ring are set to 0: memory may hold
+    anything, and a driver that finds NO_NOTIFY there never notifies. That first look needs no notification. A queue that
+    has gone empty is told so in avail_event (with EVENT_IDX) and then looked at once more, because the driver may have
+    added a buffer before it saw that. ``look`` is worth a notification that nobody sent.
 
     Parameters
     ----------
@@ -120,11 +122,12 @@ class AvailFetch(wiring.Component):
         to_fetch = Signal(self.num_queues)
         has_told = Signal(self.num_queues)
         armed    = Signal(self.num_queues)  # avail_event says what we last saw
-        polling  = Signal(self.num_queues)  # a read of idx is under way
+        unset    = Signal(self.num_queues)  # flags of the used ring are not known to be 0
+        polling  = Signal(self.num_queues)  # a read of idx is under way, or the write of these flags
 
         fetchable, pollable = Signal(self.num_queues), Signal(self.num_queues)
         m.d.comb += [
-            fetchable.eq(to_fetch & ~self.stopped),
+            fetchable.eq(to_fetch & ~self.stopped & ~unset),
             pollable.eq(to_poll & ~self.stopped & ~polling),
         ]
 
@@ -163,6 +166,7 @@ class AvailFetch(wiring.Component):
         m.d.comb += [new.eq(row.seen - row.next), behind.eq(row.seen - idx)]
 
         room = 4 * self.max_batch
+        starting = Signal()                    # the write is of flags and idx, not of avail_event
         m.submodules.asked = asked = Queue(data.StructLayout({"queue": queue_shape, "count": 16}), 8)
         m.submodules.entries = entries = Queue(RingEntry, room)
         reserved = Signal(range(room + 1))
@@ -218,17 +222,26 @@ class AvailFetch(wiring.Component):
                     armed_q.i.valid.eq(self.event.req.ready),
                 ]
                 with m.If(armed_q.i.ready & self.event.req.ready):
-                    m.d.sync += armed.bit_select(queue, 1).eq(1)
+                    m.d.sync += armed.bit_select(queue, 1).eq(~starting)
                     m.next = "ARM DATA"
             with m.State("ARM DATA"):
                 m.d.comb += self.event.data.valid.eq(1)
+                m.d.sync += starting.eq(0)
                 with m.If(self.event.data.ready):
                     m.next = "IDLE"
 
             with m.State("LOOK-UP POLL"):
+                m.d.sync += starting.eq(unset.bit_select(queue, 1))
                 m.next = "ADDRESS POLL"
             with m.State("ADDRESS POLL"):
                 m.next = "POLL"
+                with m.If(starting):
+                    # 2.7.10.2: flags is 0 or 1, and 0 with EVENT_IDX. 2.7.8: idx starts at 0, as ``seen`` does.
+                    m.d.sync += [
+                        to_poll.bit_select(queue, 1).eq(0),
+                        polling.bit_select(queue, 1).eq(1),
+                    ]
+                    m.next = "ARM"
             with m.State("POLL"):
                 m.d.comb += self.index.req.valid.eq(1)
                 with m.If(self.index.req.ready):
@@ -302,7 +315,7 @@ class AvailFetch(wiring.Component):
             self.index.req.p.addr.eq(table.row.queue_driver + IDX),
             self.ring.req.p.addr.eq(table.row.queue_driver + RING + ((row.next & mask) << 1)),
             # avail_event follows the used ring's elements (2.7.8).
-            self.event.req.p.addr.eq(table.row.queue_device + RING + (size << 3)),
+            self.event.req.p.addr.eq(table.row.queue_device + Mux(starting, 0, RING + (size << 3))),
         ]
         m.d.comb += [
             # Alone, without flags: a ring need be aligned to 2 only (2.7), and nothing cuts an aligned half word.
@@ -314,7 +327,7 @@ class AvailFetch(wiring.Component):
             asked.i.p.queue.eq(queue),
             asked.i.p.count.eq(granted),
             armed_q.i.p.eq(queue),
-            self.event.req.p.len.eq(2),
+            self.event.req.p.len.eq(Mux(starting, 4, 2)),
             self.event.data.p.data.eq(row.seen),
             self.event.data.p.last.eq(1),
             armed_q.o.ready.eq(self.event.done),
@@ -330,7 +343,9 @@ class AvailFetch(wiring.Component):
             with m.If(self.look[k] & ~polling[k]):
                 m.d.sync += to_poll[k].eq(1)
         with m.If(self.event.done):
-            m.d.sync += to_poll.bit_select(armed_q.o.p, 1).eq(1)
+            m.d.sync += [to_poll.bit_select(armed_q.o.p, 1).eq(1), unset.bit_select(armed_q.o.p, 1).eq(0)]
+            with m.If(unset.bit_select(armed_q.o.p, 1)):
+                m.d.sync += polling.bit_select(armed_q.o.p, 1).eq(0)
         with m.If(self.kick_valid):
             with m.If(self.notification_data):
                 m.d.sync += [
@@ -343,6 +358,7 @@ class AvailFetch(wiring.Component):
             # A driver may have added buffers, and notified, before it was ready.
             m.d.sync += [
                 to_poll.bit_select(self.setup.queue[:len(queue)], 1).eq(1),
+                unset.bit_select(self.setup.queue[:len(queue)], 1).eq(1),
                 armed.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
                 has_told.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
             ]

@@ -27,6 +27,9 @@ MIN_PACE = 4  # descriptors: a cache line
 class PackedFetch(wiring.Component):
     """Read descriptors from where the ring goes on, judge them, and look again as long as all of them were available.
 
+    Before a queue is looked at for the first time its event suppression structure asks for notifications: memory may hold
+    anything, and a driver that finds DISABLE there never notifies. That first look needs no notification.
+
     One read a queue, up to 8 of different queues, are outstanding. How much is read is twice as much each time that
     all was available, and little when not. A queue that has gone empty is told so in its event suppression structure
     (with EVENT_IDX) and then looked at once more, because the driver may have added a buffer before it saw that. ``look`` is
@@ -116,9 +119,10 @@ class PackedFetch(wiring.Component):
         connect(m, scan.o_result, results.i)
 
         to_fetch = Signal(self.num_queues)
-        fetching = Signal(self.num_queues)
+        fetching = Signal(self.num_queues)  # a read is under way, or the write that comes before the first
         hungry   = Signal(self.num_queues)  # there may be more than there was room for
         armed    = Signal(self.num_queues)  # the driver knows where we wait
+        unset    = Signal(self.num_queues)  # it does not even know that we do
         has_told = Signal(self.num_queues)
         fetchable = Signal(self.num_queues)
         queue, turn, choice = Signal(queue_shape), Signal(queue_shape), Signal(queue_shape)
@@ -182,6 +186,12 @@ class PackedFetch(wiring.Component):
                     has_told.bit_select(queue, 1).eq(0),  # unless it is believed: it would be ahead again a lap later
                 ]
                 m.next = "MEASURE"
+                with m.If(unset.bit_select(queue, 1)):
+                    m.d.sync += [
+                        to_fetch.bit_select(queue, 1).eq(0),
+                        fetching.bit_select(queue, 1).eq(1),
+                    ]
+                    m.next = "ARM"
             with m.State("MEASURE"):
                 # Up to the end of the ring; and reads end where the ones after them begin well.
                 m.d.sync += [
@@ -299,9 +309,10 @@ class PackedFetch(wiring.Component):
             asked.i.p.chain.eq(row.chain),
             asked.i.p.sure.eq(row.sure),
             asked.i.p.marked.eq(marked),
-            suppress.desc_event_off.eq(result.slot),
-            suppress.desc_event_wrap.eq(~result.flip),
-            suppress.desc_event_flags.eq(RingEvent.DESC),
+            # 2.8.10: DESC only with EVENT_IDX; without, this is written once and says ENABLE.
+            suppress.desc_event_off.eq(row.slot),
+            suppress.desc_event_wrap.eq(~row.flip & self.event_idx),
+            suppress.desc_event_flags.eq(Mux(self.event_idx, RingEvent.DESC, RingEvent.ENABLE)),
             armed_q.i.p.eq(queue),
             armed_q.o.ready.eq(self.event.done),
             self.event.req.p.addr.eq(table.row.queue_device),
@@ -318,7 +329,9 @@ class PackedFetch(wiring.Component):
             with m.If(self.look[k] & ~fetching[k]):
                 m.d.sync += to_fetch[k].eq(1)
         with m.If(self.event.done):
-            m.d.sync += to_fetch.bit_select(armed_q.o.p, 1).eq(1)
+            m.d.sync += [to_fetch.bit_select(armed_q.o.p, 1).eq(1), unset.bit_select(armed_q.o.p, 1).eq(0)]
+            with m.If(unset.bit_select(armed_q.o.p, 1)):
+                m.d.sync += fetching.bit_select(armed_q.o.p, 1).eq(0)
         with m.If(self.freed_valid & hungry.bit_select(self.freed_queue[:len(queue)], 1)):
             m.d.sync += [
                 to_fetch.bit_select(self.freed_queue[:len(queue)], 1).eq(1),
@@ -333,6 +346,7 @@ class PackedFetch(wiring.Component):
             # A driver may have added buffers, and notified, before it was ready.
             m.d.sync += [
                 to_fetch.bit_select(self.setup.queue[:len(queue)], 1).eq(1),
+                unset.bit_select(self.setup.queue[:len(queue)], 1).eq(1),
                 hungry.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
                 armed.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
                 has_told.bit_select(self.setup.queue[:len(queue)], 1).eq(0),

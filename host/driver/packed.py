@@ -46,6 +46,8 @@ class PackedVirtqueue(BaseVirtqueue):
         self._num_free = size
         self._next_avail = 0  # positions
         self._next_used = 0
+        # Memory may hold anything. 2.8.1: descriptors begin as zero. The device's own structure is left to the device.
+        self.memory.view[:self.used_offset] = bytes(self.used_offset)
 
     # Raw fields; a hostile test writes them as it likes.
 

@@ -140,7 +140,12 @@ class Player:
         zone = RINGS + queue
         self.ground.withdraw(zone)
         self.ground.memory[zone][:] = bytes(ZONE)
-        self.rings[queue] = Ring(size, desc & ~15, driver & (~3 if self.packed else ~1), device & ~3)
+        ring = self.rings[queue] = Ring(size, desc & ~15, driver & (~3 if self.packed else ~1), device & ~3)
+        # What the device alone writes begins with anything, but for the index, which the generator reads.
+        noise = random.Random(size).randbytes(4 if self.packed else 6 + 8 * size)
+        self.ground.memory[zone][ring.device:ring.device + len(noise)] = noise
+        if not self.packed:
+            self.ground.memory[zone][ring.device + 2:ring.device + 4] = bytes(2)
         self.ground.allow(zone) if self.torn else self._describe_ring(queue)
         start = self.ground.address(zone)
         self.card.setup_queue(queue, size, start + desc, start + driver, start + device)

@@ -54,13 +54,23 @@ class PackedQueue(DeviceQueue):
         avail, used = bool(flags & VirtqDescF.AVAIL), bool(flags & VirtqDescF.USED)
         return (addr, length, id, flags) if (avail, used) == (place.wrap, not place.wrap) else None
 
+    def _start(self):
+        # 2.8.10: only the device writes here.
+        if self.event_idx:
+            self._wait_at(self._seen)
+        else:
+            self.memory.write(self.device, EVENT.pack(0, RingEvent.ENABLE))
+
+    def _wait_at(self, entries):
+        place = self._place(entries)
+        self.memory.write(self.device, EVENT.pack(place.slot | WRAP * place.wrap, RingEvent.DESC))
+
     def _look(self):
         while self._available(self._seen):
             while self._available(self._seen):
                 self._take()
             if self.event_idx:  # 2.8.10; then a look at the ring again
-                place = self._place(self._seen)
-                self.memory.write(self.device, EVENT.pack(place.slot | WRAP * place.wrap, RingEvent.DESC))
+                self._wait_at(self._seen)
 
     def _take(self):
         """Find the list that starts here. It is complete: its head has been made available last (2.8.21)."""

@@ -41,6 +41,12 @@ class SplitQueue(DeviceQueue):
         return [(self.desc, VIRTQ_DESC_SIZE * self.size), (self.driver, 6 + 2 * self.size),
                 (self.device, 6 + VIRTQ_USED_ELEM_SIZE * self.size)]
 
+    def _start(self):
+        # 2.7.10.2: flags is 0, or 1; 2.7.8: idx starts at 0. Only the device writes here.
+        self.memory.write(self.device, bytes(ENTRIES))
+        if self.event_idx:
+            self.memory.write_u16(self.event[0], self._seen)
+
     def _look(self):
         while (count := (self.memory.read_u16(self.driver + INDEX) - self._seen) & 0xffff):
             if count > self.size:

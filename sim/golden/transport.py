@@ -199,8 +199,9 @@ class GoldenTransport(GoldenFunction):
         self.status |= value & STICKY
         if value & Status.FEATURES_OK and self._acceptable(self._accepted()):
             self.status |= Status.FEATURES_OK
-        if value & Status.DRIVER_OK and self.status & Status.FEATURES_OK:
+        if value & Status.DRIVER_OK and self.status & Status.FEATURES_OK and not self.live:
             self.status |= Status.DRIVER_OK
+            self.poll()  # of what is there the driver may have notified too early
 
     def _acceptable(self, features):
         """2.2.2: what was not offered, a set without VERSION_1, and a bit without what it requires, is refused."""
@@ -234,6 +235,8 @@ class GoldenTransport(GoldenFunction):
             self.queues[index] = kind(
                 self.memory, size=registers[Common.QUEUE_SIZE], desc=desc, driver=driver, device=device,
                 event_idx=VIRTIO_F_EVENT_IDX in self.features, indirect=VIRTIO_F_INDIRECT_DESC in self.features)
+            if self.live:
+                self._kicked(index)
 
     # Notifications
 

@@ -71,6 +71,7 @@ class DeviceQueue(ABC):
         self.indirect = indirect
         self.chains = deque()
         self.stopped = False
+        self._started = False
         self.used = 0
         self.uses = deque(maxlen=size)
 
@@ -85,6 +86,10 @@ class DeviceQueue(ABC):
     @abstractmethod
     def areas(self):
         """``(addr, length)`` of all that the driver has set up."""
+
+    @abstractmethod
+    def _start(self):
+        """Say that notifications are wanted, whatever memory holds there."""
 
     @abstractmethod
     def _look(self):
@@ -133,6 +138,9 @@ class DeviceQueue(ABC):
         """Take notice of all that is available. :exc:`RingError` after the chains before the wrong one are known."""
         for area in self.areas:
             within(*area)
+        if not self._started:
+            self._started = True
+            self._start()
         try:
             self._look()
         except Fault as fault:

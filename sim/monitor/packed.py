@@ -17,8 +17,8 @@ PK-5: no used descriptor is written twice, nor in a slot that was not made avail
 PK-B1: AVAIL and USED of each used descriptor are both the wrap counter of its place.
 PK-B2: it names a list that the device has; the next one is as many slots on as the list took, none in between; WRITE is set
 if and only if something was written.
-PK-B3: see receive.py. PK-B5: the device's event structure, whenever it is written, is one that there is; and the driver's
-is obeyed (notify.py).
+PK-B3: see receive.py. PK-B5: the device's event structure, whenever it is written, is one that there is, and it has been written
+when the device first looks into the ring: memory begins as anything. The driver's is obeyed (notify.py).
 RSV-3, SPL-B1: as for split rings.
 """
 
@@ -44,7 +44,8 @@ class PackedRing(Ring):
     def __init__(self, setup, features, monitor):
         super().__init__(setup, features, monitor)
         self.areas = [
-            Area(self, "descriptors", setup.desc, VIRTQ_DESC_SIZE * self.size, look=self._descriptors, wrote=self._wrote),
+            Area(self, "descriptors", setup.desc, VIRTQ_DESC_SIZE * self.size, look=self._descriptors, begin=self._looks,
+                 wrote=self._wrote),
             Area(self, "driver event structure", setup.driver, 4, look=self._event, begin=self._asked),
             Area(self, "device event structure", setup.device, 4, wrote=self._wrote_event)]
         self.ends = [area.end for area in self.areas]
@@ -58,6 +59,7 @@ class PackedRing(Ring):
         self.pending = {}          # by place: used descriptors that the driver does not see yet
         self.shadow = bytearray(VIRTQ_DESC_SIZE * self.size)
         self.started = 0
+        self.wishes = False        # the device has said when it wants to be notified
 
     def _place(self, slot):
         return self.used + (slot - self.used) % self.size
@@ -72,6 +74,10 @@ class PackedRing(Ring):
 
     def _asked(self, read):
         read.look = self.look()
+
+    def _looks(self, read):
+        self.report.judge("PK-B5", self.wishes, lambda: (
+            f"queue {self.index}: the device's event structure was never written, and its buffers are looked for"))
 
     def _event(self, read, low, high):
         if high == 4:
@@ -241,6 +247,7 @@ class PackedRing(Ring):
     def _wrote_event(self, offset, data):
         if offset == 0 and len(data) == 4:
             wish = self._wish(EVENT.unpack(data)[0])
+            self.wishes = True
             self.report.judge("PK-B5", wish is not None, lambda: (
                 f"queue {self.index}: the device's event structure is {data.hex()}"))
         else:

@@ -8,7 +8,8 @@ older, or something it never read, is outside of what is described (memory.py).
 
 USED-1: of all elements that used.idx passes, both words were written in a TLP before, or earlier in the same one; each names a
 chain that the device has; the index does not pass what is available.
-ANS-1, ANS-2: used.flags, whenever the device writes into the used ring, is what the row says; memory begins as 0.
+ANS-1, ANS-2: used.flags is what the row says whenever the device writes into the used ring, and has been written when the device
+first looks into the available ring: memory begins as anything, and from then on the driver goes by it.
 DESC-3: no write of the device is into a descriptor table (nor into an available ring).
 RSV-3: with IN_ORDER the entry that comes back is at, or after, the oldest chain that the device has, and no id comes back
 twice.
@@ -52,6 +53,7 @@ class SplitRing(Ring):
         self.table = {}            # by index: descriptor, and when it was asked for
         self.waiting = {}          # by index: chains that go on there
         self.shadow = bytearray(self.avail_event_at + 2)
+        self.unwritten = {0, 1}    # bytes of used.flags that the device has not written
         self.fresh = set()         # words of the used ring, 4 bytes, that were written since used.idx passed them
 
     # The driver's side
@@ -73,6 +75,7 @@ class SplitRing(Ring):
 
     def _asked(self, read):
         read.note = self.known, self.used
+        self._judge_flags(not self.unwritten)
         start = read.addr - self.areas[1].start
         if start <= (at := self.event_at if self.event_idx else 0) < start + read.size:
             read.look = self.look((start, read.size) == (at, 2))
@@ -161,12 +164,17 @@ class SplitRing(Ring):
 
     # The device's side
 
+    def _judge_flags(self, written):
+        row, most = ("ANS-2", 0) if self.event_idx else ("ANS-1", NO_KICKS)
+        flags = U16.unpack_from(self.shadow)[0]
+        self.report.judge(row, written and flags <= most, lambda: (
+            f"queue {self.index}: used.flags " + (f"is {flags:#x}" if written else "was never written, and its buffers are looked for")))
+
     def _wrote(self, offset, data):
         end = offset + len(data)
         self.shadow[offset:end] = data
-        rows = ("ANS-2", 0) if self.event_idx else ("ANS-1", NO_KICKS)
-        flags = U16.unpack_from(self.shadow)[0]
-        self.report.judge(rows[0], flags <= rows[1], lambda: f"queue {self.index}: used.flags is {flags:#x}")
+        self.unwritten.difference_update(range(offset, end))
+        self._judge_flags(True)
         if self.excused:
             return
         if offset <= IDX_AT < end:

@@ -51,7 +51,8 @@ class FakeNet:
         self.pairs, self.commands = 1, []
 
     def idle_queue(self):
-        return dict(size=self.size, vector=0xffff, enable=0, reset=0, desc=0, driver=0, device=0, seen=0, used=0, said=0)
+        return dict(size=self.size, vector=0xffff, enable=0, reset=0, desc=0, driver=0, device=0, seen=0, used=0, said=0,
+                    begun=False)
 
     def has(self, feature):
         return bool(self.driver_features >> feature & 1)
@@ -134,6 +135,8 @@ class FakeNet:
             if value & 8 and not self.driver_features >> 32 & 1:
                 value &= ~8
             self.status = value
+            for queue in self.queue:
+                self.begin(queue)
         elif at == 0:
             self.dfselect = value
         elif at == 8:
@@ -151,6 +154,7 @@ class FakeNet:
         elif at in (0x18, 0x1a, 0x1c):
             assert not queue["reset"]
             queue[{0x18: "size", 0x1a: "vector", 0x1c: "enable"}[at]] = value
+            self.begin(queue)
         else:
             name, half = {0x20: "desc", 0x28: "driver", 0x30: "device"}[at & ~7], at >> 2 & 1
             queue[name] = queue[name] & ~(0xffffffff << 32 * half) | value << 32 * half
@@ -164,6 +168,14 @@ class FakeNet:
 
     def word(self, iova):
         return struct.unpack("<H", self.at(iova, 2))[0]
+
+    def begin(self, queue):
+        """Say, once it is live, that notifications are wanted: memory may hold anything."""
+        if self.status & 4 and queue["enable"] and not queue["begun"]:
+            queue["begun"] = True
+            self.at(queue["device"], 4)[:] = bytes(4)
+            if self.has(EVENT_IDX) and not self.has(PACKED):
+                self.at(queue["device"] + 4 + 8 * queue["size"], 2)[:] = bytes(2)
 
     def wrap(self, queue, count):
         return count // queue["size"] % 2 == 0

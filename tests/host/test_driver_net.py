@@ -70,7 +70,8 @@ def test_num_buffers_is_checked(opened):
         device, _, net = opened(features)
         chain, _ = device.chain(device.queue[0])
         for slot in range(16):
-            net.rx_memory.view[slot * net.rx_slot + 10] = count
+            at = slot * net.rx_slot + 10
+            net.rx_memory.view[at:at + 2] = bytes((count, 0))
         device.give_back(device.queue[0], chain, 60)
         with pytest.raises(DeviceError, match=f"Received packet has num_buffers {count}"):
             net.receive()

@@ -361,6 +361,7 @@ def test_buffers_and_rings_at_the_end_of_the_address_space(features):
 def test_in_a_table_only_write_counts():
     rig = Rig(PACKED | {VIRTIO_F_INDIRECT_DESC}, 8)
     tx = rig.queues[TX]
+    rig.memory.view[:20] = bytes(20)
     # 2.8.7: next and the marks of the ring are reserved there, and WRITE is beside INDIRECT.
     tx.publish((table(rig, D.NEXT, D.AVAIL, D.NEXT | D.USED), 48, 5, D.INDIRECT | D.WRITE))
     tx.notify()

@@ -111,7 +111,9 @@ def test_notified_queue_is_read(make, width):
     async def testbench(ctx):
         await bench.begin(ctx)
         assert bench.reads == [(driver.ring(0) + 2, 2), (driver.ring(1) + 2, 2)]  # a driver may have added before it was ready
+        assert bench.writes == [(DEVICE, 4), (DEVICE + 0x1_0000, 4)]              # flags and idx of the used ring
         bench.reads.clear()
+        bench.writes.clear()
         driver.add(1, 3)
         await driver.kick(ctx, 1)
         while not driver.came(1):
@@ -242,11 +244,11 @@ def test_empty_queue_is_told_and_looked_at_once_more(make):
         driver.add(1, 3)  # avail_event still says 0: no notification
         await bench.settle(ctx)
         assert driver.all_came() and driver.event(1) == 5
-        assert bench.writes[2:] == [(DEVICE + 0x1_0000 + 4 + 8 * 16, 2)] * 2
+        assert bench.writes[4:] == [(DEVICE + 0x1_0000 + 4 + 8 * 16, 2)] * 2  # behind two for each queue at its start
         reads = len(bench.reads)
         await driver.kick(ctx, 1)  # for nothing: looked at, not told again
         await bench.settle(ctx)
-        assert len(bench.reads) == reads + 1 and len(bench.writes) == 4
+        assert len(bench.reads) == reads + 1 and len(bench.writes) == 6
     bench.run(testbench)
 
 
@@ -255,9 +257,9 @@ def test_queue_that_is_set_up_again_is_told_again(make):
 
     async def testbench(ctx):
         await bench.begin(ctx)
-        assert len(bench.writes) == 2
-        await bench.begin(ctx)  # in another life avail_event is somewhere else
         assert len(bench.writes) == 4
+        await bench.begin(ctx)  # in another life avail_event is somewhere else
+        assert len(bench.writes) == 8
     bench.run(testbench)
 
 
@@ -503,3 +505,65 @@ def test_empty_queue_is_told_with_notification_data(make):
         await bench.settle(ctx)
         assert driver.all_came() and driver.event(0) == 3
     bench.run(testbench)
+
+
+@pytest.mark.parametrize("event_idx", [0, 1])
+@pytest.mark.parametrize("notification_data", [0, 1])
+def test_driver_reads_no_garbage_in_the_used_ring(make, rng, event_idx, notification_data):
+    """flags and idx are 0 before the ring is looked at, whatever was there (2.7.10.2); each time that a queue begins."""
+    bench = make(sizes=(8, 16), event_idx=event_idx)
+    dut, driver = bench.dut, bench.driver
+
+    async def testbench(ctx):
+        ctx.set(dut.notification_data, notification_data)
+        noise = rng.randbytes(0x200)
+        for at in (DEVICE, DEVICE + 0x1_0000):
+            bench.memory[at:at + len(noise)] = noise
+        ctx.set(dut.stopped, 0b11)
+        for life in range(2):
+            bench.reads.clear()
+            bench.writes.clear()
+            await bench.begin(ctx)
+            await ctx.tick().repeat(100)
+            assert not bench.reads and not bench.writes             # nobody is live
+            if life == 0:
+                driver.add(1, 3)                                    # and one notifies all the same
+            ctx.set(dut.kick_next, driver.idx[1])
+            await driver.kick(ctx, 1)
+            ctx.set(dut.stopped, 0)
+            for queue in range(2):
+                at = DEVICE + 0x1_0000 * queue
+                await bench.until(ctx, lambda: any(driver.ring(queue) <= addr < driver.ring(queue) + 0x100
+                                                   for addr, _ in bench.reads))
+                assert bench.writes.count((at, 4)) == 1 and bench.memory[at:at + 4] == bytes(4)
+            await bench.settle(ctx)
+            assert driver.came(1) == driver.heads[1] and not bench.failed
+            for queue, size in enumerate((8, 16)):
+                at = DEVICE + 0x1_0000 * queue
+                assert bench.memory[at + 4:at + 4 + 8 * size] == noise[4:4 + 8 * size]
+                if event_idx:
+                    assert driver.event(queue) == driver.idx[queue]
+                bench.memory[at:at + 4] = b"\xff" * 4
+            ctx.set(dut.stopped, 0b11)
+            await ctx.tick()
+            driver.idx, driver.heads = [0, 0], [[], []]
+            bench.entries.clear()
+            for queue in range(2):
+                driver.publish(queue, 0)
+    bench.run(testbench)
+
+
+def test_a_notification_during_the_first_write_is_not_lost(make):
+    """In each cycle of it; and flags are written once."""
+    for delay in range(1, 30):
+        bench = make(sizes=(4,), latency=8)
+        dut, driver = bench.dut, bench.driver
+
+        async def testbench(ctx):
+            await bench.setup(ctx, 0, size=4, queue_driver=driver.ring(0), queue_device=DEVICE)
+            await ctx.tick().repeat(delay)
+            driver.add(0, 1)
+            await driver.kick(ctx, 0)
+            await bench.settle(ctx)
+            assert driver.all_came() and bench.writes == [(DEVICE, 4)]
+        bench.run(testbench)

@@ -725,6 +725,39 @@ def test_reset_of_a_queue_under_load(make, rng):
     assert seen == [0]
 
 
+@pytest.mark.parametrize("event_idx", [0, 1])
+def test_driver_reads_no_garbage_in_the_event_structure(make, event_idx):
+    """It asks for notifications before the ring is looked at, whatever was there (2.8.10). What the driver added and
+    notified of before the device was live is found then."""
+    bench = make((8, 5), event_idx=event_idx)
+    wish = struct.pack("<HH", 1 << 15, 2) if event_idx else bytes(4)
+    bench.memory[DEVICE:DEVICE + 2 * STRIDE] = b"\xff" * 2 * STRIDE
+
+    async def testbench(ctx):
+        ring = bench.rings[1]
+        await ring.add(ctx, 7, [(0x1000, 8, 0)])
+        await bench.start(ctx)
+        ctx.set(bench.dut.enable, 0)
+        await ring.kick(ctx)
+        await ctx.tick().repeat(100)
+        assert not bench.reads and not bench.writes
+        ctx.set(bench.dut.enable, 1)
+        for queue in range(2):
+            at = DEVICE + STRIDE * queue
+            await bench.until(ctx, lambda: any(addr // STRIDE == (RING + STRIDE * queue) // STRIDE for addr, _ in bench.reads))
+            assert (at, 4) in bench.writes and bench.memory[at:at + 4] == wish
+        await bench.until(ctx, lambda: bench.available(ctx, 1))
+        await bench.take(ctx, 1)
+        assert (await bench.chain(ctx))[-1].chain.id == 7
+        await bench.take(ctx, 1, TakeOp.COMMIT)
+        await bench.quiet(ctx)
+        # With EVENT_IDX the driver hears where the device waits; without, all has been said.
+        assert bench.memory[DEVICE:DEVICE + 4] == wish
+        assert bench.memory[DEVICE + STRIDE:DEVICE + STRIDE + 4] == (struct.pack("<HH", 1 << 15 | 1, 2) if event_idx else wish)
+        assert len(bench.writes) == 2 + event_idx and not bench.errors
+    bench.run(testbench)
+
+
 @pytest.mark.parametrize("options", [{}, {"event_idx": 0}, {"notification_data": 1}, {"in_order": 1}])
 def test_chains_that_nobody_notified_of(make, options):
     """They are found while the device wants chains of that ring, by one read in 512 cycles, and else not."""

@@ -158,12 +158,18 @@ class Script:
 
 class SplitScript(Script):
     """The same with what a split ring needs; all of queue ``queue``."""
-    def __init__(self, *features, queue=0, **options):
+    def __init__(self, *features, queue=0, begins=True, **options):
         super().__init__(*features, **options)
         self.base = RINGS + STRIDE * queue
         self.used_at = self.base + self.DEVICE
         self.event_at = self.base + self.DRIVER + (4 + 2 * self.size if self.event_idx else 0)
         self.avail = self.used = 0
+        if begins and options.get("live", True):
+            self.begin()
+
+    def begin(self):
+        """The card looks at the queue for the first time."""
+        self.write(self.used_at, bytes(4))
 
     def available(self, *heads):
         """The card reads the index and then the entries."""
@@ -201,10 +207,12 @@ class SplitScript(Script):
 
 class PackedScript(Script):
     """The same with what a packed ring needs."""
-    def __init__(self, *features, queue=0, **options):
+    def __init__(self, *features, queue=0, begins=True, **options):
         super().__init__(VIRTIO_F_RING_PACKED, *features, **options)
         self.base = RINGS + STRIDE * queue
         self.avail = self.used = 0
+        if begins and options.get("live", True):
+            self.event(0)
 
     def flags(self, place, used=False):
         wrap = not place // self.size % 2

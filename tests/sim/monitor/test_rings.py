@@ -34,6 +34,30 @@ def test_split_traffic_is_right(split, event):
         assert script.observed(row), row
 
 
+@pytest.mark.parametrize("event, row", [((), "ANS-1"), ((VIRTIO_F_EVENT_IDX,), "ANS-2")], ids=["flags", "event_idx"])
+@pytest.mark.parametrize("written", [(), (0,), (1,), (2, 3)])
+def test_looking_for_buffers_while_flags_may_be_anything(split, event, row, written):
+    """Memory holds what it held before: the device writes both bytes before it looks."""
+    script = split(*event, queue=TX, begins=False)
+    for at in written:
+        script.write(script.used_at + at, bytes(1))
+    script.available()
+    assert script.violations() == [row]
+    for at in range(2):
+        script.write(script.used_at + at, bytes(1))
+    script.available(3)
+    assert script.violations() == []
+
+
+def test_looking_for_buffers_while_the_event_structure_may_be_anything(packed):
+    script = packed(queue=TX, begins=False)
+    script.descriptor(A, 100)
+    assert script.violations() == ["PK-B5"]
+    script.event(0)
+    script.descriptor(A, 100)
+    assert script.violations() == []
+
+
 def test_split_receive_is_right(split):
     script = split(VIRTIO_NET_F_MRG_RXBUF)
     script.chain(3, (A, 10, WRITE), (B, 90, WRITE))
@@ -181,7 +205,7 @@ def test_length_is_what_was_written(split, said, row):
 @pytest.mark.parametrize("event, value, row", [
     (False, 0, []), (False, 1, []), (False, 2, ["ANS-1"]), (True, 0, []), (True, 1, ["ANS-2"])])
 def test_used_flags(split, event, value, row):
-    script = split(*[VIRTIO_F_EVENT_IDX] * event)
+    script = split(*[VIRTIO_F_EVENT_IDX] * event, begins=False)
     script.write(script.used_at, bytes([value, 0]))
     assert script.violations() == row
     assert script.observed("ANS-2" if event else "ANS-1") == 1
