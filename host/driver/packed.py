@@ -46,6 +46,7 @@ class PackedVirtqueue(BaseVirtqueue):
         self._num_free = size
         self._next_avail = 0  # positions
         self._next_used = 0
+        self._answered = False  # something came back
         # Memory may hold anything. 2.8.1: descriptors begin as zero. The device's own structure is left to the device.
         self.memory.view[:self.used_offset] = bytes(self.used_offset)
 
@@ -124,6 +125,8 @@ class PackedVirtqueue(BaseVirtqueue):
         flags, offset, wrap = self.event
         if flags == RingEvent.DESC and self.event_idx and offset < self.size:
             return passed(offset if wrap else self.size + offset, self._next_avail, added, 2 * self.size)
+        if not self._answered:
+            return flags != RingEvent.DISABLE  # the device may not have come to write there yet, and looks once it has
         if flags not in (RingEvent.ENABLE, RingEvent.DISABLE):
             raise DeviceError(f"Queue {self.index}: event flags {flags} at descriptor {offset}")
         return flags == RingEvent.ENABLE
@@ -139,6 +142,7 @@ class PackedVirtqueue(BaseVirtqueue):
         return name, length if flags & WRITE else 0
 
     def _step_over(self, batch):
+        self._answered = True
         count = sum(len(chain.places) for chain in batch)
         self._next_used = self._step(self._next_used, count)
         self._num_free += count

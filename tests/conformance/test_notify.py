@@ -9,7 +9,10 @@ import pytest
 from ringnic.hdl.spec.net import VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ, VIRTIO_NET_HDR_SIZE
 from ringnic.hdl.spec.virtio import VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, CfgType, Common
 
+from .conftest import BASE
 from .frames import frame
+
+TX = 1
 
 
 def place(net, queue):
@@ -85,3 +88,56 @@ def test_receive_buffers_that_nobody_notified_of(card, ring):
         card.wire.send(frame(60 + k, k))
         card.expect_received([frame(60 + k, k)])
     assert not card.broken()
+
+
+def packet(card, k):
+    """A frame behind its header, as a transmit buffer."""
+    memory = card.bus.alloc(VIRTIO_NET_HDR_SIZE + 60)
+    memory.view[:] = bytes(VIRTIO_NET_HDR_SIZE) + frame(60, k)
+    return memory.iova, len(memory)
+
+
+@pytest.mark.clause("ANS-1", "ANS-2", "PK-B5")
+@pytest.mark.parametrize("noise", [0x01, 0xa5, 0xff])
+def test_what_memory_held_keeps_no_driver_from_notifying(card, ring, noise):
+    """used.flags and avail_event, or the device's event structure, before the device has written there."""
+    transport = card.transport()
+    transport.negotiate(BASE | ring)
+    queue = transport.setup_queue(TX, 8)
+    fields = [queue.used_offset, queue.used_offset + 1, *range(len(queue.memory) - 2, len(queue.memory))]
+    for at in fields:
+        queue.memory.view[at] = noise
+    transport.driver_ok()
+    card.rest()
+    for k in range(10):
+        queue.add_buf([packet(card, k)], [], k)
+        queue.kick()                                    # if the device seems to want that
+        assert card.used(queue, 1) == [(k, 0)]
+        card.expect_wire([frame(60, k)])
+
+
+@pytest.mark.clause("NTF-B4")
+@pytest.mark.parametrize("when", ["before_queue_enable", "before_driver_ok", "live_before_queue_enable"])
+def test_a_notification_that_came_too_early(card, ring, when):
+    """It must not come (3.1.1); but it is not lost: a queue is looked at when it begins."""
+    transport = card.transport()
+    transport.negotiate(BASE | ring)
+    write = transport.common_write
+    transport.common_write = lambda offset, *args: None if offset == Common.QUEUE_ENABLE else write(offset, *args)
+    queue = transport.setup_queue(TX, 8)
+    queue.add_buf([packet(card, 1)], [], 1)
+
+    def enable():
+        write(Common.QUEUE_SELECT, 2, TX)
+        write(Common.QUEUE_ENABLE, 2, 1)
+    first, *rest = {"before_queue_enable": (queue.notify, enable, transport.driver_ok),
+                    "before_driver_ok": (enable, queue.notify, transport.driver_ok),
+                    "live_before_queue_enable": (transport.driver_ok, queue.notify, enable)}[when]
+    first()
+    card.rest()
+    for step in rest:
+        assert queue.get_buf() is None
+        step()
+        card.rest()
+    assert card.used(queue, 1) == [(1, 0)]
+    card.expect_wire([frame(60, 1)])

@@ -82,6 +82,7 @@ def test_nothing_of_more_than_the_mtu_is_received(device, tags):
     assert net.receive() == [head + bytes(1500)] and device.counters["rx_dropped_long"] == 3
     device.receive(bytes(12) + bytes.fromhex("8100 0001" * 3) + bytes(1499))
     assert net.receive() == [] and device.counters["rx_dropped_long"] == 4
+    net.tx_memory.view[:12] = bytes(12)
     for size, sent in ((1522, 1), (1523, 1)):
         net.tx.add_buf([(net.tx_memory.iova, 12 + size)], [], size)
         net.tx.kick()

@@ -109,6 +109,7 @@ def test_nothing_of_a_queue_that_was_reset(split, what):
     assert script.violations() == ["QRST-1"]
     script.avail = 0
     script.enable(0)
+    script.begin()
     script.chain(0, (A, 100, 1 << 1))
     script.write(A, bytes(10))
     assert script.violations() == []

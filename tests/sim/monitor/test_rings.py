@@ -155,7 +155,7 @@ def test_ring_at_the_end_of_the_address_space(request, kind, area, size, over):
     """One that runs past it is not touched, in none of its areas."""
     plain = request.getfixturevalue(kind)
     at = TOP - size + over
-    script = type(plain.__name__, (plain,), {area: at - RINGS - STRIDE * TX})(queue=TX)
+    script = type(plain.__name__, (plain,), {area: at - RINGS - STRIDE * TX})(queue=TX, begins=not over)
     if area == "DEVICE":
         script.write(at + 2, bytes(2))
     else:
