@@ -230,8 +230,14 @@ class Virtqueue(BaseVirtqueue):
         self._free = deque(range(size))
         self._avail_idx = 0
         self._last_used = 0
-        # Memory may hold anything. What the device alone writes is left to it, its wish about notifications above all
-        # (2.7.10.2); but both indices start at 0 (2.7.6, 2.7.8), and until the device has come that far the driver sees to it.
+        self.clear()
+
+    def clear(self):
+        """Write what has to be there at first: memory may hold anything.
+
+        Both indices start at 0 (2.7.6, 2.7.8); until the device has come that far the driver sees to its one, too. All else
+        that the device alone writes is left to it, above all its wish about notifications (2.7.10.2).
+        """
         for offset in (self.avail_offset, self.avail_offset + 2, self._used_event_offset, self.used_offset + 2):
             self.write_u16(offset, 0)
 

@@ -97,8 +97,9 @@ class Rig(WholeCard):
     # DMA
 
     def arena(self, size):
-        """Memory that the device may touch only where :meth:`describe` says."""
+        """Memory of zeros that the device may touch only where :meth:`describe` says."""
         buffer = self.bus.alloc(size)
+        buffer.view[:] = bytes(size)
         self.arenas[buffer.iova] = []
         self.sizes[buffer.iova] = size
         return buffer

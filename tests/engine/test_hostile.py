@@ -344,6 +344,7 @@ def test_ring_that_begins_before_an_edge(rig, monkeypatch):
         self.desc_iova = self.memory.iova
         self.avail_iova = self.memory.iova + self.avail_offset
         self.used_iova = self.memory.iova + self.used_offset
+        self.clear()
     monkeypatch.setattr(Virtqueue, "__init__", shifted)
     rig.open(FEATURES, queue_size=size)
     rig.works()

@@ -66,8 +66,8 @@ def test_requests_are_filled(engine, ring):
                 at += size
             requests[token] = pieces
             queue.add_buf([], pieces, token, indirect=rng.random() < 0.5)
+        untouched = bytearray(memory.view)
         queue.kick()
-        untouched = bytearray(len(memory))
         for token, written in back(engine, queue, len(requests)):
             # 5.4.6.2: the device may write less than there is room for; this one does not go beyond the first buffer.
             addr, size = next(piece for piece in requests.pop(token) if piece[1])
