@@ -38,7 +38,8 @@ def one_read(p, port):
 
 
 def fetches(p, dut, size):
-    """Ring entries are asked for in order, each once, none beyond what the index said, none outside the ring."""
+    """Ring entries are asked for in order, each once, none beyond what the index said, none outside the ring; and nothing before
+    flags and idx of the used ring are 0."""
     p.add(dut)
     m = p.m
     begun = set_up(p, dut, size)
@@ -76,7 +77,21 @@ def fetches(p, dut, size):
     with m.If(asked):
         m.d.sync += next_.eq(next_ + entries)
     p.check(~index.valid | ((index.payload.addr == DRIVER + 2) & (index.payload.len == 2)))
-    p.check(~event.valid | ((event.payload.addr == DEVICE + 4 + 8 * size) & (event.payload.len == 2)))
+    # A write: offered, its data, and some time later it has left. The first is of flags and idx.
+    offered, given, first, zero = Signal(), Signal(), Signal(init=1), Signal()
+    m.d.comb += [
+        dut.event.done.eq(given & p.free(name="left")),
+        zero.eq((event.payload.addr == DEVICE) & (event.payload.len == 4)),
+    ]
+    with m.If(event.valid & event.ready):
+        m.d.sync += offered.eq(1)
+    with m.If(offered & dut.event.data.valid):
+        m.d.sync += [given.eq(1), offered.eq(0)]
+        p.check(~first | (dut.event.data.payload.data == 0))
+    with m.If(dut.event.done):
+        m.d.sync += [given.eq(0), first.eq(0)]
+    p.check(~event.valid | given | Mux(first, zero, (event.payload.addr == DEVICE + 4 + 8 * size) & (event.payload.len == 2)))
+    p.check(~first | (~index.valid & ~ring.valid))
     p.cover(asked)
     p.cover(failed)
     p.cover(event.valid)
@@ -87,5 +102,5 @@ def make():
 
 
 def test_available_ring(formal):
-    formal.bounded(lambda p: fetches(p, make(), 2), 17)
-    formal.covers(lambda p: fetches(p, make(), 2), 24)
+    formal.bounded(lambda p: fetches(p, make(), 2), 22)
+    formal.covers(lambda p: fetches(p, make(), 2), 32)
