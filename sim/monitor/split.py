@@ -167,8 +167,8 @@ class SplitRing(Ring):
     def _judge_flags(self, written):
         row, most = ("ANS-2", 0) if self.event_idx else ("ANS-1", NO_KICKS)
         flags = U16.unpack_from(self.shadow)[0]
-        self.report.judge(row, written and flags <= most, lambda: (
-            f"queue {self.index}: used.flags " + (f"is {flags:#x}" if written else "was never written, and its buffers are looked for")))
+        self.report.judge(row, written and flags <= most, lambda: f"queue {self.index}: used.flags " + (
+            f"is {flags:#x}" if written else "was never written, and buffers are looked for"))
 
     def _wrote(self, offset, data):
         end = offset + len(data)
