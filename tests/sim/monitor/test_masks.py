@@ -145,6 +145,7 @@ def test_flr_forgets(split):
     script.enable(TX)
     script.status(15)
     script.avail = script.used = 0
+    script.begin()
     due(script)
     script.message(VECTOR)
     assert script.violations() == []

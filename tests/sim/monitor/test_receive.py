@@ -88,10 +88,11 @@ PAIRS_AT = DEVICE_OFFSET + 8
     (None, b""), (PAIRS_AT, b"\x04\0"), (PAIRS_AT - 8, bytes(8) + b"\x04\0" + bytes(2)), (PAIRS_AT, b"\x04\0\xdc\5")])
 def test_control_queue_wherever_it_is(split, offset, raw):
     """Its answers are no packets, whether or not the driver has read how many pairs there are, and how wide."""
-    script = split(VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ, queue=8)
+    script = split(VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ, queue=8, begins=False)
     if offset is not None:
         script.reg_read(offset, raw)
     script.enable(8)
+    script.begin()
     script.chain(0, (A, 1, WRITE))
     script.write(A, b"\0")
     script.use(0, 1)
@@ -107,6 +108,7 @@ def test_queue_that_may_be_the_control_queue(split, known):
     script.negotiate()
     script.enable(2)
     script.status(15)
+    script.begin()
     assert received(script, header, [80], count=0) == (["RX-1"] if known else [])
 
 
