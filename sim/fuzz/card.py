@@ -129,12 +129,15 @@ class Card:
         self.status = Status.FEATURES_OK
         return bool(self.status & Status.FEATURES_OK)
 
-    def setup_queue(self, queue, size, desc, driver, device):
+    def setup_queue(self, queue, size, desc, driver, device, pause=0):
+        """Configure a queue, and enable it ``pause`` cycles later."""
         self.select(queue)
         self.common(Common.QUEUE_SIZE, 4, size | min(queue + 1, VECTORS - 1) << 16)
         for offset, value in ((Common.QUEUE_DESC, desc), (Common.QUEUE_DRIVER, driver), (Common.QUEUE_DEVICE, device)):
             self.common(offset, 4, value & 0xffff_ffff)
             self.common(offset + 4, 4, value >> 32)
+        if pause:
+            self.engine.run(pause)
         self.common(Common.QUEUE_ENABLE, 2, 1)
 
     def reset_queue(self, queue, limit):

@@ -22,8 +22,7 @@ LINKS = {
 ACTIONS = (
     "begin", "good", "setup", "live", "reset", "desc", "table", "avail", "index", "event", "loose", "kick", "notify", "common",
     "queue_reset", "write", "read", "window", "vector", "msix", "mask", "master", "power", "device_control", "link", "fault",
-    "cable",
-    "frame", "send", "feed", "poll", "run", "check", "early", "silent")
+    "cable", "frame", "flood", "send", "feed", "poll", "run", "check", "early", "silent")
 
 
 @dataclass

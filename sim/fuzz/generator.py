@@ -13,7 +13,7 @@ from ...hdl.spec.virtio import (VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VI
                                 VIRTIO_F_VERSION_1, Common, VirtqDescF)
 from .card import VECTORS
 from .case import LINKS, PAIRS
-from .ground import ARENA, LOOSE, NOWHERE, RINGS, TABLES, ZONE
+from .ground import ARENA, LOOSE, NOWHERE, OWN, RINGS, TABLES, ZONE
 from .player import WHOLE
 
 __all__ = ["WIDTHS", "draw_case", "Generator"]
@@ -28,6 +28,8 @@ OPTIONAL = {VIRTIO_F_INDIRECT_DESC: .8, VIRTIO_F_EVENT_IDX: .6, VIRTIO_F_RING_PA
             VIRTIO_NET_F_MRG_RXBUF: .6, VIRTIO_NET_F_MTU: .5, VIRTIO_NET_F_MAC: .5, VIRTIO_NET_F_STATUS: .5,
             VIRTIO_NET_F_CTRL_VQ: .8, VIRTIO_NET_F_MQ: .8, VIRTIO_NET_F_SPEED_DUPLEX: .5}
 REFUSED = 77                                          # a feature bit that nobody offers
+STORMY = .15                                          # share of lives that are storms
+SLOT = 2048                                           # bytes of a queue's own buffer
 HEADER, SHORTEST, LONGEST = 12, 26, 9034              # bytes of a chain for a packet
 QUIET_PAGES = (ISR_OFFSET, DEVICE_OFFSET, MSIX_PBA_OFFSET, COUNTERS_OFFSET, 0x7000)
 LENGTHS = (0, 1, 11, 12, 13, 15, 16, 17, 25, 26, 48, 4095, 9031, 0xffff, 0x10000, 0x7fff_ffff, 0xffff_fff0, 0xffff_ffff)
@@ -91,7 +93,9 @@ class Generator:
     # One life of the device
 
     def life(self, bursts):
-        """From negotiation to reset: the pair is seen to work, then so many bursts."""
+        """From negotiation to reset: the pair is seen to work, then so many bursts; or a storm."""
+        if self.random() < STORMY:
+            return self._storm()
         self._begin()
         if self.player.live:
             for _ in range(4):
@@ -107,6 +111,58 @@ class Generator:
         if self.random() < .3:
             self._disturb()
         self.do("reset", self.choice((0, 0, 0, 1, 1, 2)))
+
+    def _storm(self):
+        """The only receive queue is enabled, reset and enabled again, in any cycle, while frames come back to back.
+
+        Its buffers are its own, and other ones in each of its lives, so what is left of an earlier one is seen at once.
+        """
+        random = self.random
+        features = {bit for bit, share in OPTIONAL.items() if random() < share}
+        features |= {VIRTIO_F_VERSION_1, VIRTIO_F_RING_RESET}
+        if VIRTIO_NET_F_CTRL_VQ not in features:
+            features.discard(VIRTIO_NET_F_MQ)
+        self.features, self.packed = features, VIRTIO_F_RING_PACKED in features
+        self.queues = {}
+        self.do("begin", *sorted(features))
+        late = random() < .3
+        if not late:
+            self._storm_setup()
+        self.do("live", 1)
+        if late:
+            self._flood()
+            self._storm_setup(self.below(64))
+        for turn in range(2 + self.below(10)):
+            queue = self.queues[0]
+            for k in range(self.below(min(8, queue.size) + 1)):
+                at = self.ground.address(RINGS, OWN + SLOT * (8 * (turn % 2) + k))
+                (self._publish_packed if self.packed else self._publish_split)(queue, [(at, SLOT, WRITE)], 0)
+            if not self.packed:
+                self.do("index", 0, queue.next, 0)
+            self.do("kick", 0, self._following(queue))
+            for _ in range(self.below(3)):
+                self._flood(self.below(4))
+                self._time()
+            if random() < .1:
+                self.do("check")
+            if random() < .5:
+                self._flood()
+            self.do("queue_reset", 0)
+            self._flood()
+            self._storm_setup(self.below(64))
+            self.do("run", self.below(400))
+        if random() < .5:
+            self._flood()
+        self.do("reset", self.choice((0, 0, 1, 2)))
+
+    def _storm_setup(self, pause=0):
+        size = self._size(4)
+        self.do("setup", 0, size, 0, 0x2000, 0x6000, pause)
+        self.queues[0] = _Queue(0, size, self.packed)
+
+    def _flood(self, most=200):
+        if most:
+            self.do("flood", 1 + self.below(most), self.choice((60, 60, 64, 200)), self.below(ZONE - 1024))
 
     def _begin(self):
         random = self.random

@@ -1,10 +1,11 @@
 """Host memory as the fuzzer lays it out, and the judge of every DMA: only what was described, only in its direction."""
 
-__all__ = ["ARENA", "GOOD_RINGS", "GOOD_RX", "GOOD_TX", "LOOSE", "NOWHERE", "RINGS", "TABLES", "ZONE", "Ground"]
+__all__ = ["ARENA", "GOOD_RINGS", "GOOD_RX", "GOOD_TX", "LOOSE", "NOWHERE", "OWN", "RINGS", "TABLES", "ZONE", "Ground"]
 
 ZONE = 0x10000
 STRIDE = 2 * ZONE    # as much again between two zones is nobody's memory
-RINGS = 0            # zone ``k``: rings of queue ``k``, if it is a hostile one
+RINGS = 0            # zone ``k``: rings of queue ``k``, if it is a hostile one, and buffers that are nobody else's
+OWN = 0x8000         # where in it the rings end, whatever they are, and those buffers begin
 NUM_RINGS = 9
 # Other zones: indirect tables and buffers of hostile queues, rings at addresses that were written register by register, and what
 # belongs to the well-behaved pair.

@@ -133,8 +133,8 @@ class Player:
         if self._features and self.good is None:
             self.good = GoodPair(self.ground, self.card, pair, self._features, rx_size, tx_size, 2 * PAIRS if control else None)
 
-    def _setup(self, queue, size, desc, driver, device):
-        """Set a hostile queue up: size, and where its areas are in its zone."""
+    def _setup(self, queue, size, desc, driver, device, pause=0):
+        """Set a hostile queue up: size, and where its areas are in its zone. It is enabled ``pause`` cycles after the rest."""
         if queue in self.rings:
             return
         zone = RINGS + queue
@@ -148,7 +148,7 @@ class Player:
             self.ground.memory[zone][ring.device + 2:ring.device + 4] = bytes(2)
         self.ground.allow(zone) if self.torn else self._describe_ring(queue)
         start = self.ground.address(zone)
-        self.card.setup_queue(queue, size, start + desc, start + driver, start + device)
+        self.card.setup_queue(queue, size, start + desc, start + driver, start + device, pause)
 
     def _describe_ring(self, queue):
         ring, start = self.rings[queue], self.ground.address(RINGS + queue)
@@ -365,6 +365,14 @@ class Player:
         """A frame from the wire for whoever gets it: noise behind ``first``, six bytes as a number."""
         noise = self.ground.memory[ARENA]
         self.engine.send_frame((first.to_bytes(6, "big") + bytes(noise[start:start + size]))[:size])
+
+    def _flood(self, count, size, start):
+        """So many frames back to back, for whoever gets them."""
+        noise = self.ground.memory[ARENA]
+        for k in range(count):
+            if not self.engine.send_frame(bytes(noise[start + k:start + k + size])):
+                break
+            self.done += 1
 
     def _send(self, size, *cuts):
         if self.good is not None and self.live and self.good.send(size, cuts):
