@@ -7,7 +7,7 @@ import pytest
 from ringnic.hdl.spec.bar import BAR_INDEX, NOTIFY_MULTIPLIER, NOTIFY_OFFSET
 from ringnic.hdl.spec.net import (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_ERR, VIRTIO_NET_F_CTRL_VQ,
                                   VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_OK)
-from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET
+from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, Common
 from ringnic.host.driver import NoSpace
 
 PAIRS = 4
@@ -196,6 +196,40 @@ def test_queue_reset_at_every_moment(rig, rng):
         streams.settle()
     assert net.counters()["queue_errors"] == 0
     assert not rig.broken()
+
+
+@pytest.mark.clause("QRST-1")
+def test_queue_is_enabled_in_a_flood(rig, monkeypatch):
+    """2.6.1.1.1: the only receive queue is reset, and enabled again in one cycle or another while frames come back to back.
+    Whatever the card was doing with a frame, it touches no buffer of before the reset."""
+    net = rig.open(FEATURES - {VIRTIO_NET_F_MQ}, queue_size=16, fill=False)
+    transport, write = net.transport, net.transport.common_write
+
+    def flood(moment):
+        while rig.engine.send_frame(bytes(60)):
+            pass
+        rig.bus.run(100 + moment)
+
+    for moment in range(24):
+        buffers = rig.arena(8 * 2048)
+        for k in range(8):
+            net.rx.add_buf([], [rig.describe(buffers, 2048 * k, 2048)], k)
+        net.rx.notify()
+        rig.bus.run(800)
+        transport.reset_queue(0)
+        rig.check_dma()
+        rig.arenas[buffers.iova].clear()               # they are the driver's again
+
+        def late(offset, size, value):
+            if offset == Common.QUEUE_ENABLE:
+                flood(moment)
+            write(offset, size, value)
+        with monkeypatch.context() as patch:
+            patch.setattr(transport, "common_write", late)
+            net.rx_queues[0] = transport.setup_queue(0, 16, 1)
+        rig.bus.run(1500)
+        rig.check_dma()
+    assert net.counters()["queue_errors"] == 0
 
 
 def test_reset_of_a_broken_queue_mends_it(rig):
