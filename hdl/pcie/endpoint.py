@@ -283,9 +283,9 @@ class Endpoint(wiring.Component):
             errors.reports.eq(config.reports),
             errors.asleep.eq(config.power_state != 0),
             errors.quiet.eq(config.flr),
-            self.busy.eq(dma.busy | msix.busy | target.busy | rx_edge.o.valid | digest.o.valid | intake.busy | messages.busy
+            self.busy.eq(dma.busy | msix.busy | target.busy | rx_edge.level.any() | digest.o.valid | intake.busy | messages.busy
                          | errors.err_nonfatal | errors.err_fatal
-                         | target_out.o.valid | dma_out.o.valid | tx_edge.o.valid),
+                         | target_out.o.valid | dma_out.o.valid | tx_edge.level.any()),
         ]
         m.d.sync += config.transactions_pending.eq(dma.pending)
         sources = {name: [unit.events[name] for unit in (dma, target) if name in dict(unit.events.shape())]

@@ -50,7 +50,7 @@ class Msix(wiring.Component):
         A message is committed and has not left. A completion that is offered first while this is high must wait until it is
         low; then no message follows the answer to whatever has forbidden it.
     busy : Out(1)
-        A message is to be sent, or an interrupt to be accepted.
+        A message is to be sent, an interrupt to be accepted, or an answer to be taken.
     enable, function_mask : In(1)
         Of the MSI-X capability. Without ``enable`` events stay pending, too.
     bus_master : In(1)
@@ -121,7 +121,7 @@ class Msix(wiring.Component):
         pending_words = Cat(pending, C(0, -n % 32))
         m.d.comb += self.regs.resp.payload.eq(Mux(from_table, read_r.data, fixed))
 
-        with m.FSM(name="access"):
+        with m.FSM(name="access") as access:
             with m.State("IDLE"):
                 m.d.comb += [
                     self.regs.req.ready.eq(1), accept.eq(self.regs.req.valid),
@@ -232,5 +232,6 @@ class Msix(wiring.Component):
                     m.d.sync += beat.eq(beat + 1)
                     with m.If(self.tlp.payload.last):
                         m.next = "IDLE"
-        m.d.comb += self.busy.eq(~send.ongoing("IDLE") | ready.any() | self.irq.req.valid)
+        m.d.comb += self.busy.eq(
+            ~send.ongoing("IDLE") | ready.any() | self.irq.req.valid | ~access.ongoing("IDLE"))
         return m

@@ -80,7 +80,7 @@ class Transport(wiring.Component):
     reset_pending : Out(1), reset_done : In(1)
         The driver wants a reset, until ``reset_done`` is high for one cycle; that alone (FLR) resets as well.
     busy : Out(1)
-        A reset, of a queue or behind ``reset_done``, or an interrupt is under way and needs clock cycles.
+        An access, a reset, of a queue or behind ``reset_done``, or an interrupt is under way and needs clock cycles.
     events : Out
         ``kicks``, ``notifications``.
     """
@@ -160,7 +160,7 @@ class Transport(wiring.Component):
                 part.data.eq(access.data),
                 part.clear.eq(clearing),
             ]
-        with m.FSM():
+        with m.FSM() as accesses:
             with m.State("IDLE"):
                 m.d.comb += req.ready.eq(~clearing)
                 m.d.sync += access.eq(req.payload)
@@ -260,7 +260,7 @@ class Transport(wiring.Component):
             self.reset_queue.eq(queues.reset_queue),
             queues.reset_done.eq(self.reset_queue_done),
             queues.withdrawn.eq(interrupts.withdrawn[0]),
-            self.busy.eq(clearing | queues.resetting | interrupts.busy),
+            self.busy.eq(~accesses.ongoing("IDLE") | clearing | queues.resetting | interrupts.busy),
         ]
 
         # Available buffer notifications: a 16-bit index, in a write of 2 or 4 bytes; with NOTIFICATION_DATA (2.9) one of 4.

@@ -13,7 +13,7 @@ STEADY = 4                             # cycles in which other inputs may take e
 
 
 def _is_strobe(path):
-    return path[-1].split("_")[-1] in STROBES
+    return str(path[-1]).split("_")[-1] in STROBES
 
 
 def _ports(leaves):
@@ -24,7 +24,7 @@ def _ports(leaves):
             ports.setdefault(path[:-1], {})["done"] = value
         elif len(path) > 2 and path[-2] in ("req", "beat"):
             ports.setdefault(path[:-2], {})[path[-2:]] = value
-    return {path: port for path, port in ports.items() if ("req", "valid") in port}
+    return {path: port for path, port in ports.items() if "done" in port or ("beat", "valid") in port}
 
 
 def _ends(port):
