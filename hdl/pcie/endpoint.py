@@ -235,6 +235,9 @@ class Endpoint(wiring.Component):
             connect(m, flipped(outer), inner)
         connect(m, flipped(self.irq), msix.irq)
 
+        # A completion that nobody waits for is judged within two cycles, and told of in the next one.
+        judging = Signal(3)
+        m.d.sync += judging.eq(Cat(demux.o_cpl.valid, judging))
         m.d.comb += [
             dma.requester_id.eq(target.completer_id),
             dma.bus_master.eq(config.bus_master),
@@ -284,7 +287,7 @@ class Endpoint(wiring.Component):
             errors.asleep.eq(config.power_state != 0),
             errors.quiet.eq(config.flr),
             self.busy.eq(dma.busy | msix.busy | target.busy | rx_edge.level.any() | digest.o.valid | intake.busy | messages.busy
-                         | errors.err_nonfatal | errors.err_fatal
+                         | errors.err_nonfatal | errors.err_fatal | judging.any()
                          | target_out.o.valid | dma_out.o.valid | tx_edge.level.any()),
         ]
         m.d.sync += config.transactions_pending.eq(dma.pending)
