@@ -37,7 +37,7 @@ class Simulation:
     Parameters
     ----------
     dut : Elaboratable
-        Every stream that leaves a :class:`wiring.Component` is watched, and ``busy`` if it has that.
+        Every stream that leaves a :class:`wiring.Component` is watched, and ``busy`` if it has that and ``watch_busy``.
     rng : random.Random
         Decides where the bench pauses.
     glue, sync
@@ -48,8 +48,11 @@ class Simulation:
         Cycles after which a test has failed.
     forget : Signal
         After a cycle with it the component may have withdrawn what it offered: a reset.
+    watch_busy : bool
+        False for a component made of several, whose ``busy`` may rise some cycles after what it is given, or is for its own work
+        only while a part that it is joined to has another.
     """
-    def __init__(self, dut, rng=None, *, glue=(), sync=(), pause=0.0, limit=20000, forget=None):
+    def __init__(self, dut, rng=None, *, glue=(), sync=(), pause=0.0, limit=20000, forget=None, watch_busy=True):
         self.dut, self.rng, self.pause = dut, rng, pause
         self._background = []
         m = Module()
@@ -62,7 +65,7 @@ class Simulation:
         self.background(watchdog, limit)
         if watched := streams.outputs(dut):
             self.background(streams.watch, watched, forget)
-        if hasattr(dut, "busy"):
+        if watch_busy and hasattr(dut, "busy"):
             self.background(busy.watch, dut)
 
     def background(self, function, *arguments):

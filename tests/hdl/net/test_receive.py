@@ -154,7 +154,7 @@ class Bench:
                 assert self.cycle < 30000
                 quiet = 0 if ctx.get(self.dut.busy) or self.frames or self.segments else quiet + 1
 
-        simulation = Simulation(self.dut, limit=60000)
+        simulation = Simulation(self.dut, limit=60000, watch_busy=False)
         for bench in (self.takes, self.give_segments, self.take_writes, self.take_used, self.give_frames, self.count):
             simulation.background(bench)
         simulation.run(main)
