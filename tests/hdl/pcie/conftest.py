@@ -17,7 +17,8 @@ RID = 0x0508
 class Host:
     """Host memory behind a ``Dma``, or behind its reader or writer alone: checks every TLP, answers reads split and out
     of order, and drives the ports."""
-    def __init__(self, width, *, part=Dma, seed=0, hold=False, rcb=64, mps=0, mrrs=2, **kwargs):
+    def __init__(self, width, *, part=Dma, seed=0, hold=False, rcb=64, mps=0, mrrs=2, watch_busy=True, **kwargs):
+        self.watch_busy = watch_busy
         self.width, self.size, self.rng, self.hold, self.rcb = width, width // 8, random.Random(seed), hold, rcb
         if part is Dma:
             self.dut = Dma(width=width, **{"read_clients": 2, "write_clients": 2, "timeout_cycles": 1 << 16} | kwargs)
@@ -152,7 +153,7 @@ class Host:
                 if hasattr(dut, name):
                     ctx.set(getattr(dut, name), value)
         # A stop throws answers away; :meth:`watch` holds TLPs to the rule even then.
-        simulation = Simulation(dut, limit=limit, forget=getattr(dut, "stop", None))
+        simulation = Simulation(dut, limit=limit, forget=getattr(dut, "stop", None), watch_busy=self.watch_busy)
         for bench in (self.count, self.watch, *([self.complete] if hasattr(dut, "cpl") else []), *background):
             simulation.background(bench)
         simulation.run(setup, *benches)
