@@ -17,8 +17,9 @@ RID = 0x0508
 class Host:
     """Host memory behind a ``Dma``, or behind its reader or writer alone: checks every TLP, answers reads split and out
     of order, and drives the ports."""
-    def __init__(self, width, *, part=Dma, seed=0, hold=False, rcb=64, mps=0, mrrs=2, watch_busy=True, **kwargs):
-        self.watch_busy = watch_busy
+    def __init__(self, width, *, part=Dma, seed=0, hold=False, rcb=64, mps=0, mrrs=2, watch_busy=None, **kwargs):
+        # A stop cuts reads short whose answers nobody takes, and the whole Dma is tested with stops.
+        self.watch_busy = part is not Dma if watch_busy is None else watch_busy
         self.width, self.size, self.rng, self.hold, self.rcb = width, width // 8, random.Random(seed), hold, rcb
         if part is Dma:
             self.dut = Dma(width=width, **{"read_clients": 2, "write_clients": 2, "timeout_cycles": 1 << 16} | kwargs)
