@@ -38,7 +38,7 @@ class AvailFetch(wiring.Component):
     outstanding. Before a queue is looked at for the first time, flags and idx of its used ring are set to 0: memory may hold
     anything, and a driver that finds NO_NOTIFY there never notifies. That first look needs no notification. A queue that
     has gone empty is told so in avail_event (with EVENT_IDX) and then looked at once more, because the driver may have
-    added a buffer before it saw that. ``look`` is worth a notification that nobody sent.
+    added a buffer before it saw that. ``look`` acts as a notification.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""When to look at a ring that nobody has notified of."""
+"""When to read a ring for which no notification came."""
 
 from amaranth import *
 from amaranth.lib import wiring

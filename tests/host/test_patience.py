@@ -140,7 +140,7 @@ def test_a_silent_guest_whose_card_works_is_waited_for(monkeypatch, tmp_path):
 
 
 def test_waiting_for_a_condition(monkeypatch):
-    """An hour between two looks is as good as a tenth of a second, as long as something moved."""
+    """The time between two looks does not matter, as long as something moved."""
     world = World()
     monkeypatch.setattr(demo.time, "sleep", lambda seconds: world.pass_(3600))
     answers = iter([False, False, True])
