@@ -23,7 +23,8 @@ from .bus import SimBus
 
 __all__ = ["Card", "Host", "CocotbBus"]
 
-ANSWER_TIMEOUT_NS = 20_000
+ANSWER_TIMEOUT_NS = 100_000  # a reset may first send the frames that were read from memory, at the wire's rate
+NO_ANSWER_NS = 20_000         # of a request that may get none
 RAW_TAG = 0x80             # of requests past the root complex, which uses 0 to 31
 DEV_CTL_RESET = 0x2810     # as 7.5.3.4 wants it: MRRS 512, MPS 128, no extended tags
 READS = {TlpType.MEM_READ, TlpType.MEM_READ_64}
@@ -114,7 +115,7 @@ class Card(Device):
                 self.device_control = DEV_CTL_RESET | self.device_control & 7 << DevCtl.MAX_PAYLOAD  # 6.6.2
                 self.intx = False
 
-    async def request(self, tlp, timeout_ns=ANSWER_TIMEOUT_NS):
+    async def request(self, tlp, timeout_ns=NO_ANSWER_NS):
         """Send a request past the root complex and return the completion, None if there is none."""
         tlp.tag, tlp.requester_id = RAW_TAG, PcieId(0, 0, 0)
         event = self._asked[RAW_TAG] = Event()

@@ -26,7 +26,7 @@ GROUPS = {
     "TLPs from the host": [f"nic.tlp_rx_{name}" for name in ("valid", "ready", "last", "data")],
     "TLPs to the host": [f"nic.tlp_tx_{name}" for name in ("valid", "ready", "last", "data")],
     "Notifications": [*(f"{_ENGINE}.kick_{name}" for name in ("valid", "queue", "next")), *_stream(f"{_ENGINE}.notify"),
-                      f"{_ENGINE}.notify__payload", *_stream(f"{_ENDPOINT}.irq"), f"{_ENDPOINT}.irq__payload"],
+                      f"{_ENGINE}.notify__payload", *_stream(f"{_ENDPOINT}.irq__req", "source", "vector", "withdraw")],
     "Ring engine": [f"{_ENGINE}.packed",
                     *(f"{_ENGINE}.{stage}.state_state" for stage in (
                         "avail", "desc", "packed_fetch", "walk_0", "walk_1", "used")),

@@ -113,7 +113,6 @@ def test_what_memory_held_keeps_no_driver_from_notifying(card, ring, noise):
         queue.add_buf([packet(card, k)], [], k)
         queue.kick()                                    # if the device seems to want that
         assert card.used(queue, 1) == [(k, 0)]
-        card.expect_wire([frame(60, k)])
 
 
 @pytest.mark.clause("NTF-B4")
@@ -140,4 +139,3 @@ def test_a_notification_that_came_too_early(card, ring, when):
         step()
         card.rest()
     assert card.used(queue, 1) == [(1, 0)]
-    card.expect_wire([frame(60, 1)])

@@ -130,6 +130,8 @@ class Resetting(Traffic):
         for _ in range(3):
             self.load()
         rig.bus.run(rng.randrange(200, 1500))
+        self.load()  # each queue has something to do when it is no bus master any more
+        rig.bus.run(rng.randrange(30))
         self.master(0)
         rig.bus.run(WHILE)
 
