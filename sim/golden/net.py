@@ -300,7 +300,8 @@ class GoldenNet(GoldenTransport):
         for chain in queue.chains:
             segments, writes = queue.segments(chain), []
             useful = [(segment.addr, min(segment.len, MAX_SEGMENT)) for segment in segments if segment.write and segment.len]
-            pieces += max(1, len(useful))
+            # In the card the last segment of a chain takes a place even if it is of no use.
+            pieces += len(useful) + (not (segments[-1].write and segments[-1].len))
             if pieces > MAX_SEGMENTS:
                 return []
             for addr, room in useful:
@@ -310,8 +311,9 @@ class GoldenNet(GoldenTransport):
             parts.append((segments, writes))
             if not packet:
                 return self._with_header(parts)
-            if VIRTIO_NET_F_MRG_RXBUF not in self.features:
-                return []  # 5.1.9.3.1: one buffer must hold the packet
+            # 5.1.9.3.1: one buffer must hold the packet; of several there is none more.
+            if VIRTIO_NET_F_MRG_RXBUF not in self.features or pieces == MAX_SEGMENTS:
+                return []
         return None
 
     @staticmethod

@@ -93,6 +93,51 @@ def test_nothing_of_more_than_the_mtu_is_received(device, tags):
     assert device.sent[-1] == head + bytes(1500)
 
 
+@pytest.mark.parametrize("mtu", [68, 9000, 65535])
+def test_smallest_and_largest_mtu(mtu):
+    """5.1.4.1: 68 to 65535; the Ethernet header comes on top, with a tag or two of 4 bytes."""
+    device = GoldenNet(mtu=mtu)
+    net = open_net(device, FEATURES)
+    assert net.mtu == mtu
+    device.receive(bytes(14 + mtu + 1))
+    device.receive(bytes(14 + mtu))
+    assert net.receive() == [bytes(14 + mtu)] and device.counters["rx_dropped_long"] == 1
+    net.tx_memory.view[:12] = bytes(12)
+    for size, sent in ((14, 1), (18, 2), (22, 3), (23, 3)):
+        net.tx.add_buf([(net.tx_memory.iova, 12 + mtu + size)], [], size)
+        net.tx.kick()
+        assert len(device.sent) == sent
+
+
+@pytest.mark.parametrize("largest", [1, 2, 32768])
+@pytest.mark.parametrize("features", [SPLIT, FEATURES])
+def test_sizes_of_queues(largest, features):
+    """2.7, 2.8: up to 32768 entries, of a split queue a power of 2; 4.1.4.3: the driver may reduce what the device shows."""
+    transport = Transport(PciFunction(GoldenBus(GoldenNet(max_queue_size=largest))))
+    transport.negotiate(features)
+    transport.common_write(Common.QUEUE_SELECT, 2, 2)
+    shown = largest
+    for size in (0, 1, 3, largest, largest - 1, largest + 1, 0x7fff, 0x8000, 0x8001, 0xffff, 1):
+        transport.common_write(Common.QUEUE_SIZE, 2, size)
+        if 1 <= size <= largest and (features == FEATURES or size.bit_count() == 1):
+            shown = size
+        assert transport.common_read(Common.QUEUE_SIZE, 2) == shown
+    for queue in (3, 0x7fff, 0xffff):
+        transport.common_write(Common.QUEUE_SELECT, 2, queue)
+        transport.common_write(Common.QUEUE_SIZE, 2, 1)
+        assert transport.common_read(Common.QUEUE_SIZE, 2) == 0
+
+
+@pytest.mark.parametrize("register", [Common.CONFIG_MSIX_VECTOR, Common.QUEUE_MSIX_VECTOR])
+def test_vectors(device, register):
+    """4.1.5.1.2: a vector of the table reads back, which has four here; any other is none."""
+    transport = Transport(PciFunction(GoldenBus(device)))
+    transport.common_write(Common.QUEUE_SELECT, 2, 2)
+    for vector, back in ((0, 0), (3, 3), (4, 0xffff), (3, 3), (0x7ff, 0xffff), (0, 0), (0xffff, 0xffff)):
+        transport.common_write(register, 2, vector)
+        assert transport.common_read(register, 2) == back
+
+
 def test_registers_keep_what_they_may(device):
     transport = Transport(PciFunction(GoldenBus(device)))
     transport.negotiate(SPLIT)
@@ -239,6 +284,25 @@ def test_a_buffer_too_small_drops_the_frame_and_stays(device):
     device.receive(frame(2, 88))
     assert net.receive() == [frame(2, 88)]
     assert net.counters()["rx_dropped_no_buffer"] == 1
+
+
+FULL = [2] * 60 + [3] * 4  # 64 that hold 12 + 120 bytes
+
+
+@pytest.mark.parametrize("chains, kept", [
+    ([FULL], True), ([FULL[:-1] + [2]], False), ([FULL + [1]], False), ([FULL + [0]], False), ([[2]] * 64, False),
+    ([[0] * 90 + [132]], True), ([[12]] * 10 + [[0]] * 53 + [[12]], True), ([[12]] * 10 + [[0]] * 54 + [[12]], False),
+    ([[65, 0]] * 2 + [[2]], True), ([[1] * 31 + [0]] * 2 + [[70]], False)])
+def test_last_segment_that_a_frame_may_have(device, chains, kept):
+    """64, as in the card: those that hold something, and the last one of each chain. Those that are not needed count as well."""
+    net = open_net(device, fill=False, queue_size=256)
+    memory = net.bus.alloc(0x1000)
+    for k, sizes in enumerate(chains):
+        net.rx.add_buf([], [(memory.iova, size) for size in sizes], k)
+    net.rx.kick()
+    device.receive(bytes(120))
+    assert net.counters()["rx_frames"] == kept and net.counters()["rx_dropped_no_buffer"] == (not kept)
+    assert len(list(iter(net.rx.get_buf, None))) == (len(chains) if kept else 0)
 
 
 @pytest.mark.parametrize("indirect", [False, True])

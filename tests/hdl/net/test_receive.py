@@ -244,6 +244,21 @@ def test_more_segments_than_a_frame_may_have(rng):
     assert bench.events["rx_dropped_no_buffer"] == 2
 
 
+@pytest.mark.parametrize("chains, kept", [
+    ([[9] * 8], True), ([[1] * 7 + [65]], True), ([[0] * 40 + [72]], True), ([[9] * 8 + [9]], False), ([[9] * 8 + [0]], False),
+    ([[9]] * 8, True), ([[8]] * 9, False), ([[9, 0]] * 4 + [[36]], False), ([[0]] * 7 + [[72]], True),
+    ([[0]] * 8 + [[72]], False)])
+def test_last_segment_that_a_frame_may_have(chains, kept, rng):
+    """Eight here: those that hold something, and the last one of each chain. Those that are not needed count as well."""
+    bench, frame = Bench(rng, max_segments=8), rng.randbytes(60)
+    for sizes in chains:
+        bench.post(sizes)
+    bench.frames = [(frame, 0)]
+    bench.run()
+    assert bench.delivered() == [(frame, len(chains))] * kept
+    assert bench.counted() == ({"rx_frames": 1} if kept else {"rx_dropped_no_buffer": 1})
+
+
 def test_waits_for_a_late_driver_then_drops(rng):
     bench = Bench(rng, depth=128)
     frames = [rng.randbytes(64) for _ in range(20)]          # 8 beats each; more than 64 are too many
