@@ -3,6 +3,10 @@
 import pytest
 
 from ringnic.hdl.pcie.dma import Dma
+from ringnic.hdl.pcie.dma_read import Reader
+from ringnic.hdl.pcie.dma_write import Writer
+
+TOP = 1 << 64  # one byte behind the address space
 
 
 def test_write_then_read_in_order(host):
@@ -125,3 +129,45 @@ def test_constructor(kwargs, message):
     with pytest.raises(ValueError) as caught:
         Dma(**(dict(width=64, read_clients=1, write_clients=1) | kwargs))
     assert str(caught.value) == message
+
+
+def requests(host, part, wanted, **limits):
+    """``(addr, length in DWs, first and last byte enables)`` of the TLPs that carry out ``(addr, bytes)``, in their order."""
+    card = host(64, part=part, rcb=4096, **limits, **({"slot_bytes": 4096} if part is Reader else {}))
+
+    async def write(ctx):
+        await card.write(ctx, 0, [(addr, bytes(k & 0xff for k in range(length))) for addr, length in wanted])
+        await ctx.tick().repeat(1500)
+    card.run(*card.reading(wanted) if part is Reader else [write])
+    return [entry[1:5] for entry in card.log]
+
+
+@pytest.mark.parametrize("part", [Reader, Writer])
+@pytest.mark.parametrize("code, most", [(0, 128), (1, 256), (2, 512), (3, 1024), (4, 2048), (5, 4096)])
+def test_largest_requests(host, part, code, most):
+    """7.5.3.4: what a request may carry, by the code in Device Control; 2.2.2: 1024 DWs are Length 0. DWs count, not bytes."""
+    full = most // 4, 0xf, 0xf
+    wanted = [(0x10000, most - 1), (0x20000, most), (0x30003, most - 3), (0x40000, most + 1), (0x50001, most)]
+    assert requests(host, part, wanted, mps=code, mrrs=code) == [
+        (0x10000, most // 4, 0xf, 0x7), (0x20000, *full), (0x30000, most // 4, 0x8, 0xf),
+        (0x40000, *full), (0x40000 + most, 1, 0x1, 0), (0x50000, most // 4, 0xe, 0xf), (0x50000 + most, 1, 0x1, 0)]
+
+
+@pytest.mark.parametrize("part", [Reader, Writer])
+@pytest.mark.parametrize("addr, length, tlps", [
+    # 2.2.7: none crosses 4 KiB
+    (0xffc, 4, [(0xffc, 1, 0xf, 0)]),
+    (0xffd, 4, [(0xffc, 1, 0xe, 0), (0x1000, 1, 0x1, 0)]),
+    (0xf80, 128, [(0xf80, 32, 0xf, 0xf)]),
+    (0xf81, 128, [(0xf80, 32, 0xe, 0xf), (0x1000, 1, 0x1, 0)]),
+    # 2.2.4.1: 3 DWs of header below 4 GiB, 4 from there on; the host checks which
+    (0xffff_fffc, 4, [(0xffff_fffc, 1, 0xf, 0)]),
+    (0xffff_fffe, 4, [(0xffff_fffc, 1, 0xc, 0), (0x1_0000_0000, 1, 0x3, 0)]),
+    (0x1_0000_0000, 1, [(0x1_0000_0000, 1, 0x1, 0)]),
+    # The last byte there is
+    (TOP - 1, 1, [(TOP - 4, 1, 0x8, 0)]),
+    (TOP - 5, 5, [(TOP - 8, 2, 0x8, 0xf)]),
+    (TOP - 4097, 4097, [(TOP - 4100, 1, 0x8, 0), (TOP - 4096, 1024, 0xf, 0xf)]),
+], ids=lambda value: hex(value) if isinstance(value, int) else "")
+def test_borders_of_the_address_space(host, part, addr, length, tlps):
+    assert requests(host, part, [(addr, length)], mps=5, mrrs=5) == tlps

@@ -53,6 +53,24 @@ def test_read_longest(host):
     card.run(*card.reading([(0x12345, 65535)]))
 
 
+@pytest.mark.parametrize("tags, ext_tag, most", [(2, 1, 2), (32, 0, 32), (32, 1, 32), (64, 0, 32), (64, 1, 64), (256, 1, 256)])
+def test_tags(host, tags, ext_tag, most):
+    """2.2.6.2: without Extended Tag Field Enable the upper three bits are 0; of a tag there is one request at a time."""
+    card, wanted = host(64, tags=tags, part=Reader), [(0x1000 + 16 * k, 4) for k in range(most + 3)]
+    card.answer = False
+
+    async def ask(ctx):
+        ctx.set(card.dut.ext_tag, ext_tag)
+        await card.ask(ctx, 0, wanted)
+
+    async def check(ctx):
+        await ctx.tick().repeat(10 * most + 100)
+        assert sorted(entry[5] for entry in card.log) == list(range(most))
+        card.answer = True
+        await card.read(ctx, 0, wanted)
+    card.run(ask, check)
+
+
 @pytest.mark.parametrize("width,limit", [(64, 1.15), (128, 1.3)])
 def test_read_rate(host, width, limit):
     card = host(width, rcb=4096, part=Reader)

@@ -195,6 +195,17 @@ def test_random_reads(width, seed):
              range(0, len(c["data"]), 4)]) for c in out] == expected
 
 
+def test_longest_read_and_the_end_of_the_bar():
+    """2.2.2: Length 0 is 1024 DWs; 2.2.9: a Byte Count of 0 is 4096. The last DW of the BAR is one, the next one is not."""
+    b = Bench(64)
+    b.mem = {a: 0x01020304 * (a >> 2) & 0xffff_ffff for a in range(0, 0x8000, 4)}
+    whole, last, behind = (0x7000, 1024, 0xf, 0xf), (0x7ffc, 1, 0x8, 0), (0x8000, 1, 0x8, 0)
+    out = [cpl(t) for t in b.run([tlp_mem(0, BAR + at, *rest, tag=k) for k, (at, *rest) in enumerate((whole, last, behind))])]
+    assert [(c["tag"], c["bc"], c["la"], c["status"]) for c in out] == [
+        *((0, 4096 - 128 * k, 0, 0) for k in range(32)), (1, 1, 0x7f, 0), (2, 1, 3, 1)]
+    assert b"".join(c["data"] for c in out[:32]) == b"".join(b.mem[a].to_bytes(4, "little") for a in range(0x7000, 0x8000, 4))
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_writes(seed):
     rng, b, model, tlps = random.Random(seed), Bench(64, seed=seed), {}, []
