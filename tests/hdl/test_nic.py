@@ -18,6 +18,14 @@ def test_constructor():
         RingNIC(mac="rgmii")
 
 
+@pytest.mark.parametrize("hertz", [62.5e6, 125e6, 250e6])
+def test_completion_timeout(hertz):
+    """PCI Express Base 5.0, 7.5.3.15: of a function whose timeout is not programmable it is 50 us to 50 ms; ours may take half as
+    long again."""
+    cycles = RingNIC().timeout_cycles
+    assert 50e-6 * hertz <= cycles and 1.5 * cycles <= 50e-3 * hertz
+
+
 @pytest.mark.parametrize("mac, wire", [("gmii", GMII), (None, FRAMES)])
 def test_members(mac, wire):
     members = set(RingNIC(mac=mac).signature.members)

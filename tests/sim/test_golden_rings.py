@@ -12,6 +12,8 @@ from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRT
 from ringnic.host.driver import PciFunction, Transport
 from ringnic.sim.bus import GoldenBus
 from ringnic.sim.golden import GoldenNet
+from ringnic.sim.golden.packed import Place as PackedPlace
+from ringnic.sim.golden.split import Place as SplitPlace
 from ringnic.sim.golden.virtqueue import RingError
 
 CONFIG = 0  # vector
@@ -249,6 +251,33 @@ def test_packed_event_offset(offset, wrap, told):
         tx.notify()
         assert (TX + 1 in rig.bus.poll_irq()) == (told == k)
         assert tx.get_buf() == (k, 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 0x8000])
+def test_event_index(size):
+    """2.7.7.2, for a batch: told if used_event is one of the entries just used, and indices count modulo 2**16."""
+    queue = Rig({VIRTIO_F_EVENT_IDX}, size, GoldenNet(max_queue_size=1 << 15)).device.queues[TX]
+    for old in (0, 1, 0x7fff, 0x8000, 0xfffe, 0xffff):
+        for count in {1, 2, size - 1, size} & set(range(1, size + 1)):
+            used = {(old + k) & 0xffff for k in range(count)}
+            for event in (old - 1, old, old + count - 1, old + count, old + 0x8000):
+                queue.memory.write_u16(queue.driver + 4 + 2 * size, event & 0xffff)
+                assert queue._wanted(SplitPlace(0, old), count) == (event & 0xffff in used), (old, count, event)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 0x7fff, 0x8000])
+def test_packed_event_at_both_ends_of_a_ring(size):
+    """2.8.10, descriptors counted without end: told if the event's is one of the entries just passed."""
+    queue = Rig(PACKED | {VIRTIO_F_EVENT_IDX}, size, GoldenNet(max_queue_size=1 << 15)).device.queues[TX]
+    for first in (0, size - 1, size, 2 * size - 1):
+        for count in {1, 2, size - 1, size} & set(range(1, size + 1)):
+            lap = (first + count) // size                          # of the device's wrap counter now
+            for event in (first - 1, first, first + count - 1, first + count, lap * size - 1, lap * size):
+                if (lap - 1) * size <= event < (lap + 1) * size and event >= 0:
+                    off_wrap = event % size | (1 - event // size % 2) << 15
+                    queue.memory.write(queue.driver, off_wrap.to_bytes(2, "little") + b"\2\0")
+                    place = PackedPlace(0, first % size, 1 - first // size % 2)
+                    assert queue._wanted(place, count) == (first <= event < first + count), (first, count, event)
 
 
 @pytest.mark.parametrize("flags, event_idx, told", [

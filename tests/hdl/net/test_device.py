@@ -57,9 +57,9 @@ async def accepted(ctx, port):
 
 class Bench:
     """A device of several pairs with endless receive buffers, and a memory in which transmit and control chains are posted."""
-    def __init__(self, *, width, pairs, features):
+    def __init__(self, *, width, pairs, features, mtu=1500):
         self.width, self.lanes = width, width // 8
-        self.dut = NetDevice(**{**GOOD, "width": width, "queue_pairs": pairs})
+        self.dut = NetDevice(**{**GOOD, "width": width, "queue_pairs": pairs, "mtu": mtu})
         self.features, self.queues = features, 2 * pairs + 1
         self.chains = {queue: [] for queue in range(self.queues)}
         self.memory, self.next_addr = {}, 0x1000
@@ -314,6 +314,25 @@ def test_frames_of_the_mtu_are_sent_whatever_their_header():
             bench.post(1, bytes(12 + size))
         await ctx.tick().repeat(3000)
         assert bench.used == [(1, b"")] * 4 and bench.sent == 3
+    bench.run(main)
+
+
+@pytest.mark.parametrize("mtu", [68, 9000])
+def test_smallest_and_largest_mtu(mtu):
+    """5.1.4.1: 68 is the least that there is; the card is built for no more than 9000."""
+    bench = Bench(width=128, pairs=1, features={VERSION_1, MRG_RXBUF}, mtu=mtu)
+
+    async def main(ctx):
+        head = bytes(12) + b"\x88\xb5"
+        for more in (1, 0):
+            bench.post(0, mtu + 100)
+            bench.frames.append(head + bytes(mtu + more))
+        await ctx.tick().repeat(mtu // 4 + 300)
+        assert bench.used == [(0, bytes(10) + b"\1\0" + head + bytes(mtu))]
+        for more in (14, 18, 22, 23):
+            bench.post(1, bytes(12 + mtu + more))
+        await ctx.tick().repeat(mtu // 3 + 300)
+        assert bench.used[1:] == [(1, b"")] * 4 and bench.sent == 3
     bench.run(main)
 
 

@@ -663,6 +663,19 @@ def test_device_configuration():
     simulate(test)
 
 
+def test_generation_comes_round_after_256_changes():
+    """4.1.4.3.1 wants another value for what has changed since the driver read it. Counting is right because one bit changes, the
+    link's: what so many changes leave is what there was, and after an odd number the generation is not what it was."""
+    async def test(ctx, dut, driver):
+        await driver.start()
+        before = await driver.read(Common.CONFIG_GENERATION, 1)
+        for changes in range(1, 257):
+            await driver.pulse(dut.config_changed)
+            if changes in (1, 2, 4, 8, 16, 32, 64, 128, 255, 256):
+                assert (await driver.read(Common.CONFIG_GENERATION, 1) == before) == (changes == 256)
+    simulate(test)
+
+
 def test_generation_counts_whatever_the_driver_is_at():
     async def test(ctx, dut, driver):
         for status in (0, 1, 3, 15):

@@ -92,6 +92,30 @@ def test_packed_event_of_every_lap(make):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("size", [1, 2, 0x7fff, 0x8000])
+def test_packed_event_at_both_ends_of_a_ring(make, size):
+    """2.8.10, with rings as small and as large as they get (2.8): descriptors counted without end, the first one is 0."""
+    bench = make(sizes=(size,))
+    news = sorted({size, size + 1, 2 * size - 1, 2 * size, 2 * size + 1})
+    batches = sorted({(new, count) for new in news for count in (1, 2, size - 1, size) if 0 < count <= size})
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, 1)
+        await bench.start(ctx)
+        for new, count in batches:
+            lap = new // size
+            first, end = (lap - 1) * size, (lap + 1) * size           # what an event can name
+            events = {new - count - 1, new - count, new - 1, new, first, lap * size - 1, lap * size, end - 1}
+            for event in sorted(events & set(range(first, end))):
+                struct.pack_into("<HH", bench.memory, DRIVER, event % size | (1 - event // size % 2) << 15, 2)
+                await bench.send(ctx, bench.dut.i, {"queue": 0, "old": (new % size - count) & 0xffff, "new": new % size,
+                                                    "wrap": 1 - lap % 2})
+                await settle(ctx, bench, 10)
+                assert bench.notified == [0] * (new - count <= event < new), (new, count, event)
+                bench.notified.clear()
+    bench.run(testbench)
+
+
 def test_event_word_follows_the_ring_of_every_size(make):
     sizes = (1, 2, 256, 32768)
     bench = make(sizes=sizes)
