@@ -42,7 +42,8 @@ class Receive(wiring.Component):
     max_packets : int
         Frames in it.
     max_segments : int
-        Buffers that one frame may be spread over, a power of two.
+        Buffers that one frame may be spread over, a power of two. A chain may have more (2.7.4.1); those behind the frame's
+        end count only if one of them ends the chain.
     patience : int
         Cycles.
 
@@ -258,8 +259,8 @@ class Receive(wiring.Component):
             with m.State("SEGMENTS"):
                 m.d.comb += segment.ready.eq(1)
                 with m.If(segment.valid):
-                    # A buffer of no use is kept only as the end of its chain.
-                    with m.If(((length != 0) | segment.p.last) & ~full):
+                    # A buffer that holds nothing of the frame is kept only as the end of its chain.
+                    with m.If((((length != 0) & ~enough) | segment.p.last) & ~full):
                         m.d.comb += seg_w.en.eq(1)
                         m.d.sync += [tail.eq(tail + 1), count.eq(count + 1)]
                         with m.If(~enough):

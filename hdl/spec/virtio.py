@@ -83,6 +83,7 @@ class VirtqDescF(enum.IntFlag, shape=16, boundary=enum.KEEP):
 
 
 VIRTQ_DESC_SIZE = 16       # bytes
+MAX_TABLE = 1024           # of the card: descriptors that a chain may have in an indirect table, even if its queue is smaller
 VIRTQ_USED_ELEM_SIZE = 8
 VIRTQ_AVAIL_F_NO_INTERRUPT = 1
 VIRTQ_USED_F_NO_NOTIFY = 1

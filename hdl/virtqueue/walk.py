@@ -12,7 +12,7 @@ from ..lib.buffers import QueueSetup, Segment
 from ..lib.dma import ReadPort
 from ..lib.pack import Packer
 from ..lib.queue import Queue
-from ..spec.virtio import VIRTQ_DESC_SIZE, VirtqDesc, VirtqDescF
+from ..spec.virtio import MAX_TABLE, VIRTQ_DESC_SIZE, VirtqDesc, VirtqDescF
 from .elements import Elements, element
 from .store import TakenHead
 from .table import QueueTable
@@ -29,11 +29,17 @@ class Walk(wiring.Component):
     another order or longer than ``max_ahead``) is followed one dependent read at a time. Beats are always taken: a table is
     asked for only when there is room for all of it.
 
+    A driver must not make a chain longer than Queue Size, even in an indirect table (2.7.5.3.1, 2.8.19). Linux does so when its
+    scatter-gather lists are longer than a small queue, and other devices accept it. Here a chain may have up to Queue Size
+    descriptors in the queue's own table or ring, and up to ``max_table`` (or Queue Size, if that is more) in an indirect table.
+
     Parameters
     ----------
     width, num_queues : int
     max_ahead : int
         Entries of an indirect table read ahead, at most.
+    max_table : int
+        Descriptors that a chain may have in an indirect table whatever its Queue Size is.
 
     Members
     -------
@@ -44,15 +50,16 @@ class Walk(wiring.Component):
         INDIRECT_DESC, RING_PACKED were negotiated.
     setup_valid, setup : see :class:`QueueTable`
     fail_valid : Out(1), fail_queue : Out(16)
-        Strobe, with the segment that carries ``error``: index past the table, chain longer than Queue Size, nested,
+        Strobe, with the segment that carries ``error``: index past the table, chain longer than allowed, nested,
         empty or odd indirect table, NEXT beside INDIRECT, INDIRECT not negotiated, buffer or table that runs past the end
         of the address space, or a failed read.
     busy : Out(1)
     """
-    def __init__(self, *, width, num_queues, max_ahead=32):
+    def __init__(self, *, width, num_queues, max_ahead=32, max_table=MAX_TABLE):
         self.width = width
         self.num_queues = num_queues
         self.max_ahead = max_ahead
+        self.max_table = max_table
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
@@ -146,10 +153,11 @@ class Walk(wiring.Component):
         in_order = Signal()                    # and so far the entry read ahead was always the next one
         base     = Signal(64)                  # of the table that is followed
         limit    = Signal(28)                  # its entries
-        left     = Signal(28)                  # of them, after this one (packed)
+        left     = Signal(28)                  # of them, those that this chain has not fetched
         index    = Signal(28)                  # entry that is next
         within   = Signal()                    # it is one of them
-        length   = Signal(17)                  # descriptors seen in this chain that hold or held a buffer
+        length   = Signal(17)                  # descriptors of this chain, with the one to judge, in this table
+        too_long = Signal()
         desc     = Signal(VirtqDesc)           # the one to judge
         fetched, fetch = Signal(VirtqDesc), Signal()  # the one that will be
         low_end  = Signal(33)                  # where it would end, were its address one of 32 bits
@@ -166,7 +174,9 @@ class Walk(wiring.Component):
             has_next.eq((desc.flags & VirtqDescF.NEXT) != 0),
             has_table.eq((desc.flags & VirtqDescF.INDIRECT) != 0),
             over.eq(at_top & low_end[32] & (low_end[:32] != 0)),
-            wrong.eq(has_table & (has_next | in_table | ~self.indirect)),
+            # A loop is a chain that is longer than its table (2.7.5.2).
+            wrong.eq((has_table & (has_next | in_table | ~self.indirect)) | (in_table & has_next & (left == 0))),
+            too_long.eq((length > queues.row.size) & ~(in_table & (length <= self.max_table))),
             self.o.p.queue.eq(now.queue),
             self.o.p.chain.id.eq(now.head.id),
             self.o.p.chain.count.eq(now.head.count),
@@ -222,8 +232,7 @@ class Walk(wiring.Component):
                 ]
                 m.next = "AHEAD"
             with m.State("JUDGE"):
-                # A loop is a chain that is longer than the queue (2.7.5.2).
-                with m.If(failed | wrong | over | (length > queues.row.size)):
+                with m.If(failed | wrong | over | too_long):
                     m.next = "FAIL"
                 with m.Elif(has_table):
                     m.d.sync += [
@@ -231,6 +240,7 @@ class Walk(wiring.Component):
                         limit.eq(desc.len >> 4),
                         left.eq(desc.len >> 4),
                         index.eq(0),
+                        length.eq(1),
                         in_table.eq(1),
                         in_order.eq(1),
                     ]

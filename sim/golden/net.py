@@ -299,15 +299,16 @@ class GoldenNet(GoldenTransport):
         parts, packet, pieces = [], bytes(VIRTIO_NET_HDR_SIZE) + frame, 0
         for chain in queue.chains:
             segments, writes = queue.segments(chain), []
-            useful = [(segment.addr, min(segment.len, MAX_SEGMENT)) for segment in segments if segment.write and segment.len]
-            # In the card the last segment of a chain takes a place even if it is of no use.
-            pieces += len(useful) + (not (segments[-1].write and segments[-1].len))
+            for number, segment in enumerate(segments, 1):
+                room = min(segment.len, MAX_SEGMENT) if segment.write else 0
+                if packet and room:
+                    writes.append((segment.addr, packet[:room]))
+                    packet = packet[room:]
+                    pieces += 1
+                elif number == len(segments):
+                    pieces += 1  # in the card the last segment of a chain takes a place even if it is of no use
             if pieces > MAX_SEGMENTS:
                 return []
-            for addr, room in useful:
-                if packet:
-                    writes.append((addr, packet[:room]))
-                    packet = packet[room:]
             parts.append((segments, writes))
             if not packet:
                 return self._with_header(parts)

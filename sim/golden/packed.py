@@ -6,7 +6,7 @@ Ref: VIRTIO 1.4, 2.8 "Packed Virtqueues".
 import struct
 from typing import NamedTuple
 
-from ...hdl.spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqDescF
+from ...hdl.spec.virtio import MAX_TABLE, VIRTQ_DESC_SIZE, RingEvent, VirtqDescF
 from .virtqueue import Chain, DeviceQueue, RingError, Segment, within
 
 __all__ = ["PackedQueue"]
@@ -94,8 +94,8 @@ class PackedQueue(DeviceQueue):
         (table, length, _, _), = chain.elements
         if length == 0 or length % VIRTQ_DESC_SIZE:
             raise RingError(f"Indirect table of {length} bytes")
-        if length // VIRTQ_DESC_SIZE > self.size:
-            raise RingError("Chain is longer than the queue")
+        if length // VIRTQ_DESC_SIZE > max(self.size, MAX_TABLE):
+            raise RingError("Chain is longer than allowed")
         within(table, length)
         segments = []
         for addr, length, _, flags in DESC.iter_unpack(self.memory.read(table, length)):

@@ -6,7 +6,7 @@ Ref: VIRTIO 1.4, 2.7 "Split Virtqueues".
 import struct
 from typing import NamedTuple
 
-from ...hdl.spec.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE, VirtqDescF
+from ...hdl.spec.virtio import MAX_TABLE, VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE, VirtqDescF
 from .virtqueue import Chain, DeviceQueue, RingError, Segment, within
 
 __all__ = ["SplitQueue"]
@@ -63,13 +63,15 @@ class SplitQueue(DeviceQueue):
     def _segments(self, chain):
         """Ref: 2.7.5 "The Virtqueue Descriptor Table"."""
         table, entries, index, segments, nested = self.desc, self.size, chain.id, [], False
+        left = self.size  # descriptors that may still come from this table
         while True:
             if index >= entries:
                 raise RingError(f"Descriptor {index} in a table of {entries}")
             addr, length, flags, following = DESC.unpack(self.memory.read(table + VIRTQ_DESC_SIZE * index,
                                                                           VIRTQ_DESC_SIZE))
-            if len(segments) == self.size:
-                raise RingError("Chain is longer than the queue")  # 2.7.5.2: a loop, too
+            if not left:
+                raise RingError("Chain is longer than allowed")  # 2.7.5.2: a loop, too
+            left -= 1
             within(addr, length)
             if flags & VirtqDescF.INDIRECT:
                 # 2.7.5.3.1
@@ -78,6 +80,7 @@ class SplitQueue(DeviceQueue):
                 if length == 0 or length % VIRTQ_DESC_SIZE:
                     raise RingError(f"Indirect table of {length} bytes")
                 table, entries, index, nested = addr, length // VIRTQ_DESC_SIZE, 0, True
+                left = min(entries, max(self.size, MAX_TABLE))
                 continue  # 2.7.5.3.2: WRITE of such a descriptor is ignored
             segments.append(Segment(addr, length, bool(flags & VirtqDescF.WRITE)))
             if not flags & VirtqDescF.NEXT:

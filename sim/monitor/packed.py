@@ -24,7 +24,7 @@ RSV-3, SPL-B1: as for split rings.
 
 import struct
 
-from ...hdl.spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqDescF
+from ...hdl.spec.virtio import MAX_TABLE, VIRTQ_DESC_SIZE, RingEvent, VirtqDescF
 from .memory import Segment, Table
 from .ring import DESC, INDIRECT, NEXT, RSV_3, SETTLED, SPL_B1, WRITE, Area, Ring
 
@@ -156,7 +156,8 @@ class PackedRing(Ring):
                 return False
             contents.append(found)
             _, length, id, flags = found[0]
-            if flags & INDIRECT and (flags & NEXT or len(contents) > 1 or not self.indirect or length % 16 or not length):
+            if flags & INDIRECT and (flags & NEXT or len(contents) > 1 or not self.indirect or length % 16
+                                     or not 0 < length // 16 <= max(self.size, MAX_TABLE)):
                 return self.excuse(f"an indirect table of {length} bytes with flags {flags:#x}")
             if not flags & NEXT:
                 break

@@ -18,7 +18,7 @@ SPL-B1 (ring.py): with IN_ORDER an element that stands for a batch.
 
 import struct
 
-from ...hdl.spec.virtio import VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE
+from ...hdl.spec.virtio import MAX_TABLE, VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE
 from .memory import Table
 from .ring import DESC, INDIRECT, NEXT, RSV_3, SPL_B1, WRITE, Area, Ring
 
@@ -141,21 +141,23 @@ class SplitRing(Ring):
     def _indirect(self, chain, addr, length, flags):
         if not self.indirect or flags & NEXT or length % 16 or not length:
             return self.excuse(f"an indirect table of {length} bytes with flags {flags:#x}")
-        entries, at = {}, 0
+        entries, at, taken, most = {}, 0, 0, max(self.size, MAX_TABLE)
 
         def entry(index, raw):
-            nonlocal at
+            nonlocal at, taken
             if self.excused:
                 return self.entry_by_force(index, raw)
             entries[index] = raw
             while at in entries and not (self.excused or chain.gone or chain.whole):
                 addr, length, flags, following = DESC.unpack(entries[at])
-                if flags & INDIRECT or chain.elements >= self.size or (flags & NEXT and following >= table.count):
+                taken += 1
+                more = flags & NEXT
+                if flags & INDIRECT or taken > most or (more and (following >= table.count or taken == table.count)):
                     for known in entries.values():
                         self.entry_by_force(0, known)
                     return self.excuse(f"entry {at} of an indirect table has flags {flags:#x}, next {following}")
                 self.described.add(chain.add(addr, length, bool(flags & WRITE)))
-                chain.whole = not flags & NEXT
+                chain.whole = not more
                 at = following
         segment = chain.add(addr, length, False)
         chain.readable -= length  # it is no buffer

@@ -113,6 +113,46 @@ def test_chains_as_long_as_the_queue(card, features, indirect, length):
     assert not card.broken()
 
 
+@pytest.mark.clause("IND-B1")
+@pytest.mark.parametrize("size, length", [(16, 19), (4, 130), (16, 1024)])
+@pytest.mark.parametrize("receive", [False, True], ids=["transmit", "receive"])
+def test_tables_longer_than_the_queue(card, ring, receive, size, length):
+    """A driver must not make them; Linux makes tables of 19 for queues of 16, and no other device minds."""
+    net = card.open(ring | {VIRTIO_F_INDIRECT_DESC}, queue_size=size, fill=not receive)
+    memory = card.bus.alloc(0x10000)
+    # A frame is received into 64 buffers at most, so these are longer.
+    step, room = 32 if receive else 1, VIRTIO_NET_HDR_SIZE + 1514
+    buffers = pieces(memory, max(room, step * length), range(step, step * length, step))
+    assert len(buffers) == length
+    for k in range(2):
+        content = frame(1514, k)
+        if receive:
+            net.rx.add_buf([], buffers, k, indirect=True)
+            net.rx.kick()
+            card.wire.send(content)
+            assert card.used(net.rx, 1) == [(k, room)]
+            assert get(memory, buffers)[VIRTIO_NET_HDR_SIZE:room] == content
+        else:
+            put(memory, buffers, HEADER + content)
+            net.tx.add_buf(buffers, [], k, indirect=True)
+            net.tx.kick()
+            card.expect_wire([content])
+            assert card.used(net.tx, 1) == [(k, 0)]
+    assert not card.broken()
+
+
+@pytest.mark.clause("IND-B1")
+@pytest.mark.parametrize("size", [16, 1024])
+def test_table_that_is_too_long(card, ring, size):
+    """The queue stops, whatever the frame."""
+    net = card.open(ring | {VIRTIO_F_INDIRECT_DESC}, queue_size=size)
+    memory = card.bus.alloc(0x2000)
+    net.tx.add_buf(pieces(memory, VIRTIO_NET_HDR_SIZE + 1514, range(1, 1025)), [], 0, indirect=True)
+    net.tx.kick()
+    card.until(card.broken, "DEVICE_NEEDS_RESET")
+    assert card.wire.take() == [] and card.used(net.tx, 0) == []
+
+
 @pytest.mark.clause("IND-1")
 @pytest.mark.parametrize("flags", [0, WRITE], ids=["plain", "write"])
 @pytest.mark.parametrize("event_idx", [False, True], ids=["flags", "event_idx"])

@@ -229,3 +229,29 @@ def test_no_buffers_drops_frames_and_counts_them(rig):
     net.receive()
     rig.works()
     rig.check_dma()
+
+
+@pytest.mark.clause("IND-B1")
+def test_tables_longer_than_the_queue(rig):
+    """1024 descriptors in a queue of 16, transmitted and received, beside ordinary chains."""
+    net = rig.open(BASE | {VIRTIO_F_INDIRECT_DESC}, queue_size=16, fill=False)
+    memory, length = rig.arena(0x20000), 1024
+    sent = frame(1500)
+    packet = bytes(VIRTIO_NET_HDR_SIZE) + sent
+    memory.view[:len(packet)] = packet
+    out = [rig.describe(memory, k, 1) for k in range(length - 1)]
+    out.append(rig.describe(memory, length - 1, len(packet) - length + 1))
+    into = [rig.describe(memory, 0x4000 + 40 * k, 39) for k in range(length)]
+    for k in range(3):
+        net.tx.add_buf(out, [], k, indirect=True)
+        net.rx.add_buf([], into, k, indirect=True)
+        net.rx.kick()
+        net.tx.kick()
+        rig.feed(sent)
+        rig.expect_wire([sent])
+        back = []
+        rig.until(lambda: back.extend(filter(None, (net.tx.get_buf(), net.rx.get_buf()))) or len(back) == 2, "both chains")
+        assert sorted(back) == [(k, 0), (k, len(packet))]
+        got = b"".join(bytes(memory.view[0x4000 + 40 * j:0x4000 + 40 * j + 39]) for j in range(length))
+        assert got[VIRTIO_NET_HDR_SIZE:len(packet)] == sent and not any(got[len(packet):])
+        rig.check_dma()

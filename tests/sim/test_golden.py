@@ -292,9 +292,10 @@ FULL = [2] * 60 + [3] * 4  # 64 that hold 12 + 120 bytes
 @pytest.mark.parametrize("chains, kept", [
     ([FULL], True), ([FULL[:-1] + [2]], False), ([FULL + [1]], False), ([FULL + [0]], False), ([[2]] * 64, False),
     ([[0] * 90 + [132]], True), ([[12]] * 10 + [[0]] * 53 + [[12]], True), ([[12]] * 10 + [[0]] * 54 + [[12]], False),
-    ([[65, 0]] * 2 + [[2]], True), ([[1] * 31 + [0]] * 2 + [[70]], False)])
+    ([[65, 0]] * 2 + [[2]], True), ([[1] * 31 + [0]] * 2 + [[70]], False), ([[132] + [9] * 100], True),
+    ([FULL[:-1] + [2, 2]], False)])
 def test_last_segment_that_a_frame_may_have(device, chains, kept):
-    """64, as in the card: those that hold something, and the last one of each chain. Those that are not needed count as well."""
+    """64, as in the card: those that hold something of the frame, and the last one of each chain."""
     net = open_net(device, fill=False, queue_size=256)
     memory = net.bus.alloc(0x1000)
     for k, sizes in enumerate(chains):

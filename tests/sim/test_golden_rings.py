@@ -339,7 +339,7 @@ ATTACKS = {
     "table nowhere": lambda rig, iova: [(0x1000, 16, 0, D.INDIRECT)],
     "buffer past the end of the address space": lambda rig, iova: [((1 << 64) - 20, 21, 0, 0)],
     "table past the end of the address space": lambda rig, iova: [((1 << 64) - 16, 32, 0, D.INDIRECT)],
-    "table longer than the ring": lambda rig, iova: [(table(rig, *[0] * 8), 128, 0, D.INDIRECT)],
+    "table of more than 1024": lambda rig, iova: [(table(rig, *[0] * 1025), 16 * 1025, 0, D.INDIRECT)],
 }
 
 

@@ -247,9 +247,10 @@ def test_more_segments_than_a_frame_may_have(rng):
 @pytest.mark.parametrize("chains, kept", [
     ([[9] * 8], True), ([[1] * 7 + [65]], True), ([[0] * 40 + [72]], True), ([[9] * 8 + [9]], False), ([[9] * 8 + [0]], False),
     ([[9]] * 8, True), ([[8]] * 9, False), ([[9, 0]] * 4 + [[36]], False), ([[0]] * 7 + [[72]], True),
-    ([[0]] * 8 + [[72]], False)])
+    ([[0]] * 8 + [[72]], False), ([[72] + [9] * 40], True), ([[12] * 6 + [1] * 100 + [0]], True), ([[64] + [1] * 100], False),
+    ([[10] * 7 + [2] + [5] * 3], False), ([[36, 0], [36] + [7] * 50], True)])
 def test_last_segment_that_a_frame_may_have(chains, kept, rng):
-    """Eight here: those that hold something, and the last one of each chain. Those that are not needed count as well."""
+    """Eight here: those that hold something of the frame, and the last one of each chain. The others may be any number."""
     bench, frame = Bench(rng, max_segments=8), rng.randbytes(60)
     for sizes in chains:
         bench.post(sizes)

@@ -15,8 +15,8 @@ FAILED = "failed"
 
 class Ring:
     """Descriptor tables in memory, and what a chain in them means."""
-    def __init__(self, bench, size, indirect):
-        self.bench, self.size, self.indirect = bench, size, indirect
+    def __init__(self, bench, size, indirect, max_table):
+        self.bench, self.size, self.indirect, self.max_table = bench, size, indirect, max_table
 
     def put(self, index, addr, length, flags=0, following=0, table=DESC):
         struct.pack_into("<QIHH", self.bench.memory, table + 16 * index, addr, length, flags, following)
@@ -35,7 +35,9 @@ class Ring:
     def segments(self, index):
         """``[(addr, len, write)]``, and FAILED at the end of a chain that breaks a rule."""
         out, table, limit, desc = [], None, self.size, self.get(index)
-        while desc is not None and len(out) < self.size:
+        left = unread = self.size  # descriptors that the chain may still have in this table, and that the table still has
+        while desc is not None and left:
+            left, unread = left - 1, unread - 1
             addr, length, flags, following = desc
             if addr + length > TOP:
                 break
@@ -43,6 +45,9 @@ class Ring:
                 if table is not None or flags & NEXT or not self.indirect or length == 0 or length % 16:
                     break
                 table, limit, following = addr, length // 16, 0
+                left, unread = max(self.size, self.max_table), limit
+            elif table is not None and flags & NEXT and not unread:
+                break
             else:
                 out.append((addr, length, bool(flags & WRITE)))
                 if not flags & NEXT:
@@ -55,11 +60,11 @@ class Ring:
 
 @pytest.fixture
 def make(stage):
-    def bench(*, width=64, size=8, indirect=1, max_ahead=4, gate=None, **options):
-        bench = stage(Walk(width=width, num_queues=2, max_ahead=max_ahead), **options)
+    def bench(*, width=64, size=8, indirect=1, max_ahead=4, max_table=40, gate=None, **options):
+        bench = stage(Walk(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
         bench.serve_reads(bench.dut.table)
         bench.serve_reads(bench.dut.single)
-        bench.ring = Ring(bench, size, indirect)
+        bench.ring = Ring(bench, size, indirect, max_table)
         bench.got = bench.collect(bench.dut.o, gate)
 
         async def start(ctx):
@@ -129,6 +134,10 @@ GOOD = {
     "table that leaves the order late": lambda ring: table(ring, 0, 1, 3, 2),
     "table with entries left over": lambda ring: table(ring, 0, 1, entries=4),
     "table with more entries than the queue": lambda ring: table(ring, 0, 900, 1, entries=1000),
+    "table with a longer chain than the queue": lambda ring: table(ring, *range(19)),
+    "long table in another order": lambda ring: table(ring, 0, *range(39, 0, -2), entries=40),
+    "chain of all descriptors, the last one a table": lambda ring: (
+        chain(ring, 0, 6, 1, 5, 2, 4, 3, 7), table(ring, *range(19), head=7)),
     "table that does not begin on a beat": lambda ring: table(ring, 0, 1, 2, base=TABLES + 16),
     "table at an odd address": lambda ring: table(ring, 0, 1, 2, 3, base=TABLES + 1),
     "table across an edge": lambda ring: table(ring, 0, 1, 2, base=TABLES + 512 - 8),
@@ -158,7 +167,8 @@ BAD = {
     "next past the table": lambda ring: (table(ring, 0), ring.put(0, 1, 1, NEXT, 1, TABLES)),
     "next far past the table": lambda ring: (table(ring, 0, 1), ring.put(1, 1, 1, NEXT, 0xffff, TABLES)),
     "loop in a table": lambda ring: (table(ring, 0, 1), ring.put(1, 1, 1, NEXT, 0, TABLES)),
-    "chain and table of one too many": lambda ring: (chain(ring, 0, 7), table(ring, *range(8), head=7)),
+    "loop in a long table": lambda ring: (table(ring, *range(19)), ring.put(18, 1, 1, NEXT, 9, TABLES)),
+    "loop of one in a table": lambda ring: (table(ring, 0), ring.put(0, 1, 1, NEXT, 0, TABLES)),
     "table nowhere": lambda ring: ring.put(0, NOWHERE, 64, INDIRECT),
     "long table nowhere": lambda ring: ring.put(0, NOWHERE, 0xffff_fff0, INDIRECT),
     "table over the end": lambda ring: ring.put(0, TOP - 16, 32, INDIRECT),
@@ -256,11 +266,28 @@ def test_smallest_queues(make, size):
         for count in (1, 2, 3):
             table(bench.ring, *range(count))
             segments = await walk(ctx, bench, 0)
-            assert segments == bench.ring.segments(0)
-            assert (FAILED in segments) == (count > size)
-            await bench.setup(ctx, 0, size=size, queue_desc=DESC)
+            assert segments == bench.ring.segments(0) and FAILED not in segments
         chain(bench.ring, *range(size))
         assert await walk(ctx, bench, 0) == bench.ring.segments(0)
+        bench.ring.put(size - 1, 1, 1, NEXT, 0)
+        assert (await walk(ctx, bench, 0))[size:] == [FAILED]
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("size, most", [(8, 24), (24, 24), (32, 32)])
+def test_longest_chain_in_a_table(make, size, most):
+    """``max_table`` descriptors, or Queue Size if that is more; in the order of the table, and not."""
+    bench = make(size=size, max_table=24)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for entries in (most - 1, most, most + 1):
+            for indices in (range(entries), (0, *range(entries - 1, 0, -1))):
+                table(bench.ring, *indices)
+                segments = await walk(ctx, bench, 0)
+                assert segments == bench.ring.segments(0)
+                assert (len(segments), FAILED not in segments) == (entries, entries <= most)
+                await bench.setup(ctx, 0, size=size, queue_desc=DESC)
     bench.run(testbench)
 
 
@@ -363,8 +390,8 @@ def test_random(make, rng, width, pause):
 
 class PackedRing:
     """Descriptors of a packed ring in memory, and what a chain of them means."""
-    def __init__(self, bench, size):
-        self.bench, self.size = bench, size
+    def __init__(self, bench, size, max_table):
+        self.bench, self.size, self.max_table = bench, size, max_table
 
     def put(self, slot, addr, length, flags=0, base=DESC):
         struct.pack_into("<QIHH", self.bench.memory, base + 16 * slot, addr, length, self.bench.rng.getrandbits(16), flags)
@@ -385,9 +412,9 @@ class PackedRing:
         return self._told([self.get((slot + k) % self.size) for k in range(count)], 0)
 
     def _told(self, descs, ignored):
-        out = []
+        out, most = [], max(self.size, self.max_table) if ignored else self.size
         for addr, length, _, flags in descs:
-            if flags & ~ignored & INDIRECT or len(out) == self.size or addr + length > TOP:
+            if flags & ~ignored & INDIRECT or len(out) == most or addr + length > TOP:
                 return [*out, FAILED]
             out.append((addr, length, bool(flags & WRITE)))
         return out
@@ -403,11 +430,11 @@ def packed_random(ring, rng):
 
 @pytest.fixture
 def make_packed(stage):
-    def bench(*, width=64, size=8, max_ahead=4, **options):
-        bench = stage(Walk(width=width, num_queues=2, max_ahead=max_ahead), **options)
+    def bench(*, width=64, size=8, max_ahead=4, max_table=24, **options):
+        bench = stage(Walk(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
         bench.serve_reads(bench.dut.table)
         bench.serve_reads(bench.dut.single)
-        bench.ring = PackedRing(bench, size)
+        bench.ring = PackedRing(bench, size, max_table)
         bench.got = bench.collect(bench.dut.o)
         packed_random(bench.ring, bench.rng)
 
@@ -443,9 +470,25 @@ def test_packed_chains_of_every_length_from_every_slot(make_packed, max_ahead):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("size, most", [(8, 24), (24, 24), (32, 32)])
+def test_longest_packed_table(make_packed, size, most):
+    """``max_table`` descriptors, or Queue Size if that is more."""
+    bench = make_packed(size=size)
+    packed_random(PackedRing(bench, most, most), bench.rng)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for entries in (most - 1, most, most + 1):
+            bench.ring.put(0, TABLES, 16 * entries, INDIRECT)
+            expected = bench.ring.segments(0, 1)
+            assert (len(expected), FAILED not in expected) == (entries, entries <= most)
+            assert await bench.walk(ctx, 0, 1) == expected
+    bench.run(testbench)
+
+
 @pytest.mark.parametrize("max_ahead", [1, 4, 32])
 def test_packed_tables(make_packed, max_ahead):
-    """Entries follow one another, up to Queue Size; more are too many."""
+    """Entries follow one another, whatever their number is in a queue of 8."""
     bench = make_packed(max_ahead=max_ahead)
 
     async def testbench(ctx):
@@ -454,7 +497,7 @@ def test_packed_tables(make_packed, max_ahead):
             for entries in range(1, 11):
                 bench.ring.put(slot, TABLES, 16 * entries, INDIRECT)
                 expected = bench.ring.segments(slot, 1)
-                assert (FAILED in expected) == (entries > 8)
+                assert FAILED not in expected
                 assert await bench.walk(ctx, slot, 1) == expected, entries
             for length in (0, 8, 17, 40):
                 bench.ring.put(slot, TABLES, length, INDIRECT)

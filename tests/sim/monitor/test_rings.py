@@ -111,6 +111,26 @@ def test_chain_through_an_indirect_table(split):
     assert script.violations() == ["DESC-2"]
 
 
+@pytest.mark.parametrize("kind", ["split", "packed"])
+@pytest.mark.parametrize("entries", [9, 1024])
+def test_chain_through_a_table_longer_than_the_queue(request, kind, entries):
+    """Up to 1024 entries a card takes what drivers must not make; and the buffers are judged as any others."""
+    script = request.getfixturevalue(kind)(VIRTIO_F_INDIRECT_DESC, queue=TX)
+    if kind == "split":
+        script.available(0)
+        script.descriptor(0, C, 16 * entries, INDIRECT)
+        raw = b"".join(DESCRIPTOR.pack(A + k, 1, NEXT, k + 1) for k in range(entries - 1))
+    else:
+        script.descriptor(C, 16 * entries, flags=INDIRECT)
+        raw = b"".join(DESCRIPTOR.pack(A + k, 1, 0, 0) for k in range(entries - 1))
+    script.read(C, raw + DESCRIPTOR.pack(B, 20, 0, 0))
+    script.read(A, bytes(entries - 1))
+    script.read(B, bytes(20))
+    assert script.violations() == []
+    script.read(A + entries - 1, bytes(1))
+    assert script.violations() == ["PK-3" if kind == "packed" else "DESC-2"]
+
+
 TOP = 1 << 64
 
 
