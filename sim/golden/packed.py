@@ -97,12 +97,9 @@ class PackedQueue(DeviceQueue):
         if length // VIRTQ_DESC_SIZE > max(self.size, MAX_TABLE):
             raise RingError("Chain is longer than allowed")
         within(table, length)
-        segments = []
-        for addr, length, _, flags in DESC.iter_unpack(self.memory.read(table, length)):
-            if flags & VirtqDescF.INDIRECT:
-                raise RingError("Indirect table where none may be")
-            segments.append(self._segment(addr, length, flags))
-        return segments
+        # 2.8.7: of an entry's flags the device ignores all but WRITE.
+        entries = DESC.iter_unpack(self.memory.read(table, length))
+        return [self._segment(addr, length, flags) for addr, length, _, flags in entries]
 
     @staticmethod
     def _segment(addr, length, flags):
