@@ -21,7 +21,7 @@ PINGS = 100
 LOST_SECONDS = 60    # The guest's clock runs on while the card is simulated, so a shorter limit would call slow packets lost.
 LINK_SECONDS = 60
 LOOK_SECONDS = 0.1
-DHCP = "udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 100"
+DHCP = "udhcpc -i eth0 -s /etc/udhcpc.sh -f -q -n -t 30"
 _DEVICE = "/sys/class/net/eth0"
 
 
