@@ -76,6 +76,7 @@ def test_a_changed_file_is_noticed(tmp_path, reference_card):
 
 def test_a_dead_card_is_a_failure_that_says_so(tmp_path, reference_card, monkeypatch):
     monkeypatch.setattr(demo, "DHCP", demo.DHCP.replace("-t 30", "-t 2"))  # of its attempts
+
     @contextmanager
     def deaf(*args, **kwargs):
         with reference_card(*args, **kwargs) as card:
