@@ -163,12 +163,13 @@ class Transmit(wiring.Component):
             self.read.req.p.addr.eq(judged.addr),
             self.read.req.p.len.eq(judged.len),
         ]
-        # A queue reset ends, and others get their segments, whatever the wire does.
+        # A queue reset ends, and others get their segments, whatever the wire does. A long table that comes slowly is not the
+        # wire's fault: only time in which a segment is here and is not asked for counts.
         stood = Signal(range(self.patience + 1))
         m.d.comb += hopeless.eq(stood == self.patience)
-        with m.If(~(self.buffers.pause | self.hurry) | (self.o.valid & self.o.ready)):
+        with m.If(~(self.buffers.pause | self.hurry) | (self.o.valid & self.o.ready) | asks):
             m.d.sync += stood.eq(0)
-        with m.Elif(~hopeless):
+        with m.Elif(~hopeless & judged_valid & wanted):
             m.d.sync += stood.eq(stood + 1)
         m.d.sync += offered.eq(self.read.req.valid & ~self.read.req.ready)
         with m.If(reads):

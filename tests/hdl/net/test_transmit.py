@@ -421,3 +421,21 @@ def test_a_pause_ends_whatever_the_wire_does(rng):
         await sent(ctx)
         assert bench.frames[8:8 + kept] == frames[:kept] and bench.frames[-1] == packet[HEADER:]
     bench.run(control=control)
+
+
+def test_a_pause_waits_for_a_table_that_comes_slowly(rng):
+    """It is not the wire that keeps such a frame, however long it takes."""
+    bench, frame = Bench(rng, depth=512, patience=300), rng.randbytes(60)
+    pieces = cut(rng, bytes(HEADER) + frame, 30) + [b""] * 30
+
+    async def control(ctx):
+        bench.post(1, 0, pieces)
+        while not bench.segments:
+            await ctx.tick()
+        bench.pausing, bench.busy = True, .05
+        while ctx.get(bench.dut.buffers.holds):
+            await ctx.tick()
+        bench.pausing, bench.busy = False, 1
+        assert bench.cycle > 3 * 300
+    bench.run(control=control)
+    assert bench.frames == [frame] and bench.events == {"tx_frames": 1, "tx_dropped": 0}
