@@ -22,19 +22,22 @@ LINKS = {
 ACTIONS = (
     "begin", "good", "setup", "live", "reset", "desc", "table", "avail", "index", "event", "loose", "kick", "notify", "common",
     "queue_reset", "write", "read", "window", "vector", "msix", "mask", "master", "power", "device_control", "link", "fault",
-    "cable", "frame", "flood", "send", "feed", "poll", "run", "check", "early", "silent")
+    "cable", "frame", "flood", "send", "feed", "poll", "run", "check", "early", "silent", "sheet", "scatter",
+    "spread", "command")
 
 
 @dataclass
 class Case:
     """What a run needs besides the code.
 
-    ``base``: where memory begins. ``link``: a name of :data:`LINKS` to begin with; only a case that begins "torn" is ever torn.
+    ``base``: where memory begins. ``turn``: by how many places its zones are turned. ``link``: a name of :data:`LINKS` to begin
+    with; only a case that begins "torn" is ever torn.
     ``broken``: the rule that this run breaks, if it is one that does.
     """
     width: int = 64
     link: str = "usual"
     base: int = 0x1_4000_0000
+    turn: int = 0
     seed: int = 0
     number: int = 0
     actions: list = field(default_factory=list)

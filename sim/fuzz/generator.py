@@ -10,10 +10,12 @@ from ...hdl.spec.net import (VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC, VIRTIO_NET_
                              VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS)
 from ...hdl.spec.virtio import (VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC,
                                 VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET,
-                                VIRTIO_F_VERSION_1, Common, VirtqDescF)
+                                VIRTIO_F_VERSION_1, MAX_TABLE, Common, VirtqDescF)
 from .card import VECTORS
 from .case import LINKS, PAIRS
+from .chains import LEAST, LongTables, long_count
 from .ground import ARENA, LOOSE, NOWHERE, OWN, RINGS, TABLES, ZONE
+from .places import draw_base, edge
 from .player import WHOLE
 
 __all__ = ["WIDTHS", "draw_case", "Generator"]
@@ -28,6 +30,7 @@ OPTIONAL = {VIRTIO_F_INDIRECT_DESC: .8, VIRTIO_F_EVENT_IDX: .6, VIRTIO_F_RING_PA
             VIRTIO_NET_F_MRG_RXBUF: .6, VIRTIO_NET_F_MTU: .5, VIRTIO_NET_F_MAC: .5, VIRTIO_NET_F_STATUS: .5,
             VIRTIO_NET_F_CTRL_VQ: .8, VIRTIO_NET_F_MQ: .8, VIRTIO_NET_F_SPEED_DUPLEX: .5}
 REFUSED = 77                                          # a feature bit that nobody offers
+LONG = .006                                           # share of chains that are long tables
 STORMY = .15                                          # share of lives that are storms
 SLOT = 2048                                           # bytes of a queue's own buffer
 HEADER, SHORTEST, LONGEST = 12, 26, 9034              # bytes of a chain for a packet
@@ -62,7 +65,7 @@ def draw_case(rng, case):
     """Draw everything of a case but its actions."""
     case.width = rng.choice(WIDTHS)
     case.link = rng.choice((*("near",) * 4, *("usual",) * 4, *LINKS))
-    case.base = rng.choice(BASES)
+    case.base, case.turn = draw_base(rng, BASES)
     return case
 
 
@@ -80,6 +83,7 @@ class Generator:
         self.player, self.rng, self._do = player, rng, do
         self.ground = player.ground
         self.random = rng.random
+        self.long = LongTables(self)
 
     def do(self, *action):
         self._do(action)
@@ -217,15 +221,22 @@ class Generator:
 
     def _setup(self, queue):
         size = self._size(1, 256) if self.random() < .5 else self._size(16, 128)
-        driver = 0x2000 + self.choice((0, 0xffe, 0xffc, 4 * self.below(0x400), 2 * self.below(0x800)))
-        device = 0x6000 + self.choice((0, 0xffc, 4 * self.below(0x400)))
-        self.do("setup", queue, size, self.choice((0, 16 * self.below(0x100))), driver, device)
+        areas = [self.choice((0, 16 * self.below(0x100))),
+                 0x2000 + self.choice((0, 0xffe, 0xffc, 4 * self.below(0x400), 2 * self.below(0x800))),
+                 0x6000 + self.choice((0, 0xffc, 4 * self.below(0x400)))]
+        if self.random() < .15:
+            # One of them ends with the zone, or behind it.
+            which = self.below(3)
+            length = (16 * size, 4 if self.packed else 6 + 2 * size, 4 if self.packed else 8 + 8 * size)[which]
+            areas[which] = ZONE - length + (0 if self.random() < .7 else (16, self.choice((2, 4, 6)), 4)[which])
+        self.do("setup", queue, size, *areas)
         self.queues[queue] = _Queue(queue, size, self.packed)
 
     # A burst: steps, then a look
 
     def burst(self):
         fumbling = self.fumbling
+        self.long.burst()
         waiting = [len(queue.chains) if queue.packed else queue.next - queue.used & 0xffff
                    for queue in self.queues.values() if queue.writes and queue.index < 2 * PAIRS]
         # A frame for a queue without buffers keeps all others waiting for thousands of cycles.
@@ -233,7 +244,7 @@ class Generator:
         steps = ((self._traffic, 50), (self._good, 6), (self._frames, 3), (self._noise, 5), (self._events, 2),
                  (self._kicks, 1.5 * fumbling), (self._registers, fumbling), (self._interrupts, .7 * fumbling),
                  (self._disturb, .5 * fumbling), (self._faults, 4 * self.faulty), (self._start_again, 1), (self._look, 2),
-                 (self._masks, 1.5),
+                 (self._masks, 1.5), (self._long, 1.0 * (VIRTIO_F_INDIRECT_DESC in self.features)),
                  (self._silence, .5))
         for step, in zip(self.rng.choices([step for step, _ in steps], [weight for _, weight in steps], k=4 + self.below(28))):
             step()
@@ -252,6 +263,22 @@ class Generator:
             self.do("send", self._frame_size(), self.below(200), self.below(1500))
         for _ in range(self.below(3)):
             self.do("feed", self._frame_size())
+        self._time()
+
+    def _long(self):
+        """The well-behaved pair takes to long indirect tables."""
+        kind = self.random()
+        count = min(long_count(self.random, self.below), MAX_TABLE)
+        if kind < .6:
+            for _ in range(1 + self.below(3)):
+                self.do("scatter", max(60, min(count, 1500) + self.below(15)), count)
+                count = LEAST + self.below(48)
+        elif kind < .85:
+            self.do("spread", self.choice((0, LEAST + self.below(48), count)))
+            for _ in range(1 + self.below(3)):
+                self.do("feed", self._frame_size())
+        else:
+            self.do("command", count)
         self._time()
 
     def _frame_size(self):
@@ -347,7 +374,7 @@ class Generator:
             return [(at, cut, 0), (at + cut, 4 - cut, 0), (at + 32, 1, WRITE)]
         if queue.writes:
             if not self.merges:
-                return [(start + self.below(ZONE - LONGEST), LONGEST, WRITE)]
+                return [(start + self._start(LONGEST), LONGEST, WRITE)]
             return [(start + self.below(ZONE - 2048), 64 + self.below(1900), WRITE) for _ in range(1 + int(4 * random() ** 3))]
         total = SHORTEST + self.below(40) if random() < .97 else SHORTEST + self.below(1500) if random() < .97 else LONGEST
         pieces = []
@@ -355,12 +382,18 @@ class Generator:
             length = self.below(total)
             pieces.append((start + self.below(ZONE - 2048), length, 0))
             total -= length
-        return [*pieces, (start + self.below(ZONE - LONGEST), total, 0)]
+        return [*pieces, (start + self._start(total), total, 0)]
+
+    def _start(self, length):
+        """Where in the arena a buffer begins: one in 16 ends with it."""
+        return ZONE - length if self.random() < .06 else self.below(ZONE - LONGEST)
 
     def _spoil(self, queue, addr, length, flags, following):
         """One thing about a descriptor that is not as it should be."""
-        kind = self.below(9)
-        if kind == 0:
+        kind = self.below(11)
+        if kind >= 9:
+            addr, length = edge(self.random, self.below)
+        elif kind == 0:
             addr = self.choice((NOWHERE << 32 | self.below(1 << 32), self.ground.address(ARENA, ZONE - self.below(64)),
                                 self.ground.address(TABLES), self.below(1 << 64)))
         elif kind == 1:
@@ -381,8 +414,13 @@ class Generator:
 
     def _chain(self, queue, bad):
         """Write a chain and make it available, but for the index; False if it did not fit."""
+        allowed = VIRTIO_F_INDIRECT_DESC in self.features
+        if allowed and self.random() < LONG and (table := self.long.draw(queue, bad)):
+            pieces = [table]
+            (self._publish_packed if self.packed else self._publish_split)(queue, pieces, bad)
+            return True
         pieces = self._pieces(queue)
-        indirect = self.random() < (.2 if VIRTIO_F_INDIRECT_DESC in self.features else bad / 4)
+        indirect = self.random() < (.2 if allowed else bad / 4)
         if indirect:
             pieces = [self._indirect(queue, pieces, bad)]
         elif self.packed and sum(count for _, count in queue.chains) + len(pieces) > queue.size or len(pieces) > queue.size:
@@ -427,7 +465,7 @@ class Generator:
         need = 16 * len(pieces)
         if self.table_next + need + 32 > ZONE:
             self.table_next = 0
-        at = self.table_next + self.table_phase
+        at = ZONE - need if random() < .05 else self.table_next + self.table_phase
         self.table_next += need
         for k, (addr, length, flags) in enumerate(pieces):
             desc = (addr, length, flags | (NEXT if k < last and not self.packed else 0), k + 1)

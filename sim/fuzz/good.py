@@ -7,7 +7,8 @@ import struct
 from ...hdl.spec.ethernet import HEADER_BYTES, MAX_VLAN_TAGS, VLAN_TAG_BYTES
 from ...hdl.spec.net import (MAX_MTU, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_MRG_RXBUF,
                              VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK)
-from ...hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED)
+from ...hdl.spec.virtio import (MAX_TABLE, VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC,
+                                VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, VIRTQ_DESC_SIZE)
 from ...host.bus import DmaBuffer
 from ...host.driver import PackedVirtqueue, Virtqueue
 from ...host.driver.net import Packets
@@ -24,6 +25,7 @@ FLOOR = 60                   # bytes of the shortest frame
 NOISE = random.Random(0).randbytes(2 * ZONE)
 TX_SLOT = 2048
 CONTROL_SIZE = 4
+RX_PIECES = 20               # of a receive buffer in a table, that a frame may come to
 COMMAND = struct.Struct("<BBH")
 UNANSWERED = 0xff
 COMMAND_POLLS = 200
@@ -39,17 +41,44 @@ class BrokenPromise(Exception):
 
 
 class _Zone:
-    """As much of a bus as the golden driver's rings need: memory, one ring after the other."""
-    def __init__(self, ground):
-        self.ground = ground
-        self._next = 0
+    """As much of a bus as the golden driver's rings need: memory that the device may read until it is freed.
 
-    def alloc(self, size, align=4096):
-        at = (self._next + align - 1) & -align
-        self._next = at + size
+    Rings and tables are aligned to no more than they have to be. ``salt``: of what was there before. With ``down`` they are
+    taken from the zone's end on.
+    """
+    ALIGN = 16
+
+    def __init__(self, ground, salt, down):
+        self.ground = ground
+        self._salt = salt % ZONE
+        self._down = down
+        self._taken = []             # (start, end), in order
+
+    def _place(self, size):
+        """Return where so many bytes are free, None if nowhere."""
+        edges = [(0, 0), *self._taken, (ZONE, ZONE)]
+        gaps = [(before[1] + self.ALIGN - 1 & -self.ALIGN, after[0]) for before, after in zip(edges, edges[1:])]
+        for start, end in reversed(gaps) if self._down else gaps:
+            if end - start >= size:
+                return end - size & -self.ALIGN if self._down else start
+        return None
+
+    def has(self, size):
+        return self._place(size) is not None
+
+    def alloc(self, size, align=ALIGN):
+        at = self._place(size)
+        self._taken = sorted([*self._taken, (at, at + size)])
         memory = memoryview(self.ground.memory[GOOD_RINGS])[at:at + size]
-        memory[:] = NOISE[at % ZONE:at % ZONE + size]    # what was there before
-        return DmaBuffer(self.ground.address(GOOD_RINGS, at), memory)
+        salt = (at + self._salt) % ZONE
+        memory[:] = NOISE[salt:salt + size]
+        address = self.ground.address(GOOD_RINGS, at)
+        self.ground.describe(address, size, False)
+
+        def free(buffer):
+            self._taken.remove((at, at + size))
+            self.ground.withdraw(GOOD_RINGS, at, size)
+        return DmaBuffer(address, memory, free)
 
 
 class GoodPair:
@@ -65,18 +94,25 @@ class GoodPair:
         Entries of the queues.
     control : int or None
         Index of the control queue, if that is ours as well.
+    salt : int
+        Of what the rings' memory holds before. Rings of an odd one are taken from the end of their zone.
 
     Attributes
     ----------
     came_back : dict
         Buffers by index of their queue, since :meth:`wish`.
+    spread : int
+        Entries of the indirect table that each receive buffer is put back in; 0 for none.
     silent : bool
         It puts receive buffers back without a notification, which a driver must not do and some do.
     """
-    def __init__(self, ground, card, pair, features, rx_size, tx_size, control=None):
+    def __init__(self, ground, card, pair, features, rx_size, tx_size, control=None, salt=0):
         self.ground, self.card, self.engine = ground, card, card.engine
         self._features = features
-        self._zone = _Zone(ground)
+        self._zone = _Zone(ground, salt * 0x2f35, salt % 2 == 1)
+        self._indirect = VIRTIO_F_INDIRECT_DESC in features
+        self._pairs = 1
+        self.spread = 0
         self.rx, self.tx = self._queue(2 * pair, rx_size), self._queue(2 * pair + 1, tx_size)
         self._control = None if control is None else self._queue(control, CONTROL_SIZE)
         mergeable = VIRTIO_NET_F_MRG_RXBUF in features
@@ -87,14 +123,17 @@ class GoodPair:
         self._sent, self._fed = deque(), deque()      # frames that are under way
         self._numbers = {"tx": 0, "rx": 0}
         self._skipped = {"tx": 0, "rx": 0}   # frames that did not come out where later ones did
+        self._tail = self._zone.alloc(MAX_TABLE).iova    # bytes that the device might write, and no frame comes to
+        ground.describe(self._tail, MAX_TABLE, True)
         self.silent = False
         self.came_back = {queue.index: 0 for queue in (self.rx, self.tx)}
 
     def _queue(self, index, size):
         kind = PackedVirtqueue if VIRTIO_F_RING_PACKED in self._features else Virtqueue
         queue = kind(self._zone, index, size, notify=self._notifier(index), event_idx=VIRTIO_F_EVENT_IDX in self._features,
-                     in_order=VIRTIO_F_IN_ORDER in self._features)
+                     in_order=VIRTIO_F_IN_ORDER in self._features, indirect=self._indirect)
         start = queue.memory.iova
+        self.ground.withdraw(GOOD_RINGS, start - self.ground.address(GOOD_RINGS), len(queue.memory))
         self.ground.describe(start, queue.used_offset, False)
         self.ground.describe(start + queue.written_offset, len(queue.memory) - queue.written_offset, True)
         self.card.setup_queue(index, size, queue.desc_iova, queue.avail_iova, queue.used_iova)
@@ -119,19 +158,47 @@ class GoodPair:
         self.wish()
         if self._control is None:
             return
+        self._pairs = pairs
+        if (answer := self._command(0, 50 * COMMAND_POLLS)) != VIRTIO_NET_OK:
+            raise BrokenPromise("command", f"to use {pairs} pairs of queues is answered {answer}")
+
+    def command(self, entries, limit):
+        """Say once more how many pairs there are, in an indirect table of so many entries, and give the device so many cycles.
+        Return the answer; None if there is no command, for want of a queue, the feature or memory."""
+        if self._control is None or not self._fits(entries):
+            return None
+        return self._command(entries, limit)
+
+    def _command(self, entries, limit):
         memory = self._zone.alloc(COMMAND.size + 1)
-        memory.view[:] = COMMAND.pack(VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, pairs) + bytes((UNANSWERED,))
+        memory.view[:] = COMMAND.pack(VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, self._pairs) + bytes((UNANSWERED,))
         ack = memory.iova + COMMAND.size
-        self.ground.describe(memory.iova, COMMAND.size, False)
         self.ground.describe(ack, 1, True)
-        self._control.add_buf([(memory.iova, COMMAND.size)], [(ack, 1)], None)
+        # The ack is the first byte that the device may write (5.1.9.5); a table's other ones are for an answer that is not given.
+        pieces = min(max(1, entries - 1), COMMAND.size)
+        cuts = [*range(pieces), COMMAND.size]
+        out = [(memory.iova + a, b - a) for a, b in zip(cuts, cuts[1:])]
+        rest = max(0, entries - pieces - 1)
+        self._control.add_buf(out, [(ack, 1), *self._tails(rest)], None, indirect=entries > 0)
         self._control.kick()
-        for _ in range(COMMAND_POLLS):
+        end = self.engine.stats()["cycles"] + limit
+        while True:
+            self.ground.look()
             if self._control.get_buf() is not None:
                 break
+            if self.engine.stats()["cycles"] > end:
+                return UNANSWERED
             self.engine.run(50)
-        if memory.view[COMMAND.size] != VIRTIO_NET_OK:
-            raise BrokenPromise("command", f"to use {pairs} pairs of queues is answered {memory.view[COMMAND.size]}")
+        answer = memory.view[COMMAND.size]
+        self.ground.withdraw(GOOD_RINGS, ack - self.ground.address(GOOD_RINGS), 1)
+        memory.free()
+        return answer
+
+    def _fits(self, entries):
+        return self._indirect and 0 < entries <= MAX_TABLE and self._zone.has(VIRTQ_DESC_SIZE * entries + ZONE // 8)
+
+    def _tails(self, count):
+        return [(self._tail + k, 1) for k in range(count)]
 
     def _frame(self, way, size):
         number = self._numbers[way]
@@ -144,8 +211,11 @@ class GoodPair:
 
     # What it does
 
-    def send(self, size, cuts):
-        """Send a frame of ``size`` bytes in up to three pieces; nothing if there is no room. Return whether it was sent."""
+    def send(self, size, cuts, entries=0):
+        """Send a frame of ``size`` bytes in up to three pieces, or as many as ``entries`` says, in an indirect table; nothing if
+        there is no room. Return whether it was sent."""
+        if entries and not self._fits(min(entries, VIRTIO_NET_HDR_SIZE + size)):
+            return False
         if not self._tx_free:
             self.ground.look()
             self._reclaim()
@@ -157,8 +227,12 @@ class GoodPair:
         self.ground.memory[GOOD_TX][at:at + len(packet)] = packet
         start = self.ground.address(GOOD_TX, at)
         self.ground.describe(start, len(packet), False)
-        edges = sorted({0, len(packet), *(cut % len(packet) for cut in cuts[:2])})
-        self.tx.add_buf([(start + a, b - a) for a, b in zip(edges, edges[1:])], [], slot)
+        if entries:
+            pieces = min(entries, len(packet))
+            edges = [len(packet) * k // pieces for k in range(pieces + 1)]
+        else:
+            edges = sorted({0, len(packet), *(cut % len(packet) for cut in cuts[:2])})
+        self.tx.add_buf([(start + a, b - a) for a, b in zip(edges, edges[1:])], [], slot, indirect=entries > 0)
         self.tx.kick()
         self._sent.append(packet[VIRTIO_NET_HDR_SIZE:])
         return True
@@ -218,7 +292,13 @@ class GoodPair:
         for slot in self._rx_free:
             start = self.ground.address(GOOD_RX, slot * self._slot)
             self.ground.describe(start, self._slot, True)
-            self.rx.add_buf([], [(start, self._slot)], slot)
+            pieces = [(start, self._slot)]
+            if self.spread and self._fits(self.spread):
+                # A frame takes the first ones only: a chain may have more than the card has for one (2.7.4.1).
+                first = min(self.spread, RX_PIECES)
+                edges = [self._slot * k // first for k in range(first + 1)]
+                pieces = [(start + a, b - a) for a, b in zip(edges, edges[1:])] + self._tails(self.spread - first)
+            self.rx.add_buf([], pieces, slot, indirect=len(pieces) > 1)
         self._rx_free = []
         if not self.silent:
             self.rx.kick()

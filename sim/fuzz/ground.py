@@ -1,7 +1,9 @@
 """Host memory as the fuzzer lays it out, and the judge of every DMA: only what was described, only in its direction."""
 
-__all__ = ["ARENA", "GOOD_RINGS", "GOOD_RX", "GOOD_TX", "LOOSE", "NOWHERE", "OWN", "RINGS", "TABLES", "ZONE", "Ground"]
+__all__ = ["ARENA", "END", "GOOD_RINGS", "GOOD_RX", "GOOD_TX", "LOOSE", "NOWHERE", "NUM_ZONES", "OWN", "RINGS",
+           "STRIDE", "TABLES", "ZONE", "Ground"]
 
+END = 1 << 64        # of the address space
 ZONE = 0x10000
 STRIDE = 2 * ZONE    # as much again between two zones is nobody's memory
 RINGS = 0            # zone ``k``: rings of queue ``k``, if it is a hostile one, and buffers that are nobody else's
@@ -23,20 +25,26 @@ class Ground:
     engine : Engine
         Its DMA is recorded from now on.
     base : int
-        Address of the first zone.
+        Address of the first zone. The last one may end at :data:`END`.
+    turn : int
+        Zone ``k`` is the one number ``k + turn``, and the last ones come first.
 
     Attributes
     ----------
     memory : list of bytearray
         Of each zone.
+    nobody : int
+        Address of memory that belongs to nobody, and will not be described: a zone of it.
     loose : bool
         Rings may be at addresses made of halves that were written one by one, from 0 or :data:`LOOSE` on, or nowhere.
     astray : bool
         A table may be of bytes that nobody wrote as one: it names any address, and hardly one near a zone.
     """
-    def __init__(self, engine, base):
+    def __init__(self, engine, base, turn=0):
         self.engine = engine
         self.base = base
+        self.nobody = base + ZONE
+        self._places = [(zone + turn) % NUM_ZONES for zone in range(NUM_ZONES)]
         self.memory = [bytearray(ZONE) for _ in range(NUM_ZONES)]
         for zone, memory in enumerate(self.memory):
             engine.map_memory(self.address(zone), memory)
@@ -46,16 +54,20 @@ class Ground:
         self.forget()
 
     def address(self, zone, offset=0):
-        return self.base + zone * STRIDE + offset
+        return (self.base + self._places[zone] * STRIDE + offset) % END
 
     def forget(self):
         """The device was reset: nothing is described."""
+        # By place, not by number of the zone.
         self._allowed = [bytearray(ZONE) for _ in range(NUM_ZONES)], [bytearray(ZONE) for _ in range(NUM_ZONES)]
         self._wild = set()
         self.loose = self.astray = False
 
     def describe(self, addr, length, write):
-        """The device may read, or with ``write`` write, so many bytes from ``addr`` on; they need not be memory."""
+        """The device may read, or with ``write`` write, so many bytes from ``addr`` on; they need not be memory. None of those
+        that run past the end of the address space."""
+        if addr + length > END:
+            return
         zone, at = divmod(addr - self.base, STRIDE)
         if 0 <= zone < NUM_ZONES and at < ZONE:
             end = at + length
@@ -68,12 +80,12 @@ class Ground:
     def allow(self, zone):
         """All of a zone may be read and written."""
         for allowed in self._allowed:
-            allowed[zone][:] = ONES
+            allowed[self._places[zone]][:] = ONES
 
     def withdraw(self, zone, at=0, length=ZONE):
         """Nothing there is described any more."""
         for allowed in self._allowed:
-            allowed[zone][at:at + length] = ZEROS[:length]
+            allowed[self._places[zone]][at:at + length] = ZEROS[:length]
 
     def look(self):
         """Judge every DMA since the last look by what is described now: to be done before something is withdrawn."""
@@ -82,7 +94,7 @@ class Ground:
             zone, at = divmod(addr - base, STRIDE)
             if not (0 <= zone < NUM_ZONES and at + length <= ZONE and allowed[write][zone].find(0, at, at + length) < 0
                     or self._is_wild(addr, length, write)):
-                self._bad.append(f"{'write' if write else 'read'} of {length} at {addr:#x} (zone {zone}, offset {at:#x})")
+                self._bad.append(f"{'write' if write else 'read'} of {length} at {addr:#x} (place {zone}, offset {at:#x})")
 
     def judge(self):
         """Return a line about each DMA since the last call that nobody described."""
@@ -93,9 +105,9 @@ class Ground:
     def _is_wild(self, addr, length, write):
         if self.loose:
             low = addr & 0xffff_ffff
-            at = low - (self.address(LOOSE) & 0xffff_ffff)
-            if addr >> 32 not in self.highs or low + length <= ZONE or 0 <= at <= ZONE - length:
+            at = low - self.address(LOOSE) & 0xffff_ffff
+            if addr >> 32 not in self.highs or low + length <= ZONE or at <= ZONE - length:
                 return True
-        if self.astray and not self.base <= addr < self.address(NUM_ZONES):
+        if self.astray and not self.base <= addr < self.base + NUM_ZONES * STRIDE:
             return True
         return any(first <= addr and addr + length <= first + size and kind == write for first, size, kind in self._wild)

@@ -9,20 +9,23 @@ import random
 import struct
 
 from ...hdl.spec.bar import COUNTERS
-from ...hdl.spec.virtio import (VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, Status,
-                                VirtqDescF)
+from ...hdl.spec.net import VIRTIO_NET_OK
+from ...hdl.spec.virtio import (MAX_TABLE, VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED,
+                                VIRTIO_F_RING_RESET, Status, VirtqDescF)
 from ...host.driver import DeviceError
 from ..bus import MSI_ADDRESS
 from ..engine.engine import FAULTS
 from .card import Card, Unresponsive
 from .case import ACTIONS, LINKS, PAIRS, TIMEOUT
+from .chains import entries_of
 from .good import FLOOR, BrokenPromise, GoodPair
-from .ground import ARENA, LOOSE, RINGS, TABLES, ZONE, Ground
+from .ground import ARENA, END, GOOD_RX, GOOD_TX, LOOSE, RINGS, TABLES, ZONE, Ground
+from .places import NOISE, fill_ring, spans, unset_rings
 
 __all__ = ["WHOLE", "Player"]
 
 LIMIT = 80_000          # cycles within which something comes of what the card does, on a near host
-DEPENDENT = 1000        # reads for which it may wait one after the other meanwhile
+DEPENDENT = 2500        # reads for which it may wait one after the other meanwhile: of long tables
 MANY = 50               # times as long until all is done
 WORK = frozenset({"mrd_up", "mwr_up", "cpl_down", "frames_out", "frames_in"})
 FRUIT = WORK - {"mrd_up", "cpl_down"}
@@ -69,7 +72,9 @@ class Player:
     """
     def __init__(self, case, engine):
         self.engine = engine
-        self.ground = Ground(engine, case.base)
+        self.ground = Ground(engine, case.base, case.turn)
+        self._salt = case.number
+        self.ground.memory[GOOD_TX][:] = self.ground.memory[GOOD_RX][:] = NOISE[:ZONE]
         self.card = Card(engine)
         self.torn = case.link == "torn"
         self.done = 0
@@ -85,9 +90,10 @@ class Player:
         """The device was just reset."""
         self.rings, self.good, self.live, self._features = {}, None, False, frozenset()
         self._entries = set()            # addresses of what was written as an entry of a table
+        self._beyond = set()             # of those among them that no device may follow, for their chain is too long
         self.ground.forget()
-        self.ground.memory[TABLES][:] = bytes(ZONE)
-        self.ground.memory[LOOSE][:] = bytes(ZONE)
+        self.ground.memory[TABLES][:] = NOISE[:ZONE]
+        self.ground.memory[LOOSE][:] = unset_rings(self._salt) if self._salt % 2 else bytes(ZONE)
         self.ground.memory[ARENA][:] = random.Random(1).randbytes(ZONE)
         if self.torn:
             # Any half of a descriptor may be met with any other half that was there before.
@@ -131,7 +137,8 @@ class Player:
     def _good(self, pair, rx_size, tx_size, control):
         """Set the well-behaved pair up; with ``control`` it has the control queue, too."""
         if self._features and self.good is None:
-            self.good = GoodPair(self.ground, self.card, pair, self._features, rx_size, tx_size, 2 * PAIRS if control else None)
+            self.good = GoodPair(self.ground, self.card, pair, self._features, rx_size, tx_size, 2 * PAIRS if control else None,
+                                 self._salt)
 
     def _setup(self, queue, size, desc, driver, device, pause=0):
         """Set a hostile queue up: size, and where its areas are in its zone. It is enabled ``pause`` cycles after the rest."""
@@ -139,28 +146,28 @@ class Player:
             return
         zone = RINGS + queue
         self.ground.withdraw(zone)
-        self.ground.memory[zone][:] = bytes(ZONE)
         ring = self.rings[queue] = Ring(size, desc & ~15, driver & (~3 if self.packed else ~1), device & ~3)
-        # What the device alone writes begins with anything, but for the index, which the generator reads.
-        noise = random.Random(size).randbytes(4 if self.packed else 6 + 8 * size)
-        self.ground.memory[zone][ring.device:ring.device + len(noise)] = noise
-        if not self.packed:
-            self.ground.memory[zone][ring.device + 2:ring.device + 4] = bytes(2)
-        self.ground.allow(zone) if self.torn else self._describe_ring(queue)
+        arena = self.ground.address(ARENA)
+        fill_ring(self.ground.memory[zone], ring, self.packed, arena)
+        for addr, length in spans(arena):
+            self.ground.describe(addr, length, False)
+            self.ground.describe(addr, length, True)
+        if self.torn:
+            self.ground.allow(zone)
+        self._describe_ring(queue)
         start = self.ground.address(zone)
-        self.card.setup_queue(queue, size, start + desc, start + driver, start + device, pause)
+        self.card.setup_queue(queue, size, *((start + offset) % END for offset in (desc, driver, device)), pause)
 
     def _describe_ring(self, queue):
         ring, start = self.rings[queue], self.ground.address(RINGS + queue)
+        driver, device = (4, 4) if self.packed else (6 + 2 * ring.size, 6 + 8 * ring.size)
+        areas = [(ring.desc, DESC.size * ring.size, False), (ring.driver, driver, False), (ring.device, device, True)]
         if self.packed:
-            self.ground.describe(start + ring.desc, 16 * ring.size, False)
-            self.ground.describe(start + ring.desc, 16 * ring.size, True)
-            self.ground.describe(start + ring.driver, 4, False)
-            self.ground.describe(start + ring.device, 4, True)
-        else:
-            self.ground.describe(start + ring.desc, 16 * ring.size, False)
-            self.ground.describe(start + ring.driver, 6 + 2 * ring.size, False)
-            self.ground.describe(start + ring.device, 6 + 8 * ring.size, True)
+            areas.append((ring.desc, DESC.size * ring.size, True))
+        # Of a queue of which an area runs past the end of the address space nothing is touched.
+        if all((start + at) % END + length <= END for at, length, _ in areas):
+            for at, length, write in areas:
+                self.ground.describe((start + at) % END, length, write)
 
     def _live(self, pairs):
         """DRIVER_OK; then the good pair, if it is not the first, becomes active, and tells the card its flow."""
@@ -220,40 +227,73 @@ class Player:
         ring = self.rings.get(queue)
         if ring is None:
             return
-        DESC.pack_into(self.ground.memory[RINGS + queue], ring.desc + 16 * (slot % ring.size), addr, length, third, fourth)
+        self._put(RINGS + queue, DESC, ring.desc + DESC.size * (slot % ring.size), addr, length, third, fourth)
         flags = fourth if self.packed else third
         self.ground.describe(addr, length, bool(flags & WRITE) and not flags & INDIRECT)
-        if flags & INDIRECT and not all(at in self._entries for at in range(addr, addr + min(length, ZONE), DESC.size)):
-            self.ground.astray = True
+        if flags & INDIRECT:
+            entries = range(addr, addr + min(length, ZONE), DESC.size)
+            if not self._entries.issuperset(entries):
+                self.ground.astray = True
+            if self._beyond and not self._beyond.isdisjoint(entries[:MAX_TABLE]):
+                self._forgive()
 
     def _table(self, at, addr, length, third, fourth):
         """Write an entry of an indirect table."""
-        DESC.pack_into(self.ground.memory[TABLES], at, addr, length, third, fourth)
+        self._put(TABLES, DESC, at, addr, length, third, fourth)
+        if self._beyond and self.ground.address(TABLES, at) in self._entries:
+            self._forgive()              # it may be a short cut
         self._entries.add(self.ground.address(TABLES, at))
         # In a packed ring's table INDIRECT means nothing.
         flags = fourth if self.packed else third
         self.ground.describe(addr, length, bool(flags & WRITE))
 
+    def _sheet(self, at, count, addr, length, writes, order):
+        """Write a long indirect table, as :func:`.chains.entries_of` says."""
+        start = self.ground.address(TABLES, at)
+        entries, allowed = entries_of(count, addr, length, writes, order, self.packed, self.ground.nobody)
+        places = range(start, start + DESC.size * count, DESC.size)
+        used_before = not self._entries.isdisjoint(places)
+        for k, (place, desc) in enumerate(entries):
+            self._put(TABLES, DESC, at + DESC.size * place, *desc)
+            if k < allowed:
+                self.ground.describe(desc[0], length, k >= writes)
+        self._entries.update(places)
+        self._beyond.difference_update(places)
+        if allowed < count:
+            self._beyond.update(start + DESC.size * place for place, _ in entries[allowed:])
+            # The chain of an older table may lead here.
+            if used_before or self.torn:
+                self._forgive()
+
+    def _forgive(self):
+        """What is behind the longest chain may be followed after all."""
+        self.ground.describe(self.ground.nobody, ZONE, False)
+        self.ground.describe(self.ground.nobody, ZONE, True)
+
+    def _put(self, zone, what, at, *values):
+        """Write into a zone what fits in it."""
+        if at + what.size <= ZONE:
+            what.pack_into(self.ground.memory[zone], at, *values)
+
     def _avail(self, queue, slot, head):
         ring = self.rings.get(queue)
         if ring is not None:
-            U16.pack_into(self.ground.memory[RINGS + queue], ring.driver + 4 + 2 * (slot % ring.size), head)
+            self._put(RINGS + queue, U16, ring.driver + 4 + 2 * (slot % ring.size), head)
 
     def _index(self, queue, index, flags):
         ring = self.rings.get(queue)
         if ring is not None:
-            PAIR16.pack_into(self.ground.memory[RINGS + queue], ring.driver, flags, index)
+            self._put(RINGS + queue, PAIR16, ring.driver, flags, index)
 
     def _event(self, queue, value):
         """used_event, or the Driver Event Suppression structure."""
         ring = self.rings.get(queue)
         if ring is None:
             return
-        memory = self.ground.memory[RINGS + queue]
         if self.packed:
-            U32.pack_into(memory, ring.driver, value)
+            self._put(RINGS + queue, U32, ring.driver, value)
         else:
-            U16.pack_into(memory, ring.driver + 4 + 2 * ring.size, value & 0xffff)
+            self._put(RINGS + queue, U16, ring.driver + 4 + 2 * ring.size, value & 0xffff)
 
     def _loose(self, at, value):
         """Write a halfword where rings of nobody may be."""
@@ -281,7 +321,7 @@ class Player:
 
     def _queue_reset(self, queue):
         self._wake()
-        self.card.reset_queue(queue, LIMIT)
+        self.card.reset_queue(queue, self._limit())
         if VIRTIO_F_RING_RESET in self._features and self.rings.pop(queue, None):
             self._judge()
             if not self.torn:
@@ -378,6 +418,26 @@ class Player:
         if self.good is not None and self.live and self.good.send(size, cuts):
             self.done += len(cuts)
 
+    def _scatter(self, size, entries):
+        """As send, in an indirect table of so many entries."""
+        if self.good is not None and self.live:
+            self.good.send(size, (), entries)
+
+    def _spread(self, entries):
+        """The well-behaved pair puts receive buffers back in tables of so many entries from now on, 0 for no tables."""
+        if self.good is not None:
+            self.good.spread = entries
+
+    def _command(self, entries):
+        """The well-behaved driver's command, in a table of so many entries."""
+        if self.good is None or not self.live:
+            return
+        self.done += 1
+        self._check()                    # nothing keeps the card from its work
+        answer = self.good.command(entries, self._limit())
+        if answer not in (None, VIRTIO_NET_OK) and not self._tainted:
+            raise BrokenPromise("command", f"a command in a table of {entries} entries is answered {answer}")
+
     def _feed(self, size):
         if self.good is not None and self.live:
             self.good.feed(size)
@@ -437,8 +497,7 @@ class Player:
         link = self.engine.link.model()
         # The card gives a read up once it is as old as TIMEOUT, half as much later at most.
         pause = round(SHORT + UNDER_WAY / link.bytes_per_cycle) + 3 * TIMEOUT // 2 * self._lossy
-        # So many reads that depend on one another may come before something is written.
-        limit = LIMIT + DEPENDENT * (link.read_latency + link.jitter)
+        limit = self._limit()
         spent = fruitless = still = dropped = 0
         while spent < MANY * limit:
             if fruitless >= limit:
@@ -472,6 +531,11 @@ class Player:
             if self.good is not None and self.live:
                 self.good.poll()
         raise BrokenPromise("quiet", f"the card is at work after {spent} cycles, and nothing came of the last {fruitless}")
+
+    def _limit(self):
+        """Cycles within which something comes of what the card does: so many reads that depend on one another may come first."""
+        link = self.engine.link.model()
+        return LIMIT + DEPENDENT * (link.read_latency + link.jitter)
 
     def _rests_between_looks(self):
         """The card looks at a ring for which a frame waits. A host that is far answers hardly before the next look, so this asks

@@ -120,7 +120,8 @@ def test_every_action_at_any_time():
                "write": (0x2000, 4, 1), "read": (0, 4), "window": (0, 4, -1), "vector": (0, 3, 1), "msix": (1, 1), "mask": (1, 1),
                "master": (0, 1), "power": (3,), "device_control": (0,), "link": ("far",), "fault": ("ur", 2), "cable": (0,),
                "frame": (60, 0, 0), "flood": (5, 60, 0), "send": (60, 5, 9), "feed": (60,), "poll": (), "run": (10,), "check": (),
-               "early": (60,), "silent": (1,)}
+               "early": (60,), "silent": (1,),
+               "sheet": (0, 1100, 5, 1, 20, 2), "scatter": (60, 30), "spread": (40,), "command": (20,)}
     assert set(actions) == set(ACTIONS)
     alone = [[name, *numbers] for name, numbers in actions.items()]
     for name, numbers in actions.items():
