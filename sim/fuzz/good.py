@@ -28,7 +28,6 @@ CONTROL_SIZE = 4
 RX_PIECES = 20               # of a receive buffer in a table, that a frame may come to
 COMMAND = struct.Struct("<BBH")
 UNANSWERED = 0xff
-COMMAND_POLLS = 200
 LONGEST = VIRTIO_NET_HDR_SIZE + MAX_MTU + HEADER_BYTES + MAX_VLAN_TAGS * VLAN_TAG_BYTES
 MERGED_SLOT = 2048
 
@@ -152,14 +151,15 @@ class GoodPair:
         self._refill()
         self.send(size, ())
 
-    def start(self, pairs):
-        """The device is live: give it receive buffers, and have it use so many pairs, if the control queue is ours."""
+    def start(self, pairs, limit):
+        """The device is live: give it receive buffers, and have it use so many pairs, if the control queue is ours. It has
+        ``limit`` cycles."""
         self._refill()
         self.wish()
         if self._control is None:
             return
         self._pairs = pairs
-        if (answer := self._command(0, 50 * COMMAND_POLLS)) != VIRTIO_NET_OK:
+        if (answer := self._command(0, limit)) != VIRTIO_NET_OK:
             raise BrokenPromise("command", f"to use {pairs} pairs of queues is answered {answer}")
 
     def command(self, entries, limit):

@@ -179,7 +179,7 @@ class Player:
         if self.good is not None:
             if self.good.sending:
                 self._check()            # what it was notified of before is not forgotten
-            self.good.start(pairs)
+            self.good.start(pairs, self._limit())
             self.good.send(FLOOR, ())
             self._check()
 
