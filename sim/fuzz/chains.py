@@ -21,7 +21,7 @@ def long_count(random, below):
     kind = random()
     if kind < .8:
         return LEAST + below(48)
-    if kind < .93:
+    if kind < .9:
         return LEAST + below(300)
     return (MAX_TABLE - 1, MAX_TABLE, MAX_TABLE, MAX_TABLE + 1, MAX_TABLE + 2, LEAST + below(MOST + 1 - LEAST))[below(6)]
 

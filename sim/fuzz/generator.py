@@ -14,7 +14,7 @@ from ...hdl.spec.virtio import (VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VI
 from .card import VECTORS
 from .case import LINKS, PAIRS
 from .chains import LEAST, LongTables, long_count
-from .ground import ARENA, LOOSE, NOWHERE, OWN, RINGS, TABLES, ZONE
+from .ground import ARENA, END, LOOSE, NOWHERE, OWN, RINGS, TABLES, ZONE
 from .places import draw_base, edge
 from .player import WHOLE
 
@@ -225,10 +225,11 @@ class Generator:
                  0x2000 + self.choice((0, 0xffe, 0xffc, 4 * self.below(0x400), 2 * self.below(0x800))),
                  0x6000 + self.choice((0, 0xffc, 4 * self.below(0x400)))]
         if self.random() < .15:
-            # One of them ends with the zone, or behind it.
+            # One of them ends with the zone or the address space, or behind it.
             which = self.below(3)
             length = (16 * size, 4 if self.packed else 6 + 2 * size, 4 if self.packed else 8 + 8 * size)[which]
-            areas[which] = ZONE - length + (0 if self.random() < .7 else (16, self.choice((2, 4, 6)), 4)[which])
+            end = ZONE if self.random() < .5 else END - self.ground.address(RINGS + queue)
+            areas[which] = end - length + (0 if self.random() < .5 else (16, self.choice((2, 4, 6)), 4)[which])
         self.do("setup", queue, size, *areas)
         self.queues[queue] = _Queue(queue, size, self.packed)
 

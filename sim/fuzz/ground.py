@@ -38,9 +38,12 @@ class Ground:
     loose : bool
         Rings may be at addresses made of halves that were written one by one, from 0 or :data:`LOOSE` on, or nowhere.
     astray : bool
-        A table may be of bytes that nobody wrote as one: it names any address, and hardly one near a zone.
+        A table may be of bytes that nobody wrote as one: it names any address, and hardly one near a zone or near :data:`END`.
+    torn : bool
+        Descriptors may be met half new, half old.
     """
-    def __init__(self, engine, base, turn=0):
+    def __init__(self, engine, base, turn=0, torn=False):
+        self.torn = torn
         self.engine = engine
         self.base = base
         self.nobody = base + ZONE
@@ -103,11 +106,12 @@ class Ground:
         return bad
 
     def _is_wild(self, addr, length, write):
-        if self.loose:
+        anywhere = addr < END - ZONE or self.torn
+        if self.loose and anywhere:
             low = addr & 0xffff_ffff
             at = low - self.address(LOOSE) & 0xffff_ffff
             if addr >> 32 not in self.highs or low + length <= ZONE or at <= ZONE - length:
                 return True
-        if self.astray and not self.base <= addr < self.base + NUM_ZONES * STRIDE:
+        if self.astray and anywhere and not self.base <= addr < self.base + NUM_ZONES * STRIDE:
             return True
         return any(first <= addr and addr + length <= first + size and kind == write for first, size, kind in self._wild)

@@ -72,7 +72,7 @@ class Player:
     """
     def __init__(self, case, engine):
         self.engine = engine
-        self.ground = Ground(engine, case.base, case.turn)
+        self.ground = Ground(engine, case.base, case.turn, case.link == "torn")
         self._salt = case.number
         self.ground.memory[GOOD_TX][:] = self.ground.memory[GOOD_RX][:] = NOISE[:ZONE]
         self.card = Card(engine)
