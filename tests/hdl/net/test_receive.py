@@ -225,6 +225,17 @@ def test_merged_buffers(rng):
     assert bench.delivered() == [(frame, 4), (frame, 1)]
 
 
+@pytest.mark.parametrize("size", [0xffff, 0x1_0000, 0x1_0001, 0x1_0010, 0x8000_0000, 0xffff_ffff])
+def test_largest_buffers(size, rng):
+    """As far as 16 bits go, no frame needs more."""
+    bench, frames = Bench(rng), [rng.randbytes(60), rng.randbytes(1514)]
+    for frame in frames:
+        bench.post([size])
+        bench.frames.append((frame, 0))
+    bench.run()
+    assert bench.delivered() == [(frame, 1) for frame in frames]
+
+
 def test_without_mrg_rxbuf_a_small_chain_stays(rng):
     bench, small = Bench(rng), rng.randbytes(60)
     bench.post([30, 42])

@@ -439,3 +439,25 @@ def test_a_pause_waits_for_a_table_that_comes_slowly(rng):
         assert bench.cycle > 3 * 300
     bench.run(control=control)
     assert bench.frames == [frame] and bench.events == {"tx_frames": 1, "tx_dropped": 0}
+
+
+@pytest.mark.parametrize("late", range(4))
+def test_a_frame_of_which_a_part_was_given_up_is_not_sent(late, rng):
+    """During a pause, parts of frames are given up because the wire does not move; then it does, perhaps within a frame."""
+    bench = Bench(rng, depth=512, patience=50)
+    frames = [rng.randbytes(1000) for _ in range(12)]
+
+    async def control(ctx):
+        bench.wire = lambda: False
+        for k, frame in enumerate(frames):
+            bench.post(1, k, [bytes(HEADER) + frame[:500], frame[500:]])
+        await ctx.tick().repeat(1000)
+        bench.pausing = True
+        await ctx.tick().repeat(bench.dut.patience + late)
+        bench.wire = lambda: True
+        while ctx.get(bench.dut.buffers.holds):
+            await ctx.tick()
+        bench.pausing = False
+
+    bench.run(control=control)
+    assert bench.events["tx_dropped"] and bench.frames == [frame for frame in frames if frame in bench.frames]

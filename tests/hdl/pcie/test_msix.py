@@ -164,6 +164,20 @@ def test_busy_vector_leaves_room_for_others():
     b.run(body)
 
 
+@pytest.mark.parametrize("lone", range(3))
+def test_busy_vectors_leave_room_for_a_lone_one(lone):
+    """Two vectors are pending all the time, the third one once."""
+    b = Bench(3)
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        busy = [v for v in range(3) if v != lone]
+        for v in (*busy, lone, *8 * busy):
+            await b.irq(ctx, v)
+        assert message(lone) in b.sent[:3]
+    b.run(body)
+
+
 @pytest.mark.parametrize("gap", range(STATES))
 def test_a_message_leaves_after_every_interrupt(gap):
     """Whatever the one before of the same vector is at."""

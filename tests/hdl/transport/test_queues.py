@@ -38,9 +38,9 @@ class Bench:
 
     async def watch(self, ctx):
         dut = self.dut
-        async for _, _, valid, busy, setup in ctx.tick().sample(dut.setup_valid, dut.busy, dut.setup):
+        async for _, _, valid, busy, clear, setup in ctx.tick().sample(dut.setup_valid, dut.busy, dut.clear, dut.setup):
             if valid:
-                assert busy
+                assert busy and not clear
                 self.setups.append((setup.queue, setup.size, setup.queue_desc, setup.queue_driver, setup.queue_device))
 
     async def engine(self, ctx):

@@ -383,6 +383,32 @@ def test_notification_is_what_it_says_and_not_what_an_old_one_said(make, delay):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("event_idx", [0, 1])
+def test_notification_of_the_life_before(make, event_idx):
+    """It comes while its queue is being reset; set up again, the queue has no entries yet, whatever the notification said."""
+    bench = make(sizes=(4, 4), event_idx=event_idx)
+    dut, driver = bench.dut, bench.driver
+
+    async def testbench(ctx):
+        ctx.set(dut.notification_data, 1)
+        await bench.begin(ctx)
+        ctx.set(dut.stopped, 0b01)
+        ctx.set(dut.kick_next, 2)
+        await driver.kick(ctx, 0)
+        await bench.settle(ctx)
+        await bench.begin(ctx)
+        ctx.set(dut.stopped, 0)
+        await ctx.tick()
+        await bench.settle(ctx)
+        assert bench.ring_reads(0) == []
+        driver.add(0, 3)
+        ctx.set(dut.kick_next, 3)
+        await driver.kick(ctx, 0)
+        await bench.settle(ctx)
+        assert driver.all_came() and bench.ring_reads(0) == [(0, 3)] and not bench.failed
+    bench.run(testbench)
+
+
 def test_whole_ring_of_the_largest_size_at_once(make):
     """idx is as far ahead of what was seen as behind it: it is ahead."""
     bench = make(sizes=(32768, 16), max_batch=32, limit=120_000)

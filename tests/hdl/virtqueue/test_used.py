@@ -322,6 +322,26 @@ def test_packed_ring_goes_on_behind_whole_packets_only(make, in_order):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("in_order", [0, 1])
+def test_packed_packet_of_which_a_part_waits_while_others_leave(make, in_order):
+    """The part that waits takes two slots; 2.8.9: it is shown last, behind the rest of its packet."""
+    bench = make()
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, 1)
+        ctx.set(bench.dut.in_order, in_order)
+        await bench.setup(ctx, 0, size=16, queue_desc=DEVICE)
+        await bench.give(ctx, 0, 5)
+        await bench.give(ctx, 0, 6, length=9, more=1, count=2)
+        await ctx.tick().repeat(4 * HOLD)
+        assert bench.writes == [(DEVICE, 16)]
+        await bench.give(ctx, 0, 7, length=9, flush=1)
+        await bench.settle(ctx)
+        assert bench.writes[1:] == [(DEVICE + 16 * 3, 16), (DEVICE + 16, 16)]
+        assert bench.publications(0) == [(0, 1), (1, 4)]
+    bench.run(testbench)
+
+
 def test_packed_neighbours_share_a_write_again_behind_a_chain_of_several(make):
     bench = make()
 
