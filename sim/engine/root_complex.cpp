@@ -201,12 +201,13 @@ void RootComplex::accept(const Tlp& tlp) {
 // Every unit is looked at in a cycle of its own, and the answer leaves after the last of them.
 void RootComplex::tear(Read& read) {
     double first = read.at;
-    uint64_t end = read.start + read.size;
     read.torn = std::make_shared<std::vector<uint8_t>>(read.size);
-    for (uint64_t addr = read.start, next; addr < end; addr = next) {
-        next = std::min(end, (addr | (UNIT - 1)) + 1);
+    // By offsets: the last unit of the address space has no address behind it.
+    for (uint32_t done = 0, size; done < (uint32_t)read.size; done += size) {
+        uint64_t addr = read.start + done;
+        size = std::min<uint32_t>(UNIT - addr % UNIT, read.size - done);
         double at = first + random() % link.tear;
-        samples.insert({at, {addr, (uint32_t)(next - addr), read.torn->data() + (addr - read.start), read.torn}});
+        samples.insert({at, {addr, size, read.torn->data() + done, read.torn}});
         read.at = std::max(read.at, at);
     }
 }

@@ -261,6 +261,18 @@ def test_dma_read(width, link):
         assert (overtaken, mixed) == (bool(link.jitter_ns), bool(link.split))
 
 
+@pytest.mark.parametrize("tear", [0, 500])
+def test_dma_reads_at_the_end_of_the_address_space(tear):
+    memory = bytearray(range(1, 65))
+    with Engine(nic=Relay(64), link=Link(gen=3, lanes=16, tear_ns=tear)) as card:
+        card.map_memory((1 << 64) - len(memory), memory)
+        wanted = [(start, end) for end in range(56, 65) for start in (0, 49, end - 1)]
+        cpls = completions(card, [card_read((1 << 64) - 64 + start, end - start, tag) for tag, (start, end) in enumerate(wanted)])
+        assert [(cpl.status, cpl.data[:cpl.count]) for cpl in sorted(cpls, key=lambda cpl: cpl.tag)] == [
+            (0, memory[start:end]) for start, end in wanted]
+        assert not card.dma_faults() and card.violations() == []
+
+
 def test_empty_accesses(card64):
     memory = bytearray(b"abcdefgh")
     card64.map_memory(IOVA, memory)
