@@ -228,7 +228,9 @@ class Generator:
             # One of them ends with the zone or the address space, or behind it.
             which = self.below(3)
             length = (16 * size, 4 if self.packed else 6 + 2 * size, 4 if self.packed else 8 + 8 * size)[which]
-            end = ZONE if self.random() < .5 else END - self.ground.address(RINGS + queue)
+            end = ZONE
+            if self.random() < .5 and self.ground.is_spare(END - ZONE // 2, ZONE // 2):
+                end = END - self.ground.address(RINGS + queue)
             areas[which] = end - length + (0 if self.random() < .5 else (16, self.choice((2, 4, 6)), 4)[which])
         self.do("setup", queue, size, *areas)
         self.queues[queue] = _Queue(queue, size, self.packed)
@@ -393,7 +395,7 @@ class Generator:
         """One thing about a descriptor that is not as it should be."""
         kind = self.below(11)
         if kind >= 9:
-            addr, length = edge(self.random, self.below)
+            addr, length = edge(self.ground, self.random, self.below)
         elif kind == 0:
             addr = self.choice((NOWHERE << 32 | self.below(1 << 32), self.ground.address(ARENA, ZONE - self.below(64)),
                                 self.ground.address(TABLES), self.below(1 << 64)))

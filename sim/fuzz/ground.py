@@ -59,6 +59,14 @@ class Ground:
     def address(self, zone, offset=0):
         return (self.base + self._places[zone] * STRIDE + offset) % END
 
+    def is_spare(self, addr, length):
+        """Whether a frame in a buffer of so many bytes there touches no zone but the arena."""
+        for at in (addr, addr + min(length, ZONE // 2) - 1):
+            place, offset = divmod(at - self.base, STRIDE)
+            if 0 <= place < NUM_ZONES and offset < ZONE and place != self._places[ARENA]:
+                return False
+        return True
+
     def forget(self):
         """The device was reset: nothing is described."""
         # By place, not by number of the zone.

@@ -34,11 +34,16 @@ def draw_base(rng, plain):
     return GIB4 - AMID * STRIDE - within, (AMID - rng.randrange(NUM_ZONES)) % NUM_ZONES
 
 
-def edge(random, below):
-    """Draw a buffer at the end of 64 or of 32 bits of address: ``(addr, length)``. It ends before, there, or behind."""
+def edge(ground, random, below):
+    """Draw a buffer at the end of 64 or of 32 bits of address: ``(addr, length)``. It ends before, there, or behind.
+
+    Where that would be in somebody's memory it is at the end of the arena instead.
+    """
     end = END if random() < .7 else GIB4
     before = 1 + below((16, 64, 2048)[below(3)])
     length = max(0, before + (0, 0, 1, -1, 16, 4096, 0xffff_0000)[below(7)])
+    if end - before + length <= END and not ground.is_spare(end - before, length):
+        return ground.address(ARENA, ZONE - before), length
     return end - before, length
 
 
