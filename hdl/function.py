@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .lib.counters import Counters
 from .lib.regbus import RegDecoder
+from .pcie.config import ConfigSpace
 from .pcie.endpoint import Endpoint
 from .pcie.tlp_stream import tlp_beat
 from .spec.bar import COUNTERS_OFFSET, REG_ADDR_WIDTH
@@ -39,8 +40,7 @@ class VirtioFunction(wiring.Component):
         What is counted, in the order of the registers: events of the function, of the device, and of what lies behind it.
     max_queue_size : int
         Entries that a queue may have.
-    timeout_cycles : int
-        Completion timeout.
+    pcie : PcieParameters
     build_id : int
         32 bits that the host can read.
     controls : sequence of str
@@ -67,7 +67,7 @@ class VirtioFunction(wiring.Component):
     busy : Out(1)
         Something is under way inside that needs clock cycles.
     """
-    def __init__(self, device, *, width, counters, max_queue_size, timeout_cycles, build_id=0, controls=()):
+    def __init__(self, device, *, width, counters, max_queue_size, pcie, build_id=0, controls=()):
         self.device = device
         self.build_id = build_id
         self.control_names = tuple(controls)
@@ -79,11 +79,13 @@ class VirtioFunction(wiring.Component):
             device_features=sum(1 << bit for bit in {*COMMON_FEATURES, *device.FEATURES}),
             feature_prerequisites=device.FEATURE_PREREQUISITES, num_queues=num_queues, max_queue_size=max_queue_size,
             msix_vectors=vectors, config_bytes=max(1, len(device.host.config) // 8))
+        config = ConfigSpace(
+            device_id=VIRTIO_PCI_DEVICE_ID_BASE + device.DEVICE_ID, class_code=device.CLASS_CODE, msix_vectors=vectors,
+            max_payload=pcie.max_payload, link_speed=pcie.link_speed, link_width=pcie.link_width)
         self._endpoint = Endpoint(
-            width=width, read_clients=len(self._engine.reads) + len(device.host.reads),
+            width=width, config=config, pcie=pcie, read_clients=len(self._engine.reads) + len(device.host.reads),
             write_clients=len(self._engine.writes) + len(device.host.writes),
-            msix_vectors=vectors, interrupt_sources=num_queues + 1,
-            device_id=VIRTIO_PCI_DEVICE_ID_BASE + device.DEVICE_ID, class_code=device.CLASS_CODE, timeout_cycles=timeout_cycles)
+            msix_vectors=vectors, interrupt_sources=num_queues + 1)
         self._sources = {name: unit for unit in (self._endpoint, self._transport, self._engine, device)
                          for name, _ in unit.events.shape()}
         for name in self._sources:

@@ -9,6 +9,7 @@ from .lib.frame import frame_beat
 from .lib.gate import PacketCut, PacketGate
 from .mac.gmii import Gmii
 from .net.device import NetDevice
+from .pcie.parameters import PcieParameters
 from .pcie.tlp_stream import tlp_beat
 from .spec.bar import COUNTERS, GMII_CONTROLS
 from .spec.ethernet import FCS_BYTES
@@ -37,8 +38,7 @@ class RingNIC(wiring.Component):
         what the network behind the card carries.
     speed : int
         Mbit/s that the device configuration reports.
-    timeout_cycles : int
-        Completion timeout.
+    pcie : PcieParameters
     build_id : int
         32 bits that tell the host which build it has before it.
 
@@ -56,7 +56,7 @@ class RingNIC(wiring.Component):
         Something is under way inside that needs clock cycles: a simulator may stop the clock while it is low.
     """
     def __init__(self, *, width=64, queue_pairs=1, mac="gmii", max_queue_size=1024, mac_address=0x5254_0052_4e01,
-                 mtu=DEFAULT_MTU, speed=1000, timeout_cycles=1 << 20, build_id=0):
+                 mtu=DEFAULT_MTU, speed=1000, pcie=PcieParameters(), build_id=0):
         if mac not in ("gmii", None):
             raise ValueError(f"MAC must be 'gmii' or None, not {mac!r}")
         self.width = width
@@ -66,7 +66,7 @@ class RingNIC(wiring.Component):
         self.mac_address = mac_address
         self.mtu = mtu
         self.speed = speed
-        self.timeout_cycles = timeout_cycles
+        self.pcie = pcie
         self.build_id = build_id
         self._device = NetDevice(width=width, queue_pairs=queue_pairs, mac_address=mac_address, mtu=mtu, speed=speed)
         wire = {
@@ -94,7 +94,7 @@ class RingNIC(wiring.Component):
         device = self._device
         m.submodules.function = function = VirtioFunction(
             device, width=self.width, counters=COUNTERS, max_queue_size=self.max_queue_size,
-            timeout_cycles=self.timeout_cycles, build_id=self.build_id,
+            pcie=self.pcie, build_id=self.build_id,
             controls=GMII_CONTROLS if self.mac == "gmii" else ())
         connect(m, flipped(self.tlp_rx), function.tlp_rx)
         connect(m, function.tlp_tx, flipped(self.tlp_tx))

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .entropy.device import EntropyDevice
 from .function import VirtioFunction
+from .pcie.parameters import PcieParameters
 from .pcie.tlp_stream import tlp_beat
 from .spec.bar import ENTROPY_COUNTERS
 
@@ -21,8 +22,7 @@ class RingRNG(wiring.Component):
         Bits per beat of the whole datapath.
     max_queue_size : int
         Entries that the queue may have.
-    timeout_cycles : int
-        Completion timeout.
+    pcie : PcieParameters
 
     Members
     -------
@@ -35,10 +35,10 @@ class RingRNG(wiring.Component):
     busy : Out(1)
         Something is under way inside that needs clock cycles.
     """
-    def __init__(self, *, width=64, max_queue_size=256, timeout_cycles=1 << 20):
+    def __init__(self, *, width=64, max_queue_size=256, pcie=PcieParameters()):
         self.width = width
         self.max_queue_size = max_queue_size
-        self.timeout_cycles = timeout_cycles
+        self.pcie = pcie
         super().__init__({
             "tlp_rx":  In(stream.Signature(tlp_beat(width))),
             "tlp_tx":  Out(stream.Signature(tlp_beat(width))),
@@ -52,7 +52,7 @@ class RingRNG(wiring.Component):
         device = EntropyDevice(width=self.width)
         m.submodules.function = function = VirtioFunction(
             device, width=self.width, counters=ENTROPY_COUNTERS, max_queue_size=self.max_queue_size,
-            timeout_cycles=self.timeout_cycles)
+            pcie=self.pcie)
         connect(m, flipped(self.tlp_rx), function.tlp_rx)
         connect(m, function.tlp_tx, flipped(self.tlp_tx))
         connect(m, flipped(self.random), device.i)

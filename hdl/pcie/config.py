@@ -15,12 +15,14 @@ from ..spec.bar import (BAR_INDEX, BAR_SIZE, COMMON_OFFSET, DEVICE_OFFSET, ISR_O
 from ..spec.pcie import (CapId, Cfg, Command, ConfigStatus, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm,
                          VirtioCap)
 from ..spec.virtio import VIRTIO_PCI_VENDOR_ID, CfgType, Common
+from .function_config import FunctionConfig
 
 __all__ = ["ConfigSpace", "capabilities"]
 
 PAGE = 0x1000
 PM_CAP, EXP_CAP, MSIX_CAP = 0x40, 0x60, 0x9c
 MAX_READ_REQUEST = 5  # coded; 4096 bytes
+LINK_WIDTHS = (1, 2, 4, 8, 12, 16, 32)
 
 # cfg_type, offset and length in BAR 0, length of the capability.
 VIRTIO_STRUCTURES = (
@@ -66,26 +68,11 @@ class ConfigSpace(wiring.Component):
         Accesses of the host; nothing is implemented from 0x100 on.
     regs : Out(RegPort(REG_ADDR_WIDTH))
         BAR accesses through the pci_cfg window (4.1.4.9 "PCI configuration access capability").
-    reset : In(1)
-        Function Level Reset: back to default, in one cycle, but for what belongs to the link (6.6.2). No access may be under way.
-    interrupt : In(1)
-        Status.Interrupt: INTx is pending, masked or not.
-    transactions_pending : In(1)
-        For Device Status.
-    noted : In(16), noted_device : In(4)
-        Bits to set in Status and Device Status; they stay until the host writes 1.
-    bar0 : Out(32), memory_enable : Out(1), bus_master : Out(1), intx_disable : Out(1)
-        The latter three as effective: nothing but configuration is alive in D3hot.
-    mps, mrrs : Out(3)
-        Coded as in Device Control and within what is supported.
-    ext_tag, timeout_disable, msix_enable, msix_function_mask : Out(1)
-        As configured.
-    parity, serr : Out(1), reports : Out(4)
-        Parity Error Response and SERR# Enable; of correctable, non-fatal and fatal errors and unsupported requests.
-    power_state : Out(2)
-        0 for D0, 3 for D3hot.
-    flr : Out(1)
-        Function Level Reset was requested; high until ``reset``. No access is accepted meanwhile.
+    captured : In(16)
+        Bus, device and function number that the last configuration write was addressed to (2.2.6.2).
+    function : Out(FunctionConfig())
+        ``reset`` is a Function Level Reset: back to default, but for what belongs to the link (6.6.2). No access may be under way
+        then, and none is accepted while ``flr`` is high. ``noted`` bits stay until the host writes 1.
     """
     def __init__(self, *, device_id=0x1041, subsystem_id=None, revision_id=1, class_code=0x020000, msix_vectors=1,
                  max_payload=1, link_speed=1, link_width=1):
@@ -93,6 +80,10 @@ class ConfigSpace(wiring.Component):
             raise ValueError(f"Number of MSI-X vectors must be from 1 to 2048, not {msix_vectors!r}")
         if not 0 <= max_payload <= 5:
             raise ValueError(f"Maximum payload must be coded from 0 to 5, not {max_payload!r}")
+        if not 1 <= link_speed <= 6:
+            raise ValueError(f"Link speed must be coded from 1 to 6, not {link_speed!r}")
+        if link_width not in LINK_WIDTHS:
+            raise ValueError(f"Link width must be one of {', '.join(map(str, LINK_WIDTHS))} lanes, not {link_width!r}")
         if revision_id < 1:
             raise ValueError(f"Revision must be at least 1, not {revision_id!r}")  # 4.1.2.1
         self.device_id    = device_id
@@ -106,30 +97,13 @@ class ConfigSpace(wiring.Component):
         super().__init__({
             "cfg":   In(RegPort(12)),
             "regs":  Out(RegPort(REG_ADDR_WIDTH)),
-            "reset": In(1),
-            "interrupt": In(1),
-            "transactions_pending": In(1),
-            "noted": In(16),
-            "noted_device": In(4),
-            "bar0": Out(32),
-            "memory_enable": Out(1),
-            "bus_master": Out(1),
-            "intx_disable": Out(1),
-            "mps":  Out(3),
-            "mrrs": Out(3),
-            "ext_tag": Out(1),
-            "timeout_disable": Out(1),
-            "parity": Out(1),
-            "serr": Out(1),
-            "reports": Out(4),
-            "msix_enable": Out(1),
-            "msix_function_mask": Out(1),
-            "power_state": Out(2),
-            "flr": Out(1),
+            "captured": In(16),
+            "function": Out(FunctionConfig()),
         })
 
     def elaborate(self, platform):
         m = Module()
+        function = self.function
         caps = capabilities()
         pci_cfg = caps[-1][0]
         speeds = ((1 << self.link_speed) - 1) << 1
@@ -205,7 +179,7 @@ class ConfigSpace(wiring.Component):
             with m.If(req.data[0] == req.data[1]):  # 7.5.2.2: states not supported are not entered
                 m.d.sync += power_state.eq(req.data[:2])
         with m.If(write & (req.addr == EXP_CAP + Exp.DEV_CTL) & req.be[1] & req.data[DevCtl.INITIATE_FLR]):
-            m.d.sync += self.flr.eq(1)  # 7.5.3.4: reads 0 always
+            m.d.sync += function.flr.eq(1)  # 7.5.3.4: reads 0 always
 
         def sticky(at, noted):
             value = Signal(16, name=f"sticky_{at:02x}")
@@ -213,10 +187,10 @@ class ConfigSpace(wiring.Component):
             m.d.sync += value.eq((value & ~Mux(write & (req.addr == at), req.data[16:] & enable, 0)) | noted)
             return value << 16
         live = {
-            Cfg.COMMAND: self.interrupt << (16 + ConfigStatus.INTERRUPT) | sticky(Cfg.COMMAND, self.noted),
+            Cfg.COMMAND: function.interrupt << (16 + ConfigStatus.INTERRUPT) | sticky(Cfg.COMMAND, function.noted),
             PM_CAP + Pm.PMCSR: power_state,
-            EXP_CAP + Exp.DEV_CTL: (self.transactions_pending << (16 + DevSta.TRANSACTIONS_PENDING)
-                                    | sticky(EXP_CAP + Exp.DEV_CTL, self.noted_device)),
+            EXP_CAP + Exp.DEV_CTL: (function.transactions_pending << (16 + DevSta.TRANSACTIONS_PENDING)
+                                    | sticky(EXP_CAP + Exp.DEV_CTL, function.noted_device)),
         }
         read = Signal(32)
         with m.Switch(req.addr[2:]):
@@ -230,20 +204,21 @@ class ConfigSpace(wiring.Component):
             return Mux(value > most, most, value)
         d0 = power_state == 0
         m.d.comb += [
-            self.bar0.eq(bar0),
-            self.memory_enable.eq(command[Command.MEMORY_ENABLE] & d0),
-            self.bus_master.eq(command[Command.BUS_MASTER] & d0),
-            self.intx_disable.eq(command[Command.INTX_DISABLE] | ~d0),
-            self.mps.eq(clamp(max_payload[DevCtl.MAX_PAYLOAD:][:3], self.max_payload)),
-            self.mrrs.eq(clamp(dev_ctl[DevCtl.MAX_READ_REQUEST:][:3], MAX_READ_REQUEST)),
-            self.ext_tag.eq(dev_ctl[DevCtl.EXT_TAG]),
-            self.timeout_disable.eq(dev_ctl2[DevCtl2.TIMEOUT_DISABLE]),
-            self.parity.eq(command[Command.PARITY]),
-            self.serr.eq(command[Command.SERR]),
-            self.reports.eq(dev_ctl[:4]),
-            self.msix_enable.eq(msix[31]),
-            self.msix_function_mask.eq(msix[30]),
-            self.power_state.eq(power_state),
+            function.requester_id.eq(self.captured),
+            function.bar0.eq(bar0),
+            function.memory_enable.eq(command[Command.MEMORY_ENABLE] & d0),
+            function.bus_master.eq(command[Command.BUS_MASTER] & d0),
+            function.intx_disable.eq(command[Command.INTX_DISABLE] | ~d0),
+            function.mps.eq(clamp(max_payload[DevCtl.MAX_PAYLOAD:][:3], self.max_payload)),
+            function.mrrs.eq(clamp(dev_ctl[DevCtl.MAX_READ_REQUEST:][:3], MAX_READ_REQUEST)),
+            function.ext_tag.eq(dev_ctl[DevCtl.EXT_TAG]),
+            function.timeout_disable.eq(dev_ctl2[DevCtl2.TIMEOUT_DISABLE]),
+            function.parity.eq(command[Command.PARITY]),
+            function.serr.eq(command[Command.SERR]),
+            function.reports.eq(dev_ctl[:4]),
+            function.msix_enable.eq(msix[31]),
+            function.msix_function_mask.eq(msix[30]),
+            function.power_state.eq(power_state),
         ]
 
         # The window: the first cap.length bytes of pci_cfg_data are the bytes at cap.offset. 4.1.4.9.1: the driver
@@ -275,8 +250,8 @@ class ConfigSpace(wiring.Component):
         is_write = Signal()
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.cfg.req.ready.eq(~self.flr)
-                with m.If(self.cfg.req.valid & ~self.flr):
+                m.d.comb += self.cfg.req.ready.eq(~function.flr)
+                with m.If(self.cfg.req.valid & ~function.flr):
                     m.d.sync += [is_write.eq(req.write), answer.eq(Mux(is_window, held, read))]
                     with m.If(req.write & is_window):
                         for n in range(4):
@@ -305,5 +280,5 @@ class ConfigSpace(wiring.Component):
                 m.d.comb += self.cfg.resp.valid.eq(1)
                 with m.If(self.cfg.resp.ready):
                     m.next = "IDLE"
-        kept.submodules.function = ResetInserter(self.reset)(m)
+        kept.submodules.space = ResetInserter(function.reset)(m)
         return kept

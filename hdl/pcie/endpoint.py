@@ -17,12 +17,12 @@ from ..lib.regbus import RegArbiter, RegDecoder
 from ..lib.slice import Slice
 from ..spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
 from ..spec.pcie import TlpType
-from .config import ConfigSpace
 from .dma import Dma
 from .errors import Errors
 from .intake import Digest, Intake
 from .messages import Messages
 from .msix import Msix
+from .parameters import PcieParameters
 from .target import Target
 from .tlp_stream import tlp_beat
 
@@ -108,10 +108,10 @@ class Endpoint(wiring.Component):
         Number of DMA ports of each kind.
     msix_vectors, interrupt_sources : int
         As ``vectors`` and ``sources`` of :class:`Msix`.
-    device_id, class_code, max_payload, link_speed, link_width
-        As of :class:`ConfigSpace`.
-    tags, timeout_cycles
-        As of :class:`Dma`; ``None`` leaves it to the latter.
+    config : component
+        Keeps the configuration, with the ``cfg``, ``regs``, ``captured`` and ``function`` of :class:`.config.ConfigSpace`. It
+        becomes a part of the endpoint.
+    pcie : PcieParameters
     request_beats : int
         Beats of requests that wait while the target is at work, so that completions can pass.
     answer_cycles : int
@@ -142,19 +142,16 @@ class Endpoint(wiring.Component):
     events
         Of DMA and target, see COUNTERS.
     """
-    def __init__(self, *, width, read_clients, write_clients, msix_vectors, device_id=0x1041, class_code=0x020000,
-                 max_payload=1, link_speed=1, link_width=1, tags=None, timeout_cycles=None, request_beats=128,
-                 answer_cycles=4095, interrupt_sources=1):
+    def __init__(self, *, width, config, read_clients, write_clients, msix_vectors, interrupt_sources=1, pcie=PcieParameters(),
+                 request_beats=128, answer_cycles=4095):
         self.width = width
         self.answer_cycles = answer_cycles
-        dma_options = {"tags": tags, "timeout_cycles": timeout_cycles}
-        self.dma = Dma(width=width, read_clients=read_clients, write_clients=write_clients,
-                       **{name: value for name, value in dma_options.items() if value is not None})
-        self.config = ConfigSpace(device_id=device_id, class_code=class_code, msix_vectors=msix_vectors,
-                                  max_payload=max_payload, link_speed=link_speed, link_width=link_width)
+        self.config = config
+        self.dma    = Dma(width=width, read_clients=read_clients, write_clients=write_clients, tags=pcie.tags,
+                          timeout_cycles=pcie.timeout_cycles)
         self.msix   = Msix(vectors=msix_vectors, sources=interrupt_sources, width=width)
         self.target = Target(width=width)
-        self.intake = Intake(width=width, depth=request_beats, max_payload=max_payload)
+        self.intake = Intake(width=width, depth=request_beats, max_payload=pcie.max_payload)
         self._event_names = {name: None for unit in (self.dma, self.target) for name, _ in unit.events.shape()}
         super().__init__({
             "tlp_rx": In(stream.Signature(tlp_beat(width))),
@@ -180,6 +177,7 @@ class Endpoint(wiring.Component):
         m.submodules.msix   = msix   = self.msix
         m.submodules.target = target = self.target
         m.submodules.errors = errors = Errors()
+        function = config.function
         m.submodules.messages = messages = Messages(width=self.width)
 
         # TLPs
@@ -203,7 +201,7 @@ class Endpoint(wiring.Component):
         # 6.1.4.5: no message follows the answer to the access that has forbidden it, so an answer waits for a message that was
         # committed before. The same holds for INTx, and for all requests, which 7.5.1.1.3 forbids without Bus Master Enable.
         m.submodules.answers = answers = PacketGate(tlp_beat(self.width))
-        requests = ~config.bus_master & (dma.leaving | dma_out.o.valid)
+        requests = ~function.bus_master & (dma.leaving | dma_out.o.valid)
         m.d.comb += answers.hold.eq(msix.sending | messages.o.valid | requests)
         connect(m, target_out.o, answers.i)
         connect(m, answers.o, arbiter.i[0])
@@ -239,58 +237,60 @@ class Endpoint(wiring.Component):
         judging = Signal(3)
         m.d.sync += judging.eq(Cat(demux.o_cpl.valid, judging))
         m.d.comb += [
-            dma.requester_id.eq(target.completer_id),
-            dma.bus_master.eq(config.bus_master),
-            dma.mps.eq(config.mps),
-            dma.mrrs.eq(config.mrrs),
-            dma.ext_tag.eq(config.ext_tag),
-            dma.timeout_disable.eq(config.timeout_disable),
+            dma.requester_id.eq(function.requester_id),
+            dma.bus_master.eq(function.bus_master),
+            dma.mps.eq(function.mps),
+            dma.mrrs.eq(function.mrrs),
+            dma.ext_tag.eq(function.ext_tag),
+            dma.timeout_disable.eq(function.timeout_disable),
             dma.stop.eq(self.stop),
             dma.reset.eq(self.reset),
             self.stopped.eq(dma.stopped & ~msix.sending),
 
-            config.reset.eq(self.reset & config.flr),
-            config.interrupt.eq(self.intx & ~config.msix_enable),
-            config.noted.eq(errors.noted),
-            config.noted_device.eq(errors.noted_device),
-            self.flr.eq(config.flr),
-            intake.mps.eq(config.mps),
+            function.reset.eq(self.reset & function.flr),
+            function.interrupt.eq(self.intx & ~function.msix_enable),
+            function.noted.eq(errors.noted),
+            function.noted_device.eq(errors.noted_device),
+            self.flr.eq(function.flr),
+            intake.mps.eq(function.mps),
 
-            target.hold.eq(config.flr),
-            target.memory_enable.eq(config.memory_enable),
-            target.bar0.eq(config.bar0),
+            config.captured.eq(target.captured),
+            target.completer_id.eq(function.requester_id),
+            target.hold.eq(function.flr),
+            target.memory_enable.eq(function.memory_enable),
+            target.bar0.eq(function.bar0),
 
-            msix.enable.eq(config.msix_enable),
-            msix.function_mask.eq(config.msix_function_mask),
-            msix.bus_master.eq(config.bus_master),
-            msix.requester_id.eq(target.completer_id),
+            msix.enable.eq(function.msix_enable),
+            msix.function_mask.eq(function.msix_function_mask),
+            msix.bus_master.eq(function.bus_master),
+            msix.requester_id.eq(function.requester_id),
             msix.stop.eq(self.stop),
             msix.reset.eq(self.reset),
-            msix.clear.eq(config.flr),
-            self.msix_enabled.eq(config.msix_enable),
+            msix.clear.eq(function.flr),
+            self.msix_enabled.eq(function.msix_enable),
 
             # 6.1.3: no INTx while MSI-X is on
-            messages.intx.eq(config.interrupt & ~config.intx_disable),
+            messages.intx.eq(function.interrupt & ~function.intx_disable),
             messages.err_nonfatal.eq(errors.err_nonfatal),
             messages.err_fatal.eq(errors.err_fatal),
             messages.pme_to_ack.eq(target.pme_turn_off),
-            messages.requester_id.eq(target.completer_id),
+            messages.requester_id.eq(function.requester_id),
 
             errors.request.eq(target.faults),
             errors.malformed.eq(self.events.tlps_malformed),
             errors.timeout.eq(dma.events.dma_timeouts),
             errors.unexpected.eq(dma.events.cpl_unexpected),
             errors.cpl.eq(dma.faults),
-            errors.parity.eq(config.parity),
-            errors.serr.eq(config.serr),
-            errors.reports.eq(config.reports),
-            errors.asleep.eq(config.power_state != 0),
-            errors.quiet.eq(config.flr),
+            errors.parity.eq(function.parity),
+            errors.serr.eq(function.serr),
+            errors.reports.eq(function.reports),
+            errors.asleep.eq(function.power_state != 0),
+            errors.quiet.eq(function.flr),
             self.busy.eq(dma.busy | msix.busy | target.busy | rx_edge.level.any() | digest.o.valid | intake.busy | messages.busy
                          | errors.err_nonfatal | errors.err_fatal | judging.any()
                          | target_out.o.valid | dma_out.o.valid | tx_edge.level.any()),
         ]
-        m.d.sync += config.transactions_pending.eq(dma.pending)
+        m.d.sync += function.transactions_pending.eq(dma.pending)
         sources = {name: [unit.events[name] for unit in (dma, target) if name in dict(unit.events.shape())]
                    for name in self._event_names}
         sources["tlps_malformed"].append(intake.malformed)

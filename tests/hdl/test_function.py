@@ -9,6 +9,7 @@ from amaranth.sim import Simulator
 from ringnic.hdl.function import COMMON_FEATURES, VirtioFunction
 from ringnic.hdl.lib.device import DevicePort
 from ringnic.hdl.pcie.config import EXP_CAP
+from ringnic.hdl.pcie.parameters import PcieParameters
 from ringnic.hdl.spec import bar
 from ringnic.hdl.spec.pcie import Cfg, Exp
 from ringnic.hdl.spec.virtio import VIRTIO_F_VERSION_1, Common
@@ -35,7 +36,7 @@ class Device(wiring.Component):
         return m
 
 
-SIZES = dict(width=64, max_queue_size=64, timeout_cycles=1 << 10)
+SIZES = dict(width=64, max_queue_size=64, pcie=PcieParameters(timeout_cycles=1 << 10))
 
 
 def test_every_event_has_a_counter():
@@ -49,7 +50,7 @@ def test_every_event_has_a_counter():
 def plug(make_host):
     """Return ``plug(device)``: the function around it, its simulator, and its host; options are the function's."""
     def plugged(device, **options):
-        dut = VirtioFunction(device, counters=bar.COUNTERS, **SIZES, **options)
+        dut = VirtioFunction(device, counters=bar.COUNTERS, **SIZES | options)
         sim = Simulator(dut)
         sim.add_clock(8e-9)
         host = make_host(dut, SIZES["width"])
@@ -115,6 +116,18 @@ def test_what_a_device_declares(plug):
         await ctx.tick()
         assert not ctx.get(dut.restart) and ctx.get(device.age) == 0
         assert await reset(ctx)
+
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def test_what_the_host_reads_of_the_link(plug):
+    _, sim, host = plug(Device(), pcie=PcieParameters(link_speed=2, link_width=4, max_payload=2, timeout_cycles=1 << 10))
+
+    async def testbench(ctx):
+        assert await host.cfg_read(ctx, EXP_CAP + Exp.DEV_CAP) & 7 == 2
+        assert await host.cfg_read(ctx, EXP_CAP + Exp.LNK_CAP) & 0x3ff == 0x42
+        assert await host.cfg_read(ctx, EXP_CAP + Exp.LNK_CTL) >> 16 & 0x3ff == 0x42
 
     sim.add_testbench(testbench)
     sim.run()

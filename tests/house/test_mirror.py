@@ -4,8 +4,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-# Files that hold layouts and signatures only: what they say is tested wherever they are spoken.
-SEAMS = {"lib/buffers.py", "lib/device.py", "lib/dma.py", "lib/frame.py", "lib/interrupt.py", "lib/reg.py", "pcie/tlp_stream.py"}
+# Files that hold layouts, signatures and parameters only: what they say is tested wherever they are spoken.
+SEAMS = {"lib/buffers.py", "lib/device.py", "lib/dma.py", "lib/frame.py", "lib/interrupt.py", "lib/reg.py",
+         "pcie/function_config.py", "pcie/parameters.py", "pcie/tlp_stream.py"}
 
 
 def parts():

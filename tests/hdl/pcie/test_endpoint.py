@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from ringnic.hdl.pcie.config import ConfigSpace
 from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpDemux
 
 from ...kit import registers, tlps
@@ -83,7 +84,8 @@ def test_guard():
 class Bench:
     def __init__(self, width):
         self.width, self.out, self.regs, self.events, self.stall = width, [], {}, {}, False
-        self.dut = Endpoint(width=width, read_clients=2, write_clients=2, msix_vectors=3, interrupt_sources=4)
+        self.dut = Endpoint(width=width, config=ConfigSpace(msix_vectors=3), read_clients=2, write_clients=2,
+                            msix_vectors=3, interrupt_sources=4)
 
     async def send(self, ctx, *tlps):
         for tlp in tlps:

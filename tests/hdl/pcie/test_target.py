@@ -42,6 +42,11 @@ class Bench:
             self.unsupported += events.requests_unsupported
             self.malformed += events.tlps_malformed
 
+    async def keep_id(self, ctx):
+        while True:
+            await ctx.tick()
+            ctx.set(self.dut.completer_id, ctx.get(self.dut.captured))
+
     def run(self, tlps, *, memory_enable=1, bar0=BAR):
         dut = self.dut
 
@@ -56,6 +61,7 @@ class Bench:
         simulation.background(self.serve, dut.regs, "reg", self.mem)
         simulation.background(self.serve, dut.cfg, "cfg", self.cfg)
         simulation.background(self.count)
+        simulation.background(self.keep_id)
         simulation.background(take, dut.o, self.width, self.out.append, self.idle)
         simulation.run(main)
         return self.out

@@ -1,0 +1,27 @@
+"""What is decided about the host's side of a card when the card is built."""
+
+from dataclasses import dataclass
+
+__all__ = ["PcieParameters"]
+
+
+@dataclass(frozen=True)
+class PcieParameters:
+    """Of one PCIe function.
+
+    Parameters
+    ----------
+    link_speed, link_width : int
+        1 for 2.5 GT/s, 2 for 5 GT/s...; lanes. Shown to the host only.
+    max_payload : int
+        Largest Max_Payload_Size, coded: 0 for 128 bytes to 5 for 4096.
+    tags : int
+        Reads that may be outstanding.
+    timeout_cycles : int
+        A read that is not answered in this time (to 1.5 times that) fails: 50 us to 50 ms (7.5.3.16).
+    """
+    link_speed:     int = 1
+    link_width:     int = 1
+    max_payload:    int = 1
+    tags:           int = 32
+    timeout_cycles: int = 1 << 20
