@@ -8,7 +8,7 @@ from .lib.counters import Counters
 from .lib.regbus import RegDecoder
 from .pcie.config import ConfigSpace
 from .pcie.endpoint import Endpoint
-from .pcie.tlp_stream import tlp_beat
+from .pcie.tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 from .spec.bar import COUNTERS_OFFSET, REG_ADDR_WIDTH
 from .spec.virtio import (
     VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_NOTIFICATION_DATA,
@@ -50,6 +50,8 @@ class VirtioFunction(wiring.Component):
     -------
     tlp_rx : In(stream), tlp_tx : Out(stream)
         Raw TLPs.
+    credits : In(TLP_CLASSES)
+        As of :class:`Endpoint`.
     offered : In(128)
         Mask of the device features to offer; a constant on a board. Stable while the function is in use.
     events : In(data.StructLayout({name: 1}))
@@ -94,6 +96,7 @@ class VirtioFunction(wiring.Component):
         super().__init__({
             "tlp_rx":  In(stream.Signature(tlp_beat(width))),
             "tlp_tx":  Out(stream.Signature(tlp_beat(width))),
+            "credits": In(TLP_CLASSES, init=ALL_CLASSES),
             "offered": In(128, init=(1 << 128) - 1),
             "events":  In(data.StructLayout({name: 1 for name in self.counters if name not in self._sources})),
             "stop":    Out(1),
@@ -115,6 +118,7 @@ class VirtioFunction(wiring.Component):
         # Host side
         connect(m, flipped(self.tlp_rx), endpoint.tlp_rx)
         connect(m, endpoint.tlp_tx, flipped(self.tlp_tx))
+        m.d.comb += endpoint.credits.eq(self.credits)
         m.submodules.counters = counters = Counters(
             self.counters, build_id=self.build_id, controls=self.control_names)
         m.submodules.decoder = decoder = RegDecoder(

@@ -10,7 +10,7 @@ from .lib.gate import PacketCut, PacketGate
 from .mac.gmii import Gmii
 from .net.device import NetDevice
 from .pcie.parameters import PcieParameters
-from .pcie.tlp_stream import tlp_beat
+from .pcie.tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 from .spec.bar import COUNTERS, GMII_CONTROLS
 from .spec.ethernet import FCS_BYTES
 from .spec.net import DEFAULT_MTU
@@ -46,6 +46,8 @@ class RingNIC(wiring.Component):
     -------
     tlp_rx : In(stream), tlp_tx : Out(stream)
         Raw TLPs.
+    credits : In(TLP_CLASSES)
+        Classes of which a TLP may begin, see :class:`.pcie.endpoint.Endpoint`.
     frames_rx : In(stream), frames_tx : Out(stream), or the signals of a GMII
         Ethernet frames without FCS, from the wire and to it.
     link_up : In(1)
@@ -83,6 +85,7 @@ class RingNIC(wiring.Component):
         super().__init__({
             "tlp_rx":  In(stream.Signature(tlp_beat(width))),
             "tlp_tx":  Out(stream.Signature(tlp_beat(width))),
+            "credits": In(TLP_CLASSES, init=ALL_CLASSES),
             "link_up": In(1),
             "offered": In(128, init=(1 << 128) - 1),
             "busy":    Out(1),
@@ -98,6 +101,7 @@ class RingNIC(wiring.Component):
             controls=GMII_CONTROLS if self.mac == "gmii" else ())
         connect(m, flipped(self.tlp_rx), function.tlp_rx)
         connect(m, function.tlp_tx, flipped(self.tlp_tx))
+        m.d.comb += function.credits.eq(self.credits)
 
         # Wire side
         link_up, busy = self.link_up, function.busy

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from .entropy.device import EntropyDevice
 from .function import VirtioFunction
 from .pcie.parameters import PcieParameters
-from .pcie.tlp_stream import tlp_beat
+from .pcie.tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 from .spec.bar import ENTROPY_COUNTERS
 
 __all__ = ["RingRNG"]
@@ -28,6 +28,8 @@ class RingRNG(wiring.Component):
     -------
     tlp_rx : In(stream), tlp_tx : Out(stream)
         Raw TLPs.
+    credits : In(TLP_CLASSES)
+        Classes of which a TLP may begin, see :class:`.pcie.endpoint.Endpoint`.
     random : In(stream(width))
         Random words.
     offered : In(128)
@@ -42,6 +44,7 @@ class RingRNG(wiring.Component):
         super().__init__({
             "tlp_rx":  In(stream.Signature(tlp_beat(width))),
             "tlp_tx":  Out(stream.Signature(tlp_beat(width))),
+            "credits": In(TLP_CLASSES, init=ALL_CLASSES),
             "random":  In(stream.Signature(width)),
             "offered": In(128, init=(1 << 128) - 1),
             "busy":    Out(1),
@@ -55,6 +58,7 @@ class RingRNG(wiring.Component):
             pcie=self.pcie)
         connect(m, flipped(self.tlp_rx), function.tlp_rx)
         connect(m, function.tlp_tx, flipped(self.tlp_tx))
+        m.d.comb += function.credits.eq(self.credits)
         connect(m, flipped(self.random), device.i)
         m.d.comb += [
             function.offered.eq(self.offered),

@@ -6,10 +6,11 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import Arbiter
 from ..lib.dma import ReadPort, WritePort
+from ..lib.gate import PacketGate
 from .dma_read import Reader
 from .dma_write import Writer
 from .errors import CPL_FAULTS
-from .tlp_stream import tlp_beat
+from .tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 
 __all__ = ["Dma"]
 
@@ -42,6 +43,8 @@ class Dma(wiring.Component):
     requester_id : In(16)
     bus_master : In(1)
         While low no TLP is begun; requests wait.
+    credits : In(TLP_CLASSES)
+        Classes of which a TLP may begin: while the link takes no reads, writes leave all the same.
     mps, mrrs : In(3)
         As in Device Control: 128 << n bytes.
     ext_tag : In(1)
@@ -56,7 +59,8 @@ class Dma(wiring.Component):
     busy : Out(1)
         A read is outstanding or a write not finished.
     leaving : Out(1)
-        A TLP has begun and has not left. With ``bus_master`` low none begins, so once this is low nothing comes.
+        A TLP has begun and has not left. With ``bus_master`` low none begins, so once this is low nothing comes. A read for which
+        there are no credits has not begun.
     pending : Out(1)
         A read was issued and not answered.
     reset : In(1)
@@ -80,6 +84,7 @@ class Dma(wiring.Component):
             "tlp":          Out(stream.Signature(tlp_beat(width))),
             "requester_id": In(16),
             "bus_master":   In(1),
+            "credits":      In(TLP_CLASSES, init=ALL_CLASSES),
             "mps":          In(3),
             "mrrs":         In(3),
             "ext_tag":      In(1),
@@ -105,9 +110,15 @@ class Dma(wiring.Component):
         for inner, outer in zip(writer.writes, self.writes):
             connect(m, inner, flipped(outer))
         connect(m, flipped(self.cpl), reader.cpl)
-        connect(m, writer.tlp, arbiter.i[0])
-        connect(m, reader.tlp, arbiter.i[1])
+        m.submodules.writes = writes = PacketGate(tlp_beat(self.width))
+        m.submodules.reads  = reads  = PacketGate(tlp_beat(self.width))
+        connect(m, writer.tlp, writes.i)
+        connect(m, reader.tlp, reads.i)
+        connect(m, writes.o, arbiter.i[0])
+        connect(m, reads.o, arbiter.i[1])
         connect(m, arbiter.o, flipped(self.tlp))
+        starved = Signal()
+        m.d.sync += starved.eq(reads.held & reads.i.valid)
         for part in reader, writer:
             m.d.comb += [
                 part.requester_id.eq(self.requester_id),
@@ -118,7 +129,10 @@ class Dma(wiring.Component):
             reader.mrrs.eq(self.mrrs),
             reader.ext_tag.eq(self.ext_tag),
             reader.timeout_disable.eq(self.timeout_disable),
-            self.leaving.eq(reader.tlp.valid | writer.leaving),
+            self.leaving.eq(reads.o.valid | writer.leaving),
+            writes.hold.eq(~self.credits.posted),
+            # What has waited for credits is new when they come.
+            reads.hold.eq(~self.credits.non_posted | (starved & ~self.bus_master)),
             self.pending.eq(reader.pending),
             reader.reset.eq(self.reset),
             writer.mps.eq(self.mps),

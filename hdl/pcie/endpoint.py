@@ -24,7 +24,7 @@ from .messages import Messages
 from .msix import Msix
 from .parameters import PcieParameters
 from .target import Target
-from .tlp_stream import tlp_beat
+from .tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 
 __all__ = ["TlpDemux", "RegGuard", "Endpoint"]
 
@@ -121,6 +121,8 @@ class Endpoint(wiring.Component):
     -------
     tlp_rx : In(stream.Signature(tlp_beat(width))), tlp_tx : Out(...)
         Link side.
+    credits : In(TLP_CLASSES)
+        Classes of which a TLP may begin. What has begun when a class ends still comes: one TLP, and what ``tx_edge`` holds.
     regs : Out(RegPort(REG_ADDR_WIDTH))
         BAR 0 but for the MSI-X pages, from memory requests and from the pci_cfg window.
     reads : In(ReadPort(width)).array(read_clients), writes : In(WritePort(width)).array(write_clients)
@@ -156,6 +158,7 @@ class Endpoint(wiring.Component):
         super().__init__({
             "tlp_rx": In(stream.Signature(tlp_beat(width))),
             "tlp_tx": Out(stream.Signature(tlp_beat(width))),
+            "credits": In(TLP_CLASSES, init=ALL_CLASSES),
             "regs":   Out(RegPort(REG_ADDR_WIDTH)),
             "reads":  In(ReadPort(width)).array(read_clients),
             "writes": In(WritePort(width)).array(write_clients),
@@ -202,13 +205,23 @@ class Endpoint(wiring.Component):
         # committed before. The same holds for INTx, and for all requests, which 7.5.1.1.3 forbids without Bus Master Enable.
         m.submodules.answers = answers = PacketGate(tlp_beat(self.width))
         requests = ~function.bus_master & (dma.leaving | dma_out.o.valid)
-        m.d.comb += answers.hold.eq(msix.sending | messages.o.valid | requests)
+        # 2.6.1: no class waits for credits of another, but completions for what is posted before them.
+        m.submodules.told     = told     = PacketGate(tlp_beat(self.width))
+        m.submodules.signaled = signaled = PacketGate(tlp_beat(self.width))
+        m.d.comb += [
+            answers.hold.eq(msix.sending | messages.o.valid | requests | ~self.credits.completion),
+            told.hold.eq(~self.credits.posted),
+            signaled.hold.eq(~self.credits.posted),
+            dma.credits.eq(self.credits),
+        ]
         connect(m, target_out.o, answers.i)
         connect(m, answers.o, arbiter.i[0])
-        connect(m, messages.o, arbiter.i[1])
+        connect(m, messages.o, told.i)
+        connect(m, msix.tlp, signaled.i)
+        connect(m, told.o, arbiter.i[1])
         connect(m, dma.tlp, dma_out.i)
         connect(m, dma_out.o, arbiter.i[2])
-        connect(m, msix.tlp, arbiter.i[3])
+        connect(m, signaled.o, arbiter.i[3])
         connect(m, arbiter.o, tx_edge.i)
         connect(m, tx_edge.o, flipped(self.tlp_tx))
 

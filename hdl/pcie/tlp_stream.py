@@ -8,7 +8,11 @@ neither digest nor prefix.
 
 from amaranth.lib import data
 
-__all__ = ["tlp_beat"]
+__all__ = ["ALL_CLASSES", "TLP_CLASSES", "tlp_beat"]
+
+#: What flow control tells apart (2.6.1): posted requests (writes, messages), non-posted requests (reads), completions.
+TLP_CLASSES = data.StructLayout({"posted": 1, "non_posted": 1, "completion": 1})
+ALL_CLASSES = {"posted": 1, "non_posted": 1, "completion": 1}
 
 
 def tlp_beat(width):

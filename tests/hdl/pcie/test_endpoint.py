@@ -318,6 +318,58 @@ def test_no_request_follows_the_end_of_bus_mastery(bench):
     bench.run(body, write, read, interrupt, link)
 
 
+def kind(tlp):
+    """The class of flow control that a TLP belongs to (2.6.1)."""
+    fmt, type = tlp[0] >> 5, tlp[0] & 0x1f
+    return "completion" if type == 0x0a else "posted" if fmt & 2 or type >> 3 == 2 else "non_posted"
+
+
+@pytest.mark.parametrize("stopped, passing", [
+    ("non_posted", ["completion", "posted", "posted"]), ("completion", ["non_posted", "posted", "posted"]),
+    ("posted", ["non_posted"])])
+def test_a_class_without_credits_holds_up_no_other(bench, stopped, passing):
+    """But completions do not pass what is posted before them (2.4.1)."""
+    dut, size = bench.dut, bench.width // 8
+
+    async def body(ctx):
+        await bench.msix_on(ctx)
+        for _ in range(3):
+            ctx.set(dut.credits, {name: name != stopped for name in ("posted", "non_posted", "completion")})
+            await bench.irq(ctx)
+            await send(ctx, dut.writes[0].req, {"addr": 0x10000, "len": size})
+            await send(ctx, dut.writes[0].data, {"data": 0, "last": 1})
+            await send(ctx, dut.reads[0].req, {"addr": 0x2_0000_0000, "len": 16})
+            await ctx.tick().repeat(30)
+            await bench.send(ctx, cfg_read(0))
+            await ctx.tick().repeat(100)
+            assert sorted(map(kind, bench.out)) == passing
+            ctx.set(dut.credits, dict(posted=1, non_posted=1, completion=1))
+            await ctx.tick().repeat(60)
+            assert sorted(map(kind, bench.out)) == ["completion", "non_posted", "posted", "posted"]
+            bench.out.clear()
+    bench.run(body)
+
+
+@pytest.mark.clause("CS-6")
+def test_a_read_that_waited_for_credits_waits_for_bus_master(bench):
+    """Without bus mastery it holds up no answer, and does not leave when there are credits."""
+    dut = bench.dut
+
+    async def body(ctx):
+        for _ in range(3):
+            ctx.set(dut.credits.non_posted, 0)
+            await send(ctx, dut.reads[0].req, {"addr": 0x1000, "len": 16})
+            await ctx.tick().repeat(20)
+            await bench.send(ctx, cfg_write(0x04, 0x2, be=3))
+            assert list(map(kind, await bench.expect(ctx))) == ["completion"]
+            ctx.set(dut.credits.non_posted, 1)
+            await ctx.tick().repeat(50)
+            assert not bench.out
+            await bench.send(ctx, cfg_write(0x04, 0x6, be=3))
+            assert sorted(map(kind, await bench.expect(ctx, 2))) == ["completion", "non_posted"]
+    bench.run(body)
+
+
 def test_intx(bench):
     async def body(ctx):
         ctx.set(bench.dut.intx, 1)
