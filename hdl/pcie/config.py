@@ -1,55 +1,39 @@
-"""Configuration space of the function: Type 0 header, capabilities, and the virtio window into BAR 0.
+"""Configuration space of the function: Type 0 header and capabilities.
 
 Ref: PCI Express Base 5.0, 7.5.1 "PCI-Compatible Configuration Registers", 7.5.2 "PCI Power Management Capability
-Structure", 7.5.3 "PCI Express Capability Structure", 7.7.2 "MSI-X Capability and Table Structure"; VIRTIO 1.4,
-4.1.2 "PCI Device Discovery", 4.1.4 "Virtio Structure PCI Capabilities".
+Structure", 7.5.3 "PCI Express Capability Structure", 7.7.2 "MSI-X Capability and Table Structure".
 """
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.reg import RegPort
-from ..spec.bar import (BAR_INDEX, BAR_SIZE, COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, MSIX_PBA_OFFSET,
-                        MSIX_TABLE_OFFSET, NOTIFY_MULTIPLIER, NOTIFY_OFFSET, REG_ADDR_WIDTH)
-from ..spec.pcie import (CapId, Cfg, Command, ConfigStatus, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm,
-                         VirtioCap)
-from ..spec.virtio import VIRTIO_PCI_VENDOR_ID, CfgType, Common
+from ..spec.bar import BAR_INDEX, BAR_SIZE, MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
+from ..spec.pcie import CapId, Cfg, Command, ConfigStatus, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm
+from ..spec.virtio import VIRTIO_PCI_VENDOR_ID
+from .config_image import ConfigImage
 from .function_config import FunctionConfig
+from .virtio_caps import CAPS_END, CAPS_START, VirtioCaps, virtio_capabilities
 
 __all__ = ["ConfigSpace", "capabilities"]
 
-PAGE = 0x1000
-PM_CAP, EXP_CAP, MSIX_CAP = 0x40, 0x60, 0x9c
+PM_CAP, EXP_CAP, MSIX_CAP = 0x40, 0x60, CAPS_START - MsixCap.SIZE
 MAX_READ_REQUEST = 5  # coded; 4096 bytes
 LINK_WIDTHS = (1, 2, 4, 8, 12, 16, 32)
-
-# cfg_type, offset and length in BAR 0, length of the capability.
-VIRTIO_STRUCTURES = (
-    (CfgType.COMMON, COMMON_OFFSET, Common.SIZE, 16),
-    (CfgType.NOTIFY, NOTIFY_OFFSET, PAGE, 20),
-    (CfgType.ISR, ISR_OFFSET, 4, 16),
-    (CfgType.DEVICE, DEVICE_OFFSET, PAGE, 16),
-    (CfgType.PCI, 0, 0, 20),
-)
 
 
 def capabilities():
     """The capability list in its order: ``(offset, CapId, size, CfgType or None)``. It fills 0x100 bytes to the last."""
-    at, found = MSIX_CAP + MsixCap.SIZE, []
-    for cfg_type, _, _, size in VIRTIO_STRUCTURES:
-        found.append((at, CapId.VENDOR, size, cfg_type))
-        at += size
-    assert at <= 0x100
     return [(PM_CAP, CapId.PM, Pm.SIZE, None), (EXP_CAP, CapId.EXP, Exp.SIZE, None),
-            (MSIX_CAP, CapId.MSIX, MsixCap.SIZE, None), *found]
+            (MSIX_CAP, CapId.MSIX, MsixCap.SIZE, None),
+            *((at, CapId.VENDOR, size, cfg_type) for at, size, cfg_type in virtio_capabilities())]
 
 
 class ConfigSpace(wiring.Component):
     """Answer configuration accesses, one at a time; keep what the host configured.
 
-    A read is answered in the cycle after its request, one of ``pci_cfg_data`` when the BAR access is done. Writes of
-    ``pci_cfg_data`` are accepted at once and carried out before the next access is accepted.
+    A read is answered in the cycle after its request; of the virtio capabilities :class:`VirtioCaps` says when.
 
     Parameters
     ----------
@@ -103,16 +87,12 @@ class ConfigSpace(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        function = self.function
+        m.submodules.virtio = virtio = VirtioCaps()
+        kept = Module()  # 6.6.2: what FLR leaves as it is
+        function, req = self.function, self.cfg.req.p
         caps = capabilities()
-        pci_cfg = caps[-1][0]
         speeds = ((1 << self.link_speed) - 1) << 1
-
-        # What is constant, as bytes.
-        rom = bytearray(0x100)
-
-        def put(at, size, value):
-            rom[at:at + size] = value.to_bytes(size, "little")
+        image = ConfigImage(self.cfg, 0, CAPS_START)
         for at, size, value in [
                 (Cfg.VENDOR_ID, 2, VIRTIO_PCI_VENDOR_ID), (Cfg.DEVICE_ID, 2, self.device_id),
                 (Cfg.STATUS, 2, 1 << ConfigStatus.CAP_LIST), (Cfg.REVISION_ID, 1, self.revision_id),
@@ -131,49 +111,25 @@ class ConfigSpace(wiring.Component):
                 (MSIX_CAP + MsixCap.CONTROL, 2, self.msix_vectors - 1),
                 (MSIX_CAP + MsixCap.TABLE, 4, MSIX_TABLE_OFFSET | BAR_INDEX),
                 (MSIX_CAP + MsixCap.PBA, 4, MSIX_PBA_OFFSET | BAR_INDEX)]:
-            put(at, size, value)
-        for (at, cap_id, size, cfg_type), (following, *_) in zip(caps, [*caps[1:], (0,)]):
-            put(at, 1, int(cap_id))
-            put(at + 1, 1, following)
-            if cfg_type is not None:
-                _, offset, length, _ = VIRTIO_STRUCTURES[int(cfg_type) - 1]
-                put(at + VirtioCap.CAP_LEN, 1, size)
-                put(at + VirtioCap.CFG_TYPE, 1, int(cfg_type))
-                put(at + VirtioCap.BAR, 1, BAR_INDEX)
-                put(at + VirtioCap.OFFSET, 4, offset)
-                put(at + VirtioCap.LENGTH, 4, length)
-                if cfg_type == CfgType.NOTIFY:
-                    put(at + VirtioCap.MULTIPLIER, 4, NOTIFY_MULTIPLIER)
+            image.put(at, size, value)
+        for (at, cap_id, _, cfg_type), (following, *_) in zip(caps, caps[1:]):
+            if cfg_type is None:
+                image.put(at, 1, int(cap_id))
+                image.put(at + 1, 1, following)
 
-        # What can be written: the bits of each register, in place.
-        req   = self.cfg.req.payload
-        write = self.cfg.req.valid & self.cfg.req.ready & req.write
-        written = {}
-        kept = Module()  # 6.6.2: what FLR leaves as it is
-
-        def register(at, mask, init=0, *, of=m):
-            value = Signal(32, name=f"reg_{at:02x}", init=init)
-            enable = Cat(b.replicate(8) for b in req.be)
-            with of.If(write & (req.addr == at)):
-                of.d.sync += value.eq((value & ~(enable & mask)) | (req.data & enable & mask))
-            written[at] = written.get(at, 0) | value
-            return value
-        command = register(Cfg.COMMAND, sum(1 << n for n in (
+        command = image.register(m, Cfg.COMMAND, sum(1 << n for n in (
             Command.MEMORY_ENABLE, Command.BUS_MASTER, Command.PARITY, Command.SERR, Command.INTX_DISABLE)))
-        register(Cfg.CACHE_LINE_SIZE, 0xff)
-        bar0 = register(Cfg.BAR0, 0x1_0000_0000 - BAR_SIZE)
-        register(Cfg.INTERRUPT_LINE, 0xff)
+        image.register(m, Cfg.CACHE_LINE_SIZE, 0xff)
+        bar0 = image.register(m, Cfg.BAR0, 0x1_0000_0000 - BAR_SIZE)
+        image.register(m, Cfg.INTERRUPT_LINE, 0xff)
         payload = 7 << DevCtl.MAX_PAYLOAD
-        dev_ctl = register(EXP_CAP + Exp.DEV_CTL, 0x79ff & ~payload, init=0x2810)
-        max_payload = register(EXP_CAP + Exp.DEV_CTL, payload, of=kept)
-        register(EXP_CAP + Exp.LNK_CTL, 0x00cb, of=kept)  # ASPM, RCB, common clock, extended synch
-        dev_ctl2 = register(EXP_CAP + Exp.DEV_CTL2, 1 << DevCtl2.TIMEOUT_DISABLE)
-        msix = register(MSIX_CAP, 0b11 << 30)
-        window_bar    = register(pci_cfg + VirtioCap.BAR, 0xff, init=BAR_INDEX)
-        window_offset = register(pci_cfg + VirtioCap.OFFSET, 0xffff_ffff)
-        window_length = register(pci_cfg + VirtioCap.LENGTH, 0xffff_ffff)
-        window_data   = pci_cfg + VirtioCap.PCI_CFG_DATA
+        dev_ctl = image.register(m, EXP_CAP + Exp.DEV_CTL, 0x79ff & ~payload, init=0x2810)
+        max_payload = image.register(kept, EXP_CAP + Exp.DEV_CTL, payload)
+        image.register(kept, EXP_CAP + Exp.LNK_CTL, 0x00cb)  # ASPM, RCB, common clock, extended synch
+        dev_ctl2 = image.register(m, EXP_CAP + Exp.DEV_CTL2, 1 << DevCtl2.TIMEOUT_DISABLE)
+        msix = image.register(m, MSIX_CAP, 0b11 << 30)
 
+        write = image.write
         power_state = Signal(2)
         with m.If(write & (req.addr == PM_CAP + Pm.PMCSR) & req.be[0]):
             with m.If(req.data[0] == req.data[1]):  # 7.5.2.2: states not supported are not entered
@@ -192,13 +148,7 @@ class ConfigSpace(wiring.Component):
             EXP_CAP + Exp.DEV_CTL: (function.transactions_pending << (16 + DevSta.TRANSACTIONS_PENDING)
                                     | sticky(EXP_CAP + Exp.DEV_CTL, function.noted_device)),
         }
-        read = Signal(32)
-        with m.Switch(req.addr[2:]):
-            for at in range(0, 0x100, 4):
-                constant = int.from_bytes(rom[at:at + 4], "little")
-                if constant or at in written or at in live:
-                    with m.Case(at // 4):
-                        m.d.comb += read.eq(constant | written.get(at, 0) | live.get(at, 0))
+        read = image.read(m, live)
 
         def clamp(value, most):
             return Mux(value > most, most, value)
@@ -221,63 +171,32 @@ class ConfigSpace(wiring.Component):
             function.power_state.eq(power_state),
         ]
 
-        # The window: the first cap.length bytes of pci_cfg_data are the bytes at cap.offset. 4.1.4.9.1: the driver
-        # keeps it aligned and inside the BAR; otherwise there is no access, and pci_cfg_data is a register like others.
-        lane   = window_offset[:2]
-        usable = Signal()
-        be     = Signal(4)
-        inside = Signal(4)       # the bytes of pci_cfg_data
-        with m.Switch(window_length):
-            for size in (1, 2, 4):
-                with m.Case(size):
-                    m.d.comb += [
-                        inside.eq((1 << size) - 1),
-                        be.eq(inside << lane),
-                        usable.eq((window_bar[:8] == BAR_INDEX) & (window_offset[REG_ADDR_WIDTH:] == 0)
-                                  & ((lane & (size - 1)) == 0)),
-                    ]
-        is_window = req.addr == window_data
-        held   = Signal(32)      # pci_cfg_data
+        # An access goes to the virtio capabilities, or is answered here.
+        is_virtio = (req.addr >= CAPS_START) & (req.addr < CAPS_END)
         answer = Signal(32)
-        came   = Signal(32)      # by a read, the byte at cap.offset first
-        m.d.comb += [
-            self.regs.req.payload.addr.eq(Cat(C(0, 2), window_offset[2:REG_ADDR_WIDTH])),
-            self.regs.req.payload.be.eq(be),
-            self.regs.req.payload.data.eq((held << (lane << 3))[:32]),
-            came.eq(self.regs.resp.payload >> (lane << 3)),
-            self.cfg.resp.payload.eq(answer),
-        ]
-        is_write = Signal()
+        connect(m, virtio.regs, flipped(self.regs))
+        m.d.comb += virtio.cfg.req.p.eq(req)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.cfg.req.ready.eq(~function.flr)
-                with m.If(self.cfg.req.valid & ~function.flr):
-                    m.d.sync += [is_write.eq(req.write), answer.eq(Mux(is_window, held, read))]
-                    with m.If(req.write & is_window):
-                        for n in range(4):
-                            with m.If(req.be[n]):
-                                m.d.sync += held.word_select(n, 8).eq(req.data.word_select(n, 8))
-                    with m.If(is_window & usable & (req.be != 0)):
-                        m.next = "WINDOW"
-                    with m.Elif(~req.write):
+                m.d.comb += [
+                    virtio.cfg.req.valid.eq(self.cfg.req.valid & is_virtio & ~function.flr),
+                    self.cfg.req.ready.eq(~function.flr & (virtio.cfg.req.ready | ~is_virtio)),
+                ]
+                m.d.sync += answer.eq(read)
+                with m.If(self.cfg.req.valid & self.cfg.req.ready & ~req.write):
+                    m.next = "VIRTIO"
+                    with m.If(~is_virtio):
                         m.next = "ANSWER"
-            with m.State("WINDOW"):
-                m.d.comb += [self.regs.req.valid.eq(1), self.regs.req.payload.write.eq(is_write)]
-                with m.If(self.regs.req.ready):
-                    with m.If(is_write):
-                        m.next = "IDLE"
-                    with m.Else():
-                        m.next = "WINDOW_ANSWER"
-            with m.State("WINDOW_ANSWER"):
-                m.d.comb += self.regs.resp.ready.eq(1)
-                with m.If(self.regs.resp.valid):
-                    # 4.1.4.9.1: the first cap.length bytes are stored in pci_cfg_data.
-                    for n in range(4):
-                        with m.If(inside[n]):
-                            m.d.sync += [part.word_select(n, 8).eq(came.word_select(n, 8)) for part in (held, answer)]
-                    m.next = "ANSWER"
+            with m.State("VIRTIO"):
+                m.d.comb += [
+                    self.cfg.resp.valid.eq(virtio.cfg.resp.valid),
+                    self.cfg.resp.p.eq(virtio.cfg.resp.p),
+                    virtio.cfg.resp.ready.eq(self.cfg.resp.ready),
+                ]
+                with m.If(self.cfg.resp.valid & self.cfg.resp.ready):
+                    m.next = "IDLE"
             with m.State("ANSWER"):
-                m.d.comb += self.cfg.resp.valid.eq(1)
+                m.d.comb += [self.cfg.resp.valid.eq(1), self.cfg.resp.p.eq(answer)]
                 with m.If(self.cfg.resp.ready):
                     m.next = "IDLE"
         kept.submodules.space = ResetInserter(function.reset)(m)

@@ -1,4 +1,4 @@
-"""What DMA is tested with: the host at the other end of the TLPs."""
+"""What DMA is tested with: the host at the other end of the TLPs; and what a configuration space is tested with."""
 
 import random
 
@@ -8,10 +8,33 @@ from ringnic.hdl.pcie.dma import Dma
 from ringnic.hdl.pcie.dma_read import Reader
 from ringnic.hdl.pcie.dma_write import Writer
 
-from ...kit import streams, tlps
+from ...kit import registers, streams, tlps
 from ...kit.simulation import Simulation
 
 RID = 0x0508
+
+
+def on_config(dut, body):
+    """Run ``body(ctx, dut, read, write, log)`` on a component with ``cfg`` and ``regs``; return the accesses to the BAR.
+
+    The registers behind it hold 0x44332211 until they are written. An access in ``log`` is its address, whether it is a write,
+    its byte enables, and the data of a write.
+    """
+    log, bar = [], {page << 12: 0x4433_2211 for page in range(4)}
+
+    async def main(ctx):
+        async def read(ctx, at, be=0xf):
+            return await registers.read(ctx, dut.cfg, at, be)
+
+        async def write(ctx, at, value, be=0xf):
+            await registers.write(ctx, dut.cfg, at, value, be)
+        await body(ctx, dut, read, write, log)
+        await ctx.tick().repeat(5)
+    simulation = Simulation(dut)
+    simulation.background(registers.serve, dut.regs, bar, streams.never, lambda req: log.append(
+        (req.addr, req.write, req.be, req.data if req.write else None)))
+    simulation.run(main)
+    return log
 
 
 class Host:

@@ -1,54 +1,16 @@
 """Configuration space: what is read, what may be written, the capability list."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.config import ConfigSpace, capabilities
 from ringnic.hdl.spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET
 from ringnic.hdl.spec.pcie import CapId
 
+from .conftest import on_config
+
 
 def run(body, **parameters):
-    dut = ConfigSpace(**parameters)
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
-    log, bar = [], {}
-
-    async def read(ctx, at, be=0xf):
-        ctx.set(dut.cfg.req.payload, {"addr": at, "write": 0, "be": be, "data": 0})
-        ctx.set(dut.cfg.req.valid, 1)
-        await ctx.tick().until(dut.cfg.req.ready)
-        ctx.set(dut.cfg.req.valid, 0)
-        ctx.set(dut.cfg.resp.ready, 1)
-        value, = await ctx.tick().sample(dut.cfg.resp.payload).until(dut.cfg.resp.valid)
-        ctx.set(dut.cfg.resp.ready, 0)
-        return value
-
-    async def write(ctx, at, value, be=0xf):
-        ctx.set(dut.cfg.req.payload, {"addr": at, "write": 1, "be": be, "data": value})
-        ctx.set(dut.cfg.req.valid, 1)
-        await ctx.tick().until(dut.cfg.req.ready)
-        ctx.set(dut.cfg.req.valid, 0)
-
-    async def serve(ctx):
-        ctx.set(dut.regs.req.ready, 1)
-        while True:
-            _, _, valid, req = await ctx.tick().sample(dut.regs.req.valid, dut.regs.req.payload)
-            if not valid:
-                continue
-            log.append((req.addr, req.write, req.be, req.data if req.write else None))
-            if not req.write:
-                ctx.set(dut.regs.resp.payload, bar.get(req.addr, 0x44332211))
-                ctx.set(dut.regs.resp.valid, 1)
-                await ctx.tick().until(dut.regs.resp.ready)
-                ctx.set(dut.regs.resp.valid, 0)
-
-    async def main(ctx):
-        await body(ctx, dut, read, write, log)
-    sim.add_testbench(main)
-    sim.add_testbench(serve, background=True)
-    sim.run()
-    return log
+    return on_config(ConfigSpace(**parameters), body)
 
 
 def test_constructor():
@@ -175,57 +137,3 @@ def test_flr_keeps_what_belongs_to_the_link():
         assert await read(ctx, 0x70) & 0xffff == 0xcb
         assert await read(ctx, 0x68) == 0x2830 and ctx.get(dut.function.mps) == 1
     run(body)
-
-
-@pytest.mark.parametrize("offset, length, be, value, data", [
-    (0x0000, 4, 0xf, 0x44332211, 0xddccbbaa), (0x2001, 1, 0x2, 0x22, 0xccbbaa00), (0x2003, 1, 0x8, 0x44, 0xaa000000),
-    (0x3002, 2, 0xc, 0x4433, 0xbbaa0000), (0x1000, 1, 0x1, 0x11, 0xddccbbaa)])
-def test_window(offset, length, be, value, data):
-    async def body(ctx, dut, read, write, log):
-        await write(ctx, 0xf4, offset)
-        await write(ctx, 0xf8, length)
-        assert await read(ctx, 0xfc) == value
-        await write(ctx, 0xfc, 0xddccbbaa)
-        assert await read(ctx, 0xf4) == offset
-        at = offset & ~3
-        assert log == [(at, 0, be, None), (at, 1, be, data)]
-    run(body)
-
-
-@pytest.mark.parametrize("length, offset, value, data, left", [
-    (4, 0x2000, 0x44332211, 0x44332299, 0x44332299), (2, 0x2002, 0x0bad4433, 0x44990000, 0x0bad4499),
-    (1, 0x2003, 0x0badf044, 0x99000000, 0x0badf099)])
-def test_window_keeps_what_it_read(length, offset, value, data, left):
-    """VIRTIO 1.4, 4.1.4.9.1: a read stores the first cap.length bytes in pci_cfg_data; a write writes the first cap.length bytes
-    of it, whichever of them were written."""
-    async def body(ctx, dut, read, write, log):
-        await write(ctx, 0xf8, 3)                      # no access
-        await write(ctx, 0xfc, 0x0badf00d)
-        await write(ctx, 0xf4, offset)
-        await write(ctx, 0xf8, length)
-        assert await read(ctx, 0xfc, be=1) == value
-        await write(ctx, 0xfc, 0x99, be=1)
-        await write(ctx, 0xf8, 3)
-        assert await read(ctx, 0xfc) == left           # what is there, without an access
-        await write(ctx, 0xfc, 0x77, be=0)
-        assert log[1:] == [(offset & ~3, 1, ((1 << length) - 1) << (offset & 3), data)]
-    run(body)
-
-
-def test_window_read_that_wants_no_byte_is_none():
-    async def body(ctx, dut, read, write, log):
-        await write(ctx, 0xf8, 4)
-        assert await read(ctx, 0xfc, be=0) == 0
-    assert run(body) == []
-
-
-@pytest.mark.parametrize("bar, offset, length", [(1, 0, 4), (0, 2, 4), (0, 1, 2), (0, 0, 0), (0, 0, 3), (0, 0x8000, 4),
-                                                 (0, 0, 8), (0, 1 << 31, 1), (0, 0, 1 << 16 | 1)])
-def test_window_unusable(bar, offset, length):
-    async def body(ctx, dut, read, write, log):
-        await write(ctx, 0xf0, bar)
-        await write(ctx, 0xf4, offset)
-        await write(ctx, 0xf8, length)
-        await write(ctx, 0xfc, 0xddccbbaa)
-        assert await read(ctx, 0xfc) == 0xddccbbaa     # it can be read and written all the same
-    assert run(body) == []
