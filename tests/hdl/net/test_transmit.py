@@ -332,15 +332,15 @@ def test_a_wire_that_stands_still_holds_up_no_read(rng):
 def test_every_queue_gets_its_share_within_one_packet(rng):
     """All queues full, of frames of any length: at no moment has one been served twice more than another."""
     bench = Bench(rng, pairs=5, busy=0.8)
-    for k in range(16):
+    for k in range(8):
         for queue in bench.chains:
-            bench.post(queue, k, cut(rng, bytes(HEADER) + rng.randbytes(rng.choice([60, 200, MAX_FRAME])), rng.randrange(1, 4)))
+            bench.post(queue, k, cut(rng, bytes(HEADER) + rng.randbytes(rng.choice([60, 60, 200, MAX_FRAME])), rng.randrange(1, 4)))
     bench.run()
     served = {queue: 0 for queue in bench.chains}
     for queue in bench.taken:
         served[queue] += 1
         assert max(served.values()) - min(served.values()) <= 1
-    assert set(served.values()) == {16}
+    assert set(served.values()) == {8}
 
 
 def test_the_pair_of_what_is_sent(rng):
