@@ -334,7 +334,8 @@ def test_every_queue_gets_its_share_within_one_packet(rng):
     bench = Bench(rng, pairs=5, busy=0.8)
     for k in range(8):
         for queue in bench.chains:
-            bench.post(queue, k, cut(rng, bytes(HEADER) + rng.randbytes(rng.choice([60, 60, 200, MAX_FRAME])), rng.randrange(1, 4)))
+            frame = rng.randbytes(rng.choice([60, 60, 200, MAX_FRAME]))
+            bench.post(queue, k, cut(rng, bytes(HEADER) + frame, rng.randrange(1, 4)))
     bench.run()
     served = {queue: 0 for queue in bench.chains}
     for queue in bench.taken:
