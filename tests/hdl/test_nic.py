@@ -29,7 +29,7 @@ def test_completion_timeout(hertz):
 @pytest.mark.parametrize("mac, wire", [("gmii", GMII), (None, FRAMES)])
 def test_members(mac, wire):
     members = set(RingNIC(mac=mac).signature.members)
-    assert members == wire | {"tlp_rx", "tlp_tx", "link_up", "offered", "busy"}
+    assert members == wire | {"tlp_rx", "tlp_tx", "credits", "link_up", "offered", "busy"}
 
 
 @pytest.mark.parametrize("width", [64, 128])
