@@ -24,7 +24,7 @@ from .bus import SimBus
 __all__ = ["Card", "Host", "CocotbBus"]
 
 ANSWER_TIMEOUT_NS = 100_000  # a reset may first send the frames that were read from memory, at the wire's rate
-NO_ANSWER_NS = 20_000         # of a request that may get none
+NO_ANSWER_NS = 20_000        # of a request that may get none
 RAW_TAG = 0x80             # of requests past the root complex, which uses 0 to 31
 DEV_CTL_RESET = 0x2810     # as 7.5.3.4 wants it: MRRS 512, MPS 128, no extended tags
 READS = {TlpType.MEM_READ, TlpType.MEM_READ_64}

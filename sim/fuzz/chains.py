@@ -1,18 +1,14 @@
 """Long indirect tables: how the enemy draws them, and what of one the device may touch."""
 
-import struct
-
-from ...hdl.spec.virtio import MAX_TABLE, VIRTQ_DESC_SIZE, VirtqDescF
+from ...hdl.spec.virtio import MAX_TABLE
 from .case import PAIRS
+from .descriptor import DESC, INDIRECT, LONGEST, NEXT, WRITE
 from .ground import ARENA, TABLES, ZONE
 
 __all__ = ["LEAST", "LongTables", "entries_of", "long_count"]
 
-DESC = struct.Struct("<QIHH")
-NEXT, WRITE, INDIRECT = int(VirtqDescF.NEXT), int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
 FORWARD, BACKWARD, LOOP = range(3)
 LEAST, MOST = 17, 1100
-LONGEST = 9034                 # bytes of a chain for a packet
 BUDGET = 1600                  # entries in a burst: they are followed one by one, and others wait
 
 
@@ -67,7 +63,7 @@ class LongTables:
         if count > self.left:
             return None
         self.left -= count
-        at = self._place(VIRTQ_DESC_SIZE * count)
+        at = g.table_place(DESC.size * count, .1)
         order = FORWARD
         if not g.packed and random() < .2:
             order = LOOP if bad else BACKWARD
@@ -80,16 +76,5 @@ class LongTables:
         addr = g.ground.address(ARENA, below(ZONE // 2))
         g.do("sheet", at, count, addr, length, writes, order)
         if bad and random() < .3:
-            g.do("table", at + VIRTQ_DESC_SIZE * below(min(count, 40)), addr, length, below(8), below(8))
-        return g.ground.address(TABLES, at), VIRTQ_DESC_SIZE * count, INDIRECT
-
-    def _place(self, need):
-        """Behind the table before, or at the end of the zone, which may be that of all addresses."""
-        g = self.generator
-        if g.random() < .1:
-            return ZONE - need
-        if g.table_next + need + 32 > ZONE:
-            g.table_next = 0
-        at = g.table_next + g.table_phase
-        g.table_next += need
-        return at
+            g.do("table", at + DESC.size * below(min(count, 40)), addr, length, below(8), below(8))
+        return g.ground.address(TABLES, at), DESC.size * count, INDIRECT

@@ -10,18 +10,17 @@ from ...hdl.spec.net import (VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC, VIRTIO_NET_
                              VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS)
 from ...hdl.spec.virtio import (VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC,
                                 VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET,
-                                VIRTIO_F_VERSION_1, MAX_TABLE, Common, VirtqDescF)
+                                VIRTIO_F_VERSION_1, MAX_TABLE, Common)
 from .card import VECTORS
 from .case import LINKS, PAIRS
 from .chains import LEAST, LongTables, long_count
+from .descriptor import AVAIL, DESC, INDIRECT, LONGEST, NEXT, USED, WRITE
 from .ground import ARENA, END, LOOSE, NOWHERE, OWN, RINGS, TABLES, ZONE
 from .places import draw_base, edge
 from .player import WHOLE
 
 __all__ = ["WIDTHS", "draw_case", "Generator"]
 
-NEXT, WRITE, INDIRECT = int(VirtqDescF.NEXT), int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
-AVAIL, USED = int(VirtqDescF.AVAIL), int(VirtqDescF.USED)
 NUM_QUEUES = 2 * PAIRS + 1
 WIDTHS = (64, 128)
 BASES = (0x1_4000_0000, 0x4000_0000, 0xfff5_0000)     # 64 bits, 32 bits, both
@@ -33,7 +32,7 @@ REFUSED = 77                                          # a feature bit that nobod
 LONG = .006                                           # share of chains that are long tables
 STORMY = .15                                          # share of lives that are storms
 SLOT = 2048                                           # bytes of a queue's own buffer
-HEADER, SHORTEST, LONGEST = 12, 26, 9034              # bytes of a chain for a packet
+HEADER, SHORTEST = 12, 26                             # bytes of a chain for a packet
 QUIET_PAGES = (ISR_OFFSET, DEVICE_OFFSET, MSIX_PBA_OFFSET, COUNTERS_OFFSET, 0x7000)
 LENGTHS = (0, 1, 11, 12, 13, 15, 16, 17, 25, 26, 48, 4095, 9031, 0xffff, 0x10000, 0x7fff_ffff, 0xffff_fff0, 0xffff_ffff)
 # Fields of the common configuration: of the queue selected, and of the device. Offset and sizes.
@@ -462,20 +461,26 @@ class Generator:
         queue.next = (first + len(pieces)) % (2 * size)
         queue.chains.append((queue.name, len(pieces)))
 
+    def table_place(self, need, at_end):
+        """Return where a table of ``need`` bytes goes: behind the table before, or in a share ``at_end`` of cases at the end of
+        the zone, which may be that of the address space."""
+        if self.table_next + need + 32 > ZONE:
+            self.table_next = 0
+        at = ZONE - need if self.random() < at_end else self.table_next + self.table_phase
+        self.table_next += need
+        return at
+
     def _indirect(self, queue, pieces, bad):
         """Write a table, and return the buffer that is to stand for it."""
         random, last = self.random, len(pieces) - 1
-        need = 16 * len(pieces)
-        if self.table_next + need + 32 > ZONE:
-            self.table_next = 0
-        at = ZONE - need if random() < .05 else self.table_next + self.table_phase
-        self.table_next += need
+        need = DESC.size * len(pieces)
+        at = self.table_place(need, .05)
         for k, (addr, length, flags) in enumerate(pieces):
             desc = (addr, length, flags | (NEXT if k < last and not self.packed else 0), k + 1)
             if bad and random() < bad:
                 desc = self._spoil(queue, *desc)
             addr, length, flags, following = desc
-            self.do("table", at + 16 * k, addr, length, *((following, flags) if self.packed else (flags, following)))
+            self.do("table", at + DESC.size * k, addr, length, *((following, flags) if self.packed else (flags, following)))
         if bad and random() < bad:
             need = self.choice((need + 16, need - 16, need + 1, 0, 8, 0xffff_fff0, 0x1000))
         return self.ground.address(TABLES, at), need & 0xffff_ffff, INDIRECT

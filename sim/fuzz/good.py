@@ -1,18 +1,18 @@
 """The well-behaved pair of queues: numbered frames both ways by the golden driver's rings, and what came of them."""
 
 from collections import deque
-import random
 import struct
 
-from ...hdl.spec.ethernet import HEADER_BYTES, MAX_VLAN_TAGS, VLAN_TAG_BYTES
-from ...hdl.spec.net import (MAX_MTU, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_MRG_RXBUF,
+from ...hdl.spec.net import (VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_MRG_RXBUF,
                              VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK)
 from ...hdl.spec.virtio import (MAX_TABLE, VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC,
                                 VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, VIRTQ_DESC_SIZE)
 from ...host.bus import DmaBuffer
 from ...host.driver import PackedVirtqueue, Virtqueue
 from ...host.driver.net import Packets
+from .descriptor import LONGEST
 from .ground import GOOD_RINGS, GOOD_RX, GOOD_TX, ZONE
+from .places import NOISE
 
 __all__ = ["BrokenPromise", "GoodPair", "FLOOR"]
 
@@ -22,13 +22,11 @@ US, THEM = (b"\x52\x54GOOD", b"\x0a\0\0\1", 6000), (b"\x52\x54PEER", b"\x0a\0\0\
 OUTWARD, INWARD = THEM[0] + US[0], US[0] + THEM[0]
 NUMBER = slice(UDP.size - 4, UDP.size)
 FLOOR = 60                   # bytes of the shortest frame
-NOISE = random.Random(0).randbytes(2 * ZONE)
 TX_SLOT = 2048
 CONTROL_SIZE = 4
 RX_PIECES = 20               # of a receive buffer in a table, that a frame may come to
 COMMAND = struct.Struct("<BBH")
 UNANSWERED = 0xff
-LONGEST = VIRTIO_NET_HDR_SIZE + MAX_MTU + HEADER_BYTES + MAX_VLAN_TAGS * VLAN_TAG_BYTES
 MERGED_SLOT = 2048
 
 

@@ -38,7 +38,8 @@ class Ground:
     loose : bool
         Rings may be at addresses made of halves that were written one by one, from 0 or :data:`LOOSE` on, or nowhere.
     astray : bool
-        A table may be of bytes that nobody wrote as one: it names any address, and hardly one near a zone or near :data:`END`.
+        A table may consist of bytes that were not written as one. Its addresses are arbitrary; few lie near a zone or near
+        :data:`END`.
     torn : bool
         Descriptors may be met half new, half old.
     """

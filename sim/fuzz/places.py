@@ -2,17 +2,14 @@
 
 from functools import cache
 import random
-import struct
 
-from ...hdl.spec.virtio import VIRTQ_DESC_SIZE, VirtqDescF
+from .descriptor import DESC, NEXT, WRITE
 from .ground import ARENA, END, GOOD_RINGS, NUM_ZONES, STRIDE, TABLES, ZONE
 
 __all__ = ["NOISE", "draw_base", "edge", "fill_ring", "spans", "unset_rings"]
 
 GIB4 = 1 << 32
 AMID = 8               # the position of the zone that 4 GiB is in, where that is so: all is above the MSI window then
-DESC = struct.Struct("<QIHH")
-NEXT, WRITE = int(VirtqDescF.NEXT), int(VirtqDescF.WRITE)
 LARGEST = 512          # entries of a ring of noise
 SPANS = tuple((0x1000 * k + 0x77, 0x321 * k) for k in range(8))  # offset into the arena and length of the buffers in it
 
@@ -68,7 +65,7 @@ def fill_ring(memory, ring, packed, arena):
     address.
     """
     memory[:] = NOISE[ring.size:ring.size + ZONE]
-    table = _descriptors(packed, arena)[:VIRTQ_DESC_SIZE * ring.size]
+    table = _descriptors(packed, arena)[:DESC.size * ring.size]
     room = max(0, ZONE - ring.desc)
     memory[ring.desc:ring.desc + min(room, len(table))] = table[:room]
     if packed:
@@ -90,7 +87,7 @@ def spans(arena):
 
 
 def unset_rings(seed):
-    """Return a zone of what rings may be that nobody set up: an index is mostly small, an address hardly one near a zone."""
+    """Return a zone of noise that may be taken for rings. Its indices are mostly small; few of its addresses lie near a zone."""
     noise = random.Random(seed)
     zone = bytearray(noise.randbytes(ZONE))
     for at in range(2, ZONE, 16):

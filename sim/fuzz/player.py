@@ -11,13 +11,14 @@ import struct
 from ...hdl.spec.bar import COUNTERS
 from ...hdl.spec.net import VIRTIO_NET_OK
 from ...hdl.spec.virtio import (MAX_TABLE, VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED,
-                                VIRTIO_F_RING_RESET, Status, VirtqDescF)
+                                VIRTIO_F_RING_RESET, Status)
 from ...host.driver import DeviceError
 from ..bus import MSI_ADDRESS
 from ..engine.engine import FAULTS
 from .card import Card, Unresponsive
 from .case import ACTIONS, LINKS, PAIRS, TIMEOUT
 from .chains import entries_of
+from .descriptor import DESC, INDIRECT, WRITE
 from .good import FLOOR, BrokenPromise, GoodPair
 from .ground import ARENA, END, GOOD_RX, GOOD_TX, LOOSE, RINGS, TABLES, ZONE, Ground
 from .places import NOISE, fill_ring, spans, unset_rings
@@ -34,9 +35,7 @@ LOOK = 520              # within so many, and a read, the card has looked at a r
 SHORT = 1500            # without a word on the link: nothing more will come, unless a completion was lost, or is on its way
 UNDER_WAY = 64 * 280    # bytes on their way to the card, at most
 REST = 300              # cycles in which a card that was reset is watched
-DESC = struct.Struct("<QIHH")
 U16, PAIR16, U32 = struct.Struct("<H"), struct.Struct("<HH"), struct.Struct("<I")
-WRITE, INDIRECT = int(VirtqDescF.WRITE), int(VirtqDescF.INDIRECT)
 RX_COUNTERS = ("rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "rx_dropped_down")
 WHOLE = -1              # in place of a vector: the function
 LIVE = int(Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK)
