@@ -83,7 +83,7 @@ class VirtioFunction(wiring.Component):
             msix_vectors=vectors, config_bytes=max(1, len(device.host.config) // 8))
         config = ConfigSpace(
             device_id=VIRTIO_PCI_DEVICE_ID_BASE + device.DEVICE_ID, class_code=device.CLASS_CODE, msix_vectors=vectors,
-            max_payload=pcie.max_payload, link_speed=pcie.link_speed, link_width=pcie.link_width)
+            pcie=pcie)
         self._endpoint = Endpoint(
             width=width, config=config, pcie=pcie, read_clients=len(self._engine.reads) + len(device.host.reads),
             write_clients=len(self._engine.writes) + len(device.host.writes),

@@ -14,6 +14,7 @@ from ..spec.pcie import CapId, Cfg, Command, ConfigStatus, DevCap2, DevCtl, DevC
 from ..spec.virtio import VIRTIO_PCI_VENDOR_ID
 from .config_image import ConfigImage
 from .function_config import FunctionConfig
+from .parameters import PcieParameters
 from .virtio_caps import CAPS_END, CAPS_START, VirtioCaps, virtio_capabilities
 
 __all__ = ["ConfigSpace", "capabilities"]
@@ -41,10 +42,7 @@ class ConfigSpace(wiring.Component):
         Identity; vendor and subsystem vendor are virtio's.
     msix_vectors : int
         1 to 2048.
-    max_payload : int
-        Largest Max_Payload_Size, coded: 0 for 128 bytes to 5 for 4096.
-    link_speed, link_width : int
-        1 for 2.5 GT/s, 2 for 5 GT/s...; lanes. Shown only.
+    pcie : PcieParameters
 
     Members
     -------
@@ -59,15 +57,15 @@ class ConfigSpace(wiring.Component):
         then, and none is accepted while ``flr`` is high. ``noted`` bits stay until the host writes 1.
     """
     def __init__(self, *, device_id=0x1041, subsystem_id=None, revision_id=1, class_code=0x020000, msix_vectors=1,
-                 max_payload=1, link_speed=1, link_width=1):
+                 pcie=PcieParameters()):
         if not 1 <= msix_vectors <= 2048:
             raise ValueError(f"Number of MSI-X vectors must be from 1 to 2048, not {msix_vectors!r}")
-        if not 0 <= max_payload <= 5:
-            raise ValueError(f"Maximum payload must be coded from 0 to 5, not {max_payload!r}")
-        if not 1 <= link_speed <= 6:
-            raise ValueError(f"Link speed must be coded from 1 to 6, not {link_speed!r}")
-        if link_width not in LINK_WIDTHS:
-            raise ValueError(f"Link width must be one of {', '.join(map(str, LINK_WIDTHS))} lanes, not {link_width!r}")
+        if not 0 <= pcie.max_payload <= 5:
+            raise ValueError(f"Maximum payload must be coded from 0 to 5, not {pcie.max_payload!r}")
+        if not 1 <= pcie.link_speed <= 6:
+            raise ValueError(f"Link speed must be coded from 1 to 6, not {pcie.link_speed!r}")
+        if pcie.link_width not in LINK_WIDTHS:
+            raise ValueError(f"Link width must be one of {', '.join(map(str, LINK_WIDTHS))} lanes, not {pcie.link_width!r}")
         if revision_id < 1:
             raise ValueError(f"Revision must be at least 1, not {revision_id!r}")  # 4.1.2.1
         self.device_id    = device_id
@@ -75,9 +73,7 @@ class ConfigSpace(wiring.Component):
         self.revision_id  = revision_id
         self.class_code   = class_code
         self.msix_vectors = msix_vectors
-        self.max_payload  = max_payload
-        self.link_speed   = link_speed
-        self.link_width   = link_width
+        self.pcie         = pcie
         super().__init__({
             "cfg":   In(RegPort(12)),
             "regs":  Out(RegPort(REG_ADDR_WIDTH)),
@@ -91,7 +87,7 @@ class ConfigSpace(wiring.Component):
         kept = Module()  # 6.6.2: what FLR leaves as it is
         function, req = self.function, self.cfg.req.p
         caps = capabilities()
-        speeds = ((1 << self.link_speed) - 1) << 1
+        speeds = ((1 << self.pcie.link_speed) - 1) << 1
         image = ConfigImage(self.cfg, 0, CAPS_START)
         for at, size, value in [
                 (Cfg.VENDOR_ID, 2, VIRTIO_PCI_VENDOR_ID), (Cfg.DEVICE_ID, 2, self.device_id),
@@ -103,11 +99,11 @@ class ConfigSpace(wiring.Component):
                 (PM_CAP + Pm.PMCSR, 2, 1 << 3),      # No_Soft_Reset: state is kept from D3hot to D0
                 (EXP_CAP + Exp.FLAGS, 2, 2),         # version 2, PCI Express Endpoint
                 # extended tags, Role-Based Error Reporting, Function Level Reset
-                (EXP_CAP + Exp.DEV_CAP, 4, self.max_payload | 1 << 5 | 1 << 15 | 1 << 28),
-                (EXP_CAP + Exp.LNK_CAP, 4, self.link_speed | self.link_width << 4 | 1 << 22),  # no ASPM, and says so
-                (EXP_CAP + Exp.LNK_STA, 2, self.link_speed | self.link_width << 4 | 1 << 12),  # slot clock
+                (EXP_CAP + Exp.DEV_CAP, 4, self.pcie.max_payload | 1 << 5 | 1 << 15 | 1 << 28),
+                (EXP_CAP + Exp.LNK_CAP, 4, self.pcie.link_speed | self.pcie.link_width << 4 | 1 << 22),  # no ASPM, and says so
+                (EXP_CAP + Exp.LNK_STA, 2, self.pcie.link_speed | self.pcie.link_width << 4 | 1 << 12),  # slot clock
                 (EXP_CAP + Exp.DEV_CAP2, 4, 1 << DevCap2.TIMEOUT_DISABLE | 1 << DevCap2.EXTENDED_FMT),
-                (EXP_CAP + Exp.LNK_CAP2, 4, speeds), (EXP_CAP + Exp.LNK_CTL2, 2, self.link_speed),
+                (EXP_CAP + Exp.LNK_CAP2, 4, speeds), (EXP_CAP + Exp.LNK_CTL2, 2, self.pcie.link_speed),
                 (MSIX_CAP + MsixCap.CONTROL, 2, self.msix_vectors - 1),
                 (MSIX_CAP + MsixCap.TABLE, 4, MSIX_TABLE_OFFSET | BAR_INDEX),
                 (MSIX_CAP + MsixCap.PBA, 4, MSIX_PBA_OFFSET | BAR_INDEX)]:
@@ -159,7 +155,7 @@ class ConfigSpace(wiring.Component):
             function.memory_enable.eq(command[Command.MEMORY_ENABLE] & d0),
             function.bus_master.eq(command[Command.BUS_MASTER] & d0),
             function.intx_disable.eq(command[Command.INTX_DISABLE] | ~d0),
-            function.mps.eq(clamp(max_payload[DevCtl.MAX_PAYLOAD:][:3], self.max_payload)),
+            function.mps.eq(clamp(max_payload[DevCtl.MAX_PAYLOAD:][:3], self.pcie.max_payload)),
             function.mrrs.eq(clamp(dev_ctl[DevCtl.MAX_READ_REQUEST:][:3], MAX_READ_REQUEST)),
             function.ext_tag.eq(dev_ctl[DevCtl.EXT_TAG]),
             function.timeout_disable.eq(dev_ctl2[DevCtl2.TIMEOUT_DISABLE]),

@@ -3,6 +3,7 @@
 import pytest
 
 from ringnic.hdl.pcie.config import ConfigSpace, capabilities
+from ringnic.hdl.pcie.parameters import PcieParameters
 from ringnic.hdl.spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET
 from ringnic.hdl.spec.pcie import CapId
 
@@ -17,11 +18,11 @@ def test_constructor():
     with pytest.raises(ValueError, match="^Number of MSI-X vectors must be from 1 to 2048, not 0$"):
         ConfigSpace(msix_vectors=0)
     with pytest.raises(ValueError, match="^Maximum payload must be coded from 0 to 5, not 6$"):
-        ConfigSpace(max_payload=6)
+        ConfigSpace(pcie=PcieParameters(max_payload=6))
     with pytest.raises(ValueError, match="^Link speed must be coded from 1 to 6, not 0$"):
-        ConfigSpace(link_speed=0)
+        ConfigSpace(pcie=PcieParameters(link_speed=0))
     with pytest.raises(ValueError, match="^Link width must be one of 1, 2, 4, 8, 12, 16, 32 lanes, not 3$"):
-        ConfigSpace(link_width=3)
+        ConfigSpace(pcie=PcieParameters(link_width=3))
     with pytest.raises(ValueError, match="^Revision must be at least 1, not 0$"):
         ConfigSpace(revision_id=0)
 
