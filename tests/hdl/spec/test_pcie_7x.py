@@ -1,0 +1,25 @@
+"""The port list of the block: what depends on lanes and width, and nothing else does."""
+
+import pytest
+
+from ringnic.hdl.spec.pcie_7x import block_ports
+
+
+def test_number_and_directions():
+    ports = block_ports(lanes=4, width=64)
+    assert len(ports) == 176
+    assert {direction for direction, _ in ports.values()} == {"i", "o"}
+    assert ports["s_axis_tx_tdata"] == ("i", 64) and ports["m_axis_rx_tdata"] == ("o", 64)
+
+
+@pytest.mark.parametrize("name, bits", [
+    ("pci_exp_rxp", 4), ("pci_exp_txn", 4), ("pipe_pclk_sel_out", 4), ("s_axis_tx_tkeep", 16), ("m_axis_rx_tdata", 128)])
+def test_sizes(name, bits):
+    assert block_ports(lanes=4, width=128)[name][1] == bits
+
+
+def test_what_depends_on_lanes_and_width():
+    one, two = block_ports(lanes=1, width=64), block_ports(lanes=2, width=128)
+    assert {name for name in one if one[name] != two[name]} == {
+        "pci_exp_txp", "pci_exp_txn", "pci_exp_rxp", "pci_exp_rxn", "pipe_rxoutclk_in", "pipe_rxoutclk_out",
+        "pipe_pclk_sel_out", "s_axis_tx_tdata", "s_axis_tx_tkeep", "m_axis_rx_tdata", "m_axis_rx_tkeep"}
