@@ -1,66 +1,16 @@
-"""Boards on which the card can be, and how each is programmed.
+"""All boards, each from the file that describes it.
 
-What is here is documented by the source that each names; nobody has run RingNIC on any of them yet.
+What is here is documented by the sources that each names; nobody has run RingNIC on any of them yet. No board with an
+UltraScale+ FPGA is among them: the PCI Express block of these hands 16 bytes of configuration space to the user, and the
+capabilities of virtio take 88.
 """
 
-from dataclasses import dataclass
+from . import (
+    ac701, acorn_cle215, ax7203, ax7325b, captain, davinci_pro, kc705, litefury, nitefury, pz_a7, stlv7325_v2, versa_ecp5_5g,
+)
 
-__all__ = ["BOARDS", "Board", "Programming"]
-
-
-@dataclass(frozen=True)
-class Programming:
-    """A command line in which ``{file}`` and ``{cable}`` are to be replaced, and the suffixes of files that it takes."""
-    argv: tuple
-    suffixes: tuple
-
-
-@dataclass(frozen=True)
-class Board:
-    """A board.
-
-    ``part``: the FPGA, as its maker calls it. ``volatile``: into the FPGA, until the power goes. ``flash``: into the memory
-    from which the FPGA loads itself, None if no way is documented. ``cable``: the JTAG adapter, by openFPGALoader's name,
-    that the source uses; None if it is on the board or known by it. ``note``: what to see to before.
-    """
-    name: str
-    title: str
-    part: str
-    volatile: Programming
-    flash: Programming | None
-    source: str
-    cable: str | None = None
-    note: str | None = None
-
-
-def _by_part(part, *more):
-    return "openFPGALoader", "-c", "{cable}", "--fpga-part", part, *more, "{file}"
-
-
-VERSA = "; ".join((
-    "adapter driver ftdi", "ftdi device_desc {Lattice ECP5_5G VERSA Board}", "ftdi vid_pid 0x0403 0x6010", "ftdi channel 0",
-    "ftdi layout_init 0xfff8 0xfffb", "adapter speed 25000", "transport select jtag", "reset_config none",
-    "jtag newtap ecp5 tap -irlen 8 -expected-id 0x81112043", "init"))
+__all__ = ["BOARDS"]
 
 BOARDS = {board.name: board for board in (
-    Board("versa_ecp5_5g", "Lattice ECP5-5G Versa", "LFE5UM5G-45F-8BG381",
-          volatile=Programming(("openocd", "-c", VERSA, "-c", "svf -quiet {{file}}", "-c", "exit"), (".svf",)), flash=None,
-          source="amaranth-boards", note="the ispCLOCK in the same JTAG chain must be bypassed"),
-    Board("acorn_cle215", "SQRL Acorn CLE-215+", "XC7A200T-SBG484",
-          volatile=Programming(("openFPGALoader", "-b", "acornCle215", "{file}"), (".bit",)),
-          flash=Programming(("openFPGALoader", "-b", "acornCle215", "-f", "{file}"), (".bin", ".bit")),
-          source="openFPGALoader's list of boards", note="it needs a JTAG cable on its connector"),
-    Board("nitefury", "NiteFury II", "XC7A200T-2FBG484E", cable="digilent_hs3",
-          volatile=Programming(_by_part("xc7a200tfbg484"), (".bit",)),
-          flash=Programming(_by_part("xc7a200tfbg484", "-f"), (".bin", ".bit")), source="amaranth-boards",
-          note="it needs a JTAG cable on its connector"),
-    Board("litefury", "LiteFury", "XC7A100T-L2FGG484E", cable="digilent_hs3",
-          volatile=Programming(_by_part("xc7a100tfgg484"), (".bit",)),
-          flash=Programming(_by_part("xc7a100tfgg484", "-f"), (".bin", ".bit")), source="amaranth-boards",
-          note="it needs a JTAG cable on its connector"),
-    Board("ax7325b", "Alinx AX7325B", "XC7K325T-2FFG900", cable="ft232",
-          volatile=Programming(_by_part("xc7k325tffg900"), (".bit",)), flash=None, source="amaranth-boards"),
-    Board("alibaba_u3p", "Alibaba AS02MC04", "XCKU3P-FFVB676", cable="digilent_hs2",
-          volatile=Programming(_by_part("xcku3p-ffvb676"), (".bit",)), flash=None, source="litex-boards",
-          note="it needs a JTAG cable on its connector"),
-)}
+    ax7203.BOARD, acorn_cle215.BOARD, litefury.BOARD, nitefury.BOARD, ac701.BOARD, *captain.BOARDS, *pz_a7.BOARDS,
+    davinci_pro.BOARD, kc705.BOARD, stlv7325_v2.BOARD, versa_ecp5_5g.BOARD, ax7325b.BOARD)}

@@ -33,7 +33,7 @@ class Level(StrEnum):
 
 # Where the tests of a level are.
 LEVEL_FOLDERS = {
-    Level.UNIT: ("hdl", "host", "house", "kit", "plan"),
+    Level.UNIT: ("hdl", "host", "boards", "house", "kit", "plan"),
     Level.BENCH: ("bench",),
     Level.ENGINE: ("sim", "engine", "conformance"),
     Level.GUEST: ("guest",),

@@ -51,8 +51,8 @@ def test_the_table(board):
     assert board.source and board.part and re.fullmatch(r"[a-z0-9_]+", board.name)
 
 
-def test_the_boards_of_the_first_hour():
-    assert list(BOARDS) == ["versa_ecp5_5g", "acorn_cle215", "nitefury", "litefury", "ax7325b", "alibaba_u3p"]
+def test_the_boards_that_come_first():
+    assert list(BOARDS)[:4] == ["ax7203", "acorn_cle215", "litefury", "nitefury"]
 
 
 # What is done
@@ -203,7 +203,8 @@ def test_a_card_that_does_not_come_back(machine, image, status):
 
 @pytest.mark.parametrize("name, message", [
     ("acorn_cle", "no board is called 'acorn_cle'; did you mean acorn_cle215?"),
-    ("x", "no board is called 'x'; there are versa_ecp5_5g, acorn_cle215, nitefury, litefury, ax7325b, alibaba_u3p"),
+    ("x", f"no board is called 'x'; there are {', '.join(BOARDS)}"),
+    ("alibaba_u3p", f"no board is called 'alibaba_u3p'; there are {', '.join(BOARDS)}"),
 ])
 def test_no_such_board(machine, image, name, message):
     with refused(message):
