@@ -18,7 +18,7 @@ async def cycles(ctx, count):
 
 
 async def watchdog(ctx, limit):
-    await cycles(ctx, limit)
+    await ctx.delay(limit * PERIOD)
     raise AssertionError(f"not done after {limit} cycles")
 
 
@@ -42,6 +42,8 @@ class Simulation:
         Decides where the bench pauses.
     glue, sync
         Statements around the component, combinational and clocked.
+    beside : function
+        Called with the module, to add what the component is joined to.
     pause : float
         Part of the cycles in which :meth:`send` and :meth:`collect` do nothing.
     limit : int
@@ -52,7 +54,7 @@ class Simulation:
         False for a component made of several, whose ``busy`` may rise some cycles after what it is given, or is for its own work
         only while a part that it is joined to has another.
     """
-    def __init__(self, dut, rng=None, *, glue=(), sync=(), pause=0.0, limit=20000, forget=None, watch_busy=True):
+    def __init__(self, dut, rng=None, *, glue=(), sync=(), beside=None, pause=0.0, limit=20000, forget=None, watch_busy=True):
         self.dut, self.rng, self.pause = dut, rng, pause
         self._background = []
         m = Module()
@@ -60,11 +62,16 @@ class Simulation:
         m.submodules.dut = dut
         m.d.comb += glue
         m.d.sync += sync
+        if beside:
+            beside(m)
+        watched = streams.outputs(dut)
+        if watched:
+            m.submodules.rules = rules = streams.Rules(watched, forget)
         self.sim = Simulator(m)
         self.sim.add_clock(PERIOD)
         self.background(watchdog, limit)
-        if watched := streams.outputs(dut):
-            self.background(streams.watch, watched, forget)
+        if watched:
+            self.background(rules.watch)
         if watch_busy and hasattr(dut, "busy"):
             self.background(busy.watch, dut)
 
