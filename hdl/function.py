@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .lib.counters import Counters
 from .lib.regbus import RegDecoder
-from .pcie.config import ConfigSpace
 from .pcie.endpoint import Endpoint
+from .pcie.function_config import FunctionConfig
+from .pcie.soft_config import SoftConfig
 from .pcie.tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 from .spec.bar import COUNTERS_OFFSET, REG_ADDR_WIDTH
 from .spec.virtio import (
@@ -52,6 +53,8 @@ class VirtioFunction(wiring.Component):
         Raw TLPs.
     credits : In(TLP_CLASSES)
         As of :class:`Endpoint`.
+    config : In(FunctionConfig(width))
+        From the block that keeps the configuration. There only if it is ``pcie.hosted``.
     offered : In(128)
         Mask of the device features to offer; a constant on a board. Stable while the function is in use.
     events : In(data.StructLayout({name: 1}))
@@ -81,11 +84,11 @@ class VirtioFunction(wiring.Component):
             device_features=sum(1 << bit for bit in {*COMMON_FEATURES, *device.FEATURES}),
             feature_prerequisites=device.FEATURE_PREREQUISITES, num_queues=num_queues, max_queue_size=max_queue_size,
             msix_vectors=vectors, config_bytes=max(1, len(device.host.config) // 8))
-        config = ConfigSpace(
-            device_id=VIRTIO_PCI_DEVICE_ID_BASE + device.DEVICE_ID, class_code=device.CLASS_CODE, msix_vectors=vectors,
-            pcie=pcie)
+        self._soft_config = None if pcie.hosted else SoftConfig(
+            width=width, device_id=VIRTIO_PCI_DEVICE_ID_BASE + device.DEVICE_ID, class_code=device.CLASS_CODE,
+            msix_vectors=vectors, pcie=pcie)
         self._endpoint = Endpoint(
-            width=width, config=config, pcie=pcie, read_clients=len(self._engine.reads) + len(device.host.reads),
+            width=width, pcie=pcie, read_clients=len(self._engine.reads) + len(device.host.reads),
             write_clients=len(self._engine.writes) + len(device.host.writes),
             msix_vectors=vectors, interrupt_sources=num_queues + 1)
         self._sources = {name: unit for unit in (self._endpoint, self._transport, self._engine, device)
@@ -104,6 +107,7 @@ class VirtioFunction(wiring.Component):
             "quiet":   In(1, init=1),
             "restart": Out(1),
             "busy":    Out(1),
+            **({"config": In(FunctionConfig(width))} if pcie.hosted else {}),
             **({"controls": Out(data.StructLayout({name: 1 for name in self.control_names}))} if self.control_names else {}),
         })
 
@@ -119,6 +123,11 @@ class VirtioFunction(wiring.Component):
         connect(m, flipped(self.tlp_rx), endpoint.tlp_rx)
         connect(m, endpoint.tlp_tx, flipped(self.tlp_tx))
         m.d.comb += endpoint.credits.eq(self.credits)
+        if self._soft_config is None:
+            connect(m, flipped(self.config), endpoint.config)
+        else:
+            m.submodules.config = config = self._soft_config
+            connect(m, config.function, endpoint.config)
         m.submodules.counters = counters = Counters(
             self.counters, build_id=self.build_id, controls=self.control_names)
         m.submodules.decoder = decoder = RegDecoder(

@@ -9,6 +9,7 @@ from .lib.frame import frame_beat
 from .lib.gate import PacketCut, PacketGate
 from .mac.gmii import Gmii
 from .net.device import NetDevice
+from .pcie.function_config import FunctionConfig
 from .pcie.parameters import PcieParameters
 from .pcie.tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 from .spec.bar import COUNTERS, GMII_CONTROLS
@@ -48,6 +49,8 @@ class RingNIC(wiring.Component):
         Raw TLPs.
     credits : In(TLP_CLASSES)
         Classes of which a TLP may begin, see :class:`.pcie.endpoint.Endpoint`.
+    config : In(FunctionConfig(width))
+        From the block that keeps the configuration. There only if it is ``pcie.hosted``.
     frames_rx : In(stream), frames_tx : Out(stream), or the signals of a GMII
         Ethernet frames without FCS, from the wire and to it.
     link_up : In(1)
@@ -89,6 +92,7 @@ class RingNIC(wiring.Component):
             "link_up": In(1),
             "offered": In(128, init=(1 << 128) - 1),
             "busy":    Out(1),
+            **({"config": In(FunctionConfig(width))} if pcie.hosted else {}),
             **wire,
         })
 
@@ -102,6 +106,8 @@ class RingNIC(wiring.Component):
         connect(m, flipped(self.tlp_rx), function.tlp_rx)
         connect(m, function.tlp_tx, flipped(self.tlp_tx))
         m.d.comb += function.credits.eq(self.credits)
+        if self.pcie.hosted:
+            connect(m, flipped(self.config), function.config)
 
         # Wire side
         link_up, busy = self.link_up, function.busy

@@ -13,7 +13,6 @@ from ..spec.bar import BAR_INDEX, BAR_SIZE, MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, 
 from ..spec.pcie import CapId, Cfg, Command, ConfigStatus, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm
 from ..spec.virtio import VIRTIO_PCI_VENDOR_ID
 from .config_image import ConfigImage
-from .function_config import FunctionConfig
 from .parameters import PcieParameters
 from .virtio_caps import CAPS_END, CAPS_START, VirtioCaps, virtio_capabilities
 
@@ -50,11 +49,19 @@ class ConfigSpace(wiring.Component):
         Accesses of the host; nothing is implemented from 0x100 on.
     regs : Out(RegPort(REG_ADDR_WIDTH))
         BAR accesses through the pci_cfg window (4.1.4.9 "PCI configuration access capability").
-    captured : In(16)
-        Bus, device and function number that the last configuration write was addressed to (2.2.6.2).
-    function : Out(FunctionConfig())
-        ``reset`` is a Function Level Reset: back to default, but for what belongs to the link (6.6.2). No access may be under way
-        then, and none is accepted while ``flr`` is high. ``noted`` bits stay until the host writes 1.
+    address, bar_hit, bus_master, mps, mrrs, ext_tag, timeout_disable, msix_enable, msix_function_mask, flr, interrupt, \
+    transactions_pending
+        As of :func:`.function_config.FunctionConfig`.
+    reset : In(1)
+        One cycle. A Function Level Reset: back to default, but for what belongs to the link (6.6.2). No access may be under way
+        then, and none is accepted while ``flr`` is high.
+    intx_disable, parity, serr : Out(1), reports : Out(4)
+        What Command and Device Control say of INTx and errors: Parity Error Response and SERR# Enable; reporting of correctable,
+        non-fatal and fatal errors and unsupported requests.
+    power_state : Out(2)
+        0 for D0, 3 for D3hot.
+    noted : In(16), noted_device : In(4)
+        Strobes: bits to set in Status and Device Status, where they stay until the host writes 1.
     """
     def __init__(self, *, device_id=0x1041, subsystem_id=None, revision_id=1, class_code=0x020000, msix_vectors=1,
                  pcie=PcieParameters()):
@@ -77,15 +84,33 @@ class ConfigSpace(wiring.Component):
         super().__init__({
             "cfg":   In(RegPort(12)),
             "regs":  Out(RegPort(REG_ADDR_WIDTH)),
-            "captured": In(16),
-            "function": Out(FunctionConfig()),
+            "address": In(64),
+            "bar_hit": Out(1),
+            "bus_master": Out(1),
+            "mps":  Out(3),
+            "mrrs": Out(3),
+            "ext_tag": Out(1),
+            "timeout_disable": Out(1),
+            "msix_enable": Out(1),
+            "msix_function_mask": Out(1),
+            "flr": Out(1),
+            "reset": In(1),
+            "interrupt": In(1),
+            "transactions_pending": In(1),
+            "intx_disable": Out(1),
+            "parity": Out(1),
+            "serr": Out(1),
+            "reports": Out(4),
+            "power_state": Out(2),
+            "noted": In(16),
+            "noted_device": In(4),
         })
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.virtio = virtio = VirtioCaps()
         kept = Module()  # 6.6.2: what FLR leaves as it is
-        function, req = self.function, self.cfg.req.p
+        req = self.cfg.req.p
         caps = capabilities()
         speeds = ((1 << self.pcie.link_speed) - 1) << 1
         image = ConfigImage(self.cfg, 0, CAPS_START)
@@ -131,7 +156,7 @@ class ConfigSpace(wiring.Component):
             with m.If(req.data[0] == req.data[1]):  # 7.5.2.2: states not supported are not entered
                 m.d.sync += power_state.eq(req.data[:2])
         with m.If(write & (req.addr == EXP_CAP + Exp.DEV_CTL) & req.be[1] & req.data[DevCtl.INITIATE_FLR]):
-            m.d.sync += function.flr.eq(1)  # 7.5.3.4: reads 0 always
+            m.d.sync += self.flr.eq(1)  # 7.5.3.4: reads 0 always
 
         def sticky(at, noted):
             value = Signal(16, name=f"sticky_{at:02x}")
@@ -139,10 +164,10 @@ class ConfigSpace(wiring.Component):
             m.d.sync += value.eq((value & ~Mux(write & (req.addr == at), req.data[16:] & enable, 0)) | noted)
             return value << 16
         live = {
-            Cfg.COMMAND: function.interrupt << (16 + ConfigStatus.INTERRUPT) | sticky(Cfg.COMMAND, function.noted),
+            Cfg.COMMAND: self.interrupt << (16 + ConfigStatus.INTERRUPT) | sticky(Cfg.COMMAND, self.noted),
             PM_CAP + Pm.PMCSR: power_state,
-            EXP_CAP + Exp.DEV_CTL: (function.transactions_pending << (16 + DevSta.TRANSACTIONS_PENDING)
-                                    | sticky(EXP_CAP + Exp.DEV_CTL, function.noted_device)),
+            EXP_CAP + Exp.DEV_CTL: (self.transactions_pending << (16 + DevSta.TRANSACTIONS_PENDING)
+                                    | sticky(EXP_CAP + Exp.DEV_CTL, self.noted_device)),
         }
         read = image.read(m, live)
 
@@ -150,21 +175,20 @@ class ConfigSpace(wiring.Component):
             return Mux(value > most, most, value)
         d0 = power_state == 0
         m.d.comb += [
-            function.requester_id.eq(self.captured),
-            function.bar0.eq(bar0),
-            function.memory_enable.eq(command[Command.MEMORY_ENABLE] & d0),
-            function.bus_master.eq(command[Command.BUS_MASTER] & d0),
-            function.intx_disable.eq(command[Command.INTX_DISABLE] | ~d0),
-            function.mps.eq(clamp(max_payload[DevCtl.MAX_PAYLOAD:][:3], self.pcie.max_payload)),
-            function.mrrs.eq(clamp(dev_ctl[DevCtl.MAX_READ_REQUEST:][:3], MAX_READ_REQUEST)),
-            function.ext_tag.eq(dev_ctl[DevCtl.EXT_TAG]),
-            function.timeout_disable.eq(dev_ctl2[DevCtl2.TIMEOUT_DISABLE]),
-            function.parity.eq(command[Command.PARITY]),
-            function.serr.eq(command[Command.SERR]),
-            function.reports.eq(dev_ctl[:4]),
-            function.msix_enable.eq(msix[31]),
-            function.msix_function_mask.eq(msix[30]),
-            function.power_state.eq(power_state),
+            self.bar_hit.eq((self.address[REG_ADDR_WIDTH:32] == bar0[REG_ADDR_WIDTH:]) & ~self.address[32:].any()
+                            & command[Command.MEMORY_ENABLE] & d0),
+            self.bus_master.eq(command[Command.BUS_MASTER] & d0),
+            self.intx_disable.eq(command[Command.INTX_DISABLE] | ~d0),
+            self.mps.eq(clamp(max_payload[DevCtl.MAX_PAYLOAD:][:3], self.pcie.max_payload)),
+            self.mrrs.eq(clamp(dev_ctl[DevCtl.MAX_READ_REQUEST:][:3], MAX_READ_REQUEST)),
+            self.ext_tag.eq(dev_ctl[DevCtl.EXT_TAG]),
+            self.timeout_disable.eq(dev_ctl2[DevCtl2.TIMEOUT_DISABLE]),
+            self.parity.eq(command[Command.PARITY]),
+            self.serr.eq(command[Command.SERR]),
+            self.reports.eq(dev_ctl[:4]),
+            self.msix_enable.eq(msix[31]),
+            self.msix_function_mask.eq(msix[30]),
+            self.power_state.eq(power_state),
         ]
 
         # An access goes to the virtio capabilities, or is answered here.
@@ -175,8 +199,8 @@ class ConfigSpace(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [
-                    virtio.cfg.req.valid.eq(self.cfg.req.valid & is_virtio & ~function.flr),
-                    self.cfg.req.ready.eq(~function.flr & (virtio.cfg.req.ready | ~is_virtio)),
+                    virtio.cfg.req.valid.eq(self.cfg.req.valid & is_virtio & ~self.flr),
+                    self.cfg.req.ready.eq(~self.flr & (virtio.cfg.req.ready | ~is_virtio)),
                 ]
                 m.d.sync += answer.eq(read)
                 with m.If(self.cfg.req.valid & self.cfg.req.ready & ~req.write):
@@ -195,5 +219,5 @@ class ConfigSpace(wiring.Component):
                 m.d.comb += [self.cfg.resp.valid.eq(1), self.cfg.resp.p.eq(answer)]
                 with m.If(self.cfg.resp.ready):
                     m.next = "IDLE"
-        kept.submodules.space = ResetInserter(function.reset)(m)
+        kept.submodules.space = ResetInserter(self.reset)(m)
         return kept

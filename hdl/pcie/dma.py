@@ -9,7 +9,7 @@ from ..lib.dma import ReadPort, WritePort
 from ..lib.gate import PacketGate
 from .dma_read import Reader
 from .dma_write import Writer
-from .errors import CPL_FAULTS
+from .function_config import CPL_FAULTS
 from .tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 
 __all__ = ["Dma"]

@@ -13,7 +13,7 @@ from ..lib.dma import ReadPort, ReadReq, read_beat
 from ..lib.slice import Slice
 from .dma_reorder import Drain, Placer, tag_info
 from .dma_write import byte_enables, cut_length
-from .errors import CPL_FAULTS
+from .function_config import CPL_FAULTS
 from .header import mem_header
 from .tlp_stream import tlp_beat
 

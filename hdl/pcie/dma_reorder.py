@@ -11,7 +11,7 @@ from ..lib.arbiter import round_robin
 from ..lib.dma import read_beat
 from ..lib.slice import Slice
 from ..spec.pcie import CompletionDw2, CplStatus, TlpType
-from .errors import CPL_FAULTS
+from .function_config import CPL_FAULTS
 from .header import Header, byteswap
 from .tlp_stream import tlp_beat
 

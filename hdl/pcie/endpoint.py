@@ -18,9 +18,8 @@ from ..lib.slice import Slice
 from ..spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
 from ..spec.pcie import TlpType
 from .dma import Dma
-from .errors import Errors
+from .function_config import FunctionConfig
 from .intake import Digest, Intake
-from .messages import Messages
 from .msix import Msix
 from .parameters import PcieParameters
 from .target import Target
@@ -108,9 +107,6 @@ class Endpoint(wiring.Component):
         Number of DMA ports of each kind.
     msix_vectors, interrupt_sources : int
         As ``vectors`` and ``sources`` of :class:`Msix`.
-    config : component
-        Keeps the configuration, with the ``cfg``, ``regs``, ``captured`` and ``function`` of :class:`.config.ConfigSpace`. It
-        becomes a part of the endpoint.
     pcie : PcieParameters
     request_beats : int
         Beats of requests that wait while the target is at work, so that completions can pass.
@@ -123,6 +119,8 @@ class Endpoint(wiring.Component):
         Link side.
     credits : In(TLP_CLASSES)
         Classes of which a TLP may begin. What has begun when a class ends still comes: one TLP, and what ``tx_edge`` holds.
+    config : In(FunctionConfig(width))
+        From who keeps the configuration.
     regs : Out(RegPort(REG_ADDR_WIDTH))
         BAR 0 but for the MSI-X pages, from memory requests and from the pci_cfg window.
     reads : In(ReadPort(width)).array(read_clients), writes : In(WritePort(width)).array(write_clients)
@@ -144,11 +142,10 @@ class Endpoint(wiring.Component):
     events
         Of DMA and target, see COUNTERS.
     """
-    def __init__(self, *, width, config, read_clients, write_clients, msix_vectors, interrupt_sources=1, pcie=PcieParameters(),
+    def __init__(self, *, width, read_clients, write_clients, msix_vectors, interrupt_sources=1, pcie=PcieParameters(),
                  request_beats=128, answer_cycles=4095):
         self.width = width
         self.answer_cycles = answer_cycles
-        self.config = config
         self.dma    = Dma(width=width, read_clients=read_clients, write_clients=write_clients, tags=pcie.tags,
                           timeout_cycles=pcie.timeout_cycles)
         self.msix   = Msix(vectors=msix_vectors, sources=interrupt_sources, width=width)
@@ -159,6 +156,7 @@ class Endpoint(wiring.Component):
             "tlp_rx": In(stream.Signature(tlp_beat(width))),
             "tlp_tx": Out(stream.Signature(tlp_beat(width))),
             "credits": In(TLP_CLASSES, init=ALL_CLASSES),
+            "config": In(FunctionConfig(width)),
             "regs":   Out(RegPort(REG_ADDR_WIDTH)),
             "reads":  In(ReadPort(width)).array(read_clients),
             "writes": In(WritePort(width)).array(write_clients),
@@ -176,12 +174,9 @@ class Endpoint(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.dma    = dma    = self.dma
-        m.submodules.config = config = self.config
         m.submodules.msix   = msix   = self.msix
         m.submodules.target = target = self.target
-        m.submodules.errors = errors = Errors()
-        function = config.function
-        m.submodules.messages = messages = Messages(width=self.width)
+        config = self.config
 
         # TLPs
         m.submodules.digest   = digest   = Digest(width=self.width)
@@ -204,19 +199,19 @@ class Endpoint(wiring.Component):
         # 6.1.4.5: no message follows the answer to the access that has forbidden it, so an answer waits for a message that was
         # committed before. The same holds for INTx, and for all requests, which 7.5.1.1.3 forbids without Bus Master Enable.
         m.submodules.answers = answers = PacketGate(tlp_beat(self.width))
-        requests = ~function.bus_master & (dma.leaving | dma_out.o.valid)
+        requests = ~config.bus_master & (dma.leaving | dma_out.o.valid)
         # 2.6.1: no class waits for credits of another, but completions for what is posted before them.
         m.submodules.told     = told     = PacketGate(tlp_beat(self.width))
         m.submodules.signaled = signaled = PacketGate(tlp_beat(self.width))
         m.d.comb += [
-            answers.hold.eq(msix.sending | messages.o.valid | requests | ~self.credits.completion),
+            answers.hold.eq(msix.sending | config.busy | requests | ~self.credits.completion),
             told.hold.eq(~self.credits.posted),
             signaled.hold.eq(~self.credits.posted),
             dma.credits.eq(self.credits),
         ]
         connect(m, target_out.o, answers.i)
         connect(m, answers.o, arbiter.i[0])
-        connect(m, messages.o, told.i)
+        connect(m, flipped(config.messages), told.i)
         connect(m, msix.tlp, signaled.i)
         connect(m, told.o, arbiter.i[1])
         connect(m, dma.tlp, dma_out.i)
@@ -231,9 +226,9 @@ class Endpoint(wiring.Component):
         m.submodules.reg_decoder = reg_decoder = RegDecoder(
             REG_ADDR_WIDTH, {page: int(page in msix_pages) for page in range(1 << (REG_ADDR_WIDTH - 12))})
         m.submodules.reg_guard = reg_guard = RegGuard(addr_width=REG_ADDR_WIDTH, cycles=self.answer_cycles)
-        connect(m, target.cfg, config.cfg)
+        connect(m, target.cfg, flipped(config.cfg))
         connect(m, target.regs, reg_arbiter.i[0])
-        connect(m, config.regs, reg_arbiter.i[1])
+        connect(m, flipped(config.regs), reg_arbiter.i[1])
         connect(m, reg_arbiter.o, reg_decoder.i)
         connect(m, reg_decoder.o[0], reg_guard.i)
         connect(m, reg_decoder.o[1], msix.regs)
@@ -250,60 +245,47 @@ class Endpoint(wiring.Component):
         judging = Signal(3)
         m.d.sync += judging.eq(Cat(demux.o_cpl.valid, judging))
         m.d.comb += [
-            dma.requester_id.eq(function.requester_id),
-            dma.bus_master.eq(function.bus_master),
-            dma.mps.eq(function.mps),
-            dma.mrrs.eq(function.mrrs),
-            dma.ext_tag.eq(function.ext_tag),
-            dma.timeout_disable.eq(function.timeout_disable),
+            dma.requester_id.eq(config.requester_id),
+            dma.bus_master.eq(config.bus_master),
+            dma.mps.eq(config.mps),
+            dma.mrrs.eq(config.mrrs),
+            dma.ext_tag.eq(config.ext_tag),
+            dma.timeout_disable.eq(config.timeout_disable),
             dma.stop.eq(self.stop),
             dma.reset.eq(self.reset),
             self.stopped.eq(dma.stopped & ~msix.sending),
 
-            function.reset.eq(self.reset & function.flr),
-            function.interrupt.eq(self.intx & ~function.msix_enable),
-            function.noted.eq(errors.noted),
-            function.noted_device.eq(errors.noted_device),
-            self.flr.eq(function.flr),
-            intake.mps.eq(function.mps),
+            config.reset.eq(self.reset & config.flr),
+            config.interrupt.eq(self.intx & ~config.msix_enable),  # 6.1.3: no INTx while MSI-X is on
+            self.flr.eq(config.flr),
+            intake.mps.eq(config.mps),
 
             config.captured.eq(target.captured),
-            target.completer_id.eq(function.requester_id),
-            target.hold.eq(function.flr),
-            target.memory_enable.eq(function.memory_enable),
-            target.bar0.eq(function.bar0),
+            target.completer_id.eq(config.requester_id),
+            target.hold.eq(config.flr),
+            config.address.eq(target.address),
+            target.bar_hit.eq(config.bar_hit),
 
-            msix.enable.eq(function.msix_enable),
-            msix.function_mask.eq(function.msix_function_mask),
-            msix.bus_master.eq(function.bus_master),
-            msix.requester_id.eq(function.requester_id),
+            msix.enable.eq(config.msix_enable),
+            msix.function_mask.eq(config.msix_function_mask),
+            msix.bus_master.eq(config.bus_master),
+            msix.requester_id.eq(config.requester_id),
             msix.stop.eq(self.stop),
             msix.reset.eq(self.reset),
-            msix.clear.eq(function.flr),
-            self.msix_enabled.eq(function.msix_enable),
+            msix.clear.eq(config.flr),
+            self.msix_enabled.eq(config.msix_enable),
 
-            # 6.1.3: no INTx while MSI-X is on
-            messages.intx.eq(function.interrupt & ~function.intx_disable),
-            messages.err_nonfatal.eq(errors.err_nonfatal),
-            messages.err_fatal.eq(errors.err_fatal),
-            messages.pme_to_ack.eq(target.pme_turn_off),
-            messages.requester_id.eq(function.requester_id),
-
-            errors.request.eq(target.faults),
-            errors.malformed.eq(self.events.tlps_malformed),
-            errors.timeout.eq(dma.events.dma_timeouts),
-            errors.unexpected.eq(dma.events.cpl_unexpected),
-            errors.cpl.eq(dma.faults),
-            errors.parity.eq(function.parity),
-            errors.serr.eq(function.serr),
-            errors.reports.eq(function.reports),
-            errors.asleep.eq(function.power_state != 0),
-            errors.quiet.eq(function.flr),
-            self.busy.eq(dma.busy | msix.busy | target.busy | rx_edge.level.any() | digest.o.valid | intake.busy | messages.busy
-                         | errors.err_nonfatal | errors.err_fatal | judging.any()
+            config.faults.request.eq(target.faults),
+            config.faults.completion.eq(dma.faults),
+            config.faults.malformed.eq(self.events.tlps_malformed),
+            config.faults.unexpected.eq(dma.events.cpl_unexpected),
+            config.faults.timeout.eq(dma.events.dma_timeouts),
+            config.turn_off.eq(target.pme_turn_off),
+            self.busy.eq(dma.busy | msix.busy | target.busy | rx_edge.level.any() | digest.o.valid | intake.busy | config.busy
+                         | judging.any()
                          | target_out.o.valid | dma_out.o.valid | tx_edge.level.any()),
         ]
-        m.d.sync += function.transactions_pending.eq(dma.pending)
+        m.d.sync += config.transactions_pending.eq(dma.pending)
         sources = {name: [unit.events[name] for unit in (dma, target) if name in dict(unit.events.shape())]
                    for name in self._event_names}
         sources["tlps_malformed"].append(intake.malformed)

@@ -5,18 +5,13 @@ Ref: PCI Express Base 5.0, 6.2.3.2 "Error Signaling", 6.2.6 "Error Message Contr
 """
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..spec.pcie import ConfigStatus, DevCtl, DevSta
+from .function_config import CPL_FAULTS, FAULTS
 
-__all__ = ["REQUEST_FAULTS", "CPL_FAULTS", "Errors"]
-
-#: Of a request: not supported; with poisoned data; its completion says so, which makes the error advisory.
-REQUEST_FAULTS = data.StructLayout({"unsupported": 1, "poisoned": 1, "advisory": 1})
-
-#: Of a completion of one of our reads: with poisoned data; Unsupported Request, or what counts as that; Completer Abort.
-CPL_FAULTS = data.StructLayout({"poisoned": 1, "refused": 1, "aborted": 1})
+__all__ = ["Errors"]
 
 
 class Errors(wiring.Component):
@@ -26,10 +21,8 @@ class Errors(wiring.Component):
 
     Members
     -------
-    request : In(REQUEST_FAULTS), cpl : In(CPL_FAULTS)
+    faults : In(FAULTS)
         Strobes.
-    malformed, unexpected, timeout : In(1)
-        Strobes: a TLP, of any kind; a completion is nobody's, or not what was asked for; a read is not answered.
     parity, serr : In(1), reports : In(4)
         As configured.
     asleep : In(1)
@@ -41,11 +34,7 @@ class Errors(wiring.Component):
     err_nonfatal, err_fatal : Out(1)
         Messages to send.
     """
-    request: In(REQUEST_FAULTS)
-    cpl: In(CPL_FAULTS)
-    malformed:  In(1)
-    unexpected: In(1)
-    timeout: In(1)
+    faults: In(FAULTS)
     parity:  In(1)
     serr:    In(1)
     reports: In(4)
@@ -61,17 +50,17 @@ class Errors(wiring.Component):
         # A register in front: verdicts come late in their cycle.
         fatal, nonfatal, posted, advisory, unsupported, timeout, parity = (Signal(name=name) for name in (
             "fatal", "nonfatal", "posted", "advisory", "unsupported", "timeout", "parity"))
-        cpl, request = Signal(CPL_FAULTS), self.request
+        cpl, faults, request = Signal(CPL_FAULTS), self.faults, self.faults.request
         m.d.sync += [
-            cpl.eq(self.cpl),
-            fatal.eq(self.malformed),
-            nonfatal.eq((request.poisoned & ~request.unsupported & ~request.advisory) | self.cpl.poisoned),
+            cpl.eq(faults.completion),
+            fatal.eq(faults.malformed),
+            nonfatal.eq((request.poisoned & ~request.unsupported & ~request.advisory) | faults.completion.poisoned),
             posted.eq(request.unsupported & ~request.advisory),
-            advisory.eq(request.advisory | self.unexpected),
+            advisory.eq(request.advisory | faults.unexpected),
             unsupported.eq(request.unsupported),
-            parity.eq(request.poisoned | self.cpl.poisoned),
+            parity.eq(request.poisoned | faults.completion.poisoned),
             # 5.3.1.4.1: what has not come with a TLP is told of when the function is back in D0.
-            timeout.eq(self.timeout | (timeout & self.asleep & ~self.quiet)),
+            timeout.eq(faults.timeout | (timeout & self.asleep & ~self.quiet)),
         ]
         missed = timeout & ~self.asleep
         tell_nonfatal = ((nonfatal | missed | (posted & self.reports[DevCtl.REPORT_UNSUPPORTED]))

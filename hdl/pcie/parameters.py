@@ -17,6 +17,8 @@ class PcieParameters:
         Largest Max_Payload_Size, coded: 0 for 128 bytes to 5 for 4096.
     tags : int
         Reads that may be outstanding.
+    hosted : bool
+        A PCIe block in front of the function keeps its configuration.
     timeout_cycles : int
         A read that is not answered in this time (to 1.5 times that) fails: 50 us to 50 ms (7.5.3.16).
     """
@@ -25,3 +27,4 @@ class PcieParameters:
     max_payload:    int = 1
     tags:           int = 32
     timeout_cycles: int = 1 << 20
+    hosted:         bool = False

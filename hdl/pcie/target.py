@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from ..lib.reg import RegPort
 from ..spec.bar import BAR_SIZE, REG_ADDR_WIDTH
 from ..spec.pcie import CplStatus, MsgCode, TlpType
-from .errors import REQUEST_FAULTS
+from .function_config import REQUEST_FAULTS
 from .header import Header, cpl_header
 from .tlp_stream import tlp_beat
 
@@ -48,8 +48,8 @@ class Target(wiring.Component):
         Configuration accesses.
     hold : In(1)
         Begin no request; the one at work is finished.
-    memory_enable : In(1), bar0 : In(32)
-        Memory requests are taken at all; base address, aligned to ``BAR_SIZE``.
+    address : Out(64), bar_hit : In(1)
+        Of a memory request; it begins in BAR 0, which is aligned to its size, and is to be taken. In the same cycle.
     captured : Out(16)
         Bus and device that the last Type 0 configuration write was addressed to, function 0 (2.2.6.2).
     completer_id : In(16)
@@ -71,8 +71,8 @@ class Target(wiring.Component):
             "regs": Out(RegPort(REG_ADDR_WIDTH)),
             "cfg":  Out(RegPort(12)),
             "hold": In(1),
-            "memory_enable": In(1),
-            "bar0": In(32),
+            "address": Out(64),
+            "bar_hit": In(1),
             "captured": Out(16),
             "completer_id": In(16),
             "busy": Out(1),
@@ -148,6 +148,7 @@ class Target(wiring.Component):
         ]
 
         m.d.comb += [
+            self.address.eq(h.addr),
             self.regs.req.payload.addr.eq(Cat(C(0, 2), word)),
             self.regs.req.payload.be.eq(be),
             self.regs.req.payload.data.eq(dw),
@@ -177,8 +178,7 @@ class Target(wiring.Component):
                 length = Cat(h.length, h.length == 0)
                 last_be = Mux(h.length == 1, h.first_be, h.last_be)
                 m.d.sync += [
-                    in_bar.eq((h.addr[REG_ADDR_WIDTH:32] == self.bar0[REG_ADDR_WIDTH:]) & ~h.addr[32:].any()
-                              & (h.addr[2:REG_ADDR_WIDTH] + length <= BAR_SIZE // 4) & self.memory_enable),
+                    in_bar.eq(self.bar_hit & (h.addr[2:REG_ADDR_WIDTH] + length <= BAR_SIZE // 4)),
                     is_lk.eq(h.type == TlpType.MEM_LK.value),
                     is_cfg.eq(h.type[1:] == TlpType.CFG0.value >> 1),
                     is_io.eq(h.type == TlpType.IO.value),

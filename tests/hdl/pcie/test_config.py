@@ -14,6 +14,11 @@ def run(body, **parameters):
     return on_config(ConfigSpace(**parameters), body)
 
 
+def hit(ctx, dut, address):
+    ctx.set(dut.address, address)
+    return ctx.get(dut.bar_hit)
+
+
 def test_constructor():
     with pytest.raises(ValueError, match="^Number of MSI-X vectors must be from 1 to 2048, not 0$"):
         ConfigSpace(msix_vectors=0)
@@ -54,43 +59,44 @@ def test_command_bar_and_power():
         await write(ctx, 0x10, 0xffffffff)
         assert await read(ctx, 0x10) == 0xffff8000
         await write(ctx, 0x10, 0xfe123456, be=0xc)
-        assert ctx.get(dut.function.bar0) == 0xfe128000
-        assert ctx.get(dut.function.memory_enable) and ctx.get(dut.function.bus_master) and ctx.get(dut.function.intx_disable)
+        assert [hit(ctx, dut, at) for at in (0xfe127fff, 0xfe128000, 0xfe12ffff, 0xfe130000, 1 << 32 | 0xfe128000)] == [
+            0, 1, 1, 0, 0]
+        assert ctx.get(dut.bus_master) and ctx.get(dut.intx_disable)
         await write(ctx, 0x44, 1)
         assert await read(ctx, 0x44) == 8
         await write(ctx, 0x44, 3)
-        assert await read(ctx, 0x44) == 11 and ctx.get(dut.function.power_state) == 3
-        assert not ctx.get(dut.function.memory_enable) and not ctx.get(dut.function.bus_master)
+        assert await read(ctx, 0x44) == 11 and ctx.get(dut.power_state) == 3
+        assert not hit(ctx, dut, 0xfe128000) and not ctx.get(dut.bus_master)
         await write(ctx, 0x44, 0)
-        assert ctx.get(dut.function.memory_enable)
-        ctx.set(dut.function.interrupt, 1)
+        assert hit(ctx, dut, 0xfe128000)
+        ctx.set(dut.interrupt, 1)
         assert await read(ctx, 4) == 0x00180546
     run(body)
 
 
 def test_device_control_and_flr():
     async def body(ctx, dut, read, write, log):
-        assert await read(ctx, 0x68) == 0x2810 and (ctx.get(dut.function.mps), ctx.get(dut.function.mrrs)) == (0, 2)
+        assert await read(ctx, 0x68) == 0x2810 and (ctx.get(dut.mps), ctx.get(dut.mrrs)) == (0, 2)
         await write(ctx, 0x68, 0x7fff)
         assert await read(ctx, 0x68) == 0x79ff
-        assert (ctx.get(dut.function.mps), ctx.get(dut.function.mrrs), ctx.get(dut.function.ext_tag)) == (1, 5, 1)
-        ctx.set(dut.function.transactions_pending, 1)
+        assert (ctx.get(dut.mps), ctx.get(dut.mrrs), ctx.get(dut.ext_tag)) == (1, 5, 1)
+        ctx.set(dut.transactions_pending, 1)
         assert await read(ctx, 0x68) == 0x2079ff
         await write(ctx, 0x9c, 0xc0000000)
         await write(ctx, 0x10, 0x12348000)
-        assert ctx.get(dut.function.msix_enable) and ctx.get(dut.function.msix_function_mask)
+        assert ctx.get(dut.msix_enable) and ctx.get(dut.msix_function_mask)
         await write(ctx, 0x68, 0xa810)
-        assert ctx.get(dut.function.flr)
+        assert ctx.get(dut.flr)
         ctx.set(dut.cfg.req.valid, 1)
         for _ in range(5):
             await ctx.tick()
             assert not ctx.get(dut.cfg.req.ready)
         ctx.set(dut.cfg.req.valid, 0)
-        ctx.set(dut.function.reset, 1)
+        ctx.set(dut.reset, 1)
         await ctx.tick()
-        ctx.set(dut.function.reset, 0)
-        ctx.set(dut.function.transactions_pending, 0)
-        assert not ctx.get(dut.function.flr)
+        ctx.set(dut.reset, 0)
+        ctx.set(dut.transactions_pending, 0)
+        assert not ctx.get(dut.flr)
         assert [await read(ctx, at) for at in (0x68, 0x9c, 0x10)] == [0x2810, 0x0000a811, 0]
     run(body)
 
@@ -98,7 +104,7 @@ def test_device_control_and_flr():
 def test_errors_are_noted():
     """Until the host writes 1 to them; other bits stay."""
     async def body(ctx, dut, read, write, log):
-        for at, port, bits, others in ((0x04, dut.function.noted, 0xb100, 0x10), (0x68, dut.function.noted_device, 0xf, 0)):
+        for at, port, bits, others in ((0x04, dut.noted, 0xb100, 0x10), (0x68, dut.noted_device, 0xf, 0)):
             control = await read(ctx, at) & 0xffff
             assert await read(ctx, at) >> 16 == others
             ctx.set(port, bits)
@@ -114,15 +120,15 @@ def test_errors_are_noted():
             assert await read(ctx, at) >> 16 == others
         await write(ctx, 0x04, 0x140, be=3)
         await write(ctx, 0x68, 0xa, be=3)
-        assert ctx.get(dut.function.parity) and ctx.get(dut.function.serr) and ctx.get(dut.function.reports) == 0xa
+        assert ctx.get(dut.parity) and ctx.get(dut.serr) and ctx.get(dut.reports) == 0xa
     run(body)
 
 
 def test_completion_timeout_disable():
     async def body(ctx, dut, read, write, log):
-        assert await read(ctx, 0x84) == 1 << 4 | 1 << 20 and not ctx.get(dut.function.timeout_disable)
+        assert await read(ctx, 0x84) == 1 << 4 | 1 << 20 and not ctx.get(dut.timeout_disable)
         await write(ctx, 0x88, 0xffffffff)
-        assert await read(ctx, 0x88) == 1 << 4 and ctx.get(dut.function.timeout_disable)
+        assert await read(ctx, 0x88) == 1 << 4 and ctx.get(dut.timeout_disable)
     run(body)
 
 
@@ -131,10 +137,10 @@ def test_flr_keeps_what_belongs_to_the_link():
         await write(ctx, 0x70, 0xffffffff)
         await write(ctx, 0x68, 0x792f)
         await write(ctx, 0x68, 0xf900, be=2)
-        assert ctx.get(dut.function.flr)
-        ctx.set(dut.function.reset, 1)
+        assert ctx.get(dut.flr)
+        ctx.set(dut.reset, 1)
         await ctx.tick()
-        ctx.set(dut.function.reset, 0)
+        ctx.set(dut.reset, 0)
         assert await read(ctx, 0x70) & 0xffff == 0xcb
-        assert await read(ctx, 0x68) == 0x2830 and ctx.get(dut.function.mps) == 1
+        assert await read(ctx, 0x68) == 0x2830 and ctx.get(dut.mps) == 1
     run(body)

@@ -4,9 +4,10 @@ from functools import partial
 import random
 
 import pytest
+from amaranth.lib.wiring import connect
 
-from ringnic.hdl.pcie.config import ConfigSpace
 from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpDemux
+from ringnic.hdl.pcie.soft_config import SoftConfig
 
 from ...kit import registers, tlps
 from ...kit.scoreboard import Scoreboard
@@ -84,8 +85,7 @@ def test_guard():
 class Bench:
     def __init__(self, width):
         self.width, self.out, self.regs, self.events, self.stall = width, [], {}, {}, False
-        self.dut = Endpoint(width=width, config=ConfigSpace(msix_vectors=3), read_clients=2, write_clients=2,
-                            msix_vectors=3, interrupt_sources=4)
+        self.dut = Endpoint(width=width, read_clients=2, write_clients=2, msix_vectors=3, interrupt_sources=4)
 
     async def send(self, ctx, *tlps):
         for tlp in tlps:
@@ -123,7 +123,10 @@ class Bench:
         async def main(ctx):
             await self.setup(ctx)
             await body(ctx)
-        simulation = Simulation(self.dut, limit=100_000)
+        def keep_config(m):
+            m.submodules.config = config = SoftConfig(width=self.width, msix_vectors=3)
+            connect(m, config.function, self.dut.config)
+        simulation = Simulation(self.dut, beside=keep_config, limit=100_000)
         simulation.background(registers.serve, self.dut.regs, self.regs)
         simulation.background(take, self.dut.tlp_tx, self.width, self.out.append, lambda: self.stall)
         for process in (self.count, *others):

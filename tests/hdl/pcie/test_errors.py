@@ -41,14 +41,18 @@ def run(fault, *, reports=ALL, serr=0, parity=0, quiet=0, asleep=0):
     return tuple(found)
 
 
-def strobe(**values):
+def strobe(**faults):
     async def fault(ctx, dut):
-        for name, value in values.items():
-            ctx.set(getattr(dut, name), value)
+        ctx.set(dut.faults, faults)
         await ctx.tick()
-        for name, value in values.items():
-            ctx.set(getattr(dut, name), dict.fromkeys(value, 0) if isinstance(value, dict) else 0)
+        ctx.set(dut.faults, {})
     return fault
+
+
+async def quiet(ctx, dut):
+    ctx.set(dut.quiet, 1)
+    await ctx.tick()
+    ctx.set(dut.quiet, 0)
 
 
 POSTED, REFUSED = {"request": {"unsupported": 1}}, {"request": {"unsupported": 1, "advisory": 1}}
@@ -80,9 +84,9 @@ def test_reports(reports, nonfatal, fatal):
 
 def test_completions():
     for fault, bits in (("refused", MASTER_ABORT), ("aborted", TARGET_ABORT)):
-        assert run(strobe(cpl={fault: 1})) == (0, bits, 0, 0)
-    assert run(strobe(cpl={"poisoned": 1})) == (NONFATAL, PARITY, 1, 0)
-    assert run(strobe(cpl={"poisoned": 1}), parity=1) == (NONFATAL, PARITY | DATA_PARITY, 1, 0)
+        assert run(strobe(completion={fault: 1})) == (0, bits, 0, 0)
+    assert run(strobe(completion={"poisoned": 1})) == (NONFATAL, PARITY, 1, 0)
+    assert run(strobe(completion={"poisoned": 1}), parity=1) == (NONFATAL, PARITY | DATA_PARITY, 1, 0)
 
 
 def test_asleep():
@@ -97,7 +101,7 @@ def test_asleep():
 
     async def reset(ctx, dut):
         await strobe(timeout=1)(ctx, dut)
-        await strobe(quiet=1)(ctx, dut)
+        await quiet(ctx, dut)
         ctx.set(dut.asleep, 0)
     assert run(awake, asleep=1) == (NONFATAL, 0, 1, 0)
     assert run(reset, asleep=1) == (0, 0, 0, 0)

@@ -51,13 +51,11 @@ class Bench:
         dut = self.dut
 
         async def main(ctx):
-            ctx.set(dut.memory_enable, memory_enable)
-            ctx.set(dut.bar0, bar0)
             await self.feed(ctx, tlps)
             await ctx.tick()
             await until(ctx, lambda: not ctx.get(dut.busy), 100_000)
             await ctx.tick().repeat(3)
-        simulation = Simulation(dut, limit=200_000)
+        simulation = Simulation(dut, limit=200_000, glue=[dut.bar_hit.eq(memory_enable & (dut.address >> 15 == bar0 >> 15))])
         simulation.background(self.serve, dut.regs, "reg", self.mem)
         simulation.background(self.serve, dut.cfg, "cfg", self.cfg)
         simulation.background(self.count)
