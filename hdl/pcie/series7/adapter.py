@@ -1,0 +1,71 @@
+"""The card's side of the block as a whole."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..function_config import FunctionConfig
+from ..tlp_stream import TLP_CLASSES, tlp_beat
+from .config import BlockConfig
+from .ports import CONFIG, RX, TX, ports
+from .rx import Rx
+from .tx import Refusals, Tx
+
+__all__ = ["Adapter"]
+
+
+class Adapter(wiring.Component):
+    """Join a function whose configuration is ``hosted`` to the block.
+
+    It lives in the block's user clock domain and is reset with it: by a reset of the slot, by a hot reset, and when the link goes
+    down. Connect ``user_clk_out`` and ``user_reset_out`` to the domain ``sync``.
+
+    Parameters
+    ----------
+    width : int
+        Bits per beat.
+
+    Members
+    -------
+    block : Out(ports(...))
+        The ports of the block that are neither clocks, resets nor pins; other inputs of the block are constant.
+    tlp_rx : Out(stream), tlp_tx : In(stream)
+        Raw TLPs, to the function and from it.
+    credits : Out(TLP_CLASSES)
+        Classes of which a TLP may begin.
+    config : Out(FunctionConfig(width))
+    dropped : Out(1)
+        Strobe, see :class:`.rx.Rx`.
+    """
+    def __init__(self, *, width):
+        self.width = width
+        super().__init__({
+            "block":   Out(ports((*RX, *TX, *CONFIG), width=width)),
+            "tlp_rx":  Out(stream.Signature(tlp_beat(width))),
+            "tlp_tx":  In(stream.Signature(tlp_beat(width))),
+            "credits": Out(TLP_CLASSES),
+            "config":  Out(FunctionConfig(width)),
+            "dropped": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.rx = rx = Rx(width=self.width)
+        m.submodules.tx = tx = Tx(width=self.width)
+        m.submodules.refusals = refusals = Refusals(width=self.width)
+        m.submodules.config = config = BlockConfig(width=self.width)
+        connect(m, rx.o, flipped(self.tlp_rx))
+        connect(m, flipped(self.tlp_tx), refusals.i)
+        connect(m, refusals.o, tx.i)
+        connect(m, refusals.refusals, config.refusals)
+        connect(m, config.function, flipped(self.config))
+        m.d.comb += [
+            tx.mps.eq(config.function.mps),
+            self.credits.eq(tx.credits),
+            self.dropped.eq(rx.dropped),
+        ]
+        for part, names in ((rx, RX), (tx, TX), (config, CONFIG)):
+            for name, member in ports(names, width=self.width).members.items():
+                inner, outer = getattr(part.block, name), getattr(self.block, name)
+                m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+        return m

@@ -1,0 +1,94 @@
+"""The adapter with a function behind it, on the streams of the block."""
+
+import random
+
+import pytest
+from amaranth.lib.wiring import connect
+
+from ringnic.hdl.pcie.endpoint import Endpoint
+from ringnic.hdl.pcie.parameters import PcieParameters
+from ringnic.hdl.pcie.series7.adapter import Adapter
+
+from ....kit import registers, tlps
+from ....kit.simulation import Simulation, until
+from .conftest import accept, offer
+
+BAR = 0xfe00_8000
+CREDITS = {"fc_ph": 32, "fc_pd": 512, "fc_nph": 32, "fc_npd": 32, "tx_buf_av": 32}
+
+
+class Bench:
+    """An endpoint without DMA clients at work, and what it has sent."""
+    def __init__(self, seed=None):
+        self.rng, self.seed, self.out, self.regs = random.Random(seed), seed, [], {0x0: 0x1111_2222, 0x4: 0x3333_4444}
+        self.dut = Adapter(width=64)
+
+    def idle(self):
+        return self.seed is not None and self.rng.random() < 0.4
+
+    def run(self, body):
+        dut, block = self.dut, self.dut.block
+        endpoint = Endpoint(width=64, read_clients=1, write_clients=1, msix_vectors=1, pcie=PcieParameters(max_payload=2, tags=8))
+
+        def join(m):
+            m.submodules.endpoint = endpoint
+            connect(m, dut.config, endpoint.config)
+            connect(m, dut.tlp_rx, endpoint.tlp_rx)
+            connect(m, endpoint.tlp_tx, dut.tlp_tx)
+            m.d.comb += endpoint.credits.eq(dut.credits)
+
+        async def main(ctx):
+            shown = CREDITS | {"user_lnk_up": 1, "cfg_err_cpl_rdy": 1, "cfg_command": 6, "cfg_bus_number": 5}
+            for name, value in shown.items():
+                ctx.set(getattr(block, name), value)
+            await ctx.tick().repeat(5)
+            await body(ctx, block)
+        simulation = Simulation(dut, beside=join, watch_busy=False)
+        simulation.background(registers.serve, endpoint.regs, self.regs)
+        simulation.background(accept, block, self.out.append, self.idle)
+        simulation.run(main)
+        return self.out
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_registers_and_window(seed):
+    """Requests to the BAR and to the window are answered with the ID that the block shows."""
+    bench = Bench(seed)
+
+    async def body(ctx, block):
+        for tlp in (tlps.memory(1, BAR + 8, 1, data=b"abcd"), tlps.memory(0, BAR, 2, tag=1), tlps.config(0, 0xa8, tag=2),
+                    tlps.memory(0, BAR + 8, 1, tag=3)):
+            await offer(ctx, block, tlp, idle=bench.idle)
+        await until(ctx, lambda: len(bench.out) == 3, 2000)
+    answers = [tlps.parse(tlp) for tlp in bench.run(body)]
+    assert [(one.tag, one.status, one.cid) for one in answers] == [(1, 0, 0x500), (2, 0, 0x500), (3, 0, 0x500)]
+    assert answers[0].data == bytes.fromhex("2222111144443333") and answers[1].data[0] == 9 and answers[2].data == b"abcd"
+
+
+def test_a_refused_request_is_answered_by_the_block():
+    """And only by the block."""
+    bench = Bench()
+
+    async def body(ctx, block):
+        await offer(ctx, block, tlps.memory(0, BAR + 0x7ffc, 2, tag=9, rid=0x1234))  # over the end of the BAR
+        await until(ctx, lambda: ctx.get(block.cfg_err_ur), 200)
+        assert not ctx.get(block.cfg_err_posted) and ctx.get(block.cfg_err_tlp_cpl_header) >> 0 & 0xffffff == 0x1234_09
+        await ctx.tick().repeat(50)
+    assert bench.run(body) == []
+
+
+def test_answers_wait_for_credits_of_their_class():
+    bench = Bench()
+
+    async def body(ctx, block):
+        ctx.set(block.fc_cplh, 1)
+        ctx.set(block.fc_cpld, 64)
+        await ctx.tick().repeat(5)
+        ctx.set(block.fc_cplh, 0)
+        await ctx.tick().repeat(5)
+        await offer(ctx, block, tlps.memory(0, BAR, 1))
+        await ctx.tick().repeat(100)
+        assert bench.out == []
+        ctx.set(block.fc_cplh, 1)
+        await until(ctx, lambda: bench.out, 200)
+    assert len(bench.run(body)) == 1
