@@ -5,7 +5,9 @@ Names, directions and widths are those of Xilinx's product guide PG054 "7 Series
 receive buffer is the one of ``Buf_Opt_BMA`` with a Max_Payload_Size of 512.
 """
 
-__all__ = ["CPL_BUFFER_HEADERS", "CPL_BUFFER_UNITS", "WINDOW_START", "RxUser", "TxUser", "FcSel", "block_ports"]
+from dataclasses import dataclass
+
+__all__ = ["CPL_BUFFER_HEADERS", "CPL_BUFFER_UNITS", "LINKS", "WINDOW_START", "FcSel", "Link", "RxUser", "TxUser", "block_ports"]
 
 #: Completions that the receive buffer holds, and the 16-byte units of their data: less than the infinite credits that the block
 #: advertises, so what is asked for at a time must fit.
@@ -93,3 +95,18 @@ def block_ports(*, lanes, width):
         "pcie_drp_rdy": 1, "pcie_drp_do": 16,
     }
     return {**{name: ("i", bits) for name, bits in inputs.items()}, **{name: ("o", bits) for name, bits in outputs.items()}}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A shape of the block: bits of its interface, and its user clock in MHz.
+
+    ``user1_mhz``: of ``pipe_userclk1_in``; ``user2_mhz``: of ``pipe_userclk2_in``, which becomes ``user_clk_out``.
+    """
+    width: int
+    user1_mhz: float
+    user2_mhz: float
+
+
+#: By lanes, for 5 GT/s; the same serve 2.5 GT/s (PG054, "Interface Width, Frequency"). The slowest clock that keeps up.
+LINKS = {1: Link(64, 62.5, 62.5), 2: Link(64, 125, 125), 4: Link(128, 250, 125)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringnic.hdl.spec.pcie_7x import block_ports
+from ringnic.hdl.spec.pcie_7x import LINKS, block_ports
 
 
 def test_number_and_directions():
@@ -23,3 +23,9 @@ def test_what_depends_on_lanes_and_width():
     assert {name for name in one if one[name] != two[name]} == {
         "pci_exp_txp", "pci_exp_txn", "pci_exp_rxp", "pci_exp_rxn", "pipe_rxoutclk_in", "pipe_rxoutclk_out",
         "pipe_pclk_sel_out", "s_axis_tx_tdata", "s_axis_tx_tkeep", "m_axis_rx_tdata", "m_axis_rx_tkeep"}
+
+
+def test_links_keep_up_with_the_lanes():
+    """PG054: the product of width and clock is no less than the lanes bring, 4 Gbit/s each at 5 GT/s after 8b/10b."""
+    for lanes, link in LINKS.items():
+        assert link.width * link.user2_mhz == 4000 * lanes and link.user1_mhz in (link.user2_mhz, 2 * link.user2_mhz)
