@@ -34,5 +34,6 @@ BOARD = Board(
         "rgmii", "88E1116R", "LVCMOS18",
         {"rx_clk": "U21", "rx_ctl": "U14", "rx_data": ("U17", "V17", "V16", "V14"),
          "tx_clk": "U22", "tx_ctl": "T15", "tx_data": ("U16", "U15", "T18", "T17")},
-        reset_n="V18", mdc="W18", mdio="T14", source=Source(_LITEX, "satcat5, examples/ac701_router (without MDIO)")),
+        reset_n="V18", mdc="W18", mdio="T14", phy_address=7,
+        source=Source(f"{_LITEX}; AMD UG952 (address 7)", "satcat5, examples/ac701_router (without MDIO)")),
     lacks=("no source names the frequency of the clock on EMCCLK", "its SFP cage is not used",))

@@ -70,17 +70,17 @@ class Ethernet:
     """A PHY; ``phy`` if a source names it.
 
     ``kind``: ``"rgmii"`` or ``"gmii"``; ``pins``: ``{port: pin, or pins from bit 0}`` by the names of that interface.
-
-    ``reset_n`` and ``mdc`` with ``mdio`` are None if no source names them.
+    ``reset_n`` is None if no source names it. ``phy_address``: on MDIO; 0, to which most PHYs answer as well as to their own.
     """
     kind: str
     phy: str | None
     standard: str
     pins: dict
+    mdc: str
+    mdio: str
     source: Source
     reset_n: str | None = None
-    mdc: str | None = None
-    mdio: str | None = None
+    phy_address: int = 0
 
 
 class Role:

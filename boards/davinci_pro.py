@@ -26,8 +26,8 @@ BOARD = Board(
         "rgmii", None, "LVCMOS33",
         {"rx_clk": "U20", "rx_ctl": "AA20", "rx_data": ("AA21", "V20", "U22", "V22"),
          "tx_clk": "V18", "tx_ctl": "V19", "tx_data": ("T21", "U21", "P19", "R19")},
-        reset_n="N20", source=Source(_LITEX)),
-    lacks=("it is used without MDIO: the source gives MDC two pins, M22 and M20, and M22 to the HDMI input as well",
+        reset_n="N20", mdc="M20", mdio="N22", source=Source(_LITEX)),
+    lacks=("the source gives MDC two pins, M22 and M20; M20 is taken, for M22 is a pin of the HDMI input as well",
            "no second source was found for any of its pins",
            "no source names the size of its flash: 16 MiB is assumed, and there is no fallback image",
            "its variant with the XC7A35T is too small for the card"))

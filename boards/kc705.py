@@ -35,7 +35,7 @@ BOARD = Board(
          "rx_data": ("U30", "U25", "T25", "U28", "R19", "T27", "T26", "T28"),
          "gtx_clk": "K30", "tx_en": "M27", "tx_er": "N29",
          "tx_data": ("N27", "N25", "M29", "L28", "J26", "K26", "L30", "J28")},
-        reset_n="L20", mdc="R23", mdio="J21", source=Source(_LITEX, _GMII)),
+        reset_n="L20", mdc="R23", mdio="J21", phy_address=7, source=Source(f"{_LITEX}; AMD UG810 (address 7)", _GMII)),
     lacks=("Vivado's free edition has no XC7K325T: a licence is needed",
            "four of the eight lanes of its connector are used, and its SFP cage is not",
            "its flash for the FPGA is 16 MiB, too small for two images: there is no fallback image"))

@@ -27,11 +27,12 @@ def _board(name, fpga, part):
         led_source=Source(_LITEX),
         ethernet=Ethernet(
             "rgmii", "RTL8211F", "LVCMOS33",
-            {"rx_clk": "J19", "rx_ctl": "H19", "rx_data": ("J14", "H14", "J20", "J21"),
-             "tx_clk": "M15", "tx_ctl": "M16", "tx_data": ("K13", "K14", "L14", "L15")},
-            reset_n="L13", source=Source(_LITEX)),
-        lacks=("of its two PHYs the one on the carrier is used, without MDIO: the source gives N17 both to that PHY's MDC and "
-               "to the other PHY's transmit clock",
+            {"rx_clk": "U20", "rx_ctl": "AB20", "rx_data": ("AA20", "AB21", "AA21", "AB22"),
+             "tx_clk": "N17", "tx_ctl": "Y21", "tx_data": ("V22", "W22", "W21", "Y22")},
+            reset_n="P17", mdc="AA19", mdio="T20", source=Source(_LITEX)),
+        lacks=("of its two PHYs the one on the core module is used; the source gives N17 to its transmit clock, and to the MDC "
+               "of the other one as well, whose other pins are in another bank",
+               "its PHY's reset, P17, is called reserved in the manual, and used by the maker's example",
                "the target in litex-boards places lane 1 at X0Y6, the channel of an SFP cage; here the lane's pins decide: X0Y4",
                "no source names the size of its flash: 16 MiB is assumed, and there is no fallback image",
                "its module with the XC7A35T is too small for the card"))
