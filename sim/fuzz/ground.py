@@ -82,6 +82,8 @@ class Ground:
             return
         zone, at = divmod(addr - self.base, STRIDE)
         if 0 <= zone < NUM_ZONES and at < ZONE:
+            if write and zone == self._places[TABLES]:
+                self.astray = True      # a frame that is received there may become a table
             end = at + length
             if end <= ZONE:
                 self._allowed[write][zone][at:end] = ONES[:length]
