@@ -70,10 +70,11 @@ class Dma(wiring.Component):
     events : Out
         One-cycle strobes for the counters. ``dma_read_errors`` counts requests that failed.
     """
-    def __init__(self, *, width, read_clients, write_clients, tags=32, slot_bytes=512, timeout_cycles=1 << 20):
+    def __init__(self, *, width, read_clients, write_clients, tags=32, slot_bytes=512, timeout_cycles=1 << 20,
+                 cpl_headers=None):
         self.width = width
         self.read_config  = {"width": width, "clients": read_clients, "tags": tags, "slot_bytes": slot_bytes,
-                             "timeout_cycles": timeout_cycles}
+                             "timeout_cycles": timeout_cycles, "cpl_headers": cpl_headers}
         self.write_config = {"width": width, "clients": write_clients}
         Reader.check(**self.read_config)
         Writer.check(**self.write_config)

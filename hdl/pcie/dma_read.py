@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.arbiter import round_robin
 from ..lib.dma import ReadPort, ReadReq, read_beat
 from ..lib.slice import Slice
+from .dma_budget import CompletionBudget
 from .dma_reorder import Drain, Placer, tag_info
 from .dma_write import byte_enables, cut_length
 from .function_config import CPL_FAULTS
@@ -40,6 +41,9 @@ class Reader(wiring.Component):
         Largest read: a power of 2 from 128 to 4096, else :exc:`ValueError`.
     timeout_cycles : int
         At least ``2 * tags``, else :exc:`ValueError`.
+    cpl_headers : int or None
+        Completions that there is room for on their way here, see :class:`CompletionBudget`; None if they never wait. At least
+        ``slot_bytes // 64 + 1``, else :exc:`ValueError`.
 
     Members
     -------
@@ -66,7 +70,7 @@ class Reader(wiring.Component):
         Strobes.
     """
     @staticmethod
-    def check(*, width, clients, tags, slot_bytes, timeout_cycles):
+    def check(*, width, clients, tags, slot_bytes, timeout_cycles, cpl_headers):
         """Raise what the constructor would."""
         if width < 32 or width & (width - 1):
             raise ValueError(f"Width must be 32 times a power of 2, not {width!r}")
@@ -76,11 +80,15 @@ class Reader(wiring.Component):
             raise ValueError(f"Number of tags must be a power of 2 from 2 to 256, not {tags!r}")
         if slot_bytes not in [1 << n for n in range(7, 13)]:
             raise ValueError(f"Slot must be a power of 2 from 128 to 4096 bytes, not {slot_bytes!r}")
+        if cpl_headers is not None:
+            CompletionBudget.check(slot_bytes=slot_bytes, headers=cpl_headers)
         if timeout_cycles < 2 * tags:
             raise ValueError(f"Timeout must be at least {2 * tags} cycles, not {timeout_cycles!r}")
 
-    def __init__(self, *, width, clients, tags=32, slot_bytes=512, timeout_cycles=1 << 20):
-        self.check(width=width, clients=clients, tags=tags, slot_bytes=slot_bytes, timeout_cycles=timeout_cycles)
+    def __init__(self, *, width, clients, tags=32, slot_bytes=512, timeout_cycles=1 << 20, cpl_headers=None):
+        self.check(width=width, clients=clients, tags=tags, slot_bytes=slot_bytes, timeout_cycles=timeout_cycles,
+                   cpl_headers=cpl_headers)
+        self.cpl_headers = cpl_headers
         self.width, self.clients, self.tags = width, clients, tags
         self.slot_bytes, self.timeout_cycles = slot_bytes, timeout_cycles
         super().__init__({
@@ -185,6 +193,19 @@ class Reader(wiring.Component):
         with m.If(moves):
             m.d.sync += next_tag.eq(Mux(next_tag >= last_tag, 0, next_tag + 1))
 
+        room     = C(1)        # for the completions of one read more
+        if self.cpl_headers is not None:
+            m.submodules.budget = budget = CompletionBudget(
+                tags=tags, slot_bytes=self.slot_bytes, headers=self.cpl_headers)
+            room = budget.ready
+            m.d.comb += [
+                budget.issue.eq(issue),
+                budget.tag.eq(next_tag),
+                budget.offset.eq(addr[:6]),
+                budget.length.eq(length),
+                budget.late.eq(late),
+            ]
+
         raw     = Signal(128)
         head_dw = Signal(range(5))
         leaving = self.tlp.valid & self.tlp.ready & self.tlp.payload.last
@@ -234,7 +255,7 @@ class Reader(wiring.Component):
                 with m.If(self.stop):
                     m.next = "IDLE"
                 # Not while a TLP leaves: whether it does is late to know, and there is the next length to find anyway.
-                with m.Elif(self.bus_master & tag_free & ~self.tlp.valid):
+                with m.Elif(self.bus_master & tag_free & room & ~self.tlp.valid):
                     m.d.comb += issue.eq(1)
                     m.d.sync += [
                         raw.eq(header),
@@ -318,6 +339,15 @@ class Reader(wiring.Component):
             retires.eq(one(drain.free, drain.free_tag)),
             ended.eq(aged | one(placer.forget, placer.forget_tag)),
         ]
+        if self.cpl_headers is not None:
+            stepped_tag = Signal(range(tags))
+            m.d.sync += stepped_tag.eq(scan)
+            m.d.comb += [
+                budget.finish.eq(finishes.any()),
+                budget.finish_tag.eq(placer.finish_tag),
+                budget.expire.eq((expires & ~finishes).any()),
+                budget.expire_tag.eq(stepped_tag),
+            ]
         broken = Mux(placer.broken, finishes, 0)
         m.d.sync += [
             used.eq(used & ~retires | starts),

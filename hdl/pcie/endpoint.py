@@ -147,7 +147,7 @@ class Endpoint(wiring.Component):
         self.width = width
         self.answer_cycles = answer_cycles
         self.dma    = Dma(width=width, read_clients=read_clients, write_clients=write_clients, tags=pcie.tags,
-                          timeout_cycles=pcie.timeout_cycles)
+                          timeout_cycles=pcie.timeout_cycles, cpl_headers=pcie.cpl_headers)
         self.msix   = Msix(vectors=msix_vectors, sources=interrupt_sources, width=width)
         self.target = Target(width=width)
         self.intake = Intake(width=width, depth=request_beats, max_payload=pcie.max_payload)

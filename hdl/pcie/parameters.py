@@ -17,6 +17,8 @@ class PcieParameters:
         Largest Max_Payload_Size, coded: 0 for 128 bytes to 5 for 4096.
     tags : int
         Reads that may be outstanding.
+    cpl_headers : int or None
+        Completions that the receive buffer in front of the function holds; None if its credits protect it.
     hosted : bool
         A PCIe block in front of the function keeps its configuration.
     timeout_cycles : int
@@ -27,4 +29,5 @@ class PcieParameters:
     max_payload:    int = 1
     tags:           int = 32
     timeout_cycles: int = 1 << 20
+    cpl_headers:    int | None = None
     hosted:         bool = False

@@ -4,14 +4,19 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from ...spec.pcie_7x import CPL_BUFFER_HEADERS
 from ..function_config import FunctionConfig
+from ..parameters import PcieParameters
 from ..tlp_stream import TLP_CLASSES, tlp_beat
-from .config import BlockConfig
+from .config import MAX_SIZE, BlockConfig
 from .ports import CONFIG, RX, TX, ports
 from .rx import Rx
 from .tx import Refusals, Tx
 
-__all__ = ["Adapter"]
+__all__ = ["PARAMETERS", "Adapter"]
+
+#: Of a function behind the block.
+PARAMETERS = PcieParameters(hosted=True, max_payload=MAX_SIZE, cpl_headers=CPL_BUFFER_HEADERS)
 
 
 class Adapter(wiring.Component):

@@ -1,5 +1,7 @@
 """Reads: cut, asked for by tag, put together again whatever the host answers."""
 
+from functools import partial
+
 import pytest
 
 from ringnic.hdl.pcie.dma_read import Reader
@@ -192,6 +194,61 @@ def test_unexpected(host):
     assert card.events["cpl_unexpected"] == 3
 
 
+@pytest.mark.parametrize("headers", [9, 24, 72])
+def test_completions_on_their_way_are_bounded(host, headers):
+    """By what the buffer in front holds, though some reads are answered too late; and all of it is used.
+
+    A read may be answered with one completion for each block of 64 bytes that it touches (2.3.1.1).
+    """
+    card = host(64, seed=headers, mrrs=2, tags=16, cpl_headers=headers, timeout_cycles=2000, part=Reader)
+    owed, most, losses, lost = {}, 0, 0, []
+
+    def change(tlps, tag):
+        nonlocal losses
+        if losses < 2 and len(card.log) % 8 == 7:
+            losses += 1
+            lost.append((tlps, tag))
+            return []
+        return tlps
+
+    async def watch(ctx):
+        nonlocal most
+        seen = 0
+        while True:
+            await ctx.tick()
+            # Answers come when the card has asked for all that it may.
+            card.answer = bool(card.log) and card.cycle > card.log[-1][-1] + 25
+            for _, addr, length, *_, tag, _ in card.log[seen:]:
+                owed[tag] = (addr + 4 * length - 1) // 64 - addr // 64 + 1
+            seen = len(card.log)
+            card.pending[:] = [answer for answer in card.pending if answer[0]]
+            waiting = {tag for _, tag in card.pending} | {tag for _, tag in lost}
+            total = sum(owed[tag] for tag in waiting)
+            assert total <= headers
+            most = max(most, total)
+
+    async def late(ctx):
+        """What was lost comes after its timeout, while others are in flight."""
+        while True:
+            await ctx.tick()
+            if lost and card.events["dma_timeouts"] > losses - len(lost):
+                card.pending.append(lost.pop(0))
+
+    def pick():
+        return card.rng.randrange(1 << 33), card.rng.choice([16, 64, 300, 512, 1000])
+    requests = [[pick() for _ in range(15)] for _ in range(2)]
+
+    async def ask(ctx, client):
+        await card.ask(ctx, client, requests[client])
+
+    async def check(ctx, client):
+        for (addr, length), (got, error, _) in zip(requests[client], await card.read(ctx, client, requests[client], check=False)):
+            assert error or got == bytes(card.byte(addr + k) for k in range(length))
+    card.change = change
+    card.run(*(partial(step, client=client) for client in range(2) for step in (ask, check)), background=(watch, late))
+    assert most > headers - 9 and card.events["dma_timeouts"] == 2
+
+
 @pytest.mark.parametrize("kwargs,message", [
     (dict(width=48), "Width must be 32 times a power of 2, not 48"),
     (dict(width=16), "Width must be 32 times a power of 2, not 16"),
@@ -200,6 +257,7 @@ def test_unexpected(host):
     (dict(tags=1), "Number of tags must be a power of 2 from 2 to 256, not 1"),
     (dict(slot_bytes=64), "Slot must be a power of 2 from 128 to 4096 bytes, not 64"),
     (dict(slot_bytes=8192), "Slot must be a power of 2 from 128 to 4096 bytes, not 8192"),
+    (dict(cpl_headers=8), "Number of completion headers must be at least 9, not 8"),
     (dict(timeout_cycles=63), "Timeout must be at least 64 cycles, not 63"),
 ])
 def test_constructor(kwargs, message):

@@ -6,8 +6,7 @@ import pytest
 from amaranth.lib.wiring import connect
 
 from ringnic.hdl.pcie.endpoint import Endpoint
-from ringnic.hdl.pcie.parameters import PcieParameters
-from ringnic.hdl.pcie.series7.adapter import Adapter
+from ringnic.hdl.pcie.series7.adapter import PARAMETERS, Adapter
 
 from ....kit import registers, tlps
 from ....kit.simulation import Simulation, until
@@ -28,7 +27,7 @@ class Bench:
 
     def run(self, body):
         dut, block = self.dut, self.dut.block
-        endpoint = Endpoint(width=64, read_clients=1, write_clients=1, msix_vectors=1, pcie=PcieParameters(max_payload=2, tags=8))
+        endpoint = Endpoint(width=64, read_clients=1, write_clients=1, msix_vectors=1, pcie=PARAMETERS)
 
         def join(m):
             m.submodules.endpoint = endpoint
