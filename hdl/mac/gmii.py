@@ -150,22 +150,22 @@ class GmiiReceive(wiring.Component):
     ----------
     width, max_frame : int
         As of :class:`Gmii`.
-    mac_address : int
-        Of the station.
 
     Members
     -------
+    mac_address : In(48)
+        Of the station, from any domain: it stays the same while frames come.
     rxd, rx_dv, rx_er : In
     o : Out(rx_beat(width)), o_valid : Out(1), o_ready : In(1)
         A beat that finds ``o_ready`` low is lost, and its frame ends with ``error`` and ``overflow``.
     pause : Out(16), pause_valid : Out(1)
         Strobe: a good pause frame, in quanta.
     """
-    def __init__(self, *, width, max_frame, mac_address):
+    def __init__(self, *, width, max_frame):
         self.width = width
         self.max_frame = max_frame
-        self.mac_address = mac_address
         super().__init__({
+            "mac_address": In(48),
             "rxd": In(8), "rx_dv": In(1), "rx_er": In(1),
             "o": Out(rx_beat(width)), "o_valid": Out(1), "o_ready": In(1),
             "pause": Out(16), "pause_valid": Out(1),
@@ -182,7 +182,8 @@ class GmiiReceive(wiring.Component):
         broken, overflow = Signal(), Signal()
         quanta = Signal(16)
         # What a header may hold, and from which byte on; whether each byte of it is that.
-        patterns = {"group": (0, PAUSE_ADDRESS), "own": (0, self.mac_address.to_bytes(6, "big")),
+        own = [self.mac_address.word_select(5 - k, 8) for k in range(6)]
+        patterns = {"group": (0, PAUSE_ADDRESS), "own": (0, own),
                     "control": (12, ETHERTYPE_MAC_CONTROL.to_bytes(2, "big")),
                     "pause": (14, PAUSE_OPCODE.to_bytes(2, "big"))}
         found = {name: Signal(len(pattern), name=name) for name, (_, pattern) in patterns.items()}
@@ -276,11 +277,11 @@ class Gmii(wiring.Component):
     width : int
     max_frame : int
         Longest frame taken, in bytes with FCS.
-    mac_address : int
-        48 bits, first byte of the address highest: whose pauses are obeyed, besides those for all.
 
     Members
     -------
+    mac_address : In(48)
+        The station's, first byte highest: whose pauses are obeyed, besides those for all. Stable while frames come.
     i : In(stream(frame_beat(width)))
         Frames without FCS, error never set; once begun, a frame comes without pause.
     o : Out(stream(frame_beat(width)))
@@ -297,11 +298,11 @@ class Gmii(wiring.Component):
     events : Out
         Strobes for the counters.
     """
-    def __init__(self, *, width, max_frame, mac_address):
+    def __init__(self, *, width, max_frame):
         self.width = width
         self.max_frame = max_frame
-        self.mac_address = mac_address
         super().__init__({
+            "mac_address": In(48),
             "i": In(stream.Signature(frame_beat(width))),
             "o": Out(stream.Signature(frame_beat(width))),
             "drain": In(1),
@@ -318,8 +319,7 @@ class Gmii(wiring.Component):
         m = Module()
         transmit = GmiiTransmit(width=self.width)
         m.submodules.drain = FFSynchronizer(self.drain, transmit.drain, o_domain="gmii_tx")
-        m.submodules.receive = receive = GmiiReceive(
-            width=self.width, max_frame=self.max_frame, mac_address=self.mac_address)
+        m.submodules.receive = receive = GmiiReceive(width=self.width, max_frame=self.max_frame)
         tx_layout, rx_layout = frame_beat(self.width), rx_beat(self.width)
         m.submodules.loopback = loopback = GmiiLoopback()
         m.submodules.tx_fifo = tx_fifo = AsyncFIFO(
@@ -358,6 +358,7 @@ class Gmii(wiring.Component):
             loopback.tx_en.eq(transmit.tx_en),
             loopback.tx_er.eq(transmit.tx_er),
             loopback.tx_loop.eq(transmit.tx_loop),
+            receive.mac_address.eq(self.mac_address),
             receive.rxd.eq(loopback.rxd),
             receive.rx_dv.eq(loopback.rx_dv),
             receive.rx_er.eq(loopback.rx_er),

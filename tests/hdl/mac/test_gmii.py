@@ -25,7 +25,7 @@ def on_wire(frame):
 class Bench:
     """A MAC with both its sides recorded."""
     def __init__(self, width=64, sync_period=GMII_PERIOD, ready=None, ppm=100, **kwargs):
-        self.dut = Gmii(width=width, **{"max_frame": 9026, "mac_address": int.from_bytes(OWN, "big")} | kwargs)
+        self.dut = Gmii(width=width, **{"max_frame": 9026} | kwargs)
         self.lanes = width // 8
         self.ready = ready or (lambda: True)
         self.wire = []                 # (frame with preamble, TX_ER seen, idle clocks before it)
@@ -100,6 +100,7 @@ class Bench:
 
     def run(self, bench):
         async def main(ctx):
+            ctx.set(self.dut.mac_address, int.from_bytes(OWN, "big"))
             await bench(ctx)
         self.sim.add_testbench(main)
         self.sim.add_testbench(self._watchdog, background=True)
