@@ -10,8 +10,8 @@ TOP_NAME = "nic"
 
 
 def outside(card):
-    """What a card has besides its link to the host: "frames", "gmii", "random", or None."""
-    ports = {"frames_rx": "frames", "gmii_rxd": "gmii", "random": "random"}
+    """What a card has besides its link to the host: "frames", "gmii", "rgmii", "random", or None."""
+    ports = {"frames_rx": "frames", "gmii_rxd": "gmii", "rgmii_rxd": "rgmii", "random": "random"}
     return next((kind for name, kind in ports.items() if hasattr(card, name)), None)
 
 
@@ -32,8 +32,9 @@ def to_verilog(card):
     """Verilog of ``card`` below a module ``nic`` with flat ports.
 
     ``clk`` and ``rst``; ``tlp_rx_*`` in, ``tlp_tx_*`` out; ``offered`` in, ``busy`` out; and what is outside: ``frame_rx_*``
-    in, ``frame_tx_*`` out; or the ``gmii_*`` signals with ``gmii_rx_clk`` and ``gmii_tx_clk``; both with ``link_up`` in; or
-    ``random_*`` in.
+    in, ``frame_tx_*`` out; or the ``gmii_*`` signals with ``gmii_rx_clk`` and ``gmii_tx_clk``; both with ``link_up`` in; or the
+    ``rgmii_*`` signals, ``mdc`` and ``mdio_*``, with ``gmii_tx_clk``, ``gmii_tx_90_clk`` and ``delay_reference_clk``, where the
+    primitives of the FPGA are to come from ``series7.v``; or ``random_*`` in.
     """
     m = Module()
     held = Signal(reset_less=True)
@@ -63,6 +64,19 @@ def to_verilog(card):
             m.d.gmii_rx += value.eq(pad)
             ports.append(pad)
         ports += [Value.cast(getattr(card, name)) for name in ("gmii_txd", "gmii_tx_en", "gmii_tx_er")]
+    elif kind == "rgmii":
+        for name in ("gmii_tx", "gmii_tx_90", "delay_reference"):
+            domain = ClockDomain(name, reset_less=True)
+            m.domains += domain
+            ports.append(domain.clk)
+        ports += [Value.cast(getattr(card, f"rgmii_{name}")) for name in ("txc", "txd", "tx_ctl", "rxc", "rxd", "rx_ctl")]
+        for name in ("mdc", "mdio_o", "mdio_oe"):
+            pin = Signal(name=name)
+            m.d.comb += pin.eq(getattr(card.mdio, name))
+            ports.append(pin)
+        mdio_i = Signal(name="mdio_i")
+        m.d.comb += card.mdio.mdio_i.eq(mdio_i)
+        ports += [mdio_i, card.ethernet_up, card.inband_differs]
     elif kind == "random":
         _stream(m, "random", card.random, ports, into=True)
     ports += [card.link_up] if hasattr(card, "link_up") else []

@@ -13,8 +13,9 @@ from ..lib.share import BufferShare
 from ..spec.ethernet import HEADER_BYTES, MAX_VLAN_TAGS, VLAN_TAG_BYTES
 from ..spec.features import FEATURE_PREREQUISITES
 from ..spec.net import (
-    DUPLEX_FULL, MAX_MTU, MIN_MTU, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN,
-    VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
+    DUPLEX_FULL, DUPLEX_UNKNOWN, MAX_MTU, MIN_MTU, SPEED_UNKNOWN, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX,
+    VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF,
+    VIRTIO_NET_F_MTU,
     VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS, VIRTIO_NET_S_LINK_UP, VirtioNetConfig,
 )
 from ..spec.virtio import VIRTIO_ID_NET
@@ -48,11 +49,12 @@ class NetDevice(wiring.Component):
     queue_pairs : int
         1 to 0x8000, else :exc:`ValueError`.
     mac_address : int
-        48 bits, first byte of the address highest.
+        48 bits, first byte of the address highest: the value of ``mac_address`` if nothing drives it.
     mtu : int
         68 to 9000 bytes, else :exc:`ValueError`.
     speed : int
-        Mbit/s.
+        Mbit/s, or SPEED_UNKNOWN: the value of ``speed`` if nothing drives it, and what the configuration shows before the link
+        was first up. ``duplex`` is full then, or unknown.
 
     Attributes
     ----------
@@ -63,7 +65,13 @@ class NetDevice(wiring.Component):
     -------
     host : Out(DevicePort)
     frames_rx : In(stream(frame_beat(width))), frames_tx : Out(stream(frame_beat(width)))
+    mac_address : In(48)
+        Stable while a driver may look.
     link_up : In(1)
+        While it is low, frames to transmit are used and dropped; frames from the wire are still received.
+    speed : In(32), duplex : In(8)
+        Of the link, in the coding of the device configuration. Sampled when ``link_up`` changes, so the configuration never
+        changes them while the link is up (5.1.4.1).
     events : Out
     """
     DEVICE_ID = VIRTIO_ID_NET
@@ -80,9 +88,9 @@ class NetDevice(wiring.Component):
         self.FEATURES = net_features(queue_pairs)
         self.width = width
         self.queue_pairs = queue_pairs
-        self.mac_address = mac_address
         self.mtu = mtu
-        self.speed = speed
+        self._speed = speed
+        self._duplex = DUPLEX_UNKNOWN if speed == SPEED_UNKNOWN else DUPLEX_FULL
         num_queues = 2 * queue_pairs + 1
         # 5.1.4.1: the MTU is without the link's header, of which VLAN tags are a part. Receive counts the tags of each frame. A
         # frame to transmit is judged before it is read, so it may be as long as one with all tags: only the driver is bound
@@ -97,7 +105,10 @@ class NetDevice(wiring.Component):
                                          config_bytes=VirtioNetConfig.as_shape().size // 8)),
             "frames_rx":  In(stream.Signature(frame_beat(width))),
             "frames_tx":  Out(stream.Signature(frame_beat(width))),
+            "mac_address": In(48, init=mac_address),
             "link_up":    In(1),
+            "speed":      In(32, init=self._speed),
+            "duplex":     In(8, init=self._duplex),
             "events":     Out(data.StructLayout({
                 name: 1 for unit in (self.receive, self.transmit) for name, _ in unit.events.shape()})),
         })
@@ -137,14 +148,17 @@ class NetDevice(wiring.Component):
 
         config = Signal(VirtioNetConfig)
         link, link_was = Signal(), Signal()
+        speed, duplex = Signal(32, init=self._speed), Signal(8, init=self._duplex)
         m.d.sync += [link.eq(self.link_up), link_was.eq(link)]
+        with m.If(link != self.link_up):
+            m.d.sync += [speed.eq(self.speed), duplex.eq(self.duplex)]
         m.d.comb += [
-            *[config.mac[k].eq(byte) for k, byte in enumerate(self.mac_address.to_bytes(6, "big"))],
+            *[config.mac[k].eq(self.mac_address.word_select(5 - k, 8)) for k in range(6)],
             config.status.eq(Mux(link, VIRTIO_NET_S_LINK_UP, 0)),
             config.max_virtqueue_pairs.eq(self.queue_pairs),
             config.mtu.eq(self.mtu),
-            config.speed.eq(self.speed),
-            config.duplex.eq(DUPLEX_FULL),
+            config.speed.eq(speed),
+            config.duplex.eq(duplex),
             host.config.eq(config),
             host.config_changed.eq(link != link_was),
             receive.enable.eq(host.driver_ok),

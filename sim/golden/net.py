@@ -65,6 +65,8 @@ class GoldenNet(GoldenTransport):
     ----------
     sent : list
         Ethernet frames that went out; a test may clear it.
+    speed, duplex : int
+        Of the wire; the driver sees them from the next change of ``link_up`` on.
     memory : Memory
         ``memory.writes`` is what the device wrote.
     waiting : deque
@@ -78,10 +80,12 @@ class GoldenNet(GoldenTransport):
         self.mac_address = mac_address
         self.mtu = mtu
         self.speed = speed
+        self.duplex = DUPLEX_FULL
         self.strict = strict
         self.sent = []
         self.waiting = deque()
         self._link_up = True
+        self._shown = speed, DUPLEX_FULL
         self._forget_flows()
         super().__init__(device_type=VIRTIO_ID_NET, class_code=CLASS_CODE,
                          features=FEATURES | {VIRTIO_NET_F_MQ} if queue_pairs > 1 else FEATURES, offered=offered,
@@ -99,12 +103,13 @@ class GoldenNet(GoldenTransport):
     def link_up(self, value):
         if value != self._link_up:
             self._link_up = value
+            self._shown = self.speed, self.duplex  # 5.1.4.1: they stay while the link is up
             self.generation = (self.generation + 1) & 0xff
             self._notify_config()
 
     def _config_bytes(self):
         return CONFIG.pack(self.mac_address.to_bytes(6, "big"), VIRTIO_NET_S_LINK_UP if self._link_up else 0,
-                           self.queue_pairs, self.mtu, self.speed, DUPLEX_FULL)
+                           self.queue_pairs, self.mtu, *self._shown)
 
     def _stop(self):
         self.waiting.clear()

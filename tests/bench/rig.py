@@ -63,11 +63,9 @@ class Rig(WholeCard):
         self.dut = dut
         rng = None if seed is None else random.Random(seed)
         dut.rst.value = 1
-        dut.link_up.value = 1
         dut.offered.value = (1 << 128) - 1
-        self.wire_in = GmiiSource(dut.gmii_rxd, dut.gmii_rx_er, dut.gmii_rx_dv, dut.gmii_rx_clk)
-        self.wire_out = GmiiSink(dut.gmii_txd, dut.gmii_tx_er, dut.gmii_tx_en, dut.gmii_tx_clk)
         self.gmii_ps = gmii_ps
+        self.start_wire()
         self.card = Card(dut, width=WIDTH, rng=rng)
         self.monitor = Monitor()
         self.card.heard = lambda way, tlp: self.monitor.take(cycle(), way, tlp)
@@ -77,8 +75,6 @@ class Rig(WholeCard):
         self.host.split_on_all_rcb = split
         self.host.make_port().connect(self.card)  # before time passes: a port without a partner is an error
         Clock(dut.clk, CLOCK_NS, "ns").start()
-        Clock(dut.gmii_rx_clk, gmii_ps, "ps").start()
-        Clock(dut.gmii_tx_clk, gmii_ps, "ps").start()
         await ClockCycles(dut.clk, 50)
         dut.rst.value = 0
         self.wire_out.clear()  # the rest of what an earlier test was sending
@@ -87,6 +83,15 @@ class Rig(WholeCard):
         if enumerate:
             await self.enumerate(memory_base)
         return self
+
+    def start_wire(self):
+        """Put a partner on the wire."""
+        dut = self.dut
+        dut.link_up.value = 1
+        self.wire_in = GmiiSource(dut.gmii_rxd, dut.gmii_rx_er, dut.gmii_rx_dv, dut.gmii_rx_clk)
+        self.wire_out = GmiiSink(dut.gmii_txd, dut.gmii_tx_er, dut.gmii_tx_en, dut.gmii_tx_clk)
+        Clock(dut.gmii_rx_clk, self.gmii_ps, "ps").start()
+        Clock(dut.gmii_tx_clk, self.gmii_ps, "ps").start()
 
     async def enumerate(self, memory_base=None):
         await self.host.enumerate()
@@ -142,14 +147,14 @@ class Rig(WholeCard):
             print(json.dumps(self.monitor.observed), file=file)
 
 
-def bench(*, clauses=(), **options):
+def bench(*, clauses=(), rig=Rig, **options):
     """A cocotb test of a card that is powered on with ``options``: ``async def test(rig)``. ``clauses``: rows of the plan
     that it shows."""
     def decorate(function):
         async def run(dut):
-            rig = await Rig.power_on(dut, **options)
-            await function(rig)
-            rig.judge()
+            powered = await rig.power_on(dut, **options)
+            await function(powered)
+            powered.judge()
         run.__name__ = run.__qualname__ = function.__name__
         run.__module__ = function.__module__
         run.__doc__ = function.__doc__

@@ -9,3 +9,7 @@ PCIE = ["pcie_config", "pcie_requests", "pcie_dma", "pcie_interrupts", "pcie_pow
 @pytest.mark.parametrize("module", ["enumeration", "traffic", "ethernet", *PCIE])
 def test_bench(simulate, module, width):
     simulate(module, width)
+
+
+def test_rgmii(simulate):
+    simulate("rgmii", 64, "rgmii")

@@ -4,18 +4,25 @@ import pytest
 from amaranth.sim import Simulator
 
 from ringnic.hdl.function import COMMON_FEATURES
+from ringnic.hdl.mac.rgmii import RgmiiParameters
 from ringnic.hdl.nic import RingNIC
 from ringnic.hdl.spec import bar
 from ringnic.hdl.spec.pcie import Cfg
 from ringnic.hdl.spec.virtio import Common
 
 GMII = {"gmii_rxd", "gmii_rx_dv", "gmii_rx_er", "gmii_txd", "gmii_tx_en", "gmii_tx_er"}
+RGMII = {"rgmii_txc", "rgmii_txd", "rgmii_tx_ctl", "rgmii_rxc", "rgmii_rxd", "rgmii_rx_ctl", "mdio", "ethernet_up",
+         "inband_differs"}
 FRAMES = {"frames_rx", "frames_tx"}
+BOARD = RgmiiParameters(clock_hz=62.5e6, phy_address=1)
 
 
 def test_constructor():
-    with pytest.raises(ValueError, match="^MAC must be 'gmii' or None, not 'rgmii'$"):
-        RingNIC(mac="rgmii")
+    with pytest.raises(ValueError, match="^MAC must be 'gmii', 'rgmii' or None, not 'mii'$"):
+        RingNIC(mac="mii")
+    for options in (dict(mac="rgmii"), dict(mac="gmii", rgmii=BOARD), dict(mac=None, rgmii=BOARD)):
+        with pytest.raises(ValueError, match="^An RGMII, and nothing else, needs its parameters$"):
+            RingNIC(**options)
 
 
 @pytest.mark.parametrize("hertz", [62.5e6, 125e6, 250e6])
@@ -26,15 +33,19 @@ def test_completion_timeout(hertz):
     assert 50e-6 * hertz <= cycles and 1.5 * cycles <= 50e-3 * hertz
 
 
-@pytest.mark.parametrize("mac, wire", [("gmii", GMII), (None, FRAMES)])
-def test_members(mac, wire):
-    members = set(RingNIC(mac=mac).signature.members)
-    assert members == wire | {"tlp_rx", "tlp_tx", "credits", "link_up", "offered", "busy"}
+@pytest.mark.parametrize("options, wire", [
+    (dict(mac="gmii"), GMII | {"link_up"}), (dict(mac=None), FRAMES | {"link_up"}), (dict(mac="rgmii", rgmii=BOARD), RGMII),
+    (dict(mac=None, mac_address="input"), FRAMES | {"link_up", "mac_address"}),
+    (dict(mac=None, mac_address="dna"), FRAMES | {"link_up"}),
+])
+def test_members(options, wire):
+    members = set(RingNIC(**options).signature.members)
+    assert members == wire | {"tlp_rx", "tlp_tx", "credits", "offered", "busy"}
 
 
-@pytest.mark.parametrize("width", [64, 128])
-def test_what_a_host_finds(width, make_host):
-    dut = RingNIC(width=width, mac=None, mac_address=0x0253_0405_0607, mtu=4000, speed=2500, max_queue_size=128)
+@pytest.mark.parametrize("width, address", [(64, 0x0253_0405_0607), (128, "input")])
+def test_what_a_host_finds(width, address, make_host):
+    dut = RingNIC(width=width, mac=None, mac_address=address, mtu=4000, speed=2500, max_queue_size=128)
     sim = Simulator(dut)
     sim.add_clock(8e-9)
 
@@ -43,6 +54,8 @@ def test_what_a_host_finds(width, make_host):
 
     async def testbench(ctx):
         ctx.set(dut.link_up, 1)
+        if address == "input":
+            ctx.set(dut.mac_address, 0x0253_0405_0607)
         assert await host.cfg_read(ctx, Cfg.VENDOR_ID) == 0x1041_1af4
         assert await host.cfg_read(ctx, Cfg.REVISION_ID) >> 8 == 0x02_00_00  # an Ethernet controller
         await host.cfg_write(ctx, Cfg.BAR0, 0xffff_ffff)

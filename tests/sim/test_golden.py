@@ -210,6 +210,23 @@ def test_interrupts(device):
     assert not device.intx and net.transport.read_isr() == 0
 
 
+def test_speed_and_duplex_change_with_the_link(device):
+    """5.1.4.1: not while it is up."""
+    net = open_net(device)
+
+    def shown():
+        return net.link_up, net.speed, net.transport.config_read(16, 1)
+    device.speed, device.duplex = 0xffff_ffff, 0xff
+    assert shown() == (True, 1000, 1)
+    device.link_up = False
+    assert shown() == (False, 0xffff_ffff, 0xff)
+    device.speed, device.duplex = 100, 1
+    assert shown() == (False, 0xffff_ffff, 0xff)
+    generation = device.generation
+    device.link_up = True
+    assert shown() == (True, 100, 1) and device.generation == generation + 1 and net.bus.poll_irq() == {CONFIG}
+
+
 # Traffic
 
 @pytest.mark.parametrize("features", [set(), {VIRTIO_F_EVENT_IDX}, {VIRTIO_NET_F_MRG_RXBUF}, SPLIT, FEATURES])

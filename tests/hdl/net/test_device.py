@@ -44,6 +44,56 @@ def test_configuration_follows_the_link():
     sim.run()
 
 
+def test_speed_and_duplex_are_of_the_link():
+    """5.1.4.1: they change while the link is down or with it, and every change is told of in the cycle that shows it."""
+    dut = NetDevice(**GOOD)
+
+    async def bench(ctx):
+        shown, changes = [], []
+
+        async def run(up, speed, duplex):
+            ctx.set(dut.link_up, up)
+            ctx.set(dut.speed, speed)
+            ctx.set(dut.duplex, duplex)
+            for _ in range(4):
+                _, _, config, changed = await ctx.tick().sample(dut.host.config, dut.host.config_changed)
+                raw = config.to_bytes(17, "little")
+                state = raw[6] & 1, int.from_bytes(raw[12:16], "little"), raw[16]
+                if not shown or state != shown[-1]:
+                    shown.append(state)
+                    changes.append(changed)
+        unknown = 0xffff_ffff, 0xff
+        await run(1, 100, 1)
+        await run(1, 10, 0)                  # nothing, as long as the link is up
+        await run(0, *unknown)
+        await run(0, 1000, 1)                # what it will be
+        await run(1, 1000, 1)
+        await run(0, *unknown)
+        assert shown == [(0, 1000, 1), (1, 100, 1), (0, *unknown), (1, 1000, 1), (0, *unknown)]
+        assert changes == [0, 1, 1, 1, 1]
+
+    sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+def test_a_speed_that_nobody_knows_yet():
+    """5.1.4: 0xffffffff and 0xff until there was a link."""
+    dut = NetDevice(**{**GOOD, "speed": 0xffff_ffff, "mac_address": 0})
+
+    async def bench(ctx):
+        ctx.set(dut.mac_address, 0x0253_0405_0607)
+        await ctx.tick().repeat(3)
+        raw = ctx.get(dut.host.config).to_bytes(17, "little")
+        assert raw[:8] == bytes.fromhex("0253 0405 0607 0000") and raw[12:] == b"\xff" * 5
+
+    sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    sim.add_testbench(bench)
+    sim.run()
+
+
 def test_features():
     # MTU, MAC, MRG_RXBUF, STATUS, CTRL_VQ, SPEED_DUPLEX; MQ
     assert set(NetDevice(**{**GOOD, "queue_pairs": 1}).FEATURES) == {3, 5, 15, 16, 17, 63}

@@ -21,7 +21,8 @@ from ringnic.hdl.spec import net
     ("VIRTIO_NET_F_STANDBY", 62), ("VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO", 65),
     ("VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM", 66), ("VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO", 67),
     ("VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM", 68),
-    ("VIRTIO_NET_S_LINK_UP", 1), ("VIRTIO_NET_HDR_SIZE", 12), ("DUPLEX_FULL", 1),
+    ("VIRTIO_NET_S_LINK_UP", 1), ("VIRTIO_NET_HDR_SIZE", 12),
+    ("DUPLEX_HALF", 0), ("DUPLEX_FULL", 1), ("DUPLEX_UNKNOWN", 0xff), ("SPEED_UNKNOWN", 0xffff_ffff),  # 5.1.4
 ])
 def test_numbers(name, number):
     assert getattr(net, name) == number
