@@ -122,16 +122,17 @@ class Bench:
             await self.edge(ctx, self.inband * 0x11, 0)
 
     async def receive(self, ctx, raw, *, error_at=None, nibbles=None, gap=12):
-        """What a PHY makes of ``raw``; ``nibbles``: at 10 and 100 Mbit/s, those instead."""
+        """What a PHY makes of ``raw``; ``nibbles``: at 10 and 100 Mbit/s, those instead. ``error_at``: byte with RX_ER, at 10 and
+        100 Mbit/s its lower nibble, or with .5 its upper one."""
         if self.mbps == 1000:
             for k, byte in enumerate(raw):
-                await self.edge(ctx, byte, 0b01 if k == error_at else 0b11)
+                await self.edge(ctx, byte, 0b01 if error_at is not None and k == int(error_at) else 0b11)
         else:
             if nibbles is None:
                 nibbles = [part for byte in raw for part in (byte & 15, byte >> 4)]
             for k, nibble in enumerate(nibbles):
                 # The falling edge may show it again, or not: nobody is to look.
-                await self.edge(ctx, nibble | 0xa0, 0b01 if error_at is not None and k // 2 == error_at else 0b11)
+                await self.edge(ctx, nibble | 0xa0, 0b01 if error_at is not None and k == int(2 * error_at) else 0b11)
         await self.gap(ctx, gap)
 
     def run(self, bench):
@@ -226,11 +227,12 @@ def test_receive(mbps, rng):
         await bench.up(ctx)
         for frame in frames:
             await bench.receive(ctx, PREAMBLE + with_fcs(frame))
-        await bench.receive(ctx, PREAMBLE + with_fcs(frames[0]), error_at=30)
+        for at in (30, 30.5):
+            await bench.receive(ctx, PREAMBLE + with_fcs(frames[0]), error_at=at)
         await bench.receive(ctx, PREAMBLE + with_fcs(frames[1]), gap=40)
     bench.run(main)
     assert [frame for frame, error in bench.frames if not error] == [*frames, frames[1]]
-    assert sum(error for _, error in bench.frames) == 1
+    assert sum(error for _, error in bench.frames) == 2
 
 
 def test_longest_frame_of_a_fast_partner(rng):
