@@ -1,0 +1,17 @@
+"""Amaranth's simulator with an engine of its own, which computes the same values in a fraction of the time.
+
+Four things differ from Amaranth's engine. What depends on a signal that a testbench sets is computed when a value is read or
+when the testbench waits, not in each ``ctx.set``. A signal never changes twice in one step, so there are no glitches. A clock
+whose falling edges nothing needs stays high. And there are no waveforms, no ``add_process`` and no ``reset``: who wants to see a
+waveform imports the simulator from ``amaranth.sim`` instead.
+"""
+
+from functools import partial
+
+from amaranth.sim import Simulator as _Simulator
+
+from .engine import Engine
+
+__all__ = ["Simulator"]
+
+Simulator = partial(_Simulator, engine=Engine)
