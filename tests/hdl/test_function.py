@@ -4,7 +4,6 @@ import pytest
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
-from amaranth.sim import Simulator
 
 from ringnic.hdl.function import COMMON_FEATURES, VirtioFunction
 from ringnic.hdl.lib.device import DevicePort
@@ -13,6 +12,8 @@ from ringnic.hdl.pcie.parameters import PcieParameters
 from ringnic.hdl.spec import bar
 from ringnic.hdl.spec.pcie import Cfg, Exp
 from ringnic.hdl.spec.virtio import VIRTIO_F_VERSION_1, Common
+
+from ..kit.simulator import Simulator
 
 
 class Device(wiring.Component):

@@ -1,7 +1,6 @@
 """The wiring of the rooms: what a host finds behind the TLPs, and that a reset ends."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.function import COMMON_FEATURES
 from ringnic.hdl.mac.rgmii import RgmiiParameters
@@ -9,6 +8,8 @@ from ringnic.hdl.nic import RingNIC
 from ringnic.hdl.spec import bar
 from ringnic.hdl.spec.pcie import Cfg
 from ringnic.hdl.spec.virtio import Common
+
+from ..kit.simulator import Simulator
 
 GMII = {"gmii_rxd", "gmii_rx_dv", "gmii_rx_er", "gmii_txd", "gmii_tx_en", "gmii_tx_er"}
 RGMII = {"rgmii_txc", "rgmii_txd", "rgmii_tx_ctl", "rgmii_rxc", "rgmii_rxd", "rgmii_rx_ctl", "mdio", "ethernet_up",

@@ -1,7 +1,6 @@
 """The whole way of a request: notification, descriptor, random words, used entry, used index; and reset with a dead source."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.function import COMMON_FEATURES
 from ringnic.hdl.rng import RingRNG
@@ -10,6 +9,8 @@ from ringnic.hdl.spec.pcie import Cfg
 from ringnic.hdl.spec.virtio import (
     VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1, VIRTQ_DESC_SIZE, Common, Status,
 )
+
+from ..kit.simulator import Simulator
 
 DESC, DRIVER, DEVICE, BUFFER = 0x1_0000_0000, 0x1_0001_0000, 0x1_0002_0000, 0x8000
 READY = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK

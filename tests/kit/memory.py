@@ -3,12 +3,20 @@
 from bisect import bisect, insort
 import random
 
+from amaranth.hdl import Value
+
 from .simulation import Simulation
 
 __all__ = ["LOW", "Memory", "MemoryBench"]
 
 LOW = 1 << 20     # bytes of memory from address 0 on in a MemoryBench
 PAGE = 4096
+
+
+def put(ctx, signal, before, now):
+    """Set a signal that changes; each ``ctx.set`` costs time."""
+    if now != before:
+        ctx.set(signal, now)
 
 
 class Memory:
@@ -128,23 +136,33 @@ class MemoryBench(Simulation):
 
     def serve_reads(self, port):
         async def serve(ctx):
-            lanes, queue, beats, now, waited, offered = self.dut.width // 8, [], [], 0, 0, False
-            while True:
+            lanes, queue, beats, now, waited, shown = self.dut.width // 8, [], [], 0, 0, None
+            offered = valid = ready = False
+            i_valid, i_payload, o_ready = port.beat.valid, port.beat.p, port.req.ready
+
+            def show():
+                """Set what changes for the next cycle."""
+                nonlocal offered, ready, shown, valid
                 offered = bool(beats) and (offered or not self.idle())
-                ctx.set(port.beat.valid, offered)
-                if offered:
-                    ctx.set(port.beat.p, beats[0])
-                ready = not self.idle()
-                ctx.set(port.req.ready, ready)
-                _, _, asks, request, taken = await ctx.tick().sample(port.req.valid, port.req.p, port.beat.ready)
+                if offered and beats[0] is not shown:
+                    shown = beats[0]
+                    ctx.set(i_payload, shown)
+                put(ctx, i_valid, valid, offered)
+                valid = offered
+                before, ready = ready, not self.idle()
+                put(ctx, o_ready, before, ready)
+            show()
+            asked = port.req.p.shape()
+            async for _, _, asks, bits, taken in ctx.tick().sample(port.req.valid, Value.cast(port.req.p), port.beat.ready):
                 now += 1
                 if offered:
                     waited = 0 if taken else waited + 1
                     self.longest_wait = max(self.longest_wait, waited)
                     if taken:
                         beats.pop(0)
-                        offered = False
+                        shown, offered = None, False
                 if asks and ready:
+                    request = asked.from_bits(bits)
                     assert request.len
                     self.reads.append((request.addr, request.len))
                     answer = self.answer(request.addr, request.len, lanes) if self.early else None
@@ -152,6 +170,7 @@ class MemoryBench(Simulation):
                 if queue and not beats and queue[0][0] <= now:
                     _, addr, length, answer = queue.pop(0)
                     beats = answer or self.answer(addr, length, lanes)
+                show()
         self.background(serve)
 
     def serve_writes(self, port):
@@ -159,14 +178,23 @@ class MemoryBench(Simulation):
         async def serve(ctx):
             lanes = self.dut.width // 8
             request, body, pending, now = None, b"", [], 0
-            while True:
-                leaves = bool(pending) and pending[0][0] <= now
+            leaves = ready = takes = gets = False
+            o_done, o_takes, o_gets = port.done, port.req.ready, port.data.ready
+
+            def show():
+                """Set what changes for the next cycle."""
+                nonlocal leaves, ready, takes, gets
+                before, leaves = leaves, bool(pending) and pending[0][0] <= now
+                put(ctx, o_done, before, leaves)
                 ready = not self.idle()
-                ctx.set(port.done, leaves)
-                ctx.set(port.req.ready, request is None and ready)
-                ctx.set(port.data.ready, request is not None and ready)
-                _, _, asks, asked, gives, beat = await ctx.tick().sample(
-                    port.req.valid, port.req.p, port.data.valid, port.data.p)
+                before, takes = takes, request is None and ready
+                put(ctx, o_takes, before, takes)
+                before, gets = gets, request is not None and ready
+                put(ctx, o_gets, before, gets)
+            show()
+            asked, given = port.req.p.shape(), port.data.p.shape()
+            async for _, _, asks, request_bits, gives, bits in ctx.tick().sample(
+                    port.req.valid, Value.cast(port.req.p), port.data.valid, Value.cast(port.data.p)):
                 now += 1
                 if leaves:
                     _, addr, data = pending.pop(0)
@@ -174,12 +202,15 @@ class MemoryBench(Simulation):
                     self.writes.append((addr, len(data)))
                 if request is None:
                     if asks and ready:
-                        assert asked.len
-                        request, body = (asked.addr, asked.len), b""
+                        new = asked.from_bits(request_bits)
+                        assert new.len
+                        request, body = (new.addr, new.len), b""
                 elif gives and ready:
+                    beat = given.from_bits(bits)
                     body += beat.data.to_bytes(lanes, "little")
                     assert beat.last == (len(body) >= request[1])
                     if beat.last:
                         pending.append((now + self.latency, request[0], body[:request[1]]))
                         request = None
+                show()
         self.background(serve)

@@ -1,9 +1,9 @@
 """A component in Amaranth's simulator, with what every simulation has: a clock, a limit, an eye on the streams."""
 
 from amaranth.hdl import ClockDomain, Module
-from amaranth.sim import Simulator
 
 from . import busy, streams
+from .simulator import Simulator
 
 __all__ = ["Simulation", "cycles", "until"]
 

@@ -1,10 +1,11 @@
 """The entropy device: chains of any form, and the words that end up in them."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.entropy.device import EntropyDevice
 from ringnic.hdl.lib.buffers import TakeOp
+
+from ...kit.simulator import Simulator
 
 
 async def accepted(ctx, port):

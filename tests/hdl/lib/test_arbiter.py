@@ -5,9 +5,10 @@ import random
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.arbiter import Arbiter, round_robin
+
+from ...kit.simulator import Simulator
 
 SHAPE = data.StructLayout({"data": 16, "last": 1})
 

@@ -5,10 +5,11 @@ import random
 
 import pytest
 from amaranth.hdl import ResetInserter, Signal
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib import counters
 from ringnic.hdl.lib.counters import Counters
+
+from ...kit.simulator import Simulator
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")

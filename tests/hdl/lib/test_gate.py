@@ -2,9 +2,10 @@
 
 import pytest
 from amaranth.lib import data
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.gate import PacketCut, PacketGate
+
+from ...kit.simulator import Simulator
 
 BEAT = data.StructLayout({"data": 8, "last": 1})
 

@@ -1,9 +1,10 @@
 """Packer and Cutter: every byte once, in order, at one beat a cycle."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.pack import Cutter, Packer
+
+from ...kit.simulator import Simulator
 
 
 def number(chunk):

@@ -1,9 +1,10 @@
 """Packet queue: whole packets or none, without pause, and their lengths."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.packet_queue import PacketQueue
+
+from ...kit.simulator import Simulator
 
 
 def beats_of(packet, lanes, error=0):

@@ -4,9 +4,10 @@ import gc
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.regbus import RegArbiter, RegDecoder
+
+from ...kit.simulator import Simulator
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")

@@ -1,10 +1,11 @@
 """A shared buffer port: each part gets its own chains, and nobody is starved."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.lib.share import BufferShare
+
+from ...kit.simulator import Simulator
 
 
 async def accepted(ctx, port):

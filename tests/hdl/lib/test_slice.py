@@ -2,9 +2,10 @@
 
 import pytest
 from amaranth.lib import data
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.slice import Slice
+
+from ...kit.simulator import Simulator
 
 ITEM = data.StructLayout({"a": 3, "b": 5})
 

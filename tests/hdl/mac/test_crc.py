@@ -4,9 +4,10 @@ import zlib
 
 import pytest
 from amaranth.hdl import Module, Signal
-from amaranth.sim import Simulator
 
 from ringnic.hdl.mac.crc import CRC_INIT, CRC_RESIDUE, crc_next
+
+from ...kit.simulator import Simulator
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 64, 333])

@@ -4,9 +4,10 @@ import zlib
 
 import pytest
 from amaranth.hdl import ClockDomain, Module
-from amaranth.sim import Simulator
 
 from ringnic.hdl.mac.gmii import Gmii
+
+from ...kit.simulator import Simulator
 
 GMII_PERIOD = 8e-9
 PREAMBLE = b"\x55" * 7 + b"\xd5"

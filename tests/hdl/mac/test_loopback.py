@@ -2,9 +2,10 @@
 
 import pytest
 from amaranth.hdl import ClockDomain, Module
-from amaranth.sim import Simulator
 
 from ringnic.hdl.mac.loopback import GmiiLoopback
+
+from ...kit.simulator import Simulator
 
 PERIOD = 8e-9
 LONGEST = 8 + 9022

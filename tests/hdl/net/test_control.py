@@ -1,10 +1,11 @@
 """The control queue: requests in any form, and what is answered."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.control import Control
+
+from ...kit.simulator import Simulator
 
 OK, ERR = 0, 1
 PAIRS, QUEUE = 5, 10

@@ -1,10 +1,11 @@
 """The device configuration, and the parameters that make no device."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.device import NetDevice
+
+from ...kit.simulator import Simulator
 
 GOOD = dict(width=64, queue_pairs=2, mac_address=0x5254_0052_4e01, mtu=1500, speed=1000)
 

@@ -1,9 +1,10 @@
 """VLAN tags are counted where they are: none, one, two, of either type, and no third."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.net.tags import TagCount
+
+from ...kit.simulator import Simulator
 
 C_TAG, S_TAG, IPV4, QINQ_OF_OLD = "8100", "88a8", "0800", "9100"
 

@@ -1,10 +1,11 @@
 """Transmit: chains to frames, whatever the driver writes into them."""
 
-from amaranth.sim import Simulator
 import pytest
 
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.transmit import Transmit
+
+from ...kit.simulator import Simulator
 
 HEADER = 12
 TUNNEL_IPV4, TUNNEL_IPV6 = 0x20, 0x40   # bits of gso_type

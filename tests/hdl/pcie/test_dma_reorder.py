@@ -3,9 +3,10 @@
 import pytest
 from amaranth.hdl import Array, Module, Signal
 from amaranth.lib.memory import Memory
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.dma_reorder import Drain, Placer, tag_info
+
+from ...kit.simulator import Simulator
 
 RID, TAGS, SLOT, CLIENTS = 0x0508, 8, 128, 2
 

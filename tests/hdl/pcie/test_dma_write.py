@@ -2,9 +2,10 @@
 
 import pytest
 from amaranth.hdl import Module, Signal
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.dma_write import Writer, byte_enables, cut_length
+
+from ...kit.simulator import Simulator
 
 
 def test_byte_enables():

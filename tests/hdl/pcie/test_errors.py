@@ -1,10 +1,11 @@
 """Errors: what each is noted as, and whether the root complex is told."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.errors import Errors
 from ringnic.hdl.spec.pcie import ConfigStatus, DevSta
+
+from ...kit.simulator import Simulator
 
 COR, NONFATAL, FATAL, UR = (1 << bit for bit in (
     DevSta.CORRECTABLE, DevSta.NONFATAL, DevSta.FATAL, DevSta.UNSUPPORTED))

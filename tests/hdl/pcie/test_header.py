@@ -1,10 +1,11 @@
 """TLP headers: fields where the specification has them."""
 
 from amaranth import Const, Module, Signal, Value
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.header import Header, byteswap, cpl_header, mem_header, msg_header
 from ringnic.hdl.spec.pcie import CplStatus, MsgCode, MsgRouting
+
+from ...kit.simulator import Simulator
 
 
 def evaluate(*values):

@@ -4,10 +4,10 @@ import random
 import re
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.intake import Digest, Intake
 
+from ...kit.simulator import Simulator
 from ...kit.tlps import put, take
 
 MPS = 1

@@ -3,10 +3,10 @@
 from itertools import count
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.pcie.messages import Messages
 
+from ...kit.simulator import Simulator
 from ...kit.tlps import take
 
 

@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.spec.virtio import Common
 from ringnic.hdl.transport.features import Features
+
+from ...kit.simulator import Simulator
 
 V1 = 1 << 32
 OFFERED = V1 | 1 << 0 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 29 | 1 << 127

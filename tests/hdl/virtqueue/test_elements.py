@@ -4,9 +4,10 @@ import random
 
 import pytest
 from amaranth.hdl import ClockDomain, Module
-from amaranth.sim import Simulator
 
 from ringnic.hdl.virtqueue.elements import Elements
+
+from ...kit.simulator import Simulator
 
 
 def beats_of(payload, width, offset):

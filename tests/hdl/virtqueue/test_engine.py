@@ -3,11 +3,13 @@
 import random
 import struct
 
+from amaranth.hdl import Value
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.virtqueue.engine import Engine
+
+from ...kit.simulator import Simulator
 
 DESC, DRIVER, DEVICE, TABLES = 0x1_0000, 0x2_0000, 0x3_0000, 0x10_0000
 NEXT, WRITE, INDIRECT = 1, 2, 4
@@ -29,15 +31,9 @@ class Host:
     async def serve_reads(self, ctx, port):
         lanes, queue = self.width // 8, []
         ctx.set(port.req.ready, 1)
-        beats, now = [], 0
-        while True:
-            if beats:
-                ctx.set(port.beat.valid, 1)
-                ctx.set(port.beat.p, beats[0])
-            else:
-                ctx.set(port.beat.valid, 0)
-            _, _, taken, addr, length, ready = await ctx.tick().sample(
-                port.req.valid & port.req.ready, port.req.p.addr, port.req.p.len, port.beat.ready)
+        beats, now, shown = [], 0, None
+        async for _, _, taken, addr, length, ready in ctx.tick().sample(
+                port.req.valid & port.req.ready, port.req.p.addr, port.req.p.len, port.beat.ready):
             now += 1
             if beats and ready:
                 beats.pop(0)
@@ -46,15 +42,25 @@ class Host:
                 queue.append((now + self.latency + self.rng.randrange(8), addr, length))
             if queue and not beats and queue[0][0] <= now:
                 _, addr, length = queue.pop(0)
-                if addr + length > len(self.bytes):
-                    beats.append({"data": 0, "count": 0, "last": 1, "error": 1})
-                    continue
-                end = addr + length
-                while addr < end:
-                    step = min(lanes - addr % lanes, end - addr)
-                    beats.append({"data": int.from_bytes(self.bytes[addr:addr + step], "little"), "count": step,
-                                  "last": addr + step == end, "error": 0})
-                    addr += step
+                beats = self.beats(addr, length, lanes)
+            if beats and beats[0] is not shown:
+                ctx.set(port.beat.p, beats[0])
+                ctx.set(port.beat.valid, 1)
+                shown = beats[0]
+            elif shown and not beats:
+                ctx.set(port.beat.valid, 0)
+                shown = None
+
+    def beats(self, addr, length, lanes):
+        if addr + length > len(self.bytes):
+            return [{"data": 0, "count": 0, "last": 1, "error": 1}]
+        beats, end = [], addr + length
+        while addr < end:
+            step = min(lanes - addr % lanes, end - addr)
+            beats.append({"data": int.from_bytes(self.bytes[addr:addr + step], "little"), "count": step,
+                          "last": addr + step == end, "error": 0})
+            addr += step
+        return beats
 
     async def serve_shared_reads(self, ctx, ports, outstanding):
         """As behind one link: a few reads at a time of all ports together, answered in one order."""
@@ -90,18 +96,17 @@ class Host:
     async def serve_writes(self, ctx, port):
         lanes = self.width // 8
         request, data, pause = None, b"", 0
-        while True:
-            ctx.set(port.req.ready, request is None and not pause)
-            ctx.set(port.data.ready, request is not None and not pause)
-            ctx.set(port.done, pause == 1)
-            _, _, asks, addr, length, gives, beat = await ctx.tick().sample(
-                port.req.valid, port.req.p.addr, port.req.p.len, port.data.valid, port.data.p)
+        given = port.data.p.shape()
+        ctx.set(port.req.ready, 1)
+        async for _, _, asks, addr, length, gives, bits in ctx.tick().sample(
+                port.req.valid, port.req.p.addr, port.req.p.len, port.data.valid, Value.cast(port.data.p)):
             if pause:
                 pause -= 1
             elif request is None:
                 if asks:
                     request, data = (addr, length), b""
             elif gives:
+                beat = given.from_bits(bits)
                 data += beat.data.to_bytes(lanes, "little")
                 if beat.last:
                     addr, length = request
@@ -109,6 +114,9 @@ class Host:
                     self.bytes[addr:addr + length] = data[:length]
                     self.writes.append(request)
                     request, pause = None, self.rng.randint(1, 6)
+            ctx.set(port.req.ready, request is None and not pause)
+            ctx.set(port.data.ready, request is not None and not pause)
+            ctx.set(port.done, pause == 1)
 
 
 class Bench:

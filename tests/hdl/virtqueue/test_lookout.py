@@ -1,9 +1,10 @@
 """When a ring is looked at without a notification: once per interval while somebody wants chains of it, and never else."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from ringnic.hdl.virtqueue.lookout import Lookout
+
+from ...kit.simulator import Simulator
 
 INTERVAL = 8
 

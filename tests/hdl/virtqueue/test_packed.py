@@ -87,8 +87,7 @@ def make(stage, rng):
         clock = [0]
 
         async def count(ctx):
-            while True:
-                await ctx.tick()
+            async for _ in ctx.tick():
                 clock[0] += 1
         bench.background(count)
 
