@@ -8,9 +8,9 @@ from .top import to_verilog
 __all__ = ["core_features", "core_verilog"]
 
 
-def core_verilog(width, queue_pairs):
+def core_verilog(width, queue_pairs, *, mac=None, offered=None):
     """Verilog of a core below a module ``nic``, see :func:`to_verilog`; :exc:`ValueError` if there is no such core."""
-    return to_verilog(RingNIC(width=width, queue_pairs=queue_pairs, mac=None))
+    return to_verilog(RingNIC(width=width, queue_pairs=queue_pairs, mac=mac), offered=offered)
 
 
 def core_features(queue_pairs):

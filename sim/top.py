@@ -28,13 +28,13 @@ def _stream(m, name, port, ports, *, into):
     ports += [valid, ready]
 
 
-def to_verilog(card):
+def to_verilog(card, *, offered=None):
     """Verilog of ``card`` below a module ``nic`` with flat ports.
 
-    ``clk`` and ``rst``; ``tlp_rx_*`` in, ``tlp_tx_*`` out; ``offered`` in, ``busy`` out; and what is outside: ``frame_rx_*``
-    in, ``frame_tx_*`` out; or the ``gmii_*`` signals with ``gmii_rx_clk`` and ``gmii_tx_clk``; both with ``link_up`` in; or the
-    ``rgmii_*`` signals, ``mdc`` and ``mdio_*``, with ``gmii_tx_clk``, ``gmii_tx_90_clk`` and ``delay_reference_clk``, where the
-    primitives of the FPGA are to come from ``series7.v``; or ``random_*`` in.
+    ``clk`` and ``rst``; ``tlp_rx_*`` in, ``tlp_tx_*`` out; ``offered`` in, if its value is not given; ``busy`` out; and what is
+    outside: ``frame_rx_*`` in, ``frame_tx_*`` out; or the ``gmii_*`` signals with ``gmii_rx_clk`` and ``gmii_tx_clk``; both with
+    ``link_up`` in; or the ``rgmii_*`` signals, ``mdc`` and ``mdio_*``, with ``gmii_tx_clk``, ``gmii_tx_90_clk`` and
+    ``delay_reference_clk``, where the primitives of the FPGA are to come from ``series7.v``; or ``random_*`` in.
     """
     m = Module()
     held = Signal(reset_less=True)
@@ -80,5 +80,9 @@ def to_verilog(card):
     elif kind == "random":
         _stream(m, "random", card.random, ports, into=True)
     ports += [card.link_up] if hasattr(card, "link_up") else []
-    ports += [card.offered, card.busy]
+    if offered is None:
+        ports.append(card.offered)
+    else:
+        m.d.comb += card.offered.eq(offered)
+    ports.append(card.busy)
     return verilog.convert(m, name=TOP_NAME, ports=ports, emit_src=False)
