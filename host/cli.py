@@ -11,7 +11,8 @@ from typing import Annotated, Optional
 import typer
 
 from ..hdl.spec.net import DEFAULT_MTU, MAX_MTU, MIN_MTU
-from .options import Accel, out_file
+from .build.commands import app as build_app
+from .options import Accel, Features, feature_bits, out_file
 from .slot.commands import app as slot_app
 
 __all__ = ["app", "main"]
@@ -19,6 +20,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False,
                   help="RingNIC: an FPGA network card that is a virtio-net device, with no vendor driver anywhere.")
 app.add_typer(slot_app)
+app.add_typer(build_app)
 
 
 class Level(StrEnum):
@@ -53,18 +55,6 @@ class Family(StrEnum):
     XC7 = "xc7"
 
 
-def _bits(text, pairs):
-    """Numbers of the features that ``--features`` asks a card of ``pairs`` queue pairs for; None for all."""
-    if text is None:
-        return None
-    from .features import parse
-    from .guest.card import card_features
-    try:
-        return parse(text, card_features(pairs))
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}", param_hint="--features") from None
-
-
 def _need_pytest():
     if importlib.util.find_spec("pytest") is None:
         raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
@@ -73,9 +63,6 @@ def _need_pytest():
 Mtu = Annotated[int, typer.Option(
     metavar="BYTES", min=MIN_MTU, max=MAX_MTU, help="MTU that the card offers; the guest takes it as its default, and what is "
                                                     "longer than the network carries is lost there.")]
-Features = Annotated[Optional[str], typer.Option(
-    metavar="LIST", help="Device features that the card offers: a list such as ring_packed,mrg_rxbuf; or changes to all "
-                         "that it has, such as -ring_packed,-event_idx. Default: all.")]
 
 
 @app.command()
@@ -110,7 +97,7 @@ def demo(
     from .guest.session import DemoOptions, run_demo
     raise typer.Exit(run_demo(DemoOptions(
         report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,
-        size=size << 20, features=_bits(features, pairs), pairs=pairs, cpus=cpus,
+        size=size << 20, features=feature_bits(features, pairs), pairs=pairs, cpus=cpus,
         mtu=mtu)))
 
 
@@ -140,7 +127,7 @@ def bench(
     """Measure the card (packets, cycles, TLPs and bytes, beside what the link allows) and its simulator."""
     from .bench import run_bench
     from .guest.card import PAIRS
-    raise typer.Exit(run_bench(report, plot, _bits(features, PAIRS)))
+    raise typer.Exit(run_bench(report, plot, feature_bits(features, PAIRS)))
 
 
 @app.command()
@@ -153,8 +140,16 @@ def area(
     family: Annotated[Optional[list[Family]], typer.Option(help="Only this FPGA family; may be given more than once. "
                                                                 "Default: all.")] = None,
     timing: Annotated[bool, typer.Option(help="Place and route the core of 64 bit and 4 pairs on ECP5, for its speed.")] = True,
+    board: Annotated[Optional[list[str]], typer.Option(metavar="BOARD", help="Not cores, but the whole card of this board, in "
+                                                                             "percent of its FPGA; may be given more than "
+                                                                             "once.")] = None,
 ):
     """Count what the core takes of an FPGA, and find how fast it runs there. Minutes a core; a repeat is at once."""
+    if board:
+        if pairs or width or family:
+            raise typer.BadParameter("a board's card has its own width and family, and 4 queue pairs", param_hint="--board")
+        from .board_area import run_board_area
+        raise typer.Exit(run_board_area(tuple(dict.fromkeys(board)), report))
     from .area import FAMILIES, PAIRS, WIDTHS, run_area
     raise typer.Exit(run_area(report, families=tuple(map(str, dict.fromkeys(family or FAMILIES))),
                               widths=tuple(dict.fromkeys(width or WIDTHS)), pairs=tuple(dict.fromkeys(pairs or PAIRS)),
@@ -234,7 +229,7 @@ def test(
     pytest = [sys.executable, "-m", "pytest", *context.args]
     if features is not None:
         from .guest.card import PAIRS
-        _bits(features, PAIRS)
+        feature_bits(features, PAIRS)
         # One word: the list may begin with a hyphen.
         pytest.append(f"--features={features}")
     if any(arg.startswith("tests/") and (root / arg.partition("::")[0]).exists() for arg in context.args):

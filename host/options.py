@@ -3,10 +3,11 @@
 from enum import StrEnum
 import os
 from pathlib import Path
+from typing import Annotated, Optional
 
 import typer
 
-__all__ = ["Accel", "out_file"]
+__all__ = ["Accel", "Features", "feature_bits", "out_file", "writable"]
 
 
 class Accel(StrEnum):
@@ -15,7 +16,7 @@ class Accel(StrEnum):
     KVM = "kvm"
 
 
-def _file(path: Path | None):
+def writable(path: Path | None):
     """Refuse at once what could not be written at the end."""
     if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK)):
         raise typer.BadParameter(f"cannot write {path}")
@@ -24,4 +25,21 @@ def _file(path: Path | None):
 
 def out_file(help):
     """Option for a file to write."""
-    return typer.Option(metavar="FILE", callback=_file, help=help)
+    return typer.Option(metavar="FILE", callback=writable, help=help)
+
+
+Features = Annotated[Optional[str], typer.Option(
+    metavar="LIST", help="Device features that the card offers: a list such as ring_packed,mrg_rxbuf; or changes to all "
+                         "that it has, such as -ring_packed,-event_idx. Default: all.")]
+
+
+def feature_bits(text, pairs):
+    """Numbers of the features that ``--features`` asks a card of ``pairs`` queue pairs for; None for all."""
+    if text is None:
+        return None
+    from .features import parse
+    from .guest.card import card_features
+    try:
+        return parse(text, card_features(pairs))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}", param_hint="--features") from None

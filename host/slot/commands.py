@@ -93,7 +93,8 @@ def unbind(bdf: Bdf, dry_run: DryRun = False):
 @app.command()
 def flash(
     board: Annotated[str, typer.Argument(metavar="BOARD", help=f"One of {', '.join(BOARDS)}.")],
-    bitstream: Annotated[Path, typer.Argument(metavar="BITSTREAM", help="The file to program it with.")],
+    bitstream: Annotated[Optional[Path], typer.Argument(metavar="BITSTREAM", help="The file to program it with. Default: what "
+                                                                                   "`ringnic build BOARD` has left.")] = None,
     volatile: Annotated[bool, typer.Option("--volatile", help="Into the FPGA only, until the power goes; default: into its "
                                                               "flash.")] = False,
     bdf: Annotated[Optional[str], typer.Option(metavar="BDF", help="Address of the board, which is taken off the bus meanwhile; "

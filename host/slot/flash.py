@@ -7,13 +7,16 @@ whatever has happened in between.
 from contextlib import nullcontext
 from dataclasses import dataclass
 import difflib
+import hashlib
 import os
+from pathlib import Path
 import shlex
 import time
 
 from ...boards.table import BOARDS
 from . import checks, state
 from .actions import Action, Bind, Override, Remove, Rescan, Unbind, way
+from .bitstream import built, read_bitstream, wrong_board
 from .sysfs import Function, Machine, SlotError, undisturbed
 from .window import Unreadable, build_id
 
@@ -21,6 +24,7 @@ __all__ = ["flash"]
 
 NOT_HERE = "none"            # as the address of a board that is in no slot of this machine
 COMES_BACK_SECONDS, LOOK_SECONDS = 10, 0.5
+BUILDS = Path("build")       # where `ringnic build` leaves its results
 INSTALL = {
     "openFPGALoader": "install it: `apt install openfpgaloader`, or from github.com/trabucayre/openFPGALoader for newer boards",
     "openocd": "install it: `apt install openocd`",
@@ -72,24 +76,51 @@ def _board(name):
     return BOARDS[name]
 
 
+def _default(board, volatile):
+    """The file that `ringnic build` has left for a board."""
+    folder = BUILDS / board.name
+    suffix = (board.volatile if volatile else board.flash).suffixes[0]
+    for name in built(folder):
+        if name.endswith(suffix):
+            return folder / name
+    if board.buildable:
+        raise SlotError(f"there is no bitstream in {folder}: ringnic build {board.name}, or say which file")
+    raise SlotError(f"`ringnic build` makes none for {board.name}: say which file")
+
+
+def _offset(board, file, content):
+    """Where in the flash a file belongs that `ringnic build` has left; 0 for others. Refuses one that has changed since."""
+    facts = built(file.absolute().parent).get(file.name)
+    if facts is None or facts["board"] != board.name:
+        return 0
+    if facts["sha256"] != hashlib.sha256(content).hexdigest():
+        raise SlotError(f"the bitstream {file} is not the one that {file.with_name('report.json')} tells of: build it again")
+    return facts["offset"] or 0
+
+
 def _programming(board, file, volatile, cable):
     """Return the argv that programs a board with a file that may well be a bitstream for it."""
     how = board.volatile if volatile else board.flash
     if how is None:
         raise SlotError(f"no way to write the flash of {board.name} is documented: load it until the power goes, with --volatile")
+    file = _default(board, volatile) if file is None else file
     try:
-        with open(file, "rb") as content:
-            empty = not content.read(1)
+        content = Path(file).read_bytes()
     except OSError as error:
         raise SlotError(f"cannot read the bitstream {file}: {error.strerror}") from None
-    if empty:
+    if not content:
         raise SlotError(f"the bitstream {file} is empty: build it again")
     if file.suffix not in how.suffixes:
         where = "its FPGA" if volatile else "its flash"
         raise SlotError(f"{file} is no bitstream for {board.name}: what goes into {where} ends in {' or '.join(how.suffixes)}")
     if cable is not None and board.cable is None:
         raise SlotError(f"{board.name} is programmed without --cable: {how.argv[0]} knows its own")
-    return tuple(word.replace("{cable}", cable or board.cable or "").replace("{file}", os.fspath(file)) for word in how.argv)
+    if (reason := wrong_board(board, read_bitstream(content))) is not None:
+        raise SlotError(f"{file} is no bitstream for {board.name}: {reason}")
+    words = [word.replace("{cable}", cable or board.cable or "").replace("{file}", os.fspath(file)) for word in how.argv]
+    offset = _offset(board, file, content)
+    # openFPGALoader's option for where in the flash the file begins.
+    return (*words[:-1], "-o", f"{offset}", words[-1]) if offset and not volatile else tuple(words)
 
 
 def _may_be_ringnic(function):
@@ -147,7 +178,8 @@ def flash(machine, board, bitstream, say, *, bdf=None, volatile=False, cable=Non
     ----------
     board : str
         Name of one of ``BOARDS``.
-    bitstream : Path
+    bitstream : Path or None
+        None: what `ringnic build` has left.
     say : callable
         Told of each action, as a line of shell, before it is done.
     bdf : str or None

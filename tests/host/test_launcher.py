@@ -30,7 +30,7 @@ def machine(tmp_path):
     for name in TOOLS:
         (path / name).symlink_to(shutil.which(name))
     script = PYTHON.replace("cp_self", 'cat "$0" >"$3/bin/python"; chmod +x "$3/bin/python"')
-    for name, text in {"python3": script, "g++": "", "make": "", "id": "#!/bin/sh\necho 1000\n"}.items():
+    for name, text in {"python3": script, "g++": "", "make": "", "tclsh": "", "id": "#!/bin/sh\necho 1000\n"}.items():
         (path / name).write_text(text)
         (path / name).chmod(0o755)
     log = tmp_path / "log"

@@ -1,5 +1,7 @@
 """Programming a board: off the bus before, on it again after, whatever happens in between."""
 
+import hashlib
+import json
 import re
 import struct
 
@@ -7,8 +9,11 @@ import pytest
 
 from ringnic.boards.table import BOARDS
 from ringnic.hdl.spec.bar import COUNTERS_MAGIC
+from ringnic.host.slot.bitstream import board_code
 from ringnic.host.slot.flash import flash
 from ringnic.host.slot.sysfs import SlotError
+
+from ...kit.bitstream import bitstream
 
 CARD = "0000:01:00.0"
 PORT = "0000:00:1c.0"
@@ -280,3 +285,68 @@ def test_a_ringnic_is_there_but_not_named(machine, image, config_space):
     machine.put(f"{AT}/power_state", "D0")
     with refused(refusal):
         flash(machine, "nitefury", image(), machine.say)
+
+
+# What `ringnic build` has left
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """Leaves a build of a board; returns its folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def build(board="ax7203", contents=None):
+        folder = tmp_path / "build" / board
+        folder.mkdir(parents=True)
+        images = []
+        for kind, offset in ((".bin", 0), (".bit", None), ("_update.bin", 0x80_0000)):
+            name = f"ringnic_{board}{kind}"
+            content = (contents or bitstream(BOARDS[board].fpga.idcode, board_code(board))) + name.encode()
+            (folder / name).write_bytes(content)
+            images.append({"file": name, "offset": offset, "sha256": hashlib.sha256(content).hexdigest()})
+        (folder / "report.json").write_text(json.dumps({"board": board, "images": images}))
+        return folder
+    return build
+
+
+@pytest.mark.parametrize("volatile, words", [
+    (False, "-f build/ax7203/ringnic_ax7203.bin"), (True, "build/ax7203/ringnic_ax7203.bit")])
+def test_the_default_is_what_was_built(machine, build, volatile, words):
+    build()
+    flash(machine, "ax7203", None, machine.say, bdf="none", volatile=volatile)
+    assert machine.runs == [["openFPGALoader", "-c", "ft232", "--fpga-part", "xc7a200tfbg484", *words.split()]]
+
+
+def test_an_image_that_has_its_place(machine, build):
+    folder = build()
+    flash(machine, "ax7203", folder / "ringnic_ax7203_update.bin", machine.say, bdf="none")
+    assert machine.runs[0][-4:] == ["-f", "-o", f"{0x80_0000}", str(folder / "ringnic_ax7203_update.bin")]
+
+
+@pytest.mark.parametrize("board, message", [
+    ("ax7203", "there is no bitstream in build/ax7203: ringnic build ax7203, or say which file"),
+    ("versa_ecp5_5g", "`ringnic build` makes none for versa_ecp5_5g: say which file")])
+def test_nothing_was_built(machine, tmp_path, monkeypatch, board, message):
+    monkeypatch.chdir(tmp_path)
+    with refused(message):
+        flash(machine, board, None, machine.say, volatile=True)
+
+
+def test_bitstreams_of_other_boards(machine, build):
+    ours = build() / "ringnic_ax7203.bin"
+    with refused(f"{ours} is no bitstream for nitefury: it was built for ax7203"):
+        flash(machine, "nitefury", ours, machine.say, bdf="none")
+    with refused(f"{ours} is no bitstream for litefury: it was built for ax7203"):
+        flash(machine, "litefury", ours, machine.say, bdf="none")
+    ours.write_bytes(bitstream(0x3631093))
+    with refused(f"{ours} is no bitstream for nitefury: it is for XC7A100T, and nitefury has XC7A200T"):
+        flash(machine, "nitefury", ours, machine.say, bdf="none")
+    assert machine.runs == []
+
+
+def test_an_image_that_changed_since(machine, build):
+    folder = build()
+    image = folder / "ringnic_ax7203.bin"
+    image.write_bytes(image.read_bytes() + b"x")
+    with refused(f"the bitstream build/ax7203/{image.name} is not the one that build/ax7203/report.json tells of: build it "
+                 "again"):
+        flash(machine, "ax7203", None, machine.say, bdf="none")

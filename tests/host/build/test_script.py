@@ -1,0 +1,107 @@
+"""The Tcl of a build, run by tclsh with stand-ins that know Vivado's names: what it does, and that a wrong name fails."""
+
+import re
+
+import pytest
+
+from ringnic.boards.table import BOARDS
+from ringnic.host.build.ip import ip_properties
+from ringnic.host.build.script import VERSIONS
+
+CASES = [(board.name, lanes) for board in BOARDS.values() if board.buildable
+         for lanes in (1, 2, 4) if lanes <= len(board.pcie.lanes)]
+
+
+@pytest.mark.parametrize("name, lanes", CASES)
+def test_every_board(project, run_tcl, name, lanes):
+    folder = project(name, lanes)
+    done = run_tcl(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    facts = (folder / "facts.txt").read_text().splitlines()
+    board = BOARDS[name]
+    assert facts[:1 + lanes] == ["vivado 2023.2", *[
+        f"lane {at} {lane.channel} {' '.join((*lane.rx, *lane.tx))}" for at, lane in enumerate(board.pcie.lanes[:lanes])]]
+    assert "cell MSIX_CAP_NEXTPTR 8'hA8" in facts and "cell EXT_CFG_CAP_PTR 6'h2A" in facts
+    images = {f"ringnic_{name}{kind}.bin" for kind in ("", "_fallback", "_update")}
+    assert {path.name for path in folder.glob("*.bin")} == (images if board.configuration.fallback else {f"ringnic_{name}.bin"})
+
+
+def break_(folder, file, old, new):
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("file, old, new, says", [
+    ("ip.tcl", "MSIx_Enabled", "MSIX_Enabled", "does not have a property 'CONFIG.MSIX_Enabled'"),
+    ("ip.tcl", "Link_Speed {5.0_GT/s}", "Link_Speed {5_GT/s}", "'5_GT/s' is not a valid value"),
+    ("ip.tcl", "Bar0_Enabled {true}", "Bar0_Enabled {1}", "'1' is not a valid value"),
+    ("ip.tcl", "Device_ID {1041}", "Device_ID {virtio}", "'virtio' is not a valid value"),
+    ("ip.tcl", "pcie_7x -version", "pcie_7 -version", "IP not found"),
+    ("ip.tcl", "synth_ip $ip\n", "", "the IP has not been synthesised"),
+    ("build.tcl", "route_design", "routes_design", 'invalid command name "routes_design"'),
+    ("build.tcl", "report_utilization -file", "report_utilization -fiel", "Unknown option '-fiel'"),
+    ("build.tcl", "MSIX_CAP_NEXTPTR 8'hA8", "MSIX_CAP_NEXT_PTR 8'hA8", "does not have a property 'MSIX_CAP_NEXT_PTR'"),
+    ("build.tcl", "MSIX_CAP_NEXTPTR 8'hA8", "MSIX_CAP_NEXTPTR A8", "'A8' is not a valid value"),
+    ("build.tcl", "pipe_lane[0]", "pipe_lane[7]", "0 cells are the transceiver of lane 0, not 1"),
+    ("build.tcl", "forget_place {REF_NAME == GTPE2_CHANNEL}\n", "", "Cannot set LOC property"),
+    ("build.tcl", "set_property LOC GTPE2_CHANNEL_X0Y7 $lane3\n", "", "no place for"),
+    ("ringnic_ax7203_pins.xdc", "get_ports {pcie_rst_n}", "get_ports {pcie_reset_n}", "no ports match pcie_reset_n"),
+    ("ringnic_ax7203_pins.xdc", "led[3]", "led[4]", "no ports match led[4]"),
+    ("ringnic_ax7203_pins.xdc", "PULLTYPE PULLUP", "PULLUP TRUE", "does not have a property 'PULLUP'"),
+    ("ringnic_ax7203_pins.xdc", "CONFIGRATE 50", "CONFIGRATE 51", "'51' is not a valid value"),
+    ("ringnic_ax7203_clocks.xdc", "*pclk_mux/O", "*pclk_mix/O", "no pins match"),
+    ("ringnic_ax7203_clocks.xdc", "clocks osc_clk", "clocks oscillator", "no clocks match oscillator"),
+])
+def test_a_wrong_name_fails(project, run_tcl, file, old, new, says):
+    folder = project(lanes=4)
+    break_(folder, file, old, new)
+    done = run_tcl(folder)
+    assert done.returncode == 1 and says in done.stderr
+
+
+@pytest.mark.parametrize("name", ["mode_selection", "Vendor_ID", "MSIx_Table_Offset", "PCI_CFG_Space_Addr", "pipe_mode_sim"])
+def test_properties_are_read_back(project, run_tcl, name):
+    """The first and the last that are set, and some between."""
+    done = run_tcl(project(), FAULT=f"changes {name}")
+    value = ip_properties(lanes=1, generation=2, vectors=10)[name]
+    assert done.returncode == 1 and f"RINGNIC: the IP has {name} = other, not {value}" in done.stderr
+
+
+@pytest.mark.parametrize("version, fits", [
+    (VERSIONS[0], True), (VERSIONS[1], True), ("2022.2.1", True), ("2024.1_AR12345", True), (f"{VERSIONS[1]}.1", True),
+    ("2018.3", False), ("2027.1", False)])
+def test_versions(project, run_tcl, version, fits):
+    done = run_tcl(project(), VERSION=version)
+    assert (done.returncode == 0) == fits
+    assert fits or f"RINGNIC: Vivado {version}; this project is for {VERSIONS[0]} to {VERSIONS[1]}" in done.stderr
+
+
+def test_another_version_of_the_ip(project, run_tcl):
+    done = run_tcl(project(), FAULT="no block")
+    assert done.returncode == 1 and "RINGNIC: 0 cells are the block for PCI Express, not 1" in done.stderr
+
+
+def test_properties_are_the_ones_of_the_card():
+    """What the block shows to the host is what the card shows with a configuration space of its own (VIRTIO 4.1.2.1, 4.1.2.2)."""
+    found = ip_properties(lanes=1, generation=2, vectors=10)
+    assert {found[name] for name in ("Vendor_ID", "Subsystem_Vendor_ID")} == {"1AF4"} and found["Device_ID"] == "1041"
+    assert (found["MSIx_Table_Size"], found["MSIx_Table_Offset"], found["MSIx_PBA_Offset"]) == ("A", "4000", "5000")
+    assert (found["PCI_CFG_Space_Addr"], found["Bar0_Size"], found["User_Clk_Freq"]) == ("2A", "32", "62.5")
+    assert (found["Class_Code_Base"], found["Class_Code_Sub"], found["Class_Code_Interface"]) == ("02", "00", "00")
+    assert int(found["Subsystem_ID"], 16) >= 0x40 and int(found["Revision_ID"], 16) >= 1
+
+
+@pytest.mark.parametrize("lanes, generation, link", [
+    (1, 1, ("X1", "2.5_GT/s", "4'h1", "64_bit", "62.5")), (1, 2, ("X1", "5.0_GT/s", "4'h2", "64_bit", "62.5")),
+    (2, 2, ("X2", "5.0_GT/s", "4'h2", "64_bit", "125")), (4, 2, ("X4", "5.0_GT/s", "4'h2", "128_bit", "125"))])
+def test_links(lanes, generation, link):
+    found = ip_properties(lanes=lanes, generation=generation, vectors=4)
+    names = ("Maximum_Link_Width", "Link_Speed", "Trgt_Link_Speed", "Interface_Width", "User_Clk_Freq")
+    assert tuple(found[name] for name in names) == link
+
+
+def test_no_name_is_set_twice(project):
+    text = (project() / "ip.tcl").read_text()
+    names = re.findall(r"^    (\w+) \{", text, re.MULTILINE)
+    assert len(names) == len(set(names)) > 60
