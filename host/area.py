@@ -163,7 +163,7 @@ class Tools:
             except PackageNotFoundError:
                 raise AreaError(f"{tool} is missing: pip install {package}") from None
 
-    def _run(self, tool, *args):
+    def run(self, tool, *args):
         """Run ``tool`` at low priority in the work folder; return how long it took, in seconds."""
         program = self.bin / PACKAGES[tool]
         if not program.exists():
@@ -178,7 +178,7 @@ class Tools:
                 raise AreaError(f"{tool} failed with status {status}; its last words:\n{output.read()[-2000:].strip()}")
         return time.monotonic() - began
 
-    def _kept(self, facts, make):
+    def kept(self, facts, make):
         """What ``make()`` gives, a dict, from the cache if it was made of the same ``facts`` before."""
         path = self.folder / f"{hashlib.sha256(repr((facts, self.versions)).encode()).hexdigest()[:24]}.json"
         if not path.exists():
@@ -203,14 +203,14 @@ class Tools:
     def digest(self, width, queue_pairs):
         """Digest of the core's Verilog, without making it again while no source has changed."""
         from ..sim.engine.build import sources_digest
-        return self._kept((sources_digest(), width, queue_pairs),
+        return self.kept((sources_digest(), width, queue_pairs),
                           lambda: {"verilog": self.verilog(width, queue_pairs)[1]})["verilog"]
 
     def synthesise(self, family, width, queue_pairs, netlist=None):
         """Run yosys; return its count of cells and what :func:`registers` found. ``netlist``: a file to write."""
         source, _ = self.verilog(width, queue_pairs)
         write = f"write_json {netlist}; " if netlist else ""
-        seconds = self._run("yosys", "-q", "-l", "log", "-p", f"read_verilog {source}; {SCRIPTS[family]} -top nic; {write}"
+        seconds = self.run("yosys", "-q", "-l", "log", "-p", f"read_verilog {source}; {SCRIPTS[family]} -top nic; {write}"
                             "tee -q -o stat.json stat -json")
         stat = json.loads((self.work / "stat.json").read_text())
         cells = next(iter(stat["modules"].values()))["num_cells_by_type"]
@@ -220,7 +220,7 @@ class Tools:
 
     def area(self, family, width, queue_pairs):
         """The :class:`Area` of a core."""
-        found = self._kept((self.digest(width, queue_pairs), SCRIPTS[family]),
+        found = self.kept((self.digest(width, queue_pairs), SCRIPTS[family]),
                            lambda: self.synthesise(family, width, queue_pairs))
         cells = found["cells"]
         return Area(family, width, queue_pairs, count(cells, LUTS), count(cells, FFS), count(cells, CARRY),
@@ -230,13 +230,13 @@ class Tools:
         """The :class:`Timing` of a core."""
         def route():
             self.synthesise("ecp5", width, queue_pairs, netlist="core.json")
-            seconds = self._run("nextpnr-ecp5", *options, "--json", "core.json", "--report", "report.json",
+            seconds = self.run("nextpnr-ecp5", *options, "--json", "core.json", "--report", "report.json",
                                 "--timing-allow-fail")
             report = json.loads((self.work / "report.json").read_text())
             return {"fmax_mhz": round(min(clock["achieved"] for clock in report["fmax"].values()), 1),
                     **critical_path(report), "seconds": round(seconds, 1)}
         options = (*DEVICE, "--out-of-context", "--freq", str(GOAL_MHZ), "--seed", str(SEED))
-        found = self._kept((self.digest(width, queue_pairs), SCRIPTS["ecp5"], options), route)
+        found = self.kept((self.digest(width, queue_pairs), SCRIPTS["ecp5"], options), route)
         return Timing(device=DEVICE_NAME, width=width, queue_pairs=queue_pairs, goal_mhz=GOAL_MHZ, **found)
 
 
