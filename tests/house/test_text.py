@@ -30,7 +30,7 @@ def test_every_module_says_what_it_is(path):
     assert re.match(r'(#.*\n)*"""', path.read_text())
 
 
-@pytest.mark.parametrize("path", [*FILES, ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*FILES, ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], ids=lambda path: path.name)
 def test_nothing_speaks_of_another_place(path):
     """No paths of a machine: the project speaks of itself alone."""
     assert path == Path(__file__) or not re.search(r"/home/[a-z]|/work/|/root/|\.\./shared", path.read_text())
