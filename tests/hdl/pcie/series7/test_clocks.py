@@ -64,3 +64,6 @@ def test_multiplexer(monkeypatch):
     assert source(text, mux["S1"]) == source(text, select["fast"])
     assert re.search(rf"assign {re.escape(source(text, mux['S0']))} += ~ {select['fast']} ?;", text)
     assert source(text, "pclk") == source(text, mux["O"]) and source(text, "dclk") == source(text, mmcm["o_slow"])
+    for port, net in (("pclk_sel", select["wanted"]), ("userclk1", mmcm["o_user1"]), ("userclk2", mmcm["o_user2"]),
+                      ("locked", mmcm["locked"])):
+        assert source(text, port) == source(text, net), port
