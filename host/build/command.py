@@ -105,7 +105,10 @@ def list_boards():
 
 def _verilog(board, **options):
     from ...sim.board import board_verilog
-    return board_verilog(board, name=top_name(board), **options)
+    try:
+        return board_verilog(board, name=top_name(board), **options)
+    except ValueError as error:
+        raise BuildError(f"no card for {board.name}: {error}") from None
 
 
 def build_id(*facts):

@@ -9,10 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from ringnic.boards.table import BOARDS
+from ringnic.host.build import command
 from ringnic.host.build.command import BuildError, parse_mac
 from ringnic.host.cli import app
 
 from ...kit.ports import port_list
+
+
+VERILOG = command._verilog   # in whose place the tests have the ports of the card only
 
 
 def ports_of(board, *, lanes, **_options):
@@ -140,6 +144,13 @@ def test_one_clear_line(ringnic, argv, says):
                                   ("ax7203", "--project", "--judge"), ("ax7203", "--features", "none_such")])
 def test_options_that_make_no_sense(ringnic, argv):
     assert ringnic(*argv).exit_code == 2 and not Path("build").exists()
+
+
+def test_a_card_that_cannot_be(ringnic, monkeypatch):
+    monkeypatch.setattr(command, "_verilog", VERILOG)
+    done = ringnic("ax7203", "--lanes", "4", "--project")
+    assert (done.exit_code, done.stderr) == (
+        1, "no card for ax7203: 4 lanes need a datapath of 128 bit, and the adapter to the block has 64\n")
 
 
 def test_no_permission(ringnic, tmp_path):
