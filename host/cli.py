@@ -12,7 +12,7 @@ import typer
 
 from ..hdl.spec.net import DEFAULT_MTU, MAX_MTU, MIN_MTU
 from .build.commands import app as build_app
-from .options import Accel, Features, feature_bits, out_file
+from .options import Accel, Features, block_board, feature_bits, out_file
 from .slot.commands import app as slot_app
 
 __all__ = ["app", "main"]
@@ -162,6 +162,7 @@ def conformance(
     markdown: Annotated[Optional[Path], out_file("The same as Markdown.")] = None,
     junit: Annotated[Optional[Path], out_file("The same as JUnit XML, a test case for each row.")] = None,
     seed: Annotated[int, typer.Option(help="Of all random tests.")] = 0,
+    board: Annotated[Optional[str], block_board()] = None,
 ):
     """Show, row by row, that the card keeps the rules of virtio and PCI Express: the tests that name rows of tests/plan.
 
@@ -169,7 +170,7 @@ def conformance(
     """
     _need_pytest()
     from .conformance import run_conformance
-    raise typer.Exit(run_conformance(report, markdown, junit, seed=seed))
+    raise typer.Exit(run_conformance(report, markdown, junit, seed=seed, board=board))
 
 
 @app.command()

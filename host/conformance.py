@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 PASSING, FAILING, MISSING, NOT_APPLICABLE = "passing", "failing", "missing", "not applicable"
 JUDGED = (PASSING, FAILING, MISSING)
+# What ``elsewhere`` says of a row in a run behind a board's block.
+NOT_BEHIND_A_BLOCK = "elsewhere", "its tests are of the card without a block in front"
+BEHIND_A_BLOCK = TESTS / "conformance"   # tests that a card behind a block can be put to
 MONITOR = "passive checker"
 POLL_SECONDS = 0.2
 LOG_LINES = 30          # of pytest's output, where it could not run
@@ -240,13 +243,14 @@ class RunError(Exception):
     """The tests could not be run; the message says why."""
 
 
-def _pytest(outcomes, seed):
+def _pytest(outcomes, seed, board):
     jobs = len(os.sched_getaffinity(0))
+    what = [TESTS] if board is None else ["--board", board, BEHIND_A_BLOCK]
     return [sys.executable, "-m", "pytest", "-p", "ringnic.host.outcomes", "--outcomes", outcomes, "-m", "clause", "-n",
-            jobs if jobs > 1 else 0, "--dist", "worksteal", "--seed", seed, "-q", "--tb", "short", "--color", "no", TESTS]
+            jobs if jobs > 1 else 0, "--dist", "worksteal", "--seed", seed, "-q", "--tb", "short", "--color", "no", *what]
 
 
-def run_tests(seed, console):
+def run_tests(seed, console, board=None):
     """Run all tests that name rows, with progress; return their outcomes. :exc:`RunError` if they do not run."""
     found = []
     with (tempfile.TemporaryDirectory(prefix="ringnic-conformance-") as work,
@@ -255,7 +259,7 @@ def run_tests(seed, console):
         lines, log = Path(work) / "outcomes", Path(work) / "log"
         lines.touch()
         task = progress.add_task("Looking for tests", total=None)
-        with log.open("w") as out, child(_pytest(lines, seed), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+        with log.open("w") as out, child(_pytest(lines, seed, board), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
                                          stdin=subprocess.DEVNULL) as process, lines.open() as reader:
             pending, ended = "", False
             while not ended:
@@ -300,8 +304,11 @@ def show(console, found, outcomes):
     return good
 
 
-def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0):
-    """Run, show, and write the report in the forms asked for. Returns the exit status: 0 if every applicable row passes."""
+def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0, board=None):
+    """Run, show, and write the report in the forms asked for. Returns the exit status: 0 if every applicable row passes.
+
+    ``board``: name of one with a 7-series FPGA; of the card behind that board's block, and only what can be tried there.
+    """
     console = Console()
     began = time.monotonic()
     try:
@@ -309,14 +316,15 @@ def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0):
             rows = load(plan_files(TESTS))
             case_rows = {mark.test: mark.rows for mark in marks(TESTS)}
             build = build_name()
-            outcomes = run_tests(seed, console)
+            outcomes = run_tests(seed, console, board)
     except (PlanError, RunError) as error:
         console.print(f"[red]Error[/]: {escape(str(error))}", highlight=False)
         return 1
     except KeyboardInterrupt:
         console.print("Interrupted.")
         return INTERRUPTED
-    found = report(gather(rows, outcomes, case_rows), seed=seed, build=build, seconds=time.monotonic() - began,
+    elsewhere = None if board is None else {row.id: NOT_BEHIND_A_BLOCK for row in rows}
+    found = report(gather(rows, outcomes, case_rows, elsewhere), seed=seed, build=build, seconds=time.monotonic() - began,
                    tests=len(outcomes))
     for path, content in ((json_file, json.dumps(found, indent=2) + "\n"), (markdown, to_markdown(found)),
                           (junit, to_junit(found))):

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-__all__ = ["Accel", "Features", "feature_bits", "out_file", "writable"]
+__all__ = ["Accel", "Features", "block_board", "feature_bits", "out_file", "writable"]
 
 
 class Accel(StrEnum):
@@ -43,3 +43,17 @@ def feature_bits(text, pairs):
         return parse(text, card_features(pairs))
     except ValueError as error:
         raise typer.BadParameter(f"{error}", param_hint="--features") from None
+
+
+def _block_board(name: str | None):
+    from .build.command import BuildError, find_board
+    try:
+        return None if name is None else find_board(name).name
+    except BuildError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def block_board():
+    """Option for a board with a 7-series FPGA."""
+    return typer.Option(metavar="BOARD", callback=_block_board, help="Of the card behind a model of this board's PCI Express "
+                        "block, which keeps most of the configuration; only the tests that a card there can be put to.")

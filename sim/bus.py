@@ -2,7 +2,7 @@
 
 import random
 
-from ..hdl.spec.pcie import CapId, Cfg, Exp
+from ..hdl.spec.pcie import CapId, Cfg, DevCap, Exp
 from ..host.bus import Bus, DmaBuffer
 from ..host.bus.capabilities import capability
 
@@ -17,12 +17,12 @@ INITIATE_FLR = 1 << 15       # Device Control
 
 
 class SimBus(Bus):
-    """What simulated buses share: addresses for BARs, memory and interrupts, and FLR through configuration space.
+    """What simulated buses share: addresses for BARs, memory and interrupts, and reset: by FLR where the function offers that.
 
     Memory that is allocated holds noise, by ``seed``: nothing says that it is zero.
 
-    A subclass has ``config_read``, ``config_write``, ``_map(iova, memory)``, ``_unmap(iova, size)`` and ``_messages()``:
-    ``(address, data)`` of the MSI-X messages since the last call.
+    A subclass has ``config_read``, ``config_write``, ``_map(iova, memory)``, ``_unmap(iova, size)``, ``_messages()``:
+    ``(address, data)`` of the MSI-X messages since the last call, and ``_reset_slot()`` if a function may be without FLR.
     """
     def __init__(self, seed=0):
         self._noise = random.Random(seed)
@@ -59,6 +59,9 @@ class SimBus(Bus):
 
     def reset(self):
         at = capability(self.config_read, CapId.EXP)
+        if not self.config_read(at + Exp.DEV_CAP, 4) >> DevCap.FLR & 1:
+            self._reset_slot()
+            return
         control = self.config_read(at + Exp.DEV_CTL, 2)
         self.config_write(at + Exp.DEV_CTL, 2, control | INITIATE_FLR)
         # 6.6.2: 100 ms. A model need not be given that long when it is seen to be done.
@@ -89,6 +92,9 @@ class EngineBus(SimBus):
 
     def run(self, cycles):
         self.engine.run(cycles)
+
+    def _reset_slot(self):
+        self.engine.reset()
 
     def _map(self, iova, memory):
         self.engine.map_memory(iova, memory, True)

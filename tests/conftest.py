@@ -25,6 +25,7 @@ def pytest_addoption(parser):
     parser.addoption("--features", metavar="LIST", help="device features that simulated cards offer, as for `ringnic demo`")
     parser.addoption("--tlp", metavar="FILE", help="tests of clients: write the packets on the PCIe link here, decoded")
     parser.addoption("--bdf", help="conformance tests: of the card at this PCI address, which is bound to vfio-pci")
+    parser.addoption("--board", metavar="NAME", help="conformance tests: of the simulated card behind this board's PCIe block")
     parser.addoption("--quick", action="store_true", help="with --bdf: one case for each row that a real card can show")
 
 

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.reg import RegPort
 from ..spec.bar import BAR_INDEX, BAR_SIZE, MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
-from ..spec.pcie import CapId, Cfg, Command, ConfigStatus, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm
+from ..spec.pcie import CapId, Cfg, Command, ConfigStatus, DevCap, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm
 from ..spec.virtio import VIRTIO_PCI_VENDOR_ID
 from .config_image import ConfigImage
 from .parameters import PcieParameters
@@ -123,8 +123,8 @@ class ConfigSpace(wiring.Component):
                 (PM_CAP + Pm.PMC, 2, 3),             # version 1.2, no PME, no D1, no D2
                 (PM_CAP + Pm.PMCSR, 2, 1 << 3),      # No_Soft_Reset: state is kept from D3hot to D0
                 (EXP_CAP + Exp.FLAGS, 2, 2),         # version 2, PCI Express Endpoint
-                # extended tags, Role-Based Error Reporting, Function Level Reset
-                (EXP_CAP + Exp.DEV_CAP, 4, self.pcie.max_payload | 1 << 5 | 1 << 15 | 1 << 28),
+                (EXP_CAP + Exp.DEV_CAP, 4, self.pcie.max_payload | 1 << DevCap.EXT_TAG | 1 << DevCap.ROLE_BASED_ERRORS
+                                           | 1 << DevCap.FLR),
                 (EXP_CAP + Exp.LNK_CAP, 4, self.pcie.link_speed | self.pcie.link_width << 4 | 1 << 22),  # no ASPM, and says so
                 (EXP_CAP + Exp.LNK_STA, 2, self.pcie.link_speed | self.pcie.link_width << 4 | 1 << 12),  # slot clock
                 (EXP_CAP + Exp.DEV_CAP2, 4, 1 << DevCap2.TIMEOUT_DISABLE | 1 << DevCap2.EXTENDED_FMT),

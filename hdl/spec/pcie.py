@@ -11,7 +11,7 @@ from amaranth.lib import data, enum
 
 __all__ = ["Fmt", "TlpType", "CplStatus", "MsgCode", "MsgRouting", "HeaderDw0", "RequestDw1", "ConfigDw2",
            "CompletionDw1", "CompletionDw2", "MessageDw1", "Cfg", "Command", "ConfigStatus", "CapId", "Pm", "Exp",
-           "DevCtl", "DevSta", "DevCap2", "DevCtl2", "MsixCap", "MSIX_ENTRY_SIZE", "VirtioCap"]
+           "DevCap", "DevCtl", "DevSta", "DevCap2", "DevCtl2", "MsixCap", "MSIX_ENTRY_SIZE", "VirtioCap"]
 
 
 class Fmt(enum.IntEnum, shape=3):
@@ -163,6 +163,13 @@ class Exp:
     LNK_CAP2 = 0x2c
     LNK_CTL2 = 0x30
     SIZE     = 0x3c
+
+
+class DevCap:
+    """Bit numbers of Device Capabilities."""
+    EXT_TAG = 5
+    ROLE_BASED_ERRORS = 15
+    FLR = 28
 
 
 class DevCtl:

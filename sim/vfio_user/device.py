@@ -1,7 +1,7 @@
 """The engine as a PCI device for vfio-user: BAR accesses, memory, and the MSI-X table that QEMU keeps to itself."""
 
 from ...hdl.spec.bar import BAR_SIZE, MSIX_TABLE_OFFSET
-from ...hdl.spec.pcie import CapId, Cfg, Exp
+from ...hdl.spec.pcie import CapId, Cfg, DevCap, Exp
 from ...host.bus.capabilities import capability
 
 __all__ = ["EngineDevice"]
@@ -73,9 +73,12 @@ class EngineDevice:
         self._look()
 
     def reset(self):
-        """Reset the function, as FLR does."""
+        """Reset the function: by FLR, or with its slot if it does not offer that."""
         at = self._exp + Exp.DEV_CTL
-        self._keep_place(lambda: self.engine.config_write(at, 2, self.engine.config_read(at, 2) | FLR))
+        if self.engine.config_read(self._exp + Exp.DEV_CAP, 4) >> DevCap.FLR & 1:
+            self._keep_place(lambda: self.engine.config_write(at, 2, self.engine.config_read(at, 2) | FLR))
+        else:
+            self._keep_place(self.engine.reset)
         self._look()
 
     def _look(self):

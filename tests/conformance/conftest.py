@@ -6,12 +6,14 @@ what the kernel keeps to itself is marked ``simulated``, with the reason.
 """
 
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 
 import pytest
 
 from ringnic.hdl.spec.bar import BAR_INDEX, CONTROL_OFFSET, GMII_CONTROLS
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS
 from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED, Common, Status
+from ringnic.host.build.command import find_board
 from ringnic.host.bus.vfio import VfioBus, VfioError
 from ringnic.host.driver import NoSpace, PciFunction, Transport, VirtioNet
 from ringnic.host.driver.net import MAX_PAIRS
@@ -201,8 +203,11 @@ def simulated(request, offered, loopback=False):
     from ringnic.sim.bus import EngineBus
     from ringnic.sim.engine.engine import Engine
     from ringnic.sim.monitor import Monitor, clauses
+    from ringnic.sim.pcie_7x.board import board_engine
     monitor = Monitor()
-    with closing(Engine(features=offered, **{"mac": "gmii"} if loopback else {})) as engine:
+    board = request.config.getoption("--board")
+    make = Engine if board is None else partial(board_engine, find_board(board))
+    with closing(make(features=offered, **{"mac": "gmii"} if loopback else {})) as engine:
         engine.capture()
         yield Card(EngineBus(engine), None if loopback else EngineWire(engine))
         monitor.follow(engine)

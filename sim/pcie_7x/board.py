@@ -1,0 +1,15 @@
+"""Simulated cards as a board has them: behind a model of its PCI Express block, on a link as wide and as fast as its slot's."""
+
+from ..engine.engine import Engine, Link
+
+__all__ = ["board_engine"]
+
+# What `ringnic build` makes unless told otherwise: it needs no work on timing.
+LANES, WIDTH, USER_MHZ = 1, 64, 62.5
+HOST_MPS = 128    # bytes; that of a host which has not changed it
+
+
+def board_engine(board, **options):
+    """Return an :class:`Engine` of the card on a :class:`ringnic.boards.board.Board`; ``options`` are further ones of it."""
+    link = Link(gen=board.generation, lanes=LANES, core_mhz=USER_MHZ, mps=HOST_MPS)
+    return Engine(card="net_7x", width=WIDTH, lanes=LANES, link_speed=board.generation, link=link, **options)
