@@ -13,13 +13,15 @@ from rich.table import Table
 
 from ..hdl.spec.net import VIRTIO_NET_F_MQ
 from ..hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
-from ..sim.bench import CORE_MHZ, DIRECTIONS, FRAME_BYTES, NEAR_NS, measure, measure_latency, simulator_speed
+from ..sim.bench import (CORE_MHZ, DIRECTIONS, FRAME_BYTES, NEAR_NS, measure, measure_board, measure_latency,
+                         simulator_speed)
 from ..sim.budget import LINKS, Ring, limit_mpps
+from ..sim.pcie_7x.board import USER_MHZ, WIDTH
 from .guest.process import INTERRUPTED, ends_as_exceptions
 from .guest.report import Report
 from .guest.session import DemoOptions, run_demo
 
-__all__ = ["run_bench", "write_report"]
+__all__ = ["run_bench", "run_board_bench", "write_report"]
 
 WIDTHS = (64, 128)
 FCS = 4
@@ -30,6 +32,7 @@ PAIRS = 4
 SHORT = FRAME_BYTES[0]
 # What is looked at more closely, with short frames.
 CLOSE_LINK, CLOSE_WIDTH = "gen2x4", 64
+LEGEND = "Limit: Mpps that the link allows; cycles, TLPs, reads and link bytes are for one packet."
 
 
 def _percent(value):
@@ -74,8 +77,8 @@ def _table(title, texts, numbers):
     return table
 
 
-def _case_table(link, width, cases):
-    table = _table(f"{link}, {width} bit at {CORE_MHZ:g} MHz; each way, no MAC", ("Ring", "Way"),
+def _case_table(title, cases):
+    table = _table(title, ("Ring", "Way"),
                    ("Frame", "Mpps", "Gbit/s", "Limit", "of it", "Cycles", "TLPs", "Reads", "Bytes", "Drops"))
     for case in cases:
         table.add_row(case.ring, case.direction, str(case.frame_bytes), f"{case.mpps:.3f}", f"{case.gbit_s:.2f}",
@@ -165,12 +168,29 @@ def _guest_speed(features, console):
     return {"what": "with a guest", "width": report.width, "cycles_per_second": report.cycles_per_second}
 
 
-def write_report(path, cases, latencies, speeds):
+def write_report(path, cases, latencies=(), speeds=(), core_mhz=CORE_MHZ):
     """Write what was measured as JSON; return it as read back."""
     path.write_text(json.dumps({
-        "core_mhz": CORE_MHZ, "cases": [asdict(case) for case in cases], "latency": [asdict(found) for found in latencies],
-        "simulator": speeds}, indent=2) + "\n")
+        "core_mhz": core_mhz, "cases": [asdict(case) for case in cases], "latency": [asdict(found) for found in latencies],
+        "simulator": list(speeds)}, indent=2) + "\n")
     return json.loads(path.read_text())
+
+
+def run_board_bench(board, report, features=None):
+    """Measure the card on a board (:class:`ringnic.boards.board.Board`): behind its PCI Express block, with its MAC."""
+    console, cases = Console(), []
+    todo = [(direction, size, ring) for ring in _rings(features) for direction in DIRECTIONS for size in FRAME_BYTES]
+    with ends_as_exceptions(), Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                                        console=console, transient=True) as progress:
+        task = progress.add_task("Building the simulator", total=len(todo))
+        for direction, size, ring in todo:
+            cases.append(measure_board(board, direction, size, ring=ring, features=features))
+            progress.update(task, advance=1, description=f"{board.name}, {direction}, {size} bytes, {ring.name}")
+    console.print(_case_table(f"{board.name}: {cases[0].link}, {WIDTH} bit at {USER_MHZ:g} MHz; each way, with MAC", cases))
+    console.print(f"[dim]{LEGEND.replace('link allows', 'slot and the wire allow')}[/]")
+    if report is not None:
+        write_report(report, cases, core_mhz=USER_MHZ)
+    return 0
 
 
 def run_bench(report, plot, features=None):
@@ -216,9 +236,9 @@ def run_bench(report, plot, features=None):
     by_kind = len(plain), len(plain) + len(kinds)
     for link in LINKS:
         for width in WIDTHS:
-            console.print(_case_table(link, width, [case for case in cases[:by_kind[0]]
-                                                    if (case.link, case.width) == (link, width)]))
-    console.print("[dim]Limit: Mpps that the link allows; cycles, TLPs, reads and link bytes are for one packet.[/]")
+            console.print(_case_table(f"{link}, {width} bit at {CORE_MHZ:g} MHz; each way, no MAC",
+                                      [case for case in cases[:by_kind[0]] if (case.link, case.width) == (link, width)]))
+    console.print(f"[dim]{LEGEND}[/]")
     console.print(_variant_table(cases[slice(*by_kind)]))
     console.print(_distance_table(cases[by_kind[1]:]))
     console.print(_latency_table(latencies))

@@ -123,10 +123,16 @@ def bench(
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
     plot: Annotated[Optional[Path], out_file("Draw packets per second into this file (PNG, SVG or PDF).")] = None,
     features: Features = None,
+    board: Annotated[Optional[str], block_board()] = None,
 ):
     """Measure the card (packets, cycles, TLPs and bytes, beside what the link allows) and its simulator."""
-    from .bench import run_bench
+    from .bench import run_bench, run_board_bench
+    from .build.command import find_board
     from .guest.card import PAIRS
+    if board is not None:
+        if plot is not None:
+            raise typer.BadParameter("there is no picture of a board", param_hint="--plot")
+        raise typer.Exit(run_board_bench(find_board(board), report, feature_bits(features, PAIRS)))
     raise typer.Exit(run_bench(report, plot, feature_bits(features, PAIRS)))
 
 

@@ -55,5 +55,5 @@ def _block_board(name: str | None):
 
 def block_board():
     """Option for a board with a 7-series FPGA."""
-    return typer.Option(metavar="BOARD", callback=_block_board, help="Of the card behind a model of this board's PCI Express "
-                        "block, which keeps most of the configuration; only the tests that a card there can be put to.")
+    return typer.Option(metavar="BOARD", callback=_block_board, help="Of the card as it is on this board: behind a model of "
+                        "the FPGA's PCI Express block, which keeps most of the configuration.")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
 from ..host.driver.net import FEATURES, NoSpace, VirtioNet
 from .budget import LINKS, Ring, limit_mpps
+from .pcie_7x.board import LANES, USER_MHZ, WIDTH, board_engine
 from .bus import EngineBus
 from .engine.engine import Engine, Link
 
@@ -28,6 +29,8 @@ STALL = 2_000_000                               # cycles after which a case has 
 ON_THE_WIRE = 12288                             # bytes the card has not delivered yet: what it can hold without a drop
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_down", "mwr_down")
 NEAR_NS, FAR_NS = 250.0, 1250.0                 # of a host's read latency
+GMII_MHZ = 125.0
+WIRE_OVERHEAD = 20                              # bytes: preamble and gap (802.3, 4.4.2)
 REST = 5000                                     # cycles after which nothing is under way any more
 LONE = 4                                        # packets whose latency is averaged
 UDP = struct.Struct(">6s6sH BBHHHBBH4s4s HHHH")
@@ -153,7 +156,29 @@ def _model(link, read_latency_ns, seed=0):
 
 def measure(link, width, direction, frame_bytes, *, ring=Ring(), pairs=1, read_latency_ns=NEAR_NS, features=None, seed=0):
     """Run one case; ``link`` is a key of :data:`ringnic.sim.budget.LINKS`, ``features`` what the card offers."""
-    with Engine(width=width, link=_model(link, read_latency_ns, seed), features=features) as engine:
+    def make():
+        return Engine(width=width, link=_model(link, read_latency_ns, seed), features=features)
+    return _measure(make, link, width, direction, frame_bytes, ring, pairs, read_latency_ns, CORE_MHZ,
+                    limit_mpps(link, direction, frame_bytes - FCS, ring))
+
+
+def measure_board(board, direction, frame_bytes, *, ring=Ring(), read_latency_ns=NEAR_NS, features=None):
+    """Run one case of the card on a board (:class:`ringnic.boards.board.Board`), behind its block and with its MAC.
+
+    The limit is the lower one of the slot's and the wire's.
+    """
+    link = f"gen{board.generation}x{LANES}"
+
+    def make():
+        return board_engine(board, read_latency_ns=read_latency_ns, mac="gmii", gmii_ratio=round(GMII_MHZ / USER_MHZ),
+                            features=features)
+    wire = GMII_MHZ / (frame_bytes + WIRE_OVERHEAD)
+    return _measure(make, link, WIDTH, direction, frame_bytes, ring, 1, read_latency_ns, USER_MHZ,
+                    min(wire, limit_mpps(link, direction, frame_bytes - FCS, ring)))
+
+
+def _measure(make, link, width, direction, frame_bytes, ring, pairs, read_latency_ns, core_mhz, limit):
+    with make() as engine:
         traffic = _Traffic(engine, direction, frame_bytes - FCS, ring, pairs)
         share = FEWER if frame_bytes >= LONG else 1
         first, sent, received = traffic.until(WARM_UP // share)
@@ -163,8 +188,7 @@ def measure(link, width, direction, frame_bytes, *, ring=Ring(), pairs=1, read_l
             "both": [sent_after - sent, received_after - received]}[direction]
     delta = {name: last[name] - first[name] for name in last}
     packets, slower = sum(ways), min(ways)
-    mpps = slower / delta["cycles"] * CORE_MHZ
-    limit = limit_mpps(link, direction, frame_bytes - FCS, ring)
+    mpps = slower / delta["cycles"] * core_mhz
     return Case(
         link=link, width=width, ring=ring.name, in_order=ring.in_order, notification_data=ring.notification_data, pairs=pairs,
         direction=direction, frame_bytes=frame_bytes,

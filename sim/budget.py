@@ -10,7 +10,7 @@ ring of heads to be read, but what comes back takes 16 bytes a packet, not 8.
 from dataclasses import dataclass
 from math import ceil
 
-__all__ = ["DLLP_SHARE", "LINKS", "Cost", "Ring", "link_bytes_per_second", "packet_cost", "limit_mpps"]
+__all__ = ["ALL_LINKS", "DLLP_SHARE", "LINKS", "Cost", "Ring", "link_bytes_per_second", "packet_cost", "limit_mpps"]
 
 FRAMING = 8
 REQUEST_HEADER = 16          # 64-bit address
@@ -20,8 +20,9 @@ NET_HEADER = 12
 BATCH = 64                   # packets a kick, an interrupt, an index write
 FETCH = 256                  # bytes a read of ring entries or descriptors
 
-#: name: (GT/s, lanes, share of the symbols that is data)
+#: name: (GT/s, lanes, share of the symbols that is data). Those that `ringnic bench` shows, and a board's.
 LINKS = {"gen1x1": (2.5, 1, 0.8), "gen2x4": (5.0, 4, 0.8)}
+ALL_LINKS = LINKS | {"gen2x1": (5.0, 1, 0.8)}
 
 
 @dataclass
@@ -49,8 +50,8 @@ class Cost:
 
 
 def link_bytes_per_second(link):
-    """Bytes of TLPs with framing that ``link`` (a key of :data:`LINKS`) carries each way."""
-    gigatransfers, lanes, coding = LINKS[link]
+    """Bytes of TLPs with framing that ``link`` (a key of :data:`ALL_LINKS`) carries each way."""
+    gigatransfers, lanes, coding = ALL_LINKS[link]
     return gigatransfers * 1e9 * lanes * coding / 8 * (1 - DLLP_SHARE)
 
 
