@@ -14,8 +14,7 @@ from .lib.mmcm import Mmcm, Output
 from .mac.mdio import MdioMaster, PhyMonitor
 from .mac.rgmii import POLL_SECONDS, RgmiiParameters
 from .nic import RingNIC
-from .pcie.parameters import PcieParameters
-from .pcie.series7.adapter import Adapter
+from .pcie.series7.adapter import PARAMETERS, Adapter
 from .pcie.series7.clocks import PipeClocks
 from .spec.mii import LinkSpeed
 from .spec.pcie_7x import LINKS, block_ports
@@ -30,7 +29,6 @@ BLOCK = "pcie_7x_0"
 TIED = {"pl_upstream_prefer_deemph": 1, "pipe_mmcm_rst_n": 1}
 ADAPTER_WIDTH = 64           # the widest that there is
 BLINK_BIT = 25               # of a counter of the user clock: about once a second
-MAX_PAYLOAD = 2              # 512 bytes, as the IP is set
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,6 @@ class Card(wiring.Component):
     lanes : int
         1 or 2; they set the width of the datapath and the user clock, see :data:`.spec.pcie_7x.LINKS`. 4, which want 128 bit,
         are a :exc:`ValueError`.
-    generation : int
-        2 for 5 GT/s.
     queue_pairs : int
     offered : int
         Mask of the device features to offer.
@@ -92,7 +88,7 @@ class Card(wiring.Component):
     osc_clk_p, osc_clk_n or osc_clk : In, eth_* : In and Out
         There only with ``ethernet``. ``eth_mdio`` is a pad, an attribute and no member.
     """
-    def __init__(self, *, lanes, generation, queue_pairs, offered, mac_address, build_id, ethernet=None, clkreq=False, leds=()):
+    def __init__(self, *, lanes, queue_pairs, offered, mac_address, build_id, ethernet=None, clkreq=False, leds=()):
         if LINKS[lanes].width > ADAPTER_WIDTH:
             raise ValueError(f"{lanes} lanes need a datapath of {LINKS[lanes].width} bit, and the adapter to the block has "
                              f"{ADAPTER_WIDTH}")
@@ -107,8 +103,7 @@ class Card(wiring.Component):
                                     phy_setup=ethernet.phy_setup, tx_delay=ethernet.tx_delay)
         self._nic = RingNIC(
             width=link.width, queue_pairs=queue_pairs, mac="gmii" if rgmii is None else "rgmii", rgmii=rgmii,
-            mac_address=mac_address, build_id=build_id,
-            pcie=PcieParameters(hosted=True, link_speed=generation, link_width=lanes, max_payload=MAX_PAYLOAD))
+            mac_address=mac_address, build_id=build_id, pcie=PARAMETERS)
         members = {
             "pcie_clk_p": In(1), "pcie_clk_n": In(1), "pcie_rst_n": In(1),
             "pcie_rx_p": In(lanes), "pcie_rx_n": In(lanes), "pcie_tx_p": Out(lanes), "pcie_tx_n": Out(lanes),

@@ -31,7 +31,7 @@ def board_card(board, *, lanes, pairs, mac_address, features, build_id):
             phy_address=board.ethernet.phy_address, phy_setup=SETUPS.get(board.ethernet.phy, ()),
             reset=board.ethernet.reset_n is not None)
     return Card(
-        lanes=lanes, generation=board.generation, queue_pairs=pairs, offered=sum(1 << bit for bit in features),
+        lanes=lanes, queue_pairs=pairs, offered=sum(1 << bit for bit in features),
         mac_address="dna" if mac_address is None else mac_address, build_id=build_id, ethernet=ethernet,
         clkreq=board.pcie.clkreq is not None, leds=[(ROLES[led.role], led.low) for led in board.leds])
 

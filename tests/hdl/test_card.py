@@ -38,7 +38,7 @@ def boxes(monkeypatch):
         monkeypatch.setattr(card, name, box(getattr(card, name)))
 
     def boxes(**options):
-        made = Card(**{**dict(lanes=1, generation=2, queue_pairs=1, offered=5, mac_address=2 << 40, build_id=0), **options})
+        made = Card(**{**dict(lanes=1, queue_pairs=1, offered=5, mac_address=2 << 40, build_id=0), **options})
         return verilog.convert(made, ports=[getattr(made, member) for member in made.signature.members], emit_src=False)
     return boxes
 
@@ -114,7 +114,7 @@ def test_a_gmii(boxes):
 
 def test_an_oscillator_with_one_pin(hollow):
     side = EthernetSide("rgmii", 50, differential=False, reset=False)
-    made = Card(lanes=1, generation=2, queue_pairs=1, offered=0, mac_address=2 << 40, build_id=0, ethernet=side)
+    made = Card(lanes=1, queue_pairs=1, offered=0, mac_address=2 << 40, build_id=0, ethernet=side)
     assert "osc_clk" in made.signature.members and not {"osc_clk_p", "eth_reset_n"} & set(made.signature.members)
 
 
