@@ -111,7 +111,8 @@ void Engine::cycle() {
     fall();
     bool rx_taken = nic->tlp_rx_valid && nic->tlp_rx_ready;
     bool rx_last = nic->tlp_rx_last;
-    bool tx_given = nic->tlp_tx_valid && tx_room;
+    // A host that resets the slot hears nothing: what is under way is cut, and its rest is no TLP.
+    bool tx_given = nic->tlp_tx_valid && tx_room && !nic->rst;
     if (tx_given) {
         for (int k = 0; k < nic->tlp_tx_dws; k++) tx_tlp.dw.push_back(get_dw(nic->tlp_tx_data, k));
     }

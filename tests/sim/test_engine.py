@@ -402,6 +402,18 @@ def test_reset(card64):
     assert [c.tag for c in completions(card64, [card_read(IOVA, 4, 0)])] == [0] and card64.violations() == []
 
 
+def test_reset_cuts_a_tlp(card64):
+    """What comes of the rest of it is no TLP, whatever it looks like: data of this one look like a write to address 0."""
+    card64.map_memory(IOVA, bytearray(256))
+    card64.record()
+    for moment in range(1, 40):
+        card64.send_frame(card_write(IOVA, header(0x40000001, CARD << 16 | 0xf, 0, 0) * 8))
+        card64.run(moment)
+        card64.reset()
+        card64.run_until(idle=True)
+        assert all(at == IOVA for at, *_ in card64.accesses()) and card64.violations() == []
+
+
 def test_tlp_log(tmp_path):
     with Engine(nic=Relay(), link=FAST, tlp_log=tmp_path / "tlps") as card:
         card.map_memory(IOVA, bytearray(b"abcd"))
