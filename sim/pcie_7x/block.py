@@ -85,11 +85,12 @@ class Block(wiring.Component):
         m = Module()
         alive = self._link(m)
         inner = Module()
-        self._inside(inner, alive)
+        intake, stalls = Intake(width=self.width, bar0_size=self.identity.bar0_size), Stalls()
+        self._inside(inner, intake, stalls)
         # Nothing outlives the link but the knowledge where a TLP ends that it cut off.
         m.submodules.inside = ResetInserter(~alive)(inner)
-        m.submodules.intake = intake = self.intake
-        m.submodules.stalls = stalls = self.stalls
+        m.submodules.intake = intake
+        m.submodules.stalls = stalls
         connect(m, flipped(self.link_rx), intake.link)
         m.d.comb += [
             intake.ecrc_error.eq(self.link_ecrc_error), intake.alive.eq(alive),
@@ -121,9 +122,7 @@ class Block(wiring.Component):
         ]
         return alive
 
-    def _inside(self, m, alive):
-        self.intake = intake = Intake(width=self.width, bar0_size=self.identity.bar0_size)
-        self.stalls = stalls = Stalls()
+    def _inside(self, m, intake, stalls):
         m.submodules.receive = receive = Receive(width=self.width)
         m.submodules.transmit = transmit = Transmit(width=self.width, max_payload=self.identity.max_payload)
         m.submodules.config = config = HardConfig(self.identity, lanes=self.lanes)

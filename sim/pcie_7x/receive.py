@@ -96,6 +96,8 @@ class Receive(wiring.Component):
         # Beats of one packet after the other.
         beat, note = Signal(tlp_beat(self.width)), Signal(RX_NOTE)
         inside, chosen_np, from_np, turn = Signal(), Signal(), Signal(), Signal()
+        self._ends_cpl = Signal()
+        m.d.comb += self.gone.eq(self.m_axis_rx_tvalid & self.m_axis_rx_tready & self._ends_cpl)
         valid, ready = Signal(), Signal()
         overdue = ~(begun - non_posted.o_note.before)[:ORDER_WIDTH][-1]
         m.d.comb += [
@@ -106,8 +108,6 @@ class Receive(wiring.Component):
             note.eq(Mux(from_np, non_posted.o_note.note, posted.o_note)),
             non_posted.o.ready.eq(from_np & ready),
             posted.o.ready.eq(~from_np & ready),
-            self.gone.eq(valid & ready & beat.last & note.cpl),
-            self.units.eq(note.units),
         ]
         with m.If(valid & ready):
             m.d.sync += [inside.eq(~beat.last), chosen_np.eq(from_np)]
@@ -118,6 +118,10 @@ class Receive(wiring.Component):
         else:
             self._frame_128(m, beat, note, ~inside, valid, ready)
         return m
+
+    def _leaves(self, m, last, note):
+        """The beat that appears next ends a packet with this note if ``last``."""
+        m.d.sync += [self._ends_cpl.eq(last & note.cpl), self.units.eq(note.units)]
 
     def _frame_64(self, m, beat, note, first, valid, ready):
         free = ~self.m_axis_rx_tvalid | self.m_axis_rx_tready
@@ -131,6 +135,7 @@ class Receive(wiring.Component):
                 self.m_axis_rx_tlast.eq(beat.last),
                 self.m_axis_rx_tuser.eq(_tuser(note, first=first, last=beat.last, end=Cat(beat.dws != 1, Const(0, 1)))),
             ]
+            self._leaves(m, beat.last, note)
 
     def _frame_128(self, m, beat, note, first, valid, ready):
         """A queue of up to four halves of beats, of which one or two leave at a time."""
@@ -155,7 +160,7 @@ class Receive(wiring.Component):
         user = Signal(RX_NOTE)
         m.d.comb += [
             user.eq(Mux(starts_high, high.note, low.note)),
-            user.ecrc_error.eq(low.note.ecrc_error),  # of the packet that ends: the lower half is of it in any case
+            user.ecrc_error.eq(low.note.ecrc_error),  # of the packet that ends
         ]
         with m.If(leaves != 0):
             m.d.sync += [
@@ -164,6 +169,7 @@ class Receive(wiring.Component):
                     user, first=low.first | starts_high, start_high=starts_high, last=low.last | ends_high,
                     end=Mux(low.last, Cat(low.two, Const(0, 1)), Cat(high.two, Const(1, 1))))),
             ]
+            self._leaves(m, low.last | ends_high, low.note)   # of the packet that ends: the lower half is of it in any case
         m.d.comb += self.m_axis_rx_tkeep.eq(-1)
 
         halves = [Signal(half, name=f"half_{k}") for k in range(2)]

@@ -164,7 +164,8 @@ def test_the_buffer_is_as_large_as_the_specification_says(rig):
     assert (dut.cpl_headers, dut.cpl_units) == (72, 850)
 
 
-@pytest.mark.parametrize("dws, headers, units, fits", [(16, 3, 100, 3), (16, 20, 12, 3), (13, 20, 12, 3), (128, 20, 64, 2)])
+@pytest.mark.parametrize("dws, headers, units, fits", [
+    (16, 3, 100, 3), (16, 20, 12, 3), (4, 20, 3, 3), (5, 20, 4, 2), (128, 20, 64, 2)])
 def test_completion_buffer(rig, rng, dws, headers, units, fits):
     """Headers, and data in units of 16 bytes: what fits does no harm, one more is an overflow; so it stays."""
     bench = rig(take=False, cpl_headers=headers, cpl_units=units)
