@@ -10,7 +10,7 @@ from ringnic.hdl.pcie.series7.adapter import PARAMETERS, Adapter
 
 from ....kit import registers, tlps
 from ....kit.simulation import Simulation, until
-from .conftest import accept, offer
+from .conftest import accept, offer, offer_straddled
 
 BAR = 0xfe00_8000
 CREDITS = {"fc_ph": 32, "fc_pd": 512, "fc_nph": 32, "fc_npd": 32, "tx_buf_av": 32}
@@ -18,16 +18,16 @@ CREDITS = {"fc_ph": 32, "fc_pd": 512, "fc_nph": 32, "fc_npd": 32, "tx_buf_av": 3
 
 class Bench:
     """An endpoint without DMA clients at work, and what it has sent."""
-    def __init__(self, seed=None):
-        self.rng, self.seed, self.out, self.regs = random.Random(seed), seed, [], {0x0: 0x1111_2222, 0x4: 0x3333_4444}
-        self.dut = Adapter(width=64)
+    def __init__(self, seed=None, width=64):
+        self.width, self.rng, self.seed, self.out, self.regs = width, random.Random(seed), seed, [], {0x0: 0x1111_2222, 0x4: 0x3333_4444}
+        self.dut = Adapter(width=width)
 
     def idle(self):
         return self.seed is not None and self.rng.random() < 0.4
 
     def run(self, body):
         dut, block = self.dut, self.dut.block
-        endpoint = Endpoint(width=64, read_clients=1, write_clients=1, msix_vectors=1, pcie=PARAMETERS)
+        endpoint = Endpoint(width=self.width, read_clients=1, write_clients=1, msix_vectors=1, pcie=PARAMETERS)
 
         def join(m):
             m.submodules.endpoint = endpoint
@@ -44,20 +44,28 @@ class Bench:
             await body(ctx, block)
         simulation = Simulation(dut, beside=join, watch_busy=False)
         simulation.background(registers.serve, endpoint.regs, self.regs)
-        simulation.background(accept, block, self.out.append, self.idle)
+        simulation.background(accept, block, self.out.append, self.idle, self.width)
         simulation.run(main)
         return self.out
 
 
+    async def offer(self, ctx, *given):
+        if self.width == 64:
+            for tlp in given:
+                await offer(ctx, self.dut.block, tlp, idle=self.idle)
+        else:
+            await offer_straddled(ctx, self.dut.block, [(tlp, 1) for tlp in given], lambda: self.rng.random() < 0.7, self.idle)
+
+
+@pytest.mark.parametrize("width", [64, 128])
 @pytest.mark.parametrize("seed", [None, 1, 2])
-def test_registers_and_window(seed):
+def test_registers_and_window(width, seed):
     """Requests to the BAR and to the window are answered with the ID that the block shows."""
-    bench = Bench(seed)
+    bench = Bench(seed, width)
 
     async def body(ctx, block):
-        for tlp in (tlps.memory(1, BAR + 8, 1, data=b"abcd"), tlps.memory(0, BAR, 2, tag=1), tlps.config(0, 0xa8, tag=2),
-                    tlps.memory(0, BAR + 8, 1, tag=3)):
-            await offer(ctx, block, tlp, idle=bench.idle)
+        await bench.offer(ctx, tlps.memory(1, BAR + 8, 1, data=b"abcd"), tlps.memory(0, BAR, 2, tag=1),
+                          tlps.config(0, 0xa8, tag=2), tlps.memory(0, BAR + 8, 1, tag=3))
         await until(ctx, lambda: len(bench.out) == 3, 2000)
     answers = [tlps.parse(tlp) for tlp in bench.run(body)]
     assert [(one.tag, one.status, one.cid) for one in answers] == [(1, 0, 0x500), (2, 0, 0x500), (3, 0, 0x500)]
@@ -69,7 +77,7 @@ def test_a_refused_request_is_answered_by_the_block():
     bench = Bench()
 
     async def body(ctx, block):
-        await offer(ctx, block, tlps.memory(0, BAR + 0x7ffc, 2, tag=9, rid=0x1234))  # over the end of the BAR
+        await bench.offer(ctx, tlps.memory(0, BAR + 0x7ffc, 2, tag=9, rid=0x1234))  # over the end of the BAR
         await until(ctx, lambda: ctx.get(block.cfg_err_ur), 200)
         assert not ctx.get(block.cfg_err_posted) and ctx.get(block.cfg_err_tlp_cpl_header) >> 0 & 0xffffff == 0x1234_09
         await ctx.tick().repeat(50)
@@ -85,7 +93,7 @@ def test_answers_wait_for_credits_of_their_class():
         await ctx.tick().repeat(5)
         ctx.set(block.fc_cplh, 0)
         await ctx.tick().repeat(5)
-        await offer(ctx, block, tlps.memory(0, BAR, 1))
+        await bench.offer(ctx, tlps.memory(0, BAR, 1))
         await ctx.tick().repeat(100)
         assert bench.out == []
         ctx.set(block.fc_cplh, 1)

@@ -14,10 +14,11 @@ UR, CA = 1, 4
 LOTS = {"fc_ph": 0x20, "fc_pd": 0x200, "fc_nph": 0x20, "fc_npd": 0x20, "fc_cplh": 0x20, "fc_cpld": 0x200, "tx_buf_av": 32}
 
 
+@pytest.mark.parametrize("width", [64, 128])
 @pytest.mark.parametrize("seed", [None, 1, 2])
-def test_beats(seed):
+def test_beats(width, seed):
     """Full beats but for the last, and each DW as a number."""
-    dut, rng, found = Tx(width=64), random.Random(seed), []
+    dut, rng, found = Tx(width=width), random.Random(seed), []
 
     def idle():
         return seed is not None and rng.random() < 0.4
@@ -27,11 +28,11 @@ def test_beats(seed):
     async def main(ctx):
         ctx.set(dut.block.user_lnk_up, 1)
         for tlp in given:
-            await tlps.put(ctx, dut.i, tlp, 64, idle)
+            await tlps.put(ctx, dut.i, tlp, width, idle)
         await ctx.tick().repeat(20)
         assert ctx.get(dut.block.tx_cfg_gnt) == 1
     simulation = Simulation(dut)
-    simulation.background(accept, dut.block, found.append, idle)
+    simulation.background(accept, dut.block, found.append, idle, width)
     simulation.run(main)
     assert found == given
 
