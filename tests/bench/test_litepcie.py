@@ -26,7 +26,9 @@ PARTS = [(1, 64), (4, 128)]
 def build(folder, lanes, width, link, model):
     (folder / "pcie_s7.v").write_text(model)
     (folder / "link.json").write_text(json.dumps(link))
-    made = subprocess.run([sys.executable, JUDGE / "gateware.py", str(lanes), str(width), folder], capture_output=True, text=True)
+    # In the folder, for LiteX leaves a file where it is run.
+    made = subprocess.run([sys.executable, JUDGE / "gateware.py", str(lanes), str(width), folder], cwd=folder,
+                          capture_output=True, text=True)
     assert made.returncode == 0, made.stderr[-4000:]
     verilate(folder, [folder / f"{TOP}.v", folder / "pcie_s7.v", JUDGE / "primitives.v"], TOP, OPTIMISE)
 
@@ -67,9 +69,10 @@ EXCUSED = {"m_axis_rx_tuser": 32}
 
 
 @pytest.mark.parametrize("lanes, width", PARTS)
-def test_ports(lanes, width):
+def test_ports(lanes, width, tmp_path):
     """Names, directions and, where LitePCIe connects a signal, widths of the 176 ports are those of an instance that works."""
-    made = subprocess.run([sys.executable, JUDGE / "ports.py", str(lanes), str(width)], capture_output=True, text=True)
+    made = subprocess.run([sys.executable, JUDGE / "ports.py", str(lanes), str(width)], cwd=tmp_path,
+                          capture_output=True, text=True)
     assert made.returncode == 0, made.stderr[-4000:]
     theirs = json.loads(made.stdout.splitlines()[-1])
     for name, bits in EXCUSED.items():
