@@ -27,7 +27,6 @@ BLOCK = "pcie_7x_0"
 # Inputs of the block that are neither clocks, pins nor the adapter's, and are not 0: the partner's de-emphasis is preferred
 # (PG054, "Physical Layer Interface"), and the MMCM is not the block's to reset.
 TIED = {"pl_upstream_prefer_deemph": 1, "pipe_mmcm_rst_n": 1}
-ADAPTER_WIDTH = 64           # the widest that there is
 BLINK_BIT = 25               # of a counter of the user clock: about once a second
 
 
@@ -63,8 +62,7 @@ class Card(wiring.Component):
     Parameters
     ----------
     lanes : int
-        1 or 2; they set the width of the datapath and the user clock, see :data:`.spec.pcie_7x.LINKS`. 4, which want 128 bit,
-        are a :exc:`ValueError`.
+        1, 2 or 4; they set the width of the datapath and the user clock, see :data:`.spec.pcie_7x.LINKS`.
     queue_pairs : int
     offered : int
         Mask of the device features to offer.
@@ -89,9 +87,6 @@ class Card(wiring.Component):
         There only with ``ethernet``. ``eth_mdio`` is a pad, an attribute and no member.
     """
     def __init__(self, *, lanes, queue_pairs, offered, mac_address, build_id, ethernet=None, clkreq=False, leds=()):
-        if LINKS[lanes].width > ADAPTER_WIDTH:
-            raise ValueError(f"{lanes} lanes need a datapath of {LINKS[lanes].width} bit, and the adapter to the block has "
-                             f"{ADAPTER_WIDTH}")
         self.lanes = lanes
         self.ethernet = ethernet
         self.leds = tuple(leds)

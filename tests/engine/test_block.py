@@ -20,11 +20,11 @@ STALL = 64   # of 256 cycles, each way
 NEAR, FAR = Link(mps=128), Link(mps=128, read_latency_ns=4000, jitter_ns=1000, split=1)
 
 
-@pytest.fixture(params=[(SPLIT, NEAR), (PACKED | LATEST, NEAR), (SPLIT, FAR), (PACKED, FAR)],
+@pytest.fixture(params=[(64, SPLIT, NEAR), (128, PACKED | LATEST, NEAR), (128, SPLIT, FAR), (64, PACKED, FAR)],
                 ids=["split", "packed_in_order", "split_far", "packed_far"])
 def block_rig(request, offered):
-    ring, link = request.param
-    with watched(request, Engine(card="net_7x", stall=STALL, link=link, features=offered), ring, offered) as rig:
+    width, ring, link = request.param
+    with watched(request, Engine(card="net_7x", width=width, stall=STALL, link=link, features=offered), ring, offered) as rig:
         yield rig
 
 

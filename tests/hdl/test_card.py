@@ -134,9 +134,10 @@ def test_two_lanes(hollow, tmp_path, name):
     assert declared(text, "card")["pcie_rx_p"] == ("input", 2)
 
 
-def test_four_lanes():
-    with pytest.raises(ValueError, match="^4 lanes need a datapath of 128 bit, and the adapter to the block has 64$"):
-        board_card(BOARDS["ax7203"], lanes=4, **OPTIONS)
+def test_four_lanes(hollow, tmp_path):
+    text = board_verilog(BOARDS["ax7203"], name="card", lanes=4, **OPTIONS)
+    assert complaints(tmp_path, block_box(4) + text, "card") == ""
+    assert declared(text, "card")["pcie_rx_p"] == ("input", 4)
 
 
 def test_a_misspelt_port_of_the_block_fails(hollow, tmp_path):
