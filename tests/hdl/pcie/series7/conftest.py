@@ -31,8 +31,9 @@ async def offer(ctx, block, tlp, *, hit=1, idle=streams.never):
 
 
 def straddled(packets, high=lambda: True):
-    """Beats of the 128-bit receive stream, as ``(data, user)``: a packet begins in the upper half of the beat where the one before
-    ends in the lower half, and in that of a beat of its own, if ``high()``. ``packets``: TLPs, each with the BARs that it hits.
+    """Beats of the 128-bit receive stream, as ``(data, user)``: a packet begins in the upper half of the beat where the one
+    before ends in the lower half, and in that of a beat of its own, if ``high()``. ``packets``: TLPs, each with the BARs that it
+    hits.
     """
     beats, halves = [], []    # a half: two numbers, and whether a packet begins and where it ends (0, 1 or None), and its BARs
 

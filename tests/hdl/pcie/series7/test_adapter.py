@@ -19,7 +19,8 @@ CREDITS = {"fc_ph": 32, "fc_pd": 512, "fc_nph": 32, "fc_npd": 32, "tx_buf_av": 3
 class Bench:
     """An endpoint without DMA clients at work, and what it has sent."""
     def __init__(self, seed=None, width=64):
-        self.width, self.rng, self.seed, self.out, self.regs = width, random.Random(seed), seed, [], {0x0: 0x1111_2222, 0x4: 0x3333_4444}
+        self.width, self.rng, self.seed, self.out = width, random.Random(seed), seed, []
+        self.regs = {0x0: 0x1111_2222, 0x4: 0x3333_4444}
         self.dut = Adapter(width=width)
 
     def idle(self):
