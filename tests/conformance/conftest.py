@@ -13,7 +13,6 @@ import pytest
 from ringnic.hdl.spec.bar import BAR_INDEX, CONTROL_OFFSET, GMII_CONTROLS
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS
 from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED, Common, Status
-from ringnic.host.build.command import find_board
 from ringnic.host.bus.vfio import VfioBus, VfioError
 from ringnic.host.driver import NoSpace, PciFunction, Transport, VirtioNet
 from ringnic.host.driver.net import MAX_PAIRS
@@ -200,6 +199,7 @@ def simulated(request, offered, loopback=False):
     """A Verilated card fresh from power-on, with its MAC in loopback or a partner on the wire. The passive checker judges what
     passed its edge, when the test is over."""
     # Not on a machine that has a card, and Python for its tests.
+    from ringnic.host.build.command import find_board
     from ringnic.sim.bus import EngineBus
     from ringnic.sim.engine.engine import Engine
     from ringnic.sim.monitor import Monitor, clauses
