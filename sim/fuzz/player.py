@@ -226,7 +226,9 @@ class Player:
         ring = self.rings.get(queue)
         if ring is None:
             return
-        self._put(RINGS + queue, DESC, ring.desc + DESC.size * (slot % ring.size), addr, length, third, fourth)
+        at = ring.desc + DESC.size * (slot % ring.size)
+        self._describe_halves(RINGS + queue, at, addr, length, third, fourth)
+        self._put(RINGS + queue, DESC, at, addr, length, third, fourth)
         flags = fourth if self.packed else third
         self.ground.describe(addr, length, bool(flags & WRITE) and not flags & INDIRECT)
         if flags & INDIRECT:
@@ -238,6 +240,7 @@ class Player:
 
     def _table(self, at, addr, length, third, fourth):
         """Write an entry of an indirect table."""
+        self._describe_halves(TABLES, at, addr, length, third, fourth)
         self._put(TABLES, DESC, at, addr, length, third, fourth)
         if self._beyond and self.ground.address(TABLES, at) in self._entries:
             self._forgive()              # it may be a short cut
@@ -263,6 +266,16 @@ class Player:
             # The chain of an older table may lead here.
             if used_before or self.torn:
                 self._forgive()
+
+    def _describe_halves(self, zone, at, addr, length, third, fourth):
+        """A descriptor that is written anew may be met with the address of one and the rest of the other."""
+        if not self.torn or at + DESC.size > ZONE:
+            return
+        before = DESC.unpack_from(self.ground.memory[zone], at)
+        for address, (size, *rest) in ((before[0], (length, third, fourth)), (addr, before[1:])):
+            flags = rest[self.packed]
+            self.ground.describe(address, size, bool(flags & WRITE))
+            self.ground.astray |= bool(flags & INDIRECT)
 
     def _forgive(self):
         """What is behind the longest chain may be followed after all."""
