@@ -2,9 +2,9 @@
 
 import random
 
-from ..hdl.spec.pcie import CapId, Cfg, DevCap, Exp
+from ..hdl.spec.pcie import CapId, Cfg, Exp
 from ..host.bus import Bus, DmaBuffer
-from ..host.bus.capabilities import capability
+from ..host.bus.capabilities import capability, offers_flr
 
 __all__ = ["SimBus", "EngineBus", "GoldenBus"]
 
@@ -58,10 +58,10 @@ class SimBus(Bus):
         return {data for address, data in self._messages() if address == MSI_ADDRESS}
 
     def reset(self):
-        at = capability(self.config_read, CapId.EXP)
-        if not self.config_read(at + Exp.DEV_CAP, 4) >> DevCap.FLR & 1:
+        if not offers_flr(self.config_read):
             self._reset_slot()
             return
+        at = capability(self.config_read, CapId.EXP)
         control = self.config_read(at + Exp.DEV_CTL, 2)
         self.config_write(at + Exp.DEV_CTL, 2, control | INITIATE_FLR)
         # 6.6.2: 100 ms. A model need not be given that long when it is seen to be done.

@@ -13,6 +13,7 @@ from ..spec.bar import BAR_INDEX, BAR_SIZE, MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, 
 from ..spec.pcie import CapId, Cfg, Command, ConfigStatus, DevCap, DevCap2, DevCtl, DevCtl2, DevSta, Exp, MsixCap, Pm
 from ..spec.virtio import VIRTIO_PCI_VENDOR_ID
 from .config_image import ConfigImage
+from .function_config import STATE
 from .parameters import PcieParameters
 from .virtio_caps import CAPS_END, CAPS_START, VirtioCaps, virtio_capabilities
 
@@ -49,9 +50,8 @@ class ConfigSpace(wiring.Component):
         Accesses of the host; nothing is implemented from 0x100 on.
     regs : Out(RegPort(REG_ADDR_WIDTH))
         BAR accesses through the pci_cfg window (4.1.4.9 "PCI configuration access capability").
-    address, bar_hit, bus_master, mps, mrrs, ext_tag, timeout_disable, msix_enable, msix_function_mask, flr, interrupt, \
-    transactions_pending
-        As of :func:`.function_config.FunctionConfig`.
+    The members of :data:`.function_config.STATE`
+        As of :func:`.function_config.FunctionConfig`; of them:
     reset : In(1)
         One cycle. A Function Level Reset: back to default, but for what belongs to the link (6.6.2). No access may be under way
         then, and none is accepted while ``flr`` is high.
@@ -84,19 +84,7 @@ class ConfigSpace(wiring.Component):
         super().__init__({
             "cfg":   In(RegPort(12)),
             "regs":  Out(RegPort(REG_ADDR_WIDTH)),
-            "address": In(64),
-            "bar_hit": Out(1),
-            "bus_master": Out(1),
-            "mps":  Out(3),
-            "mrrs": Out(3),
-            "ext_tag": Out(1),
-            "timeout_disable": Out(1),
-            "msix_enable": Out(1),
-            "msix_function_mask": Out(1),
-            "flr": Out(1),
-            "reset": In(1),
-            "interrupt": In(1),
-            "transactions_pending": In(1),
+            **STATE,
             "intx_disable": Out(1),
             "parity": Out(1),
             "serr": Out(1),

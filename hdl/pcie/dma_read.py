@@ -193,18 +193,7 @@ class Reader(wiring.Component):
         with m.If(moves):
             m.d.sync += next_tag.eq(Mux(next_tag >= last_tag, 0, next_tag + 1))
 
-        room     = C(1)        # for the completions of one read more
-        if self.cpl_headers is not None:
-            m.submodules.budget = budget = CompletionBudget(
-                tags=tags, slot_bytes=self.slot_bytes, headers=self.cpl_headers)
-            room = budget.ready
-            m.d.comb += [
-                budget.issue.eq(issue),
-                budget.tag.eq(next_tag),
-                budget.offset.eq(addr[:6]),
-                budget.length.eq(length),
-                budget.late.eq(late),
-            ]
+        room     = Signal(init=1)   # for the completions of one read more
 
         raw     = Signal(128)
         head_dw = Signal(range(5))
@@ -340,9 +329,17 @@ class Reader(wiring.Component):
             ended.eq(aged | one(placer.forget, placer.forget_tag)),
         ]
         if self.cpl_headers is not None:
+            m.submodules.budget = budget = CompletionBudget(
+                tags=tags, slot_bytes=self.slot_bytes, headers=self.cpl_headers)
             stepped_tag = Signal(range(tags))
             m.d.sync += stepped_tag.eq(scan)
             m.d.comb += [
+                room.eq(budget.ready),
+                budget.issue.eq(issue),
+                budget.tag.eq(next_tag),
+                budget.offset.eq(addr[:6]),
+                budget.length.eq(length),
+                budget.late.eq(late),
                 budget.finish.eq(finishes.any()),
                 budget.finish_tag.eq(placer.finish_tag),
                 budget.expire.eq((expires & ~finishes).any()),

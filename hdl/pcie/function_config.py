@@ -11,7 +11,7 @@ from ..lib.reg import RegPort
 from ..spec.bar import REG_ADDR_WIDTH
 from .tlp_stream import tlp_beat
 
-__all__ = ["CPL_FAULTS", "FAULTS", "REQUEST_FAULTS", "FunctionConfig"]
+__all__ = ["CPL_FAULTS", "FAULTS", "REQUEST_FAULTS", "STATE", "FunctionConfig"]
 
 #: Of a request: not supported; with poisoned data; its completion says so, which makes the error advisory.
 REQUEST_FAULTS = data.StructLayout({"unsupported": 1, "poisoned": 1, "advisory": 1})
@@ -23,6 +23,24 @@ CPL_FAULTS = data.StructLayout({"poisoned": 1, "refused": 1, "aborted": 1})
 #: what was asked for; a read is not answered.
 FAULTS = data.StructLayout({
     "request": REQUEST_FAULTS, "completion": CPL_FAULTS, "malformed": 1, "unexpected": 1, "timeout": 1})
+
+
+#: Members of :func:`FunctionConfig` that are configuration, or that it shows; seen from the one that keeps it.
+STATE = {
+    "address": In(64),
+    "bar_hit": Out(1),
+    "bus_master": Out(1),
+    "mps":  Out(3),
+    "mrrs": Out(3),
+    "ext_tag": Out(1),
+    "timeout_disable": Out(1),
+    "msix_enable": Out(1),
+    "msix_function_mask": Out(1),
+    "flr": Out(1),
+    "reset": In(1),
+    "interrupt": In(1),
+    "transactions_pending": In(1),
+}
 
 
 def FunctionConfig(width):
@@ -74,19 +92,7 @@ def FunctionConfig(width):
         "captured": In(16),
         "regs": Out(RegPort(REG_ADDR_WIDTH)),
         "requester_id": Out(16),
-        "address": In(64),
-        "bar_hit": Out(1),
-        "bus_master": Out(1),
-        "mps":  Out(3),
-        "mrrs": Out(3),
-        "ext_tag": Out(1),
-        "timeout_disable": Out(1),
-        "msix_enable": Out(1),
-        "msix_function_mask": Out(1),
-        "flr": Out(1),
-        "reset": In(1),
-        "interrupt": In(1),
-        "transactions_pending": In(1),
+        **STATE,
         "faults":   In(FAULTS),
         "turn_off": In(1),
         "messages": Out(stream.Signature(tlp_beat(width))),

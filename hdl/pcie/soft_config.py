@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from .config import ConfigSpace
 from .errors import Errors
-from .function_config import FunctionConfig
+from .function_config import STATE, FunctionConfig
 from .messages import Messages
 from .parameters import PcieParameters
 
@@ -42,12 +42,10 @@ class SoftConfig(wiring.Component):
         connect(m, flipped(function.cfg), space.cfg)
         connect(m, space.regs, flipped(function.regs))
         connect(m, messages.o, flipped(function.messages))
+        for name, member in STATE.items():
+            outer, inner = getattr(function, name), getattr(space, name)
+            m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
         m.d.comb += [
-            *[getattr(function, name).eq(getattr(space, name)) for name in (
-                "bar_hit", "bus_master", "mps", "mrrs", "ext_tag", "timeout_disable", "msix_enable", "msix_function_mask",
-                "flr")],
-            *[getattr(space, name).eq(getattr(function, name)) for name in (
-                "address", "reset", "interrupt", "transactions_pending")],
             function.requester_id.eq(function.captured),
             space.noted.eq(errors.noted),
             space.noted_device.eq(errors.noted_device),

@@ -3,9 +3,9 @@
 Ref: PCI Express Base 5.0, 7.5.1.1.11 "Capabilities Pointer".
 """
 
-from ...hdl.spec.pcie import Cfg, ConfigStatus
+from ...hdl.spec.pcie import CapId, Cfg, ConfigStatus, DevCap, Exp
 
-__all__ = ["capabilities", "capability"]
+__all__ = ["capabilities", "capability", "offers_flr"]
 
 
 def capabilities(config_read):
@@ -28,3 +28,8 @@ def capabilities(config_read):
 def capability(config_read, cap_id):
     """Return the offset of the first capability of this id, or None."""
     return next((at for at, found in capabilities(config_read) if found == cap_id), None)
+
+
+def offers_flr(config_read):
+    """Whether the function offers Function Level Reset (7.5.3.3 "Device Capabilities Register")."""
+    return bool(config_read(capability(config_read, CapId.EXP) + Exp.DEV_CAP, 4) >> DevCap.FLR & 1)

@@ -1,11 +1,13 @@
 """Simulated cards as a board has them: behind a model of its PCI Express block, on a link as wide and as fast as its slot's."""
 
+from ...hdl.spec.pcie_7x import LINKS
 from ..engine.engine import Engine, Link
 
 __all__ = ["LANES", "USER_MHZ", "WIDTH", "board_engine"]
 
 # What `ringnic build` makes unless told otherwise: it needs no work on timing.
-LANES, WIDTH, USER_MHZ = 1, 64, 62.5
+LANES = 1
+WIDTH, USER_MHZ = LINKS[LANES].width, LINKS[LANES].user2_mhz
 HOST_MPS = 128    # bytes; that of a host which has not changed it
 
 

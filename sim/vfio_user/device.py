@@ -1,8 +1,8 @@
 """The engine as a PCI device for vfio-user: BAR accesses, memory, and the MSI-X table that QEMU keeps to itself."""
 
 from ...hdl.spec.bar import BAR_SIZE, MSIX_TABLE_OFFSET
-from ...hdl.spec.pcie import CapId, Cfg, DevCap, Exp
-from ...host.bus.capabilities import capability
+from ...hdl.spec.pcie import CapId, Cfg, Exp
+from ...host.bus.capabilities import capability, offers_flr
 
 __all__ = ["EngineDevice"]
 
@@ -75,7 +75,7 @@ class EngineDevice:
     def reset(self):
         """Reset the function: by FLR, or with its slot if it does not offer that."""
         at = self._exp + Exp.DEV_CTL
-        if self.engine.config_read(self._exp + Exp.DEV_CAP, 4) >> DevCap.FLR & 1:
+        if offers_flr(self.engine.config_read):
             self._keep_place(lambda: self.engine.config_write(at, 2, self.engine.config_read(at, 2) | FLR))
         else:
             self._keep_place(self.engine.reset)

@@ -71,7 +71,7 @@ def test_frames(rng):
 
 
 def test_nobody_answers():
-    """The pull-up makes all ones of it, and the second bit of the turnaround says that nobody was there (22.2.4.5.8)."""
+    """Pulled up, the data read as all ones; the second bit of the turnaround shows that no PHY answered (22.2.4.5.8)."""
     bench = Master(phy=MdioPhy(ADDRESS, silent=True))
 
     async def main(ctx):
