@@ -11,6 +11,7 @@ from ringnic.sim.bus import GoldenBus
 NET = {5, 15, 16, 28, 29, 32}
 EVENT_IDX, PACKED, IN_ORDER, NOTIFICATION_DATA, RING_RESET, CTRL_VQ, MQ = 29, 34, 35, 38, 40, 17, 22
 EXP, MSIX, CAPS = 0x40, 0x80, 0x90
+FLR = 1 << 28  # Device Capabilities: Function Level Reset
 PLACES = {1: (0x0000, 0x3c), 2: (0x3000, 0x1000), 3: (0x1000, 4), 4: (0x2000, 0x1000)}
 
 
@@ -32,7 +33,7 @@ class FakeNet:
         struct.pack_into("<HH", config, 0, 0x1af4, 0x1041)
         config[6] = 0x10
         config[0x34] = EXP
-        struct.pack_into("<BB", config, EXP, 0x10, MSIX)
+        struct.pack_into("<BBHI", config, EXP, 0x10, MSIX, 0x0002, FLR)
         struct.pack_into("<BBHII", config, MSIX, 0x11, CAPS, self.num_queues, 0x4000, 0x5000)
         at = CAPS
         for kind, (offset, length) in PLACES.items():

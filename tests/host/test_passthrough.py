@@ -4,6 +4,7 @@ the guest."""
 import json
 import os
 import resource
+import tempfile
 from xml.etree import ElementTree
 
 import pytest
@@ -150,7 +151,9 @@ def test_libvirt():
     assert element.find("driver").get("name") == "vfio"
 
 
-def test_nothing_stays(machine, files):
-    before = set(os.listdir("/tmp"))
+def test_nothing_stays(machine, files, tmp_path, monkeypatch):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     run_guest(options(files), machine)
-    assert not {name for name in set(os.listdir("/tmp")) - before if name.startswith("ringnic-")}
+    assert (files / "argv").exists() and not list(folder.iterdir())
