@@ -1,9 +1,8 @@
 """Feature sets as people write them: ``ring_packed,in_order``, or ``-event_idx`` for all but one."""
 
-import difflib
-
 from ..hdl.spec.features import FEATURE_NAMES, FEATURE_PREREQUISITES
 from ..hdl.spec.virtio import VIRTIO_F_VERSION_1
+from .nearest import no_such
 
 __all__ = ["parse", "names"]
 
@@ -19,9 +18,7 @@ def _bit(name, card):
     try:
         bit = FEATURE_NAMES[name]
     except KeyError:
-        near = difflib.get_close_matches(name, FEATURE_NAMES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"this card has {', '.join(names(card))}"
-        raise ValueError(f"no feature is called {name!r}; {hint}") from None
+        raise ValueError(no_such("feature", name, FEATURE_NAMES, f"this card has {', '.join(names(card))}")) from None
     if bit not in card:
         raise ValueError(f"this card does not have {name}; it has {', '.join(names(card))}")
     return bit

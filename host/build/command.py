@@ -1,7 +1,6 @@
 """``ringnic build``: a board's project for Vivado, its run, and the verdict on it."""
 
 from contextlib import contextmanager, suppress
-import difflib
 import hashlib
 import json
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from ...boards.table import BOARDS
 from ..guest.process import ends_as_exceptions
+from ..nearest import no_such
 from .judge import ReportError, judge, vivado_errors
 from ..slot.bitstream import REPORT
 from .project import image_files, read_manifest, top_name, write_project
@@ -39,9 +39,7 @@ def find_board(name):
         return buildable[name]
     if name in BOARDS:
         raise BuildError(f"{name} cannot be built for: {'; '.join(BOARDS[name].lacks)}")
-    near = difflib.get_close_matches(name, buildable, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`ringnic build --list` shows them"
-    raise BuildError(f"no board is called {name!r}; {hint}")
+    raise BuildError(no_such("board", name, buildable, "`ringnic build --list` shows them"))
 
 
 def parse_mac(text):

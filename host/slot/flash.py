@@ -6,7 +6,6 @@ whatever has happened in between.
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-import difflib
 import hashlib
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ import shlex
 import time
 
 from ...boards.table import BOARDS
+from ..nearest import no_such
 from . import checks, state
 from .actions import Action, Bind, Override, Remove, Rescan, Unbind, way
 from .bitstream import built, read_bitstream, wrong_board
@@ -24,6 +24,7 @@ __all__ = ["flash"]
 
 NOT_HERE = "none"            # as the address of a board that is in no slot of this machine
 COMES_BACK_SECONDS, LOOK_SECONDS = 10, 0.5
+LIST = "`ringnic build --list` shows them"
 BUILDS = Path("build")       # where `ringnic build` leaves its results
 INSTALL = {
     "openFPGALoader": "install it: `apt install openfpgaloader`, or from github.com/trabucayre/openFPGALoader for newer boards",
@@ -70,9 +71,7 @@ class LookFor(Action):
 
 def _board(name):
     if name not in BOARDS:
-        near = difflib.get_close_matches(name, BOARDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BOARDS)}"
-        raise SlotError(f"no board is called {name!r}; {hint}")
+        raise SlotError(no_such("board", name, BOARDS, LIST))
     return BOARDS[name]
 
 
