@@ -21,8 +21,8 @@ from rich.table import Table
 from .guest.process import INTERRUPTED, child, ends_as_exceptions
 from .plan import PlanError, load, marks, plan_files
 
-__all__ = ["NOT_APPLICABLE", "TESTS", "Gathered", "Result", "RunError", "build_name", "gather", "report", "run_conformance",
-           "show", "to_junit", "to_markdown"]
+__all__ = ["NOT_APPLICABLE", "TESTS", "Gathered", "Result", "RunError", "build_name", "commit", "gather", "report",
+           "run_conformance", "show", "to_junit", "to_markdown"]
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
@@ -134,14 +134,21 @@ def _judge(row, seen, otherwise):
     return Result(row, status, tests, seen.observed, reason)
 
 
-def build_name():
-    """Return the commit of the sources, ``-dirty`` if they differ from it; where there is no git, their digest."""
+def commit():
+    """Return the commit of the sources, ``-dirty`` if they differ from it; None where there is no git."""
     try:
         return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], check=True,
                               text=True, capture_output=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        from ..sim.engine.build import sources_digest  # and all that a simulator needs
-        return sources_digest()[:12]
+        return None
+
+
+def build_name():
+    """Return the commit of the sources, or their digest."""
+    if (name := commit()) is not None:
+        return name
+    from ..sim.engine.build import sources_digest  # and all that a simulator needs
+    return sources_digest()[:12]
 
 
 def report(results, *, seed, build, seconds, tests):

@@ -8,7 +8,7 @@ HINTS, CLOSE = 3, 0.7  # names that are suggested at most, and how alike they ha
 
 
 def no_such(kind, name, known, otherwise):
-    """Say that nothing of this kind has this name, in one line: with the nearest of the names in ``known``, else ``otherwise``."""
+    """Say in one line that nothing of this kind has this name; add the nearest of the names in ``known``, else ``otherwise``."""
     near = difflib.get_close_matches(name, known, n=HINTS, cutoff=CLOSE)
     hint = f"did you mean {' or '.join(near)}?" if near else otherwise
     return f"no {kind} is called {name!r}; {hint}"

@@ -26,8 +26,9 @@ from .features import names
 from .guest.process import INTERRUPTED
 from .plan import PlanError, load, plan_files
 
-__all__ = ["run_selftest"]
+__all__ = ["CANNOT_RUN", "examine", "run_selftest", "tell"]
 
+CANNOT_RUN = (PlanError, RunError, VfioError)  # why there may be no result
 FOLDER = TESTS / "conformance"
 SIMULATED = "simulated only"
 SIMULATED_ONLY = SIMULATED, "its tests need what only a simulation has"
@@ -158,32 +159,46 @@ def _say_more(console, found):
                       highlight=False, soft_wrap=True)
 
 
-def run_selftest(bdf, report_file=None, *, quick=False, select="", seed=0):
+def examine(bdf, console, *, quick=False, select="", seed=0):
+    """Test the card at ``bdf``, with progress on ``console``; return what was found, and its outcomes for :func:`tell`.
+
+    :exc:`PlanError`, :exc:`RunError` or :exc:`VfioError` if the tests cannot run, :exc:`KeyboardInterrupt` for all that is to
+    end them. ``quick``: one case for each row. ``select``: only tests of these names, an expression as pytest's ``-k``.
+    """
+    began = time.monotonic()
+    if importlib.util.find_spec("pytest") is None:
+        raise RunError("The tests need pytest: `pip install -e '.[test]'`")
+    if not FOLDER.exists():
+        raise RunError(f"The tests are not here ({FOLDER}): run this from a checkout of the project")
+    with _ends_as_interrupts():
+        rows = load(plan_files(TESTS))
+        card = _identify(bdf)
+        console.print(f"{bdf}: RingNIC, build {card['build_id']}; loopback, so nothing goes out to the wire", highlight=False)
+        watch = _run(bdf, console, quick, select, seed)
+    return card | _found(watch, rows, seed=seed, build=card["build_id"], seconds=time.monotonic() - began), watch.outcomes
+
+
+def tell(console, found, outcomes):
+    """Print what was found."""
+    show(console, found | {"rows": [row for row in found["rows"] if row["applicable"]]}, outcomes)
+    _say_more(console, found)
+
+
+def run_selftest(bdf, report_file=None, **options):
     """Test the card at ``bdf``, show what was found and write it to ``report_file``; return the exit status.
 
-    ``quick``: one case for each row. ``select``: only tests of these names, an expression as pytest's ``-k``.
+    ``options``: as of :func:`examine`.
     """
     console = Console(file=sys.stdout)
-    began = time.monotonic()
     try:
-        if importlib.util.find_spec("pytest") is None:
-            raise RunError("The tests need pytest: `pip install -e '.[test]'`")
-        if not FOLDER.exists():
-            raise RunError(f"The tests are not here ({FOLDER}): run this from a checkout of the project")
-        with _ends_as_interrupts():
-            rows = load(plan_files(TESTS))
-            card = _identify(bdf)
-            console.print(f"{bdf}: RingNIC, build {card['build_id']}; loopback, so nothing goes out to the wire", highlight=False)
-            watch = _run(bdf, console, quick, select, seed)
-    except (PlanError, RunError, VfioError) as error:
+        found, outcomes = examine(bdf, console, **options)
+    except CANNOT_RUN as error:
         console.print(f"[red]Error[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print(f"Interrupted. {bdf} was reset, and is bound to vfio-pci as before.", highlight=False)
         return INTERRUPTED
-    found = card | _found(watch, rows, seed=seed, build=card["build_id"], seconds=time.monotonic() - began)
-    show(console, found | {"rows": [row for row in found["rows"] if row["applicable"]]}, watch.outcomes)
-    _say_more(console, found)
+    tell(console, found, outcomes)
     if report_file is not None:
         try:
             Path(report_file).write_text(json.dumps(found, indent=2) + "\n")

@@ -3,15 +3,16 @@
 What was there is remembered before the first change, outside this process, so the way back is known even if it is killed.
 """
 
+from contextlib import contextmanager
 from dataclasses import replace
 import pwd
 
 from . import checks, state
 from .actions import GiveTo, Load, Override, Probe, RemoveFile, Unload, WriteFile, all_or_nothing, way
 from .state import Before
-from .sysfs import VFIO_PCI, Function, SlotError, parse_bdf
+from .sysfs import VFIO_PCI, Function, SlotError, parse_bdf, undisturbed
 
-__all__ = ["bind", "rule", "rule_file", "unbind"]
+__all__ = ["bind", "lent", "rule", "rule_file", "unbind"]
 
 
 def rule_file(function):
@@ -69,6 +70,16 @@ def _remembered(function, loads):
     return Before(found.driver, found.override, found.module or loads)
 
 
+def _must_load(machine):
+    return not machine.exists(f"/sys/bus/pci/drivers/{VFIO_PCI}")
+
+
+def _there(function, before, loads):
+    """Actions that bring a function to vfio-pci, after ``before`` is remembered."""
+    return [*([Load(function.machine, VFIO_PCI)] if loads else []), state.recording(function, before),
+            *way(function, VFIO_PCI, VFIO_PCI)]
+
+
 def bind(machine, bdf, say, *, persist=False, user=None, dry_run=False):
     """Give a function to vfio-pci; return False if vfio-pci had it already and there was nothing to do.
 
@@ -90,10 +101,8 @@ def bind(machine, bdf, say, *, persist=False, user=None, dry_run=False):
           None if dry_run else checks.no_permission(function, command))
     actions = []
     if not bound:
-        load = Load(machine, VFIO_PCI)
-        loads = not machine.exists(f"/sys/bus/pci/drivers/{VFIO_PCI}")
-        actions = [*([load] if loads else []), state.recording(function, _remembered(function, loads)),
-                   *way(function, VFIO_PCI, VFIO_PCI)]
+        loads = _must_load(machine)
+        actions = _there(function, _remembered(function, loads), loads)
     if user is not None:
         actions.append(GiveTo(function, user))
     if persist and machine.read(rule_file(function)) != (text := rule(function, user)).strip():
@@ -136,3 +145,33 @@ def unbind(machine, bdf, say, *, dry_run=False):
               None if dry_run else checks.no_permission(function, f"unbind {function}"))
         actions = _back(function, state.recall(function))
     return _carry_out(machine, [*actions, *(RemoveFile(machine, name) for name in kept)], say, dry_run)
+
+
+@contextmanager
+def lent(function, say, command):
+    """Have vfio-pci hold a function for the length of the block; then put back what was there, whatever has happened.
+
+    What :func:`bind` refuses is refused, and nothing is changed then. If we are killed, :func:`unbind` knows the way back.
+
+    Parameters
+    ----------
+    say : callable
+        Told of each action, as a line of shell, before it is done.
+    command : str
+        What is to be said again as root, if nobody lets us.
+    """
+    if function.driver == VFIO_PCI:
+        _stop(checks.wrong_function(function), checks.in_use(function))
+        yield
+        return
+    _stop(checks.wrong_function(function), *checks.in_the_way(function), checks.no_permission(function, command))
+    machine, loads = function.machine, _must_load(function.machine)
+    before = Before(function.driver, function.override, loads)
+    forget = state.recording(function, before).inverse()
+    try:
+        _carry_out(machine, _there(function, before, loads), say, dry_run=False)
+        yield
+    finally:
+        with undisturbed():
+            actions = [*_back(function, before), forget]
+            _carry_out(machine, [action for action in actions if action.needed()], say, dry_run=False)

@@ -129,6 +129,26 @@ def selftest(
 
 
 @app.command()
+def collect(
+    bdf: Bdf,
+    output: Annotated[Path, out_file("The file to write.")] = Path("ringnic-collect.json"),
+    board: Annotated[Optional[str], typer.Option(metavar="NAME", help="Which board it is, as `ringnic build --list` calls "
+                                                                      "it.")] = None,
+    no_selftest: Annotated[bool, typer.Option("--no-selftest", help="Leave out the selftest; whoever has the card keeps "
+                                                                    "it.")] = False,
+):
+    """Put all that a first report about a card needs into one file: `lspci -vvv`, links, counters, selftest, kernel messages.
+
+    For the selftest the card is given to vfio-pci, and then back to whoever had it. There are no MAC addresses, serial numbers
+    or names of the machine in the file. The exit status is 0 if the file is complete, whatever the selftest has found.
+    """
+    def work(machine):
+        from .collect import collect
+        return collect(machine, bdf, output, _say, board=board, selftest=not no_selftest)
+    _carried_out(work)
+
+
+@app.command()
 def guest(
     bdf: BoundBdf,
     image: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Boot this disk, qcow2 or raw, not a kernel.")] = None,

@@ -18,6 +18,7 @@ ALL_ONES = 0xffff            # what a function that does not answer has as its v
 DEVICES = "/sys/bus/pci/devices"
 IFF_UP = 1
 LETS_GO_SECONDS = 20         # a driver that takes longer to let go of a function does not
+SAYS_SECONDS = 20            # a program that only has to look and say something
 
 _BDF = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.IGNORECASE)
 
@@ -52,7 +53,8 @@ def parse_bdf(text):
 class Machine:
     """The files by which the kernel shows the machine; paths begin with ``/``, which is ``root``.
 
-    ``write`` is the one way in which anything here changes the kernel's mind, and ``run`` the one in which programs start.
+    ``write`` is the one way in which anything here changes the kernel's mind; programs start by ``run``, or by ``output`` if
+    they only look.
     """
     def __init__(self, root="/"):
         self.root = Path(root)
@@ -120,6 +122,20 @@ class Machine:
             process.terminate()
             with undisturbed():
                 process.wait()
+
+    def output(self, argv):
+        """Run a program that only looks; return its lines. Raise :exc:`SlotError` if it fails or hangs."""
+        try:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                                  timeout=SAYS_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise SlotError(f"`{' '.join(argv)}` did not end within {SAYS_SECONDS} s") from None
+        except OSError as error:
+            raise SlotError(f"`{' '.join(argv)}` cannot be run: {error.strerror}") from None
+        if done.returncode:
+            *_, last = ["", *done.stderr.splitlines()]
+            raise SlotError(f"`{' '.join(argv)}` failed with exit status {done.returncode}: {last}")
+        return done.stdout.splitlines()
 
     def users(self, names):
         """Return ``(pid, command)`` of the processes that have one of these files open, of those that we may look at."""

@@ -37,7 +37,8 @@ class FakeMachine(Machine):
 
     ``interrupt_at``: the moment at which a Ctrl-C comes, counted in what happens: before and after each write and program,
     and before each action that is told of. ``refuse``: files whose writes fail, by what the kernel would say.
-    ``silent``: files whose writes change nothing.
+    ``silent``: files whose writes change nothing. ``on_program``, ``on_look``: what becomes of programs that act, and of those
+    that only look: exit status, and lines.
     """
     def __init__(self, root):
         super().__init__(root)
@@ -45,6 +46,7 @@ class FakeMachine(Machine):
         self.refuse, self.silent = {}, set()
         self.said, self.runs, self.specs, self.missing_programs = [], [], {}, set()
         self.on_program = lambda argv: 0
+        self.on_look = lambda argv: []
         for name in ("bus/pci/devices", "devices", "kernel/iommu_groups", "class/net", "class/iommu", "module"):
             self.path(f"/sys/{name}").mkdir(parents=True)
         for name in ("rescan", "drivers_probe"):
@@ -211,6 +213,10 @@ class FakeMachine(Machine):
             status = self.on_program(argv)
         self.tick()
         return status
+
+    def output(self, argv):
+        self.tick()
+        return self.on_look(argv)
 
     def which(self, program):
         return program not in self.missing_programs

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ringnic.host.slot import state
-from ringnic.host.slot.bind import bind, rule_file, unbind
+from ringnic.host.slot.bind import bind, lent, rule_file, unbind
 from ringnic.host.slot.sysfs import SlotError
 
 CARD = "0000:01:00.0"
@@ -339,4 +339,45 @@ def test_a_full_disk(machine, monkeypatch):
     monkeypatch.setattr("pathlib.Path.write_text", full)
     with refused(f"cannot write /run/ringnic/{CARD}.json: No space left on device"):
         bind(machine, CARD, machine.say)
+    assert machine.state() == before
+
+
+@pytest.mark.parametrize("driver", ["virtio-pci", None])
+@pytest.mark.parametrize("ends", [None, SlotError("no"), KeyboardInterrupt()])
+def test_lent(machine, driver, ends):
+    """What an earlier binding remembers, and a rule for the next start, are there as before."""
+    machine.add(driver=driver)
+    machine.put(rule_file(machine.function(CARD)), "a rule")
+    machine.put(f"/run/ringnic/{CARD}.json", '{"driver": "e1000e", "override": null, "module": false}')
+    function, before = machine.function(CARD), machine.state()
+    try:
+        with lent(function, machine.say, "x"):
+            assert function.driver == "vfio-pci"
+            if ends is not None:
+                raise ends
+    except (SlotError, KeyboardInterrupt) as error:
+        assert error is ends
+    assert machine.state() == before and machine.said
+
+
+def test_lent_by_who_has_it(machine):
+    machine.add()
+    bind(machine, CARD, machine.say)
+    before, machine.said = machine.state(), []
+    with lent(machine.function(CARD), machine.say, "x"):
+        pass
+    assert machine.state() == before and not machine.said
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda machine: machine.put("/sys/class/net/eth1/flags", "0x1003"), "the network interface eth1 of .* is up"),
+    (lambda machine: setattr(machine, "may_write", lambda name: False), "this needs root, .* sudo ringnic x 1"),
+    (lambda machine: machine.refuse.update({f"{AT}/driver/unbind": "Busy"}), "the kernel refused"),
+])
+def test_not_lent(machine, change, message):
+    machine.add(interface="eth1")
+    change(machine)
+    before = machine.state()
+    with pytest.raises(SlotError, match=message), lent(machine.function(CARD), machine.say, "x 1"):
+        raise AssertionError
     assert machine.state() == before
