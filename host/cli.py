@@ -172,7 +172,8 @@ def conformance(
 ):
     """Show, row by row, that the card keeps the rules of virtio and PCI Express: the tests that name rows of tests/plan.
 
-    The exit status is 0 if every row passes that applies to what the card offers. Some minutes.
+    With --board, rows that the block decides in place of the card are reported as the block's, and not as passing. The exit
+    status is 0 if every row passes that applies to what the card offers. Some minutes.
     """
     _need_pytest()
     from .conformance import run_conformance

@@ -1,7 +1,7 @@
 """``ringnic conformance``: run the tests that name rows of the plan, and say of each row whether it holds."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import json
 import os
 from pathlib import Path
@@ -28,8 +28,10 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 PASSING, FAILING, MISSING, NOT_APPLICABLE = "passing", "failing", "missing", "not applicable"
 JUDGED = (PASSING, FAILING, MISSING)
-# What ``elsewhere`` says of a row in a run behind a board's block.
-NOT_BEHIND_A_BLOCK = "elsewhere", "its tests are of the card without a block in front"
+# What becomes of a row in a run behind a board's block, if it is not judged there.
+BY_THE_BLOCK = "the block's"
+ELSEWHERE = "elsewhere"
+NOT_BEHIND_A_BLOCK = ELSEWHERE, "its tests are of the card without a block in front"
 BEHIND_A_BLOCK = TESTS / "conformance"   # tests that a card behind a block can be put to
 MONITOR = "passive checker"
 POLL_SECONDS = 0.2
@@ -92,12 +94,13 @@ def _of_all_cases(test):
     return test.partition("[")[0]
 
 
-def gather(rows, outcomes, case_rows, elsewhere=None):
+def gather(rows, outcomes, case_rows, elsewhere=None, behind_block=False):
     """Return a :class:`Result` for each row.
 
     ``outcomes`` are as :mod:`.outcomes` writes them; ``case_rows``: rows by name of cocotb case. A row passes if a test that
     names it passed, or the passive checker saw it hold, and nothing contradicts; a skipped test says nothing.
-    ``elsewhere``: by row, status and reason if this run saw nothing of it and was not meant to.
+    ``elsewhere``: by row, status and reason if this run saw nothing of it and was not meant to. ``behind_block``: what the block
+    decides does not count as passing, for the block of such a run is a model.
     """
     found = {row.id: Gathered() for row in rows}
 
@@ -113,7 +116,13 @@ def gather(rows, outcomes, case_rows, elsewhere=None):
             seen(row).observed += count
         for row in outcome["broken"]:
             seen(row).broken_in.append(outcome["test"])
-    return [_judge(row, found[row.id], (elsewhere or {}).get(row.id)) for row in rows]
+    results = [_judge(row, found[row.id], (elsewhere or {}).get(row.id)) for row in rows]
+    return [_behind_block(result) for result in results] if behind_block else results
+
+
+def _behind_block(result):
+    decided = result.row.block is not None and result.status not in (FAILING, NOT_APPLICABLE)
+    return replace(result, status=BY_THE_BLOCK, reason=result.row.block) if decided else result
 
 
 def _judge(row, seen, otherwise):
@@ -161,8 +170,8 @@ def report(results, *, seed, build, seconds, tests):
         "seed": seed, "build": build, "seconds": round(seconds, 1), "tests": tests,
         "rows": [{"id": result.row.id, "plan": result.row.plan, "section": result.row.section, "title": result.row.title,
                   "level": result.row.level, "if": list(result.row.conditions), "how": result.row.how,
-                  "applicable": result.status in JUDGED, "status": result.status, "tests": list(result.tests),
-                  "observed": result.observed, "reason": result.reason} for result in results],
+                  "block": result.row.block, "applicable": result.status in JUDGED, "status": result.status,
+                  "tests": list(result.tests), "observed": result.observed, "reason": result.reason} for result in results],
     }
 
 
@@ -219,7 +228,7 @@ def to_markdown(found):
         lines += ["", "## Open", "", *(f"- **{row['id']}** {row['title']}: {row['status']}, {row['reason']}" for row in left)]
     lines += ["", "## Rows", "", "| Row | Section | What | Result | Shown by |", "| --- | --- | --- | --- | --- |"]
     for row in found["rows"]:
-        by = f"not applicable: {row['reason']}" if not row["applicable"] else "<br>".join(f"`{test}`" for test in row["tests"])
+        by = f"{row['status']}: {row['reason']}" if not row["applicable"] else "<br>".join(f"`{test}`" for test in row["tests"])
         lines.append("| {} |".format(" | ".join(text.replace("|", "\\|") for text in (
             row["id"], row["section"], row["title"], row["status"] if row["applicable"] else "-", by))))
     return "\n".join(lines) + "\n"
@@ -304,11 +313,22 @@ def show(console, found, outcomes):
     for outcome in outcomes:
         if outcome["verdict"] == "failed" and not outcome["rows"]:
             console.print(f"[red]failed[/] {escape(outcome['test'])}\n    {_brief(outcome['reason'])}", highlight=False)
+    there = Counter(row["status"] for row in found["rows"])
+    if there[BY_THE_BLOCK] or there[ELSEWHERE]:
+        console.print(f"{there[BY_THE_BLOCK]} rows are decided by the board's PCI Express block, of which this run has a model; "
+                      f"the tests of {there[ELSEWHERE]} are of the card without a block", highlight=False)
     good = found["rows_passing"] == found["rows_applicable"]
     console.print(f"[{'green' if good else 'red'}]{found['rows_passing']} of {found['rows_applicable']}[/] applicable rows pass, "
                   f"of {found['rows_total']} rows; {found['tests']} tests, {found['seconds']:.0f} s, seed {found['seed']}, "
                   f"build {found['build']}", highlight=False)
     return good
+
+
+def _not_behind_block(rows, marked):
+    """What is to be said of rows that no test shows which a run behind a block has."""
+    folder = f"{BEHIND_A_BLOCK.relative_to(ROOT)}/"
+    shown = {row for mark in marked if mark.test.startswith(folder) for row in mark.rows}
+    return {row.id: NOT_BEHIND_A_BLOCK for row in rows if row.id not in shown}
 
 
 def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0, board=None):
@@ -321,7 +341,7 @@ def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0, board=
     try:
         with ends_as_exceptions():
             rows = load(plan_files(TESTS))
-            case_rows = {mark.test: mark.rows for mark in marks(TESTS)}
+            marked = marks(TESTS)
             build = build_name()
             outcomes = run_tests(seed, console, board)
     except (PlanError, RunError) as error:
@@ -330,9 +350,9 @@ def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0, board=
     except KeyboardInterrupt:
         console.print("Interrupted.")
         return INTERRUPTED
-    elsewhere = None if board is None else {row.id: NOT_BEHIND_A_BLOCK for row in rows}
-    found = report(gather(rows, outcomes, case_rows, elsewhere), seed=seed, build=build, seconds=time.monotonic() - began,
-                   tests=len(outcomes))
+    results = gather(rows, outcomes, {mark.test: mark.rows for mark in marked},
+                     None if board is None else _not_behind_block(rows, marked), behind_block=board is not None)
+    found = report(results, seed=seed, build=build, seconds=time.monotonic() - began, tests=len(outcomes))
     for path, content in ((json_file, json.dumps(found, indent=2) + "\n"), (markdown, to_markdown(found)),
                           (junit, to_junit(found))):
         if path is not None:

@@ -16,8 +16,8 @@ __all__ = ["LEVELS", "HOWS", "Mark", "PlanError", "Row", "always_out", "load", "
 
 LEVELS = ("must", "must_not", "should", "should_not", "recommended", "behaviour")
 HOWS = ("register", "sequence", "monitor", "net")
-FIELDS = {"id", "section", "title", "level", "if", "how", "not_applicable"}
-REQUIRED = FIELDS - {"if", "not_applicable"}
+FIELDS = {"id", "section", "title", "level", "if", "how", "not_applicable", "block"}
+REQUIRED = FIELDS - {"if", "not_applicable", "block"}
 ID = re.compile(r"[A-Z]+(-[A-Z]+)?-B?\d+")
 SECTION = re.compile(r"\d+(\.\d+)*")
 
@@ -32,6 +32,7 @@ class Row:
 
     ``conditions``: features that are negotiated when it applies, all of them; ``!A`` is one that is not, ``A|B`` either.
     ``how`` it is seen; ``not_applicable``: why it cannot apply to this card, None if it does. ``plan``: stem of its file.
+    ``block``: how a board's PCI Express block decides it in place of the card, None if it does not.
     """
     id: str
     section: str
@@ -41,6 +42,7 @@ class Row:
     conditions: tuple = ()
     not_applicable: str | None = None
     plan: str = ""
+    block: str | None = None
 
     @property
     def applicable(self):
@@ -89,7 +91,7 @@ def _row(plan, number, fields):
         if fields[name] not in known:
             wrong(f"{name} must be one of {', '.join(known)}, not {fields[name]!r}")
     return Row(fields["id"], fields["section"], fields["title"], fields["level"], fields["how"], tuple(conditions),
-               fields.get("not_applicable"), plan)
+               fields.get("not_applicable"), plan, fields.get("block"))
 
 
 def load(files):

@@ -1,6 +1,7 @@
 """``ringnic conformance``: what it makes of tests and of the passive checker, and the forms of its report."""
 
 import json
+from pathlib import Path
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -12,11 +13,13 @@ from typer.testing import CliRunner
 from ringnic.host import conformance
 from ringnic.host.cli import app
 from ringnic.host.conformance import RunError, build_name, gather, report, run_tests, to_junit, to_markdown
-from ringnic.host.plan import Row
+from ringnic.host.plan import Row, marks
+
+TESTS_FOLDER = Path(__file__).parents[1]
 
 
-def row(name, section="2.7.4", *, plan="virtio", why=None):
-    return Row(name, section, f"It does {name}", "must", "net", (), why, plan)
+def row(name, section="2.7.4", *, plan="virtio", why=None, block=None):
+    return Row(name, section, f"It does {name}", "must", "net", (), why, plan, block)
 
 
 def outcome(test, rows=(), verdict="passed", reason="", **more):
@@ -57,6 +60,22 @@ def test_a_row_and_what_was_seen_of_it(outcomes, status, reason, tests):
 def test_a_row_that_is_not_applicable():
     result, = gather([row("A-1", why="no RSS")], [outcome("t", ["A-1"])], {})
     assert (result.status, result.reason) == ("not applicable", "no RSS")
+
+
+@pytest.mark.parametrize("behind_block", [True, False])
+@pytest.mark.parametrize("why, outcomes, status", [
+    (None, [], "missing"), (None, [outcome("t", ["A-1"])], "passing"), (None, [outcome("t", observed={"A-1": 3})], "passing"),
+    (None, [outcome("t", ["A-1"], "failed", "boom")], "failing"), ("no RSS", [], "not applicable"),
+])
+def test_what_a_block_decides(why, outcomes, status, behind_block):
+    """Its model may not pass for it; what fails, fails."""
+    result, = gather([row("A-1", why=why, block="it keeps this")], outcomes, {}, behind_block=behind_block)
+    if behind_block and status in ("missing", "passing"):
+        assert (result.status, result.reason) == ("the block's", "it keeps this")
+    else:
+        assert result.status == status
+    other, = gather([row("A-1", why=why)], outcomes, {}, behind_block=behind_block)
+    assert other.status == status
 
 
 @pytest.fixture
@@ -203,6 +222,37 @@ def test_the_command(tests, names, status, says, tmp_path):
     found = json.loads(files[0].read_text())
     assert (found["rows_total"], found["seed"]) == (len(names), 5)
     assert says in files[1].read_text() and len(list(ElementTree.parse(files[2]).iter("testcase"))) == len(names)
+
+
+def test_the_command_for_a_board(monkeypatch, tmp_path):
+    """Each row is judged, the block's, not applicable, or shown elsewhere."""
+    seen = []
+
+    def run(seed, console, board):
+        seen.append(board)
+        rows = [mark.rows for mark in marks(TESTS_FOLDER) if mark.test.startswith("tests/conformance/")]
+        return [outcome("t", [name for names in rows for name in names]), outcome("u", observed={"CS-6": 1, "CS-4": 1})]
+    monkeypatch.setattr(conformance, "run_tests", run)
+    result = CliRunner().invoke(app, ["conformance", "--board", "ax7203", "--report", tmp_path / "a.json", "--markdown",
+                                      tmp_path / "a.md"], catch_exceptions=False)
+    assert result.exit_code == 0 and seen == ["ax7203"]
+    rows = {found["id"]: found for found in json.loads((tmp_path / "a.json").read_text())["rows"]}
+    for name, status in {"CS-6": "passing", "INT-11": "passing", "ID-1": "passing", "CS-4": "the block's", "PM-8": "the block's",
+                         "RST-P-9": "the block's", "TL-1": "elsewhere", "RST-P-10": "elsewhere"}.items():
+        assert (rows[name]["status"], rows[name]["applicable"]) == (status, status == "passing")
+    assert rows["PM-8"]["reason"] == rows["PM-8"]["block"] == "the block sends the messages" and rows["CS-6"]["block"] is None
+    assert {found["status"] for found in rows.values()} == {"passing", "the block's", "elsewhere", "not applicable"}
+    count = sum(found["status"] == "the block's" for found in rows.values())
+    assert count > 50 and f"{count} rows are decided by the board's PCI Express block" in " ".join(result.output.split())
+    assert "| - | the block's: the block sends the messages |" in (tmp_path / "a.md").read_text()
+
+
+def test_a_row_that_lost_its_test(monkeypatch, tmp_path):
+    """It is missing where a run behind a block has a test of it."""
+    monkeypatch.setattr(conformance, "run_tests", lambda seed, console, board: [outcome("t", ["ID-1"])])
+    result = CliRunner().invoke(app, ["conformance", "--board", "ax7203", "--report", tmp_path / "a.json"], catch_exceptions=False)
+    rows = {found["id"]: found["status"] for found in json.loads((tmp_path / "a.json").read_text())["rows"]}
+    assert result.exit_code == 1 and (rows["ID-1"], rows["ID-2"]) == ("passing", "missing")
 
 
 def test_a_plan_that_is_not_well_formed(tests):

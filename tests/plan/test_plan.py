@@ -47,11 +47,12 @@ def text(**fields):
      "plan, row 1 (A-1): level must be one of must, must_not, should, should_not, recommended, behaviour, not 'may'"),
     (text(how='"eyes"'), "plan, row 1 (A-1): how must be one of register, sequence, monitor, net, not 'eyes'"),
     (text(title="3"), "plan, row 1 (A-1): 'title' must be a text, not 3"),
+    (text(block="true"), "plan, row 1 (A-1): 'block' must be a text, not True"),
     (text(not_applicable='" "'), "plan, row 1 (A-1): 'not_applicable' must be a text, not ' '"),
     (text(**{"if": '"MQ"'}), "plan, row 1 (A-1): 'if' must be a list of feature names"),
     (text(**{"if": '["MQ", "MQX"]'}), "plan, row 1 (A-1): no feature is called 'MQX'"),
     (text(**{"if": '["mq"]'}), "plan, row 1 (A-1): no feature is called 'mq'"),
-    (text(why='"x"'), "plan, row 1 (A-1): unknown field 'why'; there are how, id, if, level, not_applicable, section, title"),
+    (text(why='"x"'), "plan, row 1 (A-1): unknown field 'why'; there are block, how, id, if, level, not_applicable, section, title"),
     (text() + text(), "plan.toml: row A-1 is there twice"),
     ("", "plan.toml: holds nothing, and not [[row]] alone"),
 ])
@@ -65,9 +66,9 @@ def test_malformed_plans(tmp_path, body, message):
 
 def test_rows_are_read(tmp_path):
     path = tmp_path / "plan.toml"
-    path.write_text(text(**{"if": '["MQ", "!MTU", "RSS|HASH_REPORT"]', "not_applicable": '"no hash"'}))
+    path.write_text(text(**{"if": '["MQ", "!MTU", "RSS|HASH_REPORT"]', "not_applicable": '"no hash"', "block": '"it does"'}))
     assert load([path]) == [
-        Row("A-1", "2.1", "It does", "must", "net", ("MQ", "!MTU", "RSS|HASH_REPORT"), "no hash", "plan")]
+        Row("A-1", "2.1", "It does", "must", "net", ("MQ", "!MTU", "RSS|HASH_REPORT"), "no hash", "plan", "it does")]
 
 
 def test_marks_are_read(tmp_path):
