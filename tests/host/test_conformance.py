@@ -250,7 +250,8 @@ def test_the_command_for_a_board(monkeypatch, tmp_path):
 def test_a_row_that_lost_its_test(monkeypatch, tmp_path):
     """It is missing where a run behind a block has a test of it."""
     monkeypatch.setattr(conformance, "run_tests", lambda seed, console, board: [outcome("t", ["ID-1"])])
-    result = CliRunner().invoke(app, ["conformance", "--board", "ax7203", "--report", tmp_path / "a.json"], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["conformance", "--board", "ax7203", "--report", tmp_path / "a.json"],
+                                catch_exceptions=False)
     rows = {found["id"]: found["status"] for found in json.loads((tmp_path / "a.json").read_text())["rows"]}
     assert result.exit_code == 1 and (rows["ID-1"], rows["ID-2"]) == ("passing", "missing")
 

@@ -52,7 +52,8 @@ def text(**fields):
     (text(**{"if": '"MQ"'}), "plan, row 1 (A-1): 'if' must be a list of feature names"),
     (text(**{"if": '["MQ", "MQX"]'}), "plan, row 1 (A-1): no feature is called 'MQX'"),
     (text(**{"if": '["mq"]'}), "plan, row 1 (A-1): no feature is called 'mq'"),
-    (text(why='"x"'), "plan, row 1 (A-1): unknown field 'why'; there are block, how, id, if, level, not_applicable, section, title"),
+    (text(why='"x"'),
+     "plan, row 1 (A-1): unknown field 'why'; there are block, how, id, if, level, not_applicable, section, title"),
     (text() + text(), "plan.toml: row A-1 is there twice"),
     ("", "plan.toml: holds nothing, and not [[row]] alone"),
 ])

@@ -117,7 +117,8 @@ def test_programs_that_look(tmp_path, monkeypatch):
     assert machine.output(("printf", "a\\nb\\377")) == ["a", "b\ufffd"]
     monkeypatch.setattr("ringnic.host.slot.sysfs.SAYS_SECONDS", 0.1)
     for argv, says in ((("sh", "-c", "echo a; echo b c >&2; exit 3"), "`sh -c .*` failed with exit status 3: b c"),
-                       (("false",), "`false` failed with exit status 1: "), (("sleep", "9"), "`sleep 9` did not end within 0.1 s"),
+                       (("false",), "`false` failed with exit status 1: "),
+                       (("sleep", "9"), "`sleep 9` did not end within 0.1 s"),
                        (("/nowhere",), "`/nowhere` cannot be run: No such file or directory")):
         with pytest.raises(SlotError, match=f"^{says}$"):
             machine.output(argv)
