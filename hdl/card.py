@@ -11,8 +11,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from .lib.mmcm import Mmcm, Output
-from .mac.mdio import MdioMaster, PhyMonitor
-from .mac.rgmii import POLL_SECONDS, RgmiiParameters
+from .mac.phy import PhyManagement
+from .mac.rgmii import RgmiiParameters
 from .nic import RingNIC
 from .pcie.series7.adapter import PARAMETERS, Adapter
 from .pcie.series7.clocks import PipeClocks
@@ -206,12 +206,9 @@ class Card(wiring.Component):
             o_Q=self.eth_gtx_clk)
         m.d.gmii_rx += [nic.gmii_rxd.eq(self.eth_rx_data), nic.gmii_rx_dv.eq(self.eth_rx_dv), nic.gmii_rx_er.eq(self.eth_rx_er)]
         m.d.gmii_tx += [self.eth_tx_data.eq(nic.gmii_txd), self.eth_tx_en.eq(nic.gmii_tx_en), self.eth_tx_er.eq(nic.gmii_tx_er)]
-        clock_hz = self.link.user2_mhz * 1e6
-        m.submodules.mdio = mdio = MdioMaster(clock_hz=clock_hz, address=self.ethernet.phy_address)
-        m.submodules.phy  = phy  = PhyMonitor(setup=self.ethernet.phy_setup, poll_cycles=round(clock_hz * POLL_SECONDS))
-        connect(m, phy.request, mdio.i)
-        connect(m, mdio.o, phy.answer)
-        self._mdio(m, mdio.pins)
+        m.submodules.phy = phy = PhyManagement(
+            clock_hz=self.link.user2_mhz * 1e6, address=self.ethernet.phy_address, setup=self.ethernet.phy_setup)
+        self._mdio(m, phy.pins)
         m.d.comb += nic.link_up.eq(phy.link.up & (phy.link.speed == LinkSpeed.MBPS_1000))
         return nic.link_up
 

@@ -12,7 +12,7 @@ import typer
 
 from ..hdl.spec.net import DEFAULT_MTU, MAX_MTU, MIN_MTU
 from .build.commands import app as build_app
-from .options import Accel, Features, block_board, feature_bits, out_file
+from .options import Accel, Features, block_board, ethernet_board, feature_bits, out_file
 from .slot.commands import app as slot_app
 
 __all__ = ["app", "main"]
@@ -87,6 +87,9 @@ def demo(
     cpus: Annotated[int, typer.Option(help="Processors of the guest; its driver uses as many queue pairs.",
                                       min=1, max=16)] = 1,
     mtu: Mtu = DEFAULT_MTU,
+    board: Annotated[Optional[str], typer.Option(
+        metavar="BOARD", callback=ethernet_board, help="The whole card of this board, from the Verilog that `ringnic build` "
+        "wrote, which is written if it is not there: features, queue pairs and MTU are those of the build.")] = None,
 ):
     """Let a stock Linux guest use the simulated card as its network card, and check what it does.
 
@@ -94,11 +97,18 @@ def demo(
     """
     if shell and report is not None:
         raise typer.BadParameter("a shell has no results for --report")
+    if board is not None and (features, pairs, mtu) != (None, 4, DEFAULT_MTU):
+        raise typer.BadParameter("of a board's card, --features and --pairs are for `ringnic build`, and --mtu is fixed")
     from .guest.session import DemoOptions, run_demo
-    raise typer.Exit(run_demo(DemoOptions(
+    options = DemoOptions(
         report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,
         size=size << 20, features=feature_bits(features, pairs), pairs=pairs, cpus=cpus,
-        mtu=mtu)))
+        mtu=mtu)
+    if board is None:
+        raise typer.Exit(run_demo(options))
+    from ..boards.table import BOARDS
+    from .guest.board_card import board_card
+    raise typer.Exit(run_demo(options, board_card(BOARDS[board])))
 
 
 @app.command()

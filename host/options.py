@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-__all__ = ["Accel", "Features", "block_board", "feature_bits", "out_file", "writable"]
+__all__ = ["Accel", "Features", "block_board", "ethernet_board", "feature_bits", "out_file", "writable"]
 
 
 class Accel(StrEnum):
@@ -57,3 +57,13 @@ def block_board():
     """Option for a board with a 7-series FPGA."""
     return typer.Option(metavar="BOARD", callback=_block_board, help="Of the card as it is on this board: behind a model of "
                         "the FPGA's PCI Express block, which keeps most of the configuration.")
+
+
+def ethernet_board(name: str | None):
+    """Callback of an option for a board that has Ethernet."""
+    _block_board(name)
+    if name is not None:
+        from ..boards.table import BOARDS
+        if BOARDS[name].ethernet is None:
+            raise typer.BadParameter(f"{name} has no Ethernet; `ringnic conformance --board {name}` tries its card")
+    return name

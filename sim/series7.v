@@ -63,3 +63,43 @@ module DNA_PORT #(parameter [56:0] SIM_DNA_VALUE = 57'h123456789abcdef) (
         else if (SHIFT) number <= {number[55:0], DIN};
     assign DOUT = number[56];
 endmodule
+
+module IBUFDS (input I, input IB, output O);
+    assign O = I;
+endmodule
+
+module IBUFDS_GTE2 (input I, input IB, input CEB, output O, output ODIV2);
+    assign O = I;
+    assign ODIV2 = 0;
+endmodule
+
+module IOBUF (input I, input T, output O, inout IO);
+    assign IO = T ? 1'bz : I;
+    assign O = IO;
+endmodule
+
+module BUFGCTRL (
+    input CE0, input CE1, input I0, input I1, input IGNORE0, input IGNORE1, input S0, input S1, output O
+);
+    assign O = S1 ? I1 : I0;
+endmodule
+
+// Every output is 125 MHz, as it comes from the top of the simulation, with the phase 0 or 90 degrees. So it is right for
+// Ethernet; the other clocks of a card drive nothing that a model of the PCI Express block looks at.
+module MMCME2_ADV #(
+    parameter BANDWIDTH = "OPTIMIZED", parameter real CLKFBOUT_MULT_F = 5.0, parameter integer DIVCLK_DIVIDE = 1,
+    parameter real CLKIN1_PERIOD = 0.0, parameter real CLKOUT0_DIVIDE_F = 1.0, parameter integer CLKOUT1_DIVIDE = 1,
+    parameter integer CLKOUT2_DIVIDE = 1, parameter integer CLKOUT3_DIVIDE = 1, parameter real CLKOUT0_PHASE = 0.0,
+    parameter real CLKOUT1_PHASE = 0.0, parameter real CLKOUT2_PHASE = 0.0, parameter real CLKOUT3_PHASE = 0.0
+) (
+    input CLKIN1, input CLKIN2, input CLKINSEL, input CLKFBIN, input RST, input PWRDWN, input [6:0] DADDR, input DCLK,
+    input DEN, input [15:0] DI, input DWE, input PSCLK, input PSEN, input PSINCDEC,
+    output CLKFBOUT, output LOCKED, output CLKOUT0, output CLKOUT1, output CLKOUT2, output CLKOUT3
+);
+    assign CLKFBOUT = CLKIN1;
+    assign LOCKED = 1;
+    assign CLKOUT0 = CLKOUT0_PHASE == 90.0 ? $root.nic.gmii_tx_90_clk : $root.nic.gmii_tx_clk;
+    assign CLKOUT1 = CLKOUT1_PHASE == 90.0 ? $root.nic.gmii_tx_90_clk : $root.nic.gmii_tx_clk;
+    assign CLKOUT2 = CLKOUT2_PHASE == 90.0 ? $root.nic.gmii_tx_90_clk : $root.nic.gmii_tx_clk;
+    assign CLKOUT3 = CLKOUT3_PHASE == 90.0 ? $root.nic.gmii_tx_90_clk : $root.nic.gmii_tx_clk;
+endmodule

@@ -1,12 +1,29 @@
 """A card with plain top-level ports, as simulators want them."""
 
+from dataclasses import dataclass
+
 from amaranth.hdl import ClockDomain, Module, Signal, Value
 from amaranth.back import verilog
 from amaranth.lib import data
 
-__all__ = ["TOP_NAME", "outside", "to_verilog"]
+__all__ = ["Design", "TOP_NAME", "design_of", "outside", "to_verilog"]
 
 TOP_NAME = "nic"
+
+
+@dataclass(frozen=True)
+class Design:
+    """Verilog with a top module ``nic`` that has the ports of :func:`to_verilog`, for the fast simulator.
+
+    ``outside``: as :func:`outside` says. ``mdio``: it has the ports ``mdc``, ``mdio``, ``phy_mdio`` and ``phy_drives`` for a PHY,
+    and ``ethernet_up``.
+    ``both_edges``: something in it is clocked by a falling clock.
+    """
+    source: str
+    width: int
+    outside: str | None
+    mdio: bool = False
+    both_edges: bool = False
 
 
 def outside(card):
@@ -86,3 +103,8 @@ def to_verilog(card, *, offered=None):
         m.d.comb += card.offered.eq(offered)
     ports.append(card.busy)
     return verilog.convert(m, name=TOP_NAME, ports=ports, emit_src=False)
+
+
+def design_of(card):
+    """The :class:`Design` that is ``card`` alone."""
+    return Design(to_verilog(card), card.width, outside(card))

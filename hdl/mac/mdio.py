@@ -125,7 +125,7 @@ class PhyMonitor(wiring.Component):
 
     The PHY is never reset, and its negotiation is never restarted. The setup is written after the PHY has answered eight polls in
     a row, because some PHYs answer before they accept writes. It is written again if the PHY stopped answering, because it may
-    have lost power.
+    have lost power. Without a setup the first poll counts.
 
     The link is up if the PHY reports it at both ends of a poll, negotiation is complete or disabled, and the best common mode
     is full duplex. The card does not support half duplex, so a half-duplex link is reported as down. Every loss of link, however
@@ -158,6 +158,7 @@ class PhyMonitor(wiring.Component):
                 raise ValueError(f"A step of a PHY's setup must be a register, a mask and bits of it, "
                                  f"not {(register, mask, value)!r}")
         self.setup = tuple(setup)
+        self.settled = self.SETTLED if self.setup else 0
         self.poll_cycles = poll_cycles
         super().__init__({
             "request": Out(stream.Signature(MdioRequest)),
@@ -171,7 +172,7 @@ class PhyMonitor(wiring.Component):
         request, answer = self.request, self.answer
         pause    = Signal(range(self.poll_cycles))
         step     = Signal(range(max(len(self.POLL), len(self.setup))))
-        answered = Signal(range(self.SETTLED + 1))     # polls in a row, until the setup is written
+        answered = Signal(range(self.settled + 1))     # polls in a row, until the setup is written
         polled   = self._look_up(m, step, [(register,) for register in self.POLL], (5,))[0]
         setup    = self._look_up(m, step, self.setup, (5, 16, 16))
         link     = self._resolve(m, step)
@@ -200,12 +201,12 @@ class PhyMonitor(wiring.Component):
             with m.State("RESULT"):
                 m.d.sync += step.eq(0)
                 m.next = "PAUSE"
-                with m.If(answered == self.SETTLED):
+                with m.If(answered == self.settled):
                     m.d.sync += [self.link.eq(link), self.polled.eq(1)]
                 with m.Else():
                     m.d.sync += answered.eq(answered + 1)
                     if self.setup:
-                        with m.If(answered == self.SETTLED - 1):
+                        with m.If(answered == self.settled - 1):
                             m.next = "READ"
             if self.setup:
                 self._write_setup(m, step, setup, answered)

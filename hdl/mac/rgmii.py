@@ -18,13 +18,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..spec.ethernet import PREAMBLE, SFD
 from ..spec.mii import LinkSpeed, LinkState
 from .gmii import Gmii
-from .mdio import MdioMaster, MdioPins, PhyMonitor
+from .mdio import MdioPins
+from .phy import PhyManagement
 
 __all__ = ["Rgmii", "RgmiiPads", "RgmiiParameters", "RgmiiReceive", "RgmiiTransmit"]
 
 FIFO_BYTES = 16
 STEPS = {LinkSpeed.MBPS_1000: 1, LinkSpeed.MBPS_100: 5, LinkSpeed.MBPS_10: 50}  # clocks of 125 MHz in one of TXC
-POLL_SECONDS = 20e-3
 STEADY = 8         # clocks between frames for which the in-band status must not change
 LINK_STAGES = 4    # of the synchronizer of ``link.up``: more than the two of the speed, which therefore arrives first
 
@@ -253,16 +253,14 @@ class Rgmii(wiring.Component):
         As of :class:`.gmii.Gmii`.
     pads : Out(RgmiiPads), mdio : Out(MdioPins)
     link : Out(LinkState)
-        As of :class:`.mdio.PhyMonitor`, by which it is read.
+        As of :class:`.phy.PhyManagement`, by which it is read.
     inband_differs : Out(1)
         In the last two polls the in-band status reported a link at another speed or duplex than MDIO. Never high for a PHY
         without in-band status.
     """
     def __init__(self, *, width, max_frame, parameters):
         self._mac = Gmii(width=width, max_frame=max_frame)
-        self._master = MdioMaster(clock_hz=parameters.clock_hz, address=parameters.phy_address)
-        self._monitor = PhyMonitor(
-            setup=parameters.phy_setup, poll_cycles=max(1, round(parameters.clock_hz * POLL_SECONDS)))
+        self._phy = PhyManagement(clock_hz=parameters.clock_hz, address=parameters.phy_address, setup=parameters.phy_setup)
         members = self._mac.signature.members
         super().__init__({
             **{name: members[name] for name in ("i", "o", "mac_address", "drain", "loopback", "busy", "events")},
@@ -275,14 +273,11 @@ class Rgmii(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         mac = self._mac
-        m.submodules.master   = master   = self._master
-        m.submodules.monitor  = monitor  = self._monitor
+        m.submodules.phy      = phy      = self._phy
         m.submodules.transmit = transmit = RgmiiTransmit()
         m.submodules.receive  = receive  = RgmiiReceive()
-        link = monitor.link
-        connect(m, monitor.request, master.i)
-        connect(m, master.o, monitor.answer)
-        connect(m, master.pins, flipped(self.mdio))
+        link = phy.link
+        connect(m, phy.pins, flipped(self.mdio))
         connect(m, flipped(self.i), mac.i)
         connect(m, mac.o, flipped(self.o))
 
@@ -325,6 +320,6 @@ class Rgmii(wiring.Component):
         inband, differs, differed = Signal(LinkState), Signal(), Signal()
         m.submodules.inband = FFSynchronizer(receive.inband.as_value(), inband.as_value())
         m.d.comb += differs.eq(link.up & inband.up & ((inband.speed != link.speed) | (inband.full != link.full)))
-        with m.If(monitor.polled):
+        with m.If(phy.polled):
             m.d.sync += [differed.eq(differs), self.inband_differs.eq(differs & differed)]
         return m

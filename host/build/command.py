@@ -21,7 +21,7 @@ from .project import image_files, read_manifest, top_name, write_project
 from .script import SCRIPT, VERSIONS
 from .vivado import LOG, find_vivado
 
-__all__ = ["BuildError", "build_id", "find_board", "list_boards", "mac_of", "parse_mac", "run_build"]
+__all__ = ["BuildError", "build_id", "find_board", "list_boards", "mac_of", "parse_mac", "run_build", "write_only"]
 
 FOLDER = Path("build")
 NO_VIVADO = 2                # exit status: the project is there, a bitstream is not
@@ -166,6 +166,23 @@ def _tell(console, board, manifest):
                       highlight=False)
 
 
+def _write(console, board, folder, *, lanes, pairs, mac_address, features):
+    """Write the project into an empty folder; return its manifest."""
+    number = build_id(board, lanes, pairs, mac_address, sorted(features))
+    with console.status("Writing the Verilog"):
+        verilog = _verilog(board, lanes=lanes, pairs=pairs, mac_address=mac_address, features=features, build_id=number)
+    return write_project(board, folder, verilog, lanes=lanes, pairs=pairs, mac_address=mac_address, features=features,
+                         build_id=number)
+
+
+def write_only(board, *, lanes=1, pairs=4):
+    """Write a board's project, as ``ringnic build BOARD --project`` does, and say nothing."""
+    from ..guest.card import card_features
+    with staged(board) as folder:
+        _write(Console(quiet=True), board, folder, lanes=lanes, pairs=pairs, mac_address=None, features=card_features(pairs))
+        put(folder, FOLDER / board.name)
+
+
 def _build(console, board, *, lanes, pairs, mac_address, features, project_only):
     place = FOLDER / board.name
     vivado = None if project_only else find_vivado()
@@ -173,11 +190,7 @@ def _build(console, board, *, lanes, pairs, mac_address, features, project_only)
         raise BuildError(f"{vivado.path} is version {vivado.version}; projects are for {VERSIONS[0]} to {VERSIONS[1]}: put one "
                          "of these on PATH, or use --project")
     with staged(board) as folder:
-        number = build_id(board, lanes, pairs, mac_address, sorted(features))
-        with console.status("Writing the Verilog"):
-            verilog = _verilog(board, lanes=lanes, pairs=pairs, mac_address=mac_address, features=features, build_id=number)
-        manifest = write_project(board, folder, verilog, lanes=lanes, pairs=pairs, mac_address=mac_address, features=features,
-                                 build_id=number)
+        manifest = _write(console, board, folder, lanes=lanes, pairs=pairs, mac_address=mac_address, features=features)
         _tell(console, board, manifest)
         if vivado is not None:
             _run_vivado(console, vivado, folder, place)

@@ -12,7 +12,7 @@ from ..counters import read_counters
 from .qemu import GuestError, vfio_user_device
 from .registers import NAME, serve_registers
 
-__all__ = ["CardError", "DROPS", "PAIRS", "card_features", "entropy_card", "rtl_card"]
+__all__ = ["CardError", "DROPS", "PAIRS", "SimulatedCard", "card_features", "entropy_card", "rtl_card", "served"]
 
 # The demo's card, as a board would have it: a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
 WIDTH = 128
@@ -36,12 +36,18 @@ class CardError(Exception):
     """The card's model could not be made; the message says why."""
 
 
-class _RtlCard:
-    """``engine``: the simulated card itself."""
+class SimulatedCard:
+    """An end of a cable (see :mod:`.cable`), and what a guest's QEMU is told.
+
+    ``engine``: the simulated card itself. ``link``, ``width``: for the report. ``verilog``: SHA-256 of what a board's card was
+    made of.
+    """
     pass_fds = ()
 
-    def __init__(self, engine, socket_path):
+    def __init__(self, engine, socket_path, *, link, width, verilog=None):
         self.engine = engine
+        self._link, self._width, self._verilog = link, width, verilog
+        self._before = engine.stats()["cycles"]
         self.qemu_options = vfio_user_device(socket_path)
         self.fileno = engine.fileno
 
@@ -79,8 +85,8 @@ class _RtlCard:
 
     def fill(self, report):
         stats = self.engine.stats()
-        report.link, report.width = LINK_NAME, WIDTH
-        report.cycles = stats["cycles"]
+        report.link, report.width, report.verilog = self._link, self._width, self._verilog
+        report.cycles = stats["cycles"] - self._before
         report.cycles_per_second = stats["cycles"] / stats["busy_seconds"] if stats["busy_seconds"] else None
         counters = {**stats, **self._counters()}
         report.counters = {
@@ -98,15 +104,14 @@ def card_features(pairs=PAIRS):
 
 
 @contextmanager
-def _served(socket_path, make):
-    """Yield the engine that ``make(Engine, Link)`` returns, running and served at ``socket_path``."""
+def served(socket_path, make):
+    """Yield the engine that ``make()`` returns, running and served at ``socket_path``."""
     # Imported here: nothing else of the host's needs a simulator.
     from ...sim.engine.build import BuildError
-    from ...sim.engine.engine import Engine, Link
     from ...sim.vfio_user.server import EngineDevice, Server
 
     try:
-        engine = make(Engine, Link)
+        engine = make()
     except BuildError as error:
         raise CardError(str(error)) from None
     with engine:
@@ -130,9 +135,10 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
     None. ``features``: numbers of the device features that it offers, None for all; ``pairs``: queue pairs that it has;
     ``mtu``: that it offers. Its registers can be read beside it, see :mod:`.registers`.
     """
+    from ...sim.engine.engine import Engine, Link
     from ...sim.engine.view import save_view
 
-    def make(Engine, Link):
+    def make():
         update("about a minute the first time")
         link = Link(gen=LINK_GEN, lanes=LINK_LANES, core_mhz=GMII_MHZ / GMII_RATIO, jitter_ns=100, seed=seed)
         engine = Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, queue_pairs=pairs, mtu=mtu, link=link,
@@ -142,8 +148,8 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
         update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
         return engine
 
-    with _served(socket_path, make) as engine:
-        card = _RtlCard(engine, socket_path)
+    with served(socket_path, make) as engine:
+        card = SimulatedCard(engine, socket_path, link=LINK_NAME, width=WIDTH)
         with serve_registers(Path(socket_path).with_name(NAME), card.registers):
             yield card
 
@@ -151,5 +157,6 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
 @contextmanager
 def entropy_card(socket_path, *, seed, features=None):
     """Yield the QEMU options of a simulated entropy device, served at ``socket_path``, whose randomness is by ``seed``."""
-    with _served(socket_path, lambda Engine, Link: Engine(card="entropy", link=Link(seed=seed), features=features)):
+    from ...sim.engine.engine import Engine, Link
+    with served(socket_path, lambda: Engine(card="entropy", link=Link(seed=seed), features=features)):
         yield vfio_user_device(socket_path)

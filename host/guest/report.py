@@ -25,10 +25,10 @@ def _number(value, unit="", digits=2):
 class Report:
     """Results of one run; what was not reached is None.
 
-    ``width`` is that of the card's datapath, in bits. ``ring``: "split" or "packed"; ``features``: names of what card and
-    driver agreed upon; ``queue_pairs``: as many as the driver uses. Times called ``host`` are by this machine's clock; the
-    guest's clock runs with it, not with the model's. Cycles are of the model's core clock. ``failed`` lists the checks that
-    did not hold, in words.
+    ``width`` is that of the card's datapath, in bits. ``verilog``: SHA-256 of what a board's card was made of. ``ring``: "split"
+    or "packed"; ``features``: names of what card and driver agreed upon; ``queue_pairs``: as many as the driver uses. Times
+    called ``host`` are by this machine's clock; the guest's clock runs with it, not with the model's. Cycles are of the model's
+    core clock, from the guest's start on. ``failed`` lists the checks that did not hold, in words.
     """
     kernel: str | None = None
     qemu: str | None = None
@@ -36,6 +36,7 @@ class Report:
     pci_id: str | None = None
     link: str | None = None
     width: int | None = None
+    verilog: str | None = None
     ring: str | None = None
     features: list = field(default_factory=list)
     queue_pairs: int | None = None
@@ -101,6 +102,7 @@ class Report:
             ("Guest kernel", self.kernel or "-"),
             ("Driver", f"{self.driver} on {self.pci_id}" if self.driver else "-"),
             ("Card", f"{self.link}, {self.width}-bit datapath" if self.link else "-"),
+            *([("Verilog, SHA-256", f"{self.verilog[:32]}…")] if self.verilog else []),
             ("Queue pairs in use, rings", f"{self.queue_pairs}, {self.ring}" if self.ring else "-"),
             ("Features", fill(", ".join(self.features), FEATURES_WIDTH) or "-"),
             None,

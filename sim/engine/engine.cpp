@@ -34,7 +34,11 @@ Engine::Engine(const LinkModel& link, int ratio, const uint32_t* offered)
     : host(link), gmii_ratio(ratio), noise((uint32_t)link.seed) {
     context.traceEverOn(true);
     nic = std::make_unique<Vnic>(&context);
+#ifdef NIC_MDIO
+    (void)offered;                     // a board's card offers what it was built to offer
+#else
     for (int k = 0; k < 4; k++) nic->offered[k] = offered[k];
+#endif
     set_link(true);
     nic->eval();
     irq_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -49,18 +53,21 @@ Engine::~Engine() {
     close(frame_fd);
 }
 
-// A card without waveform is built to be clocked by every change of its clocks (build.py): no evaluation is spent on a
-// clock that falls. Its outputs come from registers, so they are known before the edge.
 #ifdef NIC_TRACE
 void Engine::eval(bool shown) {
     nic->eval();
     if (trace && shown) trace->dump(context.time());
     context.timeInc(1);
 }
+#else
+void Engine::eval(bool) { Vnic___024root___eval(nic->rootp); }
+#endif
+// A card that nothing falling clocks is built to be clocked by every change of its clocks (build.py): no evaluation is spent
+// on a clock that falls. Its outputs come from registers, so they are known before the edge.
+#ifdef NIC_BOTH_EDGES
 void Engine::fall(bool shown) { nic->clk = 0; eval(shown); }
 static void edge(CData& clock) { clock = 1; }
 #else
-void Engine::eval(bool) { Vnic___024root___eval(nic->rootp); }
 void Engine::fall(bool) {}
 static void edge(CData& clock) { clock = !clock; }
 #endif
@@ -120,6 +127,7 @@ void Engine::cycle() {
     sample_wire();
     edge(nic->clk);
     eval();
+    manage_phy();
     host.stats[CYCLES]++;
     if (rx_taken) {
         rx_tlp_at += LANES;
@@ -140,10 +148,25 @@ void Engine::next_frame() {
     host.stats[FRAMES_IN]++;
 }
 
+#ifdef NIC_MDIO
+void Engine::set_link(bool up) { phy.link(up); }
+bool Engine::ethernet_up() const { return nic->ethernet_up; }
+void Engine::manage_phy() {
+    bool mdc = nic->mdc;
+    if (mdc && !mdc_before) phy.rise(nic->mdio);
+    mdc_before = mdc;
+    nic->phy_drives = phy.drives;
+    nic->phy_mdio = phy.bit;
+}
+#else
 #if defined(NIC_GMII) || defined(NIC_FRAMES)
 void Engine::set_link(bool up) { nic->link_up = up; }
+bool Engine::ethernet_up() const { return nic->link_up; }
 #else
 void Engine::set_link(bool) {}
+bool Engine::ethernet_up() const { return false; }
+#endif
+void Engine::manage_phy() {}
 #endif
 
 #ifdef NIC_GMII
@@ -157,7 +180,7 @@ void Engine::gmii_low() {
     nic->gmii_rxd = rxd;
     nic->gmii_rx_dv = dv;
     nic->gmii_rx_er = 0;
-#ifdef NIC_TRACE
+#ifdef NIC_BOTH_EDGES
     nic->gmii_rx_clk = nic->gmii_tx_clk = 0;
 #endif
 }
@@ -183,6 +206,50 @@ void Engine::sample_wire() {
     gmii_sample();
     gmii_edge();
 }
+bool Engine::wire_busy() const { return !source.ready() || !to_card.empty() || sink.active(); }
+#elif defined(NIC_RGMII)
+// A period of 125 MHz in quarters. The card delays TXC by one of them, and the PHY RXC.
+void Engine::rgmii_period() {
+    uint8_t rxd, dv;
+    if (source.ready() && !to_card.empty()) {
+        source.start(std::move(to_card.front()));
+        next_frame();
+    }
+    source.clock(rxd, dv);
+    // RGMII 2.0, 3.4.1: between frames the PHY shows the state of the link.
+    if (!dv) rxd = phy.up() ? LINK_SHOWN | LINK_SHOWN << 4 : 0;
+    nic->rgmii_rx_ctl = dv;            // of both edges: there is no error
+    nic->rgmii_rxd = rxd & 15;
+    nic->gmii_tx_clk = 1;
+    eval(false);                       // a waveform costs time for every instant that it shows
+    nic->gmii_tx_90_clk = nic->rgmii_rxc = 1;
+    eval(false);
+    rgmii_sample();
+    nic->rgmii_rxd = rxd >> 4;
+    nic->gmii_tx_clk = 0;
+    eval(false);
+    nic->gmii_tx_90_clk = nic->rgmii_rxc = 0;
+    eval(false);
+    rgmii_sample();
+}
+// RGMII 2.0, 3.3 and 3.4: bits 0 to 3 and TX_EN with the rising TXC, bits 4 to 7 and TX_EN xor TX_ER with the falling one.
+void Engine::rgmii_sample() {
+    bool txc = nic->rgmii_txc;
+    if (txc == txc_before) return;
+    txc_before = txc;
+    if (txc) {
+        tx_low = nic->rgmii_txd;
+        tx_en = nic->rgmii_tx_ctl;
+        return;
+    }
+    Frame frame;
+    bool good = false;
+    if (sink.clock(tx_low | nic->rgmii_txd << 4, tx_en, tx_en != nic->rgmii_tx_ctl, frame, good)) {
+        if (good) give(std::move(frame)); else host.stats[BAD_FRAMES]++;
+    }
+}
+void Engine::drive_wire() { for (int k = 0; k < gmii_ratio; k++) rgmii_period(); }
+void Engine::sample_wire() {}
 bool Engine::wire_busy() const { return !source.ready() || !to_card.empty() || sink.active(); }
 #elif defined(NIC_RANDOM)
 // Always a beat of noise for who wants one.

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <random>
 #include <thread>
+#include "phy.h"
 #include "root_complex.h"
 #include "verilated.h"
 #include "wire.h"
@@ -33,6 +34,7 @@ public:
     void take_mail();
     void reset();
     void set_link(bool up);
+    bool ethernet_up() const;          // of a board's card: it has found the link of its PHY
     void start_trace(const char* path);
     void stop_trace();
 
@@ -68,17 +70,23 @@ private:
     void loop();
     void wake();
 
-    // What is outside: a GMII, frames, noise, or nothing.
+    // What is outside: a GMII, an RGMII, frames, noise, or nothing; and the PHY of a board.
     void drive_wire();
     void sample_wire();
     bool wire_busy() const;
     void gmii_low();
     void gmii_edge();
     void gmii_sample();
+    void rgmii_period();
+    void rgmii_sample();
+    void manage_phy();
 
     int gmii_ratio;
     GmiiSource source;
     GmiiSink sink;
+    Phy phy;
+    bool mdc_before = false, txc_before = false, tx_en = false;
+    uint8_t tx_low = 0;
     std::deque<Frame> to_card;
     size_t rx_at = 0;                  // beats: bytes of the front frame already given
     Frame tx_frame;

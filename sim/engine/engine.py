@@ -13,6 +13,7 @@ from ...hdl.nic import RingNIC
 from ...hdl.rng import RingRNG
 from ..budget import DLLP_SHARE
 from ..pcie_7x.card import BlockNIC
+from ..top import Design, design_of
 from .build import build, sources_digest
 
 __all__ = ["Link", "Engine"]
@@ -111,7 +112,7 @@ def _load(path):
             ("send_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32),
             ("recv_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32),
             ("interrupts", ctypes.c_int, ctypes.POINTER(_Interrupt), ctypes.c_int), ("intx", ctypes.c_int), ("reset", None),
-            ("link", None, ctypes.c_int), ("stats", None, ctypes.POINTER(u64)),
+            ("link", None, ctypes.c_int), ("ethernet_up", ctypes.c_int), ("stats", None, ctypes.POINTER(u64)),
             ("store_later", None, ctypes.POINTER(_Store), ctypes.c_int),
             ("set_link", None, ctypes.POINTER(_LinkModel)),
             ("fault_reads", None, ctypes.POINTER(ctypes.c_int), ctypes.c_int),
@@ -141,7 +142,7 @@ class Engine:
         A :class:`~ringnic.hdl.nic.RingNIC`, with four queue pairs, without a MAC and with 32 bits of its sources' digest as
         build id unless said otherwise, or a :class:`~ringnic.hdl.rng.RingRNG`. ``width`` and all other keyword arguments are
         for it.
-    nic : Component or None
+    nic : Component, :class:`ringnic.sim.top.Design` or None
         To simulate this one: any with ports as :func:`ringnic.sim.top.to_verilog` wants them and a ``width``, and with no path
         from an input to an output within a cycle.
     features : iterable of int, or None
@@ -167,12 +168,12 @@ class Engine:
             sources = sources_digest()
             if kind is not RingRNG:
                 options.setdefault("build_id", int(sources[:8], 16))
-            path = build(lambda: kind(**options), name=(sources, card, sorted(options.items())),
+            path = build(lambda: design_of(kind(**options)), name=(sources, card, sorted(options.items())),
                          trace=trace is not None)
         elif options:
             raise TypeError(f"Given a NIC, {', '.join(options)} cannot be chosen")
         else:
-            path = build(lambda: nic, trace=trace is not None)
+            path = build(lambda: nic if isinstance(nic, Design) else design_of(nic), trace=trace is not None)
         self.width = width if nic is None else nic.width
         self.link = link
         self._library = _load(path)
@@ -374,6 +375,10 @@ class Engine:
     def set_link(self, up):
         """Plug or pull the Ethernet cable."""
         self._call("link", up)
+
+    def ethernet_up(self):
+        """Whether the card knows of a link: a board's card has it from its PHY, some time behind the cable."""
+        return bool(self._call("ethernet_up"))
 
     # Looking in
 

@@ -121,6 +121,7 @@ int engine_interrupts(Engine* e, Interrupt* out, int room) {
 void engine_reset(Engine* e) { Call call(e); e->reset(); }
 int engine_intx(Engine* e) { Call call(e); return e->host.intx; }
 void engine_link(Engine* e, int up) { Call call(e); e->set_link(up); e->quiet = 0; }
+int engine_ethernet_up(Engine* e) { Call call(e); return e->ethernet_up(); }
 void engine_stats(Engine* e, uint64_t* out) {
     Call call(e);
     for (int k = 0; k < STAT_COUNT; k++) out[k] = e->host.stats[k];

@@ -177,8 +177,11 @@ def test_what_was_agreed_upon(bits, pairs, ring, features, said):
     (["bench", "--features", "rss"], "this card does not have rss"),
     (["test", "--features", "mq"], "mq needs ctrl_vq, which is not offered"),
     (["demo", "--pairs", "17"], "Invalid value for '--pairs'"),
+    (["demo", "--board", "ax7230"], "no board is called 'ax7230'; did you mean ax7203"),
+    (["demo", "--board", "captain_100t"], "captain_100t has no Ethernet; `ringnic conformance --board captain_100t`"),
+    (["demo", "--board", "ax7203", "--pairs", "2"], "--features and --pairs are for `ringnic build`"),
 ])
-def test_feature_sets_that_there_cannot_be(arguments, message):
+def test_cards_that_there_cannot_be(arguments, message):
     done = CliRunner().invoke(app, arguments, env={"TERMINAL_WIDTH": "400", "NO_COLOR": "1"})
     said = " ".join(word for word in done.stderr.split() if word != "│")  # however wide the frame around it is
     assert done.exit_code == 2 and message in said

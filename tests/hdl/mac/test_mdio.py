@@ -4,8 +4,6 @@ import itertools
 import re
 
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import wiring
 
 from ringnic.hdl.mac.mdio import MdioMaster, PhyMonitor
 from ringnic.hdl.spec.mii import LinkSpeed
@@ -317,22 +315,3 @@ def test_whole_registers_are_not_read():
         await bench.until(ctx, lambda: len([1 for kind, *_ in bench.phy.frames if kind == "write"]) == 16, limit=1000)
     bench.run(main)
     assert {register for kind, register, _ in bench.phy.frames if kind == "read"} == {0, 1, 4, 5, 9, 10}
-
-
-def test_through_mdio():
-    """Monitor, master and PHY together."""
-    dut = Module()
-    dut.submodules.monitor = monitor = PhyMonitor(setup=[(20, 0x00f0, 0x0050)], poll_cycles=5)
-    dut.submodules.master  = master  = MdioMaster(clock_hz=SLOW_HZ, address=ADDRESS)
-    wiring.connect(dut, monitor.request, master.i)
-    wiring.connect(dut, master.o, monitor.answer)
-    bench, phy, found = Simulation(dut, limit=60000), MdioPhy(ADDRESS), []
-    phy.registers[20] = 0xabcd
-    phy.plug({(100, FULL), (10, HALF)})
-    bench.background(attach, phy, master.pins)
-
-    async def main(ctx):
-        await bench.until(ctx, lambda: ctx.get(monitor.link.up), limit=60000)
-        found.append((ctx.get(monitor.link.speed), ctx.get(monitor.link.full)))
-    bench.run(main)
-    assert found == [(LinkSpeed.MBPS_100.value, 1)] and phy.registers[20] == 0xab5d and phy.problems == []

@@ -1,0 +1,59 @@
+"""The card of a board for a guest: what `ringnic build` wrote, simulated with models of what is around it."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..build.command import BuildError
+from ..build.written import written
+from .card import CardError, SimulatedCard, served
+from .registers import NAME, serve_registers
+
+__all__ = ["board_card"]
+
+LINK_CYCLES = 1 << 16        # between two looks at the PHY
+LINK_SECONDS = 2             # of the card's time, in which a PHY whose link is up is found
+
+
+def _wait_for_phy(engine, user_mhz, update):
+    """Let the card's time pass until it has found its PHY's link: it polls the PHY at the pace of a real one."""
+    cycles = 0
+    while not engine.ethernet_up():
+        if cycles > LINK_SECONDS * user_mhz * 1e6:
+            raise CardError(f"The card found no link at its PHY in {LINK_SECONDS} s of its time")
+        engine.run(LINK_CYCLES)
+        cycles += LINK_CYCLES
+        update(f"its PHY is polled: {cycles / user_mhz / 1e3:.0f} ms of its time")
+
+
+def board_card(board):
+    """What makes the card of a :class:`ringnic.boards.board.Board`, which has Ethernet, as :func:`.card.rtl_card` makes another.
+
+    Features, queue pairs and MTU are those of the build.
+    """
+    @contextmanager
+    def made(socket_path, *, seed, wave, tlp, update, features, pairs, mtu):
+        from ...hdl.spec.pcie_7x import LINKS
+        from ...sim.engine.view import save_view
+        from ...sim.whole_card import card_engine
+        try:
+            build = written(board, update)
+        except BuildError as error:
+            raise CardError(str(error)) from None
+        user_mhz = LINKS[build.lanes].user2_mhz
+        name = f"{board.title}, PCIe {board.generation}.0 x{build.lanes}"
+
+        def make():
+            update("some minutes the first time")
+            engine = card_engine(board, build.verilog, top=build.top, lanes=build.lanes, pairs=build.pairs, seed=seed, trace=wave,
+                                 tlp_log=tlp)
+            if wave is not None:
+                save_view(wave, engine.names())
+            _wait_for_phy(engine, user_mhz, update)
+            update(f"{name}, Verilog {build.sha256[:12]}{'' if build.current else ' of earlier sources'}")
+            return engine
+
+        with served(socket_path, make) as engine:
+            card = SimulatedCard(engine, socket_path, link=name, width=LINKS[build.lanes].width, verilog=build.sha256)
+            with serve_registers(Path(socket_path).with_name(NAME), card.registers):
+                yield card
+    return made
