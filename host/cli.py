@@ -197,6 +197,7 @@ def fuzz(
     report: Annotated[Optional[Path], out_file("Write what was done, met and found to this file, as JSON.")] = None,
     replay: Annotated[Optional[Path], typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Do only what this file "
                                                    "says, one that was saved when a promise was broken.")] = None,
+    board: Annotated[Optional[str], block_board()] = None,
 ):
     """Let a driver that breaks every rule loose on the simulated card, beside one that keeps them, until a promise is broken.
 
@@ -204,7 +205,9 @@ def fuzz(
     """
     from .fuzz import run_fuzz, run_replay
     if replay is None:
-        raise typer.Exit(run_fuzz(seconds, seed, report))
+        raise typer.Exit(run_fuzz(seconds, seed, report, block=board is not None))
+    if board is not None:
+        raise typer.BadParameter("what --replay reads says which card it is about")
     try:
         raise typer.Exit(run_replay(replay, report))
     except ValueError as error:

@@ -40,7 +40,8 @@ _CFG_RD, _CFG_WR, _MEM_RD, _MEM_WR = (0, 4), (2, 4), (0, 0), (2, 0)
 class _LinkModel(ctypes.Structure):
     _fields_ = [("bytes_per_cycle", ctypes.c_double), ("read_latency", ctypes.c_uint32), ("jitter", ctypes.c_uint32),
                 ("mps", ctypes.c_uint32), ("rcb", ctypes.c_uint32), ("credits", ctypes.c_uint32),
-                ("split", ctypes.c_uint32), ("tear", ctypes.c_uint32), ("seed", ctypes.c_uint64)]
+                ("split", ctypes.c_uint32), ("tear", ctypes.c_uint32),
+                ("completion", ctypes.c_uint32), ("seed", ctypes.c_uint64)]
 
 
 class _Access(ctypes.Structure):
@@ -65,7 +66,8 @@ class Link:
     read completion boundary, 0 for none more than needed. ``tear_ns``: a host promises no more of a read than that 8 bytes
     belong together; each 8 are looked at in a cycle of their own, drawn from so long a time. ``credits``: bytes
     that the host buffers; a card that sends faster than the link waits for them. The card grants credits without
-    end: its own streams hold back what it cannot take.
+    end: its own streams hold back what it cannot take. ``mps``: bytes that the host takes with a TLP; ``completion``: of its
+    longest completion, which a card must have been allowed by its Max_Payload_Size; as ``mps`` if None.
     """
     gen: int = 2
     lanes: int = 4
@@ -78,6 +80,7 @@ class Link:
     tear_ns: float = 0.0
     credits: int = 2048
     seed: int = 0
+    completion: int | None = None
 
     def __post_init__(self):
         if self.gen not in (1, 2, 3):
@@ -95,7 +98,7 @@ class Link:
         cycle = 1e3 / self.core_mhz  # ns
         return _LinkModel(self.bytes_per_second * cycle * 1e-9, round(self.read_latency_ns / cycle),
                           round(self.jitter_ns / cycle), self.mps, self.rcb, self.credits, self.split,
-                          round(self.tear_ns / cycle), self.seed)
+                          round(self.tear_ns / cycle), self.mps if self.completion is None else self.completion, self.seed)
 
 
 def _load(path):

@@ -280,7 +280,7 @@ void RootComplex::complete(Read read) {
         return answered(read);
     }
     while (read.left > 0) {
-        int unit = link.split && random() % link.split == 0 ? link.rcb : link.mps;
+        int unit = link.split && random() % link.split == 0 ? link.rcb : link.completion;
         int chunk = std::min<int>(read.left, unit - read.addr % unit);
         int words = ((read.addr & 3) + chunk + 3) / 4;
         Tlp cpl = Tlp::completion(0, tlp.requester_id(), tlp.tag(), read.left, read.addr & 127, words);

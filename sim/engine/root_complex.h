@@ -19,6 +19,7 @@ struct LinkModel {                 // shared with Python (ctypes)
     uint32_t credits;              // bytes that the host buffers of what the card sends
     uint32_t split;                // one completion in this many is cut at an RCB; 0: never more than needed
     uint32_t tear;                 // every 8 bytes of a read are as they were at some cycle of so many; 0: all at once
+    uint32_t completion;           // bytes of the longest completion
     uint64_t seed;
 };
 

@@ -35,6 +35,8 @@ class Campaign:
         Case ``k`` of a seed is always the same, as long as the card is.
     opened : callable
         Makes the engine of a case.
+    block : bool
+        As of :class:`.case.Case`.
 
     Attributes
     ----------
@@ -45,8 +47,9 @@ class Campaign:
     counters : set
         Names of the card's counters that were seen to move.
     """
-    def __init__(self, seed, opened=open_engine):
+    def __init__(self, seed, opened=open_engine, block=False):
         self.seed = seed
+        self.block = block
         self.opened = opened
         self.cases = self.actions = self.cycles = 0
         self.simulating = 0.0
@@ -56,13 +59,13 @@ class Campaign:
     def prepare(self):
         """Have the simulators of all widths built, which takes a minute or two where they are not."""
         for width in WIDTHS:
-            self.opened(Case(width=width)).close()
+            self.opened(Case(width=width, block=self.block)).close()
 
     def run(self, seconds, tell=lambda campaign: None):
         """Run for so many seconds, and call ``tell`` after each case; return ``(case, promise)`` of the first that breaks one."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            case = Case(seed=self.seed, number=self.cases)
+            case = Case(seed=self.seed, number=self.cases, block=self.block)
             broken = self._case(case)
             self.cases += 1
             tell(self)

@@ -1,6 +1,6 @@
 """What a run of the fuzzer is: a card, a link, and a list of actions."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from ...hdl.pcie.parameters import PcieParameters
 from ...hdl.spec.net import MAX_MTU
@@ -9,6 +9,7 @@ from ..engine.engine import Engine, Link
 __all__ = ["ACTIONS", "LINKS", "PAIRS", "TIMEOUT", "Case", "open_engine"]
 
 PAIRS = 4
+BLOCK_MPS = 512  # bytes, of Max_Payload_Size: what the block can do
 TIMEOUT = 8192  # cycles until the card gives up a read: longer than any of these links needs for all it may ask for
 LINKS = {
     "near": Link(gen=3, lanes=8, read_latency_ns=100),
@@ -33,9 +34,11 @@ class Case:
 
     ``base``: where memory begins. ``turn``: by how many places its zones are turned. ``link``: a name of :data:`LINKS` to begin
     with; only a case that begins "torn" is ever torn.
+    ``block``: the card is behind a model of the 7-series block, which has no Function Level Reset.
     ``broken``: the rule that this run breaks, if it is one that does.
     """
     width: int = 64
+    block: bool = False
     link: str = "usual"
     base: int = 0x1_4000_0000
     turn: int = 0
@@ -43,6 +46,10 @@ class Case:
     number: int = 0
     actions: list = field(default_factory=list)
     broken: str | None = None
+
+    def link_model(self, name):
+        """One of :data:`LINKS`, for this card: the block drops a completion longer than its Max_Payload_Size, which may be 128."""
+        return replace(LINKS[name], mps=BLOCK_MPS, completion=128) if self.block else LINKS[name]
 
     def to_json(self):
         return asdict(self)
@@ -63,5 +70,7 @@ class Case:
 
 def open_engine(case):
     """The card that a case is about: fresh from power-on."""
-    return Engine(width=case.width, queue_pairs=PAIRS, mtu=MAX_MTU, link=LINKS[case.link],
-                  pcie=PcieParameters(timeout_cycles=TIMEOUT))
+    options = {"width": case.width, "queue_pairs": PAIRS, "mtu": MAX_MTU, "link": case.link_model(case.link)}
+    if case.block:
+        return Engine(card="net_7x", timeout_cycles=TIMEOUT, **options)
+    return Engine(pcie=PcieParameters(timeout_cycles=TIMEOUT), **options)

@@ -16,7 +16,7 @@ from ...host.driver import DeviceError
 from ..bus import MSI_ADDRESS
 from ..engine.engine import FAULTS
 from .card import Card, Unresponsive
-from .case import ACTIONS, LINKS, PAIRS, TIMEOUT
+from .case import ACTIONS, PAIRS, TIMEOUT
 from .chains import entries_of
 from .descriptor import DESC, INDIRECT, WRITE
 from .good import FLOOR, BrokenPromise, GoodPair
@@ -73,6 +73,7 @@ class Player:
         self.engine = engine
         self.ground = Ground(engine, case.base, case.turn, case.link == "torn")
         self._salt = case.number
+        self._block, self._link_model = case.block, case.link_model
         self.ground.memory[GOOD_TX][:] = self.ground.memory[GOOD_RX][:] = NOISE[:ZONE]
         self.card = Card(engine)
         self.torn = case.link == "torn"
@@ -188,11 +189,12 @@ class Player:
             self.good.start_early(size)
 
     def _reset(self, kind):
-        """End of a device's life: by status (0), FLR (1) or power (2). Nothing is touched afterwards."""
+        """End of a device's life: by status (0), FLR (1) or power (2), which has to do where there is no FLR. Nothing is touched
+        afterwards."""
         if kind == 0:
             self._wake()
             self._unmask()
-        if kind == 2:
+        if kind == 2 or kind == 1 and self._block:
             self.engine.reset()
         else:
             (self.card.reset, self.card.function_level_reset)[kind](LIMIT)
@@ -401,7 +403,7 @@ class Player:
 
     def _link(self, name):
         if name != "torn" or self.torn:
-            self.engine.set_link_model(LINKS[name])
+            self.engine.set_link_model(self._link_model(name))
 
     def _fault(self, name, one_in):
         """From now on, until the next look, so many reads of the card end like this."""
@@ -553,7 +555,7 @@ class Player:
         """The card looks at a ring for which a frame waits. A host that is far answers hardly before the next look, so this asks
         a near one."""
         link = self.engine.link
-        self.engine.set_link_model(LINKS["near"])
+        self.engine.set_link_model(self._link_model("near"))
         rests = self.engine.run_until(idle=True, limit=SHORT) < SHORT
         self.engine.set_link_model(link)
         return rests

@@ -1,5 +1,7 @@
 """The network card behind a model of the block, with the link of the block as its link."""
 
+from dataclasses import replace
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
@@ -26,6 +28,8 @@ class BlockNIC(wiring.Component):
         Of the block.
     stall : int
         Of 256 cycles those in which the block pauses, each way.
+    timeout_cycles : int
+        As of :class:`ringnic.hdl.pcie.parameters.PcieParameters`.
     options
         Further parameters of :class:`RingNIC`.
 
@@ -34,10 +38,10 @@ class BlockNIC(wiring.Component):
     All
         As of the :class:`RingNIC`, without its ``credits`` and ``config``.
     """
-    def __init__(self, *, width=64, link_speed=2, lanes=4, stall=0, **options):
+    def __init__(self, *, width=64, link_speed=2, lanes=4, stall=0, timeout_cycles=PARAMETERS.timeout_cycles, **options):
         self.width = width
         self.stall = stall
-        self.card = RingNIC(width=width, pcie=PARAMETERS, **options)
+        self.card = RingNIC(width=width, pcie=replace(PARAMETERS, timeout_cycles=timeout_cycles), **options)
         vectors = 2 * self.card.queue_pairs + 2
         self.block = Block(width=width, lanes=lanes, identity=Identity(msix_vectors=vectors, link_speed=link_speed))
         self.adapter = Adapter(width=width)

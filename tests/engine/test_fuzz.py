@@ -112,8 +112,9 @@ def test_a_file_that_holds_no_case(tmp_path, text, message):
     assert answer.exit_code == 2 and "--replay" in answer.output
 
 
-def test_every_action_at_any_time():
-    """Whatever comes before, and whatever does not."""
+@pytest.mark.parametrize("block", [False, True])
+def test_every_action_at_any_time(block):
+    """Whatever comes before, and whatever does not; also of a card behind the model of the 7-series block."""
     actions = {"begin": FEATURES, "good": (0, 16, 16, 0), "setup": (3, 16, 0, 0x2000, 0x6000), "live": (1,), "reset": (0,),
                "desc": (3, 0, 1, 2, 3, 4), "table": (0, 1, 2, 3, 4), "avail": (3, 0, 0), "index": (3, 1, 0), "event": (3, 1),
                "loose": (0, 1), "kick": (3, 0), "notify": (3, 2, 3), "common": (3, 0x18, 2, 8), "queue_reset": (3,),
@@ -125,5 +126,5 @@ def test_every_action_at_any_time():
     assert set(actions) == set(ACTIONS)
     alone = [[name, *numbers] for name, numbers in actions.items()]
     for name, numbers in actions.items():
-        assert replay(Case(actions=[[name, *numbers], ["check"]])) is None
-    assert replay(Case(actions=[*reversed(alone), ["check"], *alone, ["check"]])) is None
+        assert replay(Case(block=block, actions=[[name, *numbers], ["check"]])) is None
+    assert replay(Case(block=block, actions=[*reversed(alone), ["check"], *alone, ["check"]])) is None
