@@ -55,7 +55,8 @@ def _table(campaign):
 
 def _results(campaign, seconds, found):
     return {
-        "seed": campaign.seed, "block": campaign.block, "seconds": round(seconds, 1), "cases": campaign.cases, "actions": campaign.actions,
+        "seed": campaign.seed, "block": campaign.block, "seconds": round(seconds, 1), "cases": campaign.cases,
+        "actions": campaign.actions,
         "cycles": campaign.cycles, "actions_per_second": round(campaign.actions / seconds) if seconds else 0,
         "cells_reached": len(campaign.cells), "counters_moved": sorted(campaign.counters),
         "cells": [{"action": action, "state": state, "outcome": outcome, "cases": count}

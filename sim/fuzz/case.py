@@ -48,7 +48,7 @@ class Case:
     broken: str | None = None
 
     def link_model(self, name):
-        """One of :data:`LINKS`, for this card: the block drops a completion longer than its Max_Payload_Size, which may be 128."""
+        """One of :data:`LINKS`, for this card. The block drops completions longer than its Max_Payload_Size, which may be 128."""
         return replace(LINKS[name], mps=BLOCK_MPS, completion=128) if self.block else LINKS[name]
 
     def to_json(self):
