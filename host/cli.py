@@ -60,9 +60,23 @@ def _need_pytest():
         raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
 
 
+def _board_card(name):
+    """The keyword that gives a command the card of a board; none without a board."""
+    if name is None:
+        return {}
+    from ..boards.table import BOARDS
+    from .guest.board_card import board_card
+    return {"card": board_card(BOARDS[name])}
+
+
 Mtu = Annotated[int, typer.Option(
     metavar="BYTES", min=MIN_MTU, max=MAX_MTU, help="MTU that the card offers; the guest takes it as its default, and what is "
                                                     "longer than the network carries is lost there.")]
+
+BoardCard = Annotated[Optional[str], typer.Option(
+    metavar="BOARD", callback=ethernet_board, help="The whole card of this board, from the Verilog that `ringnic build` wrote, "
+                                                   "which is written if it is not there: features, queue pairs and MTU are those "
+                                                   "of the build.")]
 
 
 @app.command()
@@ -87,9 +101,7 @@ def demo(
     cpus: Annotated[int, typer.Option(help="Processors of the guest; its driver uses as many queue pairs.",
                                       min=1, max=16)] = 1,
     mtu: Mtu = DEFAULT_MTU,
-    board: Annotated[Optional[str], typer.Option(
-        metavar="BOARD", callback=ethernet_board, help="The whole card of this board, from the Verilog that `ringnic build` "
-        "wrote, which is written if it is not there: features, queue pairs and MTU are those of the build.")] = None,
+    board: BoardCard = None,
 ):
     """Let a stock Linux guest use the simulated card as its network card, and check what it does.
 
@@ -104,11 +116,7 @@ def demo(
         report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,
         size=size << 20, features=feature_bits(features, pairs), pairs=pairs, cpus=cpus,
         mtu=mtu)
-    if board is None:
-        raise typer.Exit(run_demo(options))
-    from ..boards.table import BOARDS
-    from .guest.board_card import board_card
-    raise typer.Exit(run_demo(options, board_card(BOARDS[board])))
+    raise typer.Exit(run_demo(options, **_board_card(board)))
 
 
 @app.command()
@@ -118,14 +126,17 @@ def rehearse(
                                              "newest).")] = "6.1",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     mtu: Mtu = DEFAULT_MTU,
+    board: BoardCard = None,
 ):
     """Go the whole way from a card in a slot to a guest on the network, with the simulated card, in a guest of a guest.
 
     The outer machine has an IOMMU and the card; there the commands of this program do what they do on a real one: devices, bind,
     selftest, guest, unbind. The exit status is 0 if every check held. Some minutes.
     """
+    if board is not None and mtu != DEFAULT_MTU:
+        raise typer.BadParameter("of a board's card, --mtu is fixed")
     from .rehearsal.session import run_rehearsal
-    raise typer.Exit(run_rehearsal(report, kernel=kernel, seed=seed, mtu=mtu))
+    raise typer.Exit(run_rehearsal(report, kernel=kernel, seed=seed, mtu=mtu, **_board_card(board)))
 
 
 @app.command()

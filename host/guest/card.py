@@ -39,13 +39,14 @@ class CardError(Exception):
 class SimulatedCard:
     """An end of a cable (see :mod:`.cable`), and what a guest's QEMU is told.
 
-    ``engine``: the simulated card itself. ``link``, ``width``: for the report. ``verilog``: SHA-256 of what a board's card was
-    made of.
+    ``engine``: the simulated card itself; ``socket_path``: where it is served. ``link``, ``width``: for the report.
+    ``verilog``: SHA-256 of what a board's card was made of.
     """
     pass_fds = ()
 
     def __init__(self, engine, socket_path, *, link, width, verilog=None):
         self.engine = engine
+        self.socket_path = socket_path
         self._link, self._width, self._verilog = link, width, verilog
         self._before = engine.stats()["cycles"]
         self.qemu_options = vfio_user_device(socket_path)

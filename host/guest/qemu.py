@@ -21,9 +21,10 @@ class GuestError(Exception):
     """The guest did not do what was asked; the message says what, with the end of its console."""
 
 
-def vfio_user_device(socket_path):
-    """Return the QEMU options that attach the PCI device served at ``socket_path``."""
-    return ["-device", json.dumps({
+def vfio_user_device(socket_path, slot=None):
+    """Return the QEMU options that attach the PCI device served at ``socket_path``, to the bus called ``slot`` if given."""
+    bus = {} if slot is None else {"bus": slot}
+    return ["-device", json.dumps({**bus,
         "driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(socket_path)},
         # The device is simulated: an answer may take longer than the 5 s after which QEMU gives up for good.
         "x-msg-timeout": 600_000,

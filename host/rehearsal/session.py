@@ -21,7 +21,7 @@ from ..guest.card import PAIRS, CardError, rtl_card
 from ..guest.demo import Steps, expect, wait_for
 from ..guest.network import user_network
 from ..guest.process import INTERRUPTED, ends_as_exceptions
-from ..guest.qemu import Guest, GuestError, start_guest
+from ..guest.qemu import Guest, GuestError, start_guest, vfio_user_device
 from ..guest.report import Report
 from .image import build_image
 from .steps import INNER_MB, Rehearsal
@@ -33,6 +33,9 @@ START_SECONDS = 60                # that QEMU may take to start without using a 
 HUGE_PAGES = INNER_MB // 2 + 8    # of 2 MiB
 # A vIOMMU that translates, and keeps translating once drivers are at work.
 VIOMMU = ("-device", "intel-iommu,intremap=on,caching-mode=on")
+# What is in a slot is behind a bridge, which can reset it.
+SLOT = "slot"
+ROOT_PORT = ("-device", f"pcie-root-port,id={SLOT},hotplug=off")
 OUTER_PARAMETERS = f"intel_iommu=on iommu.passthrough=0 hugepages={HUGE_PAGES}"
 
 
@@ -88,7 +91,7 @@ def _table(found, report):
     return table
 
 
-def _run(console, found, report, steps, stack, *, kernel, seed, mtu):
+def _run(console, found, report, steps, stack, *, made, kernel, seed, mtu):
     def say(text):
         console.print(f"[dim]{text}[/]", highlight=False)
     qemu, tools = debian_qemu(say), find_tools(say)
@@ -99,13 +102,13 @@ def _run(console, found, report, steps, stack, *, kernel, seed, mtu):
         (folder / "image.cpio").write_bytes(image)
         update(f"{len(image) >> 20} MiB: Python, this project, QEMU, and the inner guest")
     with steps("Build and start the card's model") as update:
-        card = stack.enter_context(rtl_card(folder / "card.sock", seed=seed, wave=None, tlp=None, update=update, pairs=PAIRS,
-                                        mtu=mtu))
+        card = stack.enter_context(made(folder / "card.sock", seed=seed, wave=None, tlp=None, update=update, features=None,
+                                        pairs=PAIRS, mtu=mtu))
     network = stack.enter_context(user_network(qemu))
     stack.enter_context(plugged(card, network))
     line = folder / "inner.sock"
-    devices = [*VIOMMU, *card.qemu_options, "-chardev", f"socket,id=inner,path={line},server=on,wait=off",
-               "-serial", "chardev:inner"]
+    devices = [*VIOMMU, *ROOT_PORT, *vfio_user_device(card.socket_path, SLOT),
+               "-chardev", f"socket,id=inner,path={line},server=on,wait=off", "-serial", "chardev:inner"]
     outer = stack.enter_context(start_guest(qemu, kernel, folder / "image.cpio", devices, cpus=OUTER_CPUS, memory_mb=OUTER_MB,
                                             append=OUTER_PARAMETERS, signs=(card.progress,)))
     expect(wait_for(line.exists, outer.patience(START_SECONDS)), "QEMU does not open its serial lines")
@@ -121,14 +124,17 @@ def _run(console, found, report, steps, stack, *, kernel, seed, mtu):
     return 0
 
 
-def run_rehearsal(path=None, *, kernel="6.1", seed=0, mtu=DEFAULT_MTU, console=None):
-    """Rehearse, show, write the report to ``path``; return the exit status: 0 if every check held."""
+def run_rehearsal(path=None, *, kernel="6.1", seed=0, mtu=DEFAULT_MTU, card=rtl_card, console=None):
+    """Rehearse, show, write the report to ``path``; return the exit status: 0 if every check held.
+
+    ``card`` makes the device: see :func:`..guest.card.rtl_card`.
+    """
     console = Console() if console is None else console
     found, report, steps = Found(), Report(seed=seed), Steps(console)
     start, status = time.monotonic(), 1
     try:
         with ends_as_exceptions(), ExitStack() as stack:
-            status = _run(console, found, report, steps, stack, kernel=kernel, seed=seed, mtu=mtu)
+            status = _run(console, found, report, steps, stack, made=card, kernel=kernel, seed=seed, mtu=mtu)
     except (AssetError, GuestError, CardError, OSError) as error:
         found.failed.append(str(error).partition("\n")[0])
         console.print(f"[red]{type(error).__name__}[/]: ", end="")
