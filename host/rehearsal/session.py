@@ -34,8 +34,8 @@ HUGE_PAGES = INNER_MB // 2 + 8    # of 2 MiB
 # A vIOMMU that translates, and keeps translating once drivers are at work.
 VIOMMU = ("-device", "intel-iommu,intremap=on,caching-mode=on")
 # What is in a slot is behind a bridge, which can reset it.
-SLOT = "slot"
-ROOT_PORT = ("-device", f"pcie-root-port,id={SLOT},hotplug=off")
+SLOT = "slot1"
+ROOT_PORT = ("-device", f"pcie-root-port,id={SLOT},chassis=1,hotplug=off")
 OUTER_PARAMETERS = f"intel_iommu=on iommu.passthrough=0 hugepages={HUGE_PAGES}"
 
 
