@@ -285,7 +285,10 @@ class Endpoint(wiring.Component):
                          | judging.any()
                          | target_out.o.valid | dma_out.o.valid | tx_edge.level.any()),
         ]
-        m.d.sync += config.transactions_pending.eq(dma.pending)
+        m.d.sync += [
+            config.transactions_pending.eq(dma.pending),
+            config.leaving.eq(requests | (~config.bus_master & (msix.sending | tx_edge.level.any()))),
+        ]
         sources = {name: [unit.events[name] for unit in (dma, target) if name in dict(unit.events.shape())]
                    for name in self._event_names}
         sources["tlps_malformed"].append(intake.malformed)

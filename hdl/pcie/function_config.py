@@ -78,6 +78,9 @@ def FunctionConfig(width):
         INTx is pending; whether it is disabled is judged by the one that keeps the configuration.
     transactions_pending : In(1)
         A read of the function has not been answered.
+    leaving : In(1)
+        What the function began to send before ``bus_master`` fell has not left yet. A cycle late. For who sends the completion of
+        the configuration write itself; the function's own completions wait anyway.
     faults : In(FAULTS)
         Strobes. They are noted, and told of as the host wishes.
     turn_off : In(1)
@@ -93,6 +96,7 @@ def FunctionConfig(width):
         "regs": Out(RegPort(REG_ADDR_WIDTH)),
         "requester_id": Out(16),
         **STATE,
+        "leaving":  In(1),
         "faults":   In(FAULTS),
         "turn_off": In(1),
         "messages": Out(stream.Signature(tlp_beat(width))),

@@ -1,7 +1,8 @@
 """The part of configuration space that the block keeps: 0x00 to the window, and extended space.
 
 Ref: PCI Express Base 2.1 (which the block implements), 7.5 "PCI-Compatible Configuration Registers" to 7.8 "PCI Express
-Capability Structure"; PG054, "PCI Configuration Space" and "Configuration Interface".
+Capability Structure"; PG054, "PCI Configuration Space" and "Configuration Interface". Where the specification leaves it to a
+function which bits can be written, and what they are at first, it is our reading.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Errors that the block finds or the user tells it of: what is noted, and which messages are due.
 
 Ref: PCI Express Base 5.0, 6.2.3.2.4 "Advisory Non-Fatal Error Cases", 6.2.6 "Error Message Controls", 6.2.7 "Error Listing and
-Rules"; PG054, "Error Reporting Signals".
+Rules"; PG054, "Error Reporting Signals". Which input counts as which kind of error is our reading: there is no public list.
 """
 
 from amaranth import *

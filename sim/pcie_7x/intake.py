@@ -1,7 +1,8 @@
 """TLPs from the link: judged, and sent to the user, to the block itself, or nowhere.
 
 Ref: PCI Express Base 5.0, 2.3 "Handling of Received TLPs", 2.2.2 "TLPs with Data Payloads - Rules"; PG054, "Receive
-Interface", "PCI Configuration Space" (which requests come to the user).
+Interface", "PCI Configuration Space" (which requests come to the user). Our reading: a poisoned configuration write is refused by
+the block, one into the window too, and no message comes to the user.
 """
 
 from amaranth import *

@@ -56,7 +56,8 @@ class Receive(wiring.Component):
         No new beat appears in the next cycle.
     m_axis_rx_*
         As the block has them. 64 bits: ``tkeep`` is 0x0f or 0xff with ``tlast``. 128 bits: ``tlast`` is 0 and ``tkeep`` is all
-        ones, ``tuser`` says where packets begin and end, and of two in one beat ``tuser[9:1]`` is of the one that begins.
+        ones, ``tuser`` says where packets begin and end, and of two in one beat ``tuser[9:1]`` is of the one that begins
+        (our reading).
     gone : Out(1), units : Out(9)
         Strobe: a completion has left the receive buffer, where it had ``units`` of data.
     """

@@ -17,7 +17,7 @@ __all__ = ["RECEIVED_MESSAGES", "USER_COMPLETIONS", "Respond"]
 #: Messages that ``cfg_msg_received_*`` tell an endpoint of, besides PME_Turn_Off.
 RECEIVED_MESSAGES = {"pm_as_nak": MsgCode.PM_ACTIVE_STATE_NAK, "setslotpowerlimit": MsgCode.SET_SLOT_POWER_LIMIT}
 
-USER_COMPLETIONS = 4   # completions of the user's errors that wait
+USER_COMPLETIONS = 4   # completions of the user's errors that wait; our reading: cfg_err_cpl_rdy is low while there are as many
 
 IGNORED = (MsgCode.UNLOCK, MsgCode.VENDOR_TYPE1, *(code for code in MsgCode if code.name.startswith("IGNORED")))
 
@@ -26,7 +26,7 @@ CPL_HEADER = data.StructLayout({"tag": 8, "requester_id": 16, "attr": 2, "tc": 3
 
 
 class Respond(wiring.Component):
-    """One request at a time; what is to be sent leaves on ``o``, completions first.
+    """One request at a time; what is to be sent leaves on ``o``, completions first (our reading).
 
     Members
     -------

@@ -42,7 +42,8 @@ class Transmit(wiring.Component):
     Members
     -------
     s_axis_tx_*, tx_buf_av, tx_err_drop, tx_cfg_req, tx_cfg_gnt, fc_*
-        As the block has them; ``fc_*`` for ``fc_sel`` 4, 0 for others. Values are a cycle old.
+        As the block has them; ``fc_*`` for ``fc_sel`` 4, 0 for others. Values are a cycle old. Our reading: credits are taken
+        when a TLP is stored, ``tx_buf_av`` counts TLPs of any size, and a TLP of the block itself takes a buffer too.
     stall : In(1)
         The user has to wait in this cycle.
     own : In(stream(OWN_TLP))

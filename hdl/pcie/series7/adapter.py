@@ -66,6 +66,7 @@ class Adapter(wiring.Component):
         connect(m, config.function, flipped(self.config))
         m.d.comb += [
             tx.mps.eq(config.function.mps),
+            tx.leaving.eq(config.function.leaving),
             self.credits.eq(tx.credits),
             self.dropped.eq(rx.dropped),
         ]

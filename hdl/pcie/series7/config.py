@@ -23,8 +23,11 @@ class BlockConfig(wiring.Component):
     """Provide the configuration out of the block's ports; answer requests of its window, which holds the virtio capabilities.
 
     The block sends messages itself: it is told of INTx, errors and readiness for power-off by handshakes. It also judges by
-    itself what it can see in a TLP: received completions that refuse a read, and poisoned TLPs. Function Level Reset is not
-    offered: a reset of the bus resets everything behind the block.
+    itself what it can see in a TLP: received completions that refuse a read, and poisoned TLPs (our reading; of the latter its
+    attribute DISABLE_RX_POISONED_RESP says so). A read that is not answered is
+    an error from which the card does not recover: ``cfg_err_norecovery`` goes with ``cfg_err_cpl_timeout``, which it qualifies
+    (AMD's example design of the IP, pcie_app_7x.v). Function Level Reset is not offered: a reset of the bus resets everything
+    behind the block.
 
     Reads are of 512 bytes at most, whatever the host allows: a limit of the completion buffer.
 
@@ -94,6 +97,9 @@ class BlockConfig(wiring.Component):
             block.cfg_err_malformed.eq(function.faults.malformed),
             block.cfg_err_cpl_unexpect.eq(function.faults.unexpected),
             block.cfg_err_cpl_timeout.eq(function.faults.timeout),
+            # Base 5.0, 6.2.3.2.4.4 "Requester with Completion Timeout": the error is advisory for who will ask again, and
+            # uncorrectable for who will not, as the card.
+            block.cfg_err_norecovery.eq(function.faults.timeout),
             posted.eq(request.unsupported & ~request.advisory),
             # Our reading: "ready" tells of a taken error in the next cycle but one at the latest.
             pause.eq(refusal.valid & refusal.ready | block.cfg_err_ur),

@@ -21,6 +21,8 @@ __all__ = ["REFUSAL", "Refusals", "Tx"]
 #: read.
 REFUSAL = data.StructLayout({"header": 48, "locked": 1})
 
+SETTLE_CYCLES = 7        # in which the function obeys what the block's registers say, and more
+GRANT_CYCLES = 255       # that the block's own TLP waits at most: 4 us at 62.5 MHz
 UNIT = 16                # bytes of a data credit (2.6.1)
 CPL_UNITS = 128 // UNIT  # of the largest completion that the card sends
 
@@ -74,6 +76,13 @@ class Tx(wiring.Component):
 
     Adds no cycle to a TLP. While the link is down what comes is dropped. Credits are three cycles old.
 
+    7.5.1.1.3: no memory request follows the completion of the write that cleared Bus Master Enable. The block sends that
+    completion, as all TLPs of its own, when it is granted (``tx_cfg_gnt``), which may be any time after it has asked (PG054,
+    "Transmit Interface"). So a grant comes :data:`SETTLE_CYCLES` after ``tx_cfg_req``, and not while requests that began before
+    are ``leaving``; but after :data:`GRANT_CYCLES` in any case, since a block without credits takes no request, and the host may
+    give none before its configuration access ends. Our reading: when ``tx_cfg_req`` rises for a completion, or a few cycles
+    later, ``cfg_command`` shows what the request has written.
+
     Parameters
     ----------
     width : int
@@ -85,6 +94,8 @@ class Tx(wiring.Component):
     i : In(stream.Signature(tlp_beat(width)))
     mps : In(3)
         Max_Payload_Size, coded.
+    leaving : In(1)
+        As of :func:`..function_config.FunctionConfig`.
     credits : Out(TLP_CLASSES)
         Classes of which a TLP of the largest size can be sent now.
     """
@@ -94,6 +105,7 @@ class Tx(wiring.Component):
             "block":   Out(ports(TX, width=width)),
             "i":       In(stream.Signature(tlp_beat(width))),
             "mps":     In(3),
+            "leaving": In(1),
             "credits": Out(TLP_CLASSES),
         })
 
@@ -109,12 +121,19 @@ class Tx(wiring.Component):
             block.s_axis_tx_tvalid.eq(self.i.valid & ~drop),
             block.s_axis_tx_tuser.eq(0),  # without "streaming" a TLP may pause
             self.i.ready.eq(block.s_axis_tx_tready | drop),
-            # The block's own completions and messages go first whenever it has any.
-            block.tx_cfg_gnt.eq(1),
             block.fc_sel.eq(FcSel.TRANSMIT_AVAILABLE),
         ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [inside.eq(~beat.last), dropping.eq(drop)]
+
+        waited = Signal(range(GRANT_CYCLES + 1))
+        with m.If(~block.tx_cfg_req):
+            m.d.sync += [waited.eq(0), block.tx_cfg_gnt.eq(0)]
+        with m.Else():
+            with m.If(waited != GRANT_CYCLES):
+                m.d.sync += waited.eq(waited + 1)
+            with m.If((waited == GRANT_CYCLES) | ((waited >= SETTLE_CYCLES) & ~self.leaving)):
+                m.d.sync += block.tx_cfg_gnt.eq(1)
 
         # 2.6.1: a pool of which nothing was advertised is infinite. PG054 shows such a pool as one with the highest bit set; our
         # reading is that it may show 0 as well, so a pool counts as finite once it has shown another value.

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import connect
 from ringnic.hdl.pcie.endpoint import Endpoint
 from ringnic.hdl.pcie.series7.adapter import PARAMETERS, Adapter
 
-from ....kit import registers, tlps
+from ....kit import registers, streams, tlps
 from ....kit.simulation import Simulation, until
 from .conftest import accept, offer, offer_straddled
 
@@ -26,7 +26,8 @@ class Bench:
     def idle(self):
         return self.seed is not None and self.rng.random() < 0.4
 
-    def run(self, body):
+    def run(self, body, *more):
+        """``more``: further testbenches of ``ctx`` and the endpoint."""
         dut, block = self.dut, self.dut.block
         endpoint = Endpoint(width=self.width, read_clients=1, write_clients=1, msix_vectors=1, pcie=PARAMETERS)
 
@@ -46,6 +47,8 @@ class Bench:
         simulation = Simulation(dut, beside=join, watch_busy=False)
         simulation.background(registers.serve, endpoint.regs, self.regs)
         simulation.background(accept, block, self.out.append, self.idle, self.width)
+        for one in more:
+            simulation.background(one, endpoint)
         simulation.run(main)
         return self.out
 
@@ -100,3 +103,36 @@ def test_answers_wait_for_credits_of_their_class():
         ctx.set(block.fc_cplh, 1)
         await until(ctx, lambda: bench.out, 200)
     assert len(bench.run(body)) == 1
+
+
+@pytest.mark.parametrize("width", [64, 128])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_request_follows_the_completion_of_the_block(width, seed):
+    """7.5.1.1.3: who has cleared Bus Master Enable, and has the completion, which the block sends, sees no request any more."""
+    bench, length, late = Bench(seed, width), 300, []
+
+    async def write(ctx, endpoint):
+        port, size = endpoint.writes[0], width // 8
+        for at in range(1000):
+            await streams.send(ctx, port.req, {"addr": 0x10000 + 0x1000 * at, "len": length})
+            for left in range(length, 0, -size):
+                await streams.send(ctx, port.data, {"data": 0, "last": left <= size})
+
+    async def body(ctx, block):
+        for turn in range(20):
+            await until(ctx, lambda: len(bench.out) > 3, 2000)
+            await ctx.tick().repeat(bench.rng.randrange(60))
+            before = len(bench.out)
+            ctx.set(block.cfg_command, 2)
+            await ctx.tick().repeat(turn % 3)
+            ctx.set(block.tx_cfg_req, 1)
+            await until(ctx, lambda: ctx.get(block.tx_cfg_gnt), 300)
+            ctx.set(block.tx_cfg_req, 0)
+            granted = len(bench.out)
+            await ctx.tick().repeat(100)
+            assert len(bench.out) == granted, "a request after the completion"
+            late.append(granted - before)
+            bench.out.clear()
+            ctx.set(block.cfg_command, 6)
+    bench.run(body, write)
+    assert max(late) > 0  # what had begun went before

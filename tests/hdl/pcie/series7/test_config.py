@@ -131,7 +131,8 @@ def test_turn_off_waits_for_reads():
     run(body)
 
 
-ERRORS = ("cfg_err_ur", "cfg_err_posted", "cfg_err_malformed", "cfg_err_cpl_unexpect", "cfg_err_cpl_timeout")
+ERRORS = ("cfg_err_ur", "cfg_err_posted", "cfg_err_malformed", "cfg_err_cpl_unexpect", "cfg_err_cpl_timeout",
+          "cfg_err_norecovery")
 
 
 def pulses(faults, refusals=(), ready=lambda cycle: 1):
@@ -162,8 +163,9 @@ def pulses(faults, refusals=(), ready=lambda cycle: 1):
 
 @pytest.mark.parametrize("faults, raised", [
     ({"request": {"unsupported": 1}}, {"cfg_err_ur", "cfg_err_posted"}), ({"malformed": 1}, {"cfg_err_malformed"}),
-    ({"unexpected": 1}, {"cfg_err_cpl_unexpect"}), ({"timeout": 1}, {"cfg_err_cpl_timeout"})])
+    ({"unexpected": 1}, {"cfg_err_cpl_unexpect"}), ({"timeout": 1}, {"cfg_err_cpl_timeout", "cfg_err_norecovery"})])
 def test_errors(faults, raised):
+    """Base 5.0, 6.2.3.2.4.4 "Requester with Completion Timeout": of a read that is not repeated the error is not advisory."""
     assert pulses(faults) == [(raised, None)]
 
 

@@ -30,7 +30,6 @@ def test_beats(width, seed):
         for tlp in given:
             await tlps.put(ctx, dut.i, tlp, width, idle)
         await ctx.tick().repeat(20)
-        assert ctx.get(dut.block.tx_cfg_gnt) == 1
     simulation = Simulation(dut)
     simulation.background(accept, dut.block, found.append, idle, width)
     simulation.run(main)
@@ -55,6 +54,30 @@ def test_link_down():
     simulation.background(accept, dut.block, found.append)
     simulation.run(main)
     assert found == [tlp[0], tlp[2]]
+
+
+@pytest.mark.parametrize("leaving, cycles", [(0, 8), (5, 8), (20, 21), (255, 256), (1000, 256)])
+def test_grants(leaving, cycles):
+    """The block's own TLP waits for what is leaving, but not for ever; each asks anew. A grant stays until it was used."""
+    dut = Tx(width=64)
+
+    async def main(ctx):
+        for _ in range(2):
+            assert not ctx.get(dut.block.tx_cfg_gnt)
+            ctx.set(dut.block.tx_cfg_req, 1)
+            ctx.set(dut.leaving, leaving > 0)
+            waited = 0
+            while not ctx.get(dut.block.tx_cfg_gnt):
+                await ctx.tick()
+                waited += 1
+                ctx.set(dut.leaving, waited < leaving)
+            assert waited == cycles
+            ctx.set(dut.leaving, 1)
+            await ctx.tick().repeat(5)
+            assert ctx.get(dut.block.tx_cfg_gnt)
+            ctx.set(dut.block.tx_cfg_req, 0)
+            await ctx.tick()
+    Simulation(dut).run(main)
 
 
 def classes(mps=0, **changes):
