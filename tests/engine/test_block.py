@@ -12,6 +12,7 @@ from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
 from ringnic.sim.engine.engine import Engine, Link
 
 from .conftest import LATEST, PACKED, SPLIT, watched
+from .test_bus_master import WHILE, Traffic
 from .test_traffic import SIZES, frame
 
 FEATURES = {VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC}
@@ -66,3 +67,18 @@ def test_reset_under_load(block_rig, rng):
         rig.wire()
         rig.restart()
     rig.works()
+
+
+@pytest.mark.clause("CS-6", "PM-4")
+def test_no_request_after_the_completion(block_rig, rng):
+    """Which the block sends. The passive checker sees the order; nothing is lost, and all goes on where it was."""
+    traffic = Traffic(block_rig, rng)
+    for turn in range(24):
+        traffic.load()
+        block_rig.bus.run(rng.randrange(WHILE))
+        traffic.power(3) if turn % 2 else traffic.master(0)
+        block_rig.bus.run(500)
+        block_rig.check_dma()
+        traffic.power(0) if turn % 2 else traffic.master(1)
+    traffic.settle()
+    assert block_rig.monitor.observed["CS-6"] >= 20

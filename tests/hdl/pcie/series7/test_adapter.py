@@ -121,10 +121,10 @@ def test_no_request_follows_the_completion_of_the_block(width, seed):
     async def body(ctx, block):
         for turn in range(20):
             await until(ctx, lambda: len(bench.out) > 3, 2000)
-            await ctx.tick().repeat(bench.rng.randrange(60))
+            await ctx.tick().repeat(1 + bench.rng.randrange(60))
             before = len(bench.out)
             ctx.set(block.cfg_command, 2)
-            await ctx.tick().repeat(turn % 3)
+            await ctx.tick().repeat(1 + turn % 3)
             ctx.set(block.tx_cfg_req, 1)
             await until(ctx, lambda: ctx.get(block.tx_cfg_gnt), 300)
             ctx.set(block.tx_cfg_req, 0)
