@@ -16,6 +16,7 @@ from .mac.rgmii import RgmiiParameters
 from .nic import RingNIC
 from .pcie.series7.adapter import PARAMETERS, Adapter
 from .pcie.series7.clocks import PipeClocks
+from .pcie.series7.jtag import LinkScan
 from .spec.mii import LinkSpeed
 from .spec.pcie_7x import LINKS, block_ports
 
@@ -116,10 +117,13 @@ class Card(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.nic     = nic     = self._nic
-        m.submodules.adapter = adapter = Adapter(width=self.link.width)
+        m.submodules.adapter = adapter = Adapter(
+            width=self.link.width, clock_mhz=self.link.user2_mhz)
         connect(m, adapter.tlp_rx, nic.tlp_rx)
         connect(m, nic.tlp_tx, adapter.tlp_tx)
         connect(m, adapter.config, nic.config)
+        connect(m, nic.link_page, adapter.link_page)
+        self._jtag(m, adapter)
         m.d.comb += [nic.credits.eq(adapter.credits), nic.offered.eq(self.offered)]
         block, dclk = self._block(m, adapter)
         ethernet_up = self._ethernet(m, nic) if self.ethernet is not None else self._loopback(m, nic, dclk)
@@ -164,6 +168,18 @@ class Card(wiring.Component):
         ]
         m.submodules.pcie = Instance(BLOCK, **{f"{direction}_{name}": ports[name] for name, (direction, _) in known.items()})
         return ports, clocks.dclk
+
+    def _jtag(self, m, adapter):
+        """What the link has done, behind instruction USER1 of the FPGA's JTAG."""
+        m.submodules.scan = scan = LinkScan()
+        connect(m, scan.trace, adapter.scan)
+        m.domains.jtag = ClockDomain(reset_less=True)
+        tck = Signal()
+        # The constraints know it by this name.
+        m.submodules.link_tap = Instance(
+            "BSCANE2", p_JTAG_CHAIN=1, i_TDO=scan.tap.tdo, o_SEL=scan.tap.sel, o_CAPTURE=scan.tap.capture,
+            o_SHIFT=scan.tap.shift, o_UPDATE=scan.tap.update, o_TCK=tck)
+        m.submodules.tck_buffer = Instance("BUFG", i_I=tck, o_O=ClockSignal("jtag"))
 
     def _loopback(self, m, nic, clock):
         """A MAC without a wire: the host may switch its loopback on."""

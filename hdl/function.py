@@ -5,12 +5,13 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .lib.counters import Counters
+from .lib.reg import WordPort
 from .lib.regbus import RegDecoder
 from .pcie.endpoint import Endpoint
 from .pcie.function_config import FunctionConfig
 from .pcie.soft_config import SoftConfig
 from .pcie.tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
-from .spec.bar import COUNTERS_OFFSET, REG_ADDR_WIDTH
+from .spec.bar import COUNTERS_OFFSET, LINK_WORDS, REG_ADDR_WIDTH
 from .spec.virtio import (
     VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_NOTIFICATION_DATA,
     VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, VIRTIO_F_VERSION_1, VIRTIO_PCI_DEVICE_ID_BASE,
@@ -55,6 +56,8 @@ class VirtioFunction(wiring.Component):
         As of :class:`Endpoint`.
     config : In(FunctionConfig(width))
         From the block that keeps the configuration. There only if it is ``pcie.hosted``.
+    link_page : Out(WordPort(LINK_WORDS))
+        What the link has done, see :mod:`.spec.bar`. There only behind a block that keeps the configuration.
     offered : In(128)
         Mask of the device features to offer; a constant on a board. Stable while the function is in use.
     events : In(data.StructLayout({name: 1}))
@@ -107,7 +110,7 @@ class VirtioFunction(wiring.Component):
             "quiet":   In(1, init=1),
             "restart": Out(1),
             "busy":    Out(1),
-            **({"config": In(FunctionConfig(width))} if pcie.hosted else {}),
+            **({"config": In(FunctionConfig(width)), "link_page": Out(WordPort(LINK_WORDS))} if pcie.hosted else {}),
             **({"controls": Out(data.StructLayout({name: 1 for name in self.control_names}))} if self.control_names else {}),
         })
 
@@ -123,13 +126,16 @@ class VirtioFunction(wiring.Component):
         connect(m, flipped(self.tlp_rx), endpoint.tlp_rx)
         connect(m, endpoint.tlp_tx, flipped(self.tlp_tx))
         m.d.comb += endpoint.credits.eq(self.credits)
-        if self._soft_config is None:
+        hosted = self._soft_config is None
+        if hosted:
             connect(m, flipped(self.config), endpoint.config)
         else:
             m.submodules.config = config = self._soft_config
             connect(m, config.function, endpoint.config)
         m.submodules.counters = counters = Counters(
-            self.counters, build_id=self.build_id, controls=self.control_names)
+            self.counters, build_id=self.build_id, controls=self.control_names, tail=LINK_WORDS if hosted else 0)
+        if hosted:
+            connect(m, counters.tail, flipped(self.link_page))
         m.submodules.decoder = decoder = RegDecoder(
             REG_ADDR_WIDTH, {**{page: 0 for page in range(4)}, COUNTERS_OFFSET >> 12: 1})
         connect(m, endpoint.regs, decoder.i)

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from .function import VirtioFunction
 from .lib.frame import frame_beat
 from .lib.gate import PacketCut, PacketGate
+from .lib.reg import WordPort
 from .mac.dna import DnaAddress
 from .mac.gmii import Gmii
 from .mac.mdio import MdioPins
@@ -16,7 +17,7 @@ from .net.device import NetDevice
 from .pcie.function_config import FunctionConfig
 from .pcie.parameters import PcieParameters
 from .pcie.tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
-from .spec.bar import COUNTERS, GMII_CONTROLS
+from .spec.bar import COUNTERS, GMII_CONTROLS, LINK_WORDS
 from .spec.ethernet import FCS_BYTES
 from .spec.mii import LinkSpeed
 from .spec.net import DEFAULT_MTU, DUPLEX_FULL, DUPLEX_UNKNOWN, SPEED_UNKNOWN
@@ -59,6 +60,8 @@ class RingNIC(wiring.Component):
         Classes of which a TLP may begin, see :class:`.pcie.endpoint.Endpoint`.
     config : In(FunctionConfig(width))
         From the block that keeps the configuration. There only if it is ``pcie.hosted``.
+    link_page : Out(WordPort(LINK_WORDS))
+        As of :class:`.function.VirtioFunction`. There only if the configuration is ``pcie.hosted``.
     frames_rx : In(stream), frames_tx : Out(stream), or the signals of a GMII or an RGMII
         Ethernet frames without FCS, from the wire and to it.
     link_up : In(1)
@@ -119,7 +122,7 @@ class RingNIC(wiring.Component):
             "credits": In(TLP_CLASSES, init=ALL_CLASSES),
             "offered": In(128, init=(1 << 128) - 1),
             "busy":    Out(1),
-            **({"config": In(FunctionConfig(width))} if pcie.hosted else {}),
+            **({"config": In(FunctionConfig(width)), "link_page": Out(WordPort(LINK_WORDS))} if pcie.hosted else {}),
             **({"mac_address": In(48)} if mac_address == "input" else {}),
             **wire,
         })
@@ -136,6 +139,7 @@ class RingNIC(wiring.Component):
         m.d.comb += function.credits.eq(self.credits)
         if self.pcie.hosted:
             connect(m, flipped(self.config), function.config)
+            connect(m, function.link_page, flipped(self.link_page))
 
         if self._address == "dna":
             m.submodules.dna = dna = DnaAddress()

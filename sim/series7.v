@@ -103,3 +103,11 @@ module MMCME2_ADV #(
     assign CLKOUT2 = CLKOUT2_PHASE == 90.0 ? $root.nic.gmii_tx_90_clk : $root.nic.gmii_tx_clk;
     assign CLKOUT3 = CLKOUT3_PHASE == 90.0 ? $root.nic.gmii_tx_90_clk : $root.nic.gmii_tx_clk;
 endmodule
+
+// UG470, "JTAG Interface": with no cable there is no clock either.
+module BSCANE2 #(parameter DISABLE_JTAG = "FALSE", parameter integer JTAG_CHAIN = 1) (
+    output CAPTURE, output DRCK, output RESET, output RUNTEST, output SEL, output SHIFT, output TCK, output TDI, output TMS,
+    output UPDATE, input TDO
+);
+    assign {CAPTURE, DRCK, RESET, RUNTEST, SEL, SHIFT, TCK, TDI, TMS, UPDATE} = 0;
+endmodule

@@ -6,12 +6,13 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..spec.bar import CONTROL_OFFSET, COUNTERS_HEADER_SIZE, COUNTERS_MAGIC, REG_ADDR_WIDTH
-from .reg import RegPort
+from .reg import RegPort, WordPort
 
 __all__ = ["Counters"]
 
 HEADER_DWS = COUNTERS_HEADER_SIZE // 4
 CONTROL_DW = CONTROL_OFFSET % 0x1000 // 4
+PAGE_DWS = 1024
 PHASES = 4  # cycles the scanner spends on one counter
 
 
@@ -31,6 +32,8 @@ class Counters(wiring.Component):
         32 bits to be read back.
     controls : sequence of str
         What the host may switch, from bit 0 of the control register on; at most 32.
+    tail : int
+        DWs at the end of the page that come from elsewhere, more than 1 if any.
 
     Members
     -------
@@ -38,17 +41,20 @@ class Counters(wiring.Component):
         High for one cycle per event.
     controls : Out(data.StructLayout({name: 1})), clear : In(1)
         As written last, and 0 after a cycle of ``clear``; there only with ``controls``.
+    tail : Out(WordPort(tail))
+        Whence the last DWs come; there only with ``tail``.
     regs : In(RegPort(REG_ADDR_WIDTH))
         The offset in the page counts, the page does not. DWs: magic, number of counters, build id, control, then low and
-        high of each counter; 0 beyond. Only control can be written, as a whole DW; other writes vanish.
+        high of each counter; 0 up to the ``tail``. Only control can be written, as a whole DW; other writes vanish.
     """
-    def __init__(self, names, *, build_id=0, controls=()):
+    def __init__(self, names, *, build_id=0, controls=(), tail=0):
         self.names = tuple(names)
+        self.tail_words = tail
         self.build_id = build_id
         self.control_names = tuple(controls)
         if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError(f"Counters need distinct names, at least one, not {names!r}")
-        if HEADER_DWS + 2 * len(self.names) > 1024:
+        if HEADER_DWS + 2 * len(self.names) + tail > PAGE_DWS:
             raise ValueError(f"Counters must fit one 4 KiB page, and {len(self.names)} do not")
         if build_id not in range(1 << 32):
             raise ValueError(f"Build id must have 32 bits, not {build_id!r}")
@@ -59,6 +65,7 @@ class Counters(wiring.Component):
             "regs":   In(RegPort(REG_ADDR_WIDTH)),
             **({"controls": Out(data.StructLayout({name: 1 for name in self.control_names})), "clear": In(1)}
                if self.control_names else {}),
+            **({"tail": Out(WordPort(tail))} if tail else {}),
         })
 
     def elaborate(self, platform):
@@ -99,6 +106,9 @@ class Counters(wiring.Component):
             with m.If(self.clear):
                 m.d.sync += controls.eq(0)
             answer = Mux(word == CONTROL_DW, controls, answer)
+        if self.tail_words:
+            m.d.comb += self.tail.word.eq(word)
+            answer = Mux(word >= PAGE_DWS - self.tail_words, self.tail.value, answer)
         m.d.comb += resp.valid.eq(answered)
         with m.If(resp.valid & resp.ready):
             m.d.sync += [reading.eq(0), answered.eq(0)]

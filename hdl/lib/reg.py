@@ -8,7 +8,7 @@ from amaranth import unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
-__all__ = ["reg_req", "RegPort"]
+__all__ = ["reg_req", "RegPort", "WordPort"]
 
 
 def reg_req(addr_width):
@@ -22,3 +22,11 @@ def RegPort(addr_width):
         "req":  Out(stream.Signature(reg_req(addr_width))),
         "resp": In(stream.Signature(unsigned(32))),
     })
+
+
+def WordPort(words):
+    """Port to read words of 32 bits, seen from the reader: ``value`` is that of ``word`` in the same cycle.
+
+    Words are numbered so that the last one has all bits of its number set: where others share a page, they are its end.
+    """
+    return Signature({"word": Out((words - 1).bit_length()), "value": In(32)})

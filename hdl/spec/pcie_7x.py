@@ -7,7 +7,8 @@ receive buffer is the one of ``Buf_Opt_BMA`` with a Max_Payload_Size of 512.
 
 from dataclasses import dataclass
 
-__all__ = ["CPL_BUFFER_HEADERS", "CPL_BUFFER_UNITS", "LINKS", "WINDOW_START", "FcSel", "Link", "RxUser", "TxUser", "block_ports"]
+__all__ = ["CPL_BUFFER_HEADERS", "CPL_BUFFER_UNITS", "LINKS", "LTSSM", "WINDOW_START", "FcSel", "Link", "RxUser", "TxUser",
+           "block_ports"]
 
 #: Completions that the receive buffer holds, and the 16-byte units of their data: less than the infinite credits that the block
 #: advertises, so what is asked for at a time must fit.
@@ -37,6 +38,24 @@ class TxUser:
 class FcSel:
     """What the ``fc_*`` ports show: of the values that PG054 lists, the credits with which a TLP may be sent now."""
     TRANSMIT_AVAILABLE = 4
+
+
+#: What ``pl_ltssm_state`` says (PG054, "Physical Layer Interface"; LitePCIe's tracer has the same numbers), in the words of the
+#: Base Specification where it has one for the state. Of those of a root port an endpoint shows none.
+LTSSM = dict(enumerate((
+    "Detect.Quiet", "Detect.Quiet (5 GT/s)", "Detect.Active", "Detect.Active (second)", "Polling.Active", "Polling.Configuration",
+    *(f"Polling.Compliance ({part})" for part in ("pre EIOS", "pre timeout", "pattern", "post EIOS", "post timeout")),
+    "Configuration.Linkwidth.Start (0)", "Configuration.Linkwidth.Start (1)", "Configuration.Linkwidth.Accept (0)",
+    "Configuration.Linkwidth.Accept (1)", "Configuration.Lanenum.Wait", "Configuration.Lanenum.Accept",
+    *(f"Configuration.Complete (x{lanes})" for lanes in (1, 2, 4, 8)), "Configuration.Idle", "L0",
+    "L1.Entry (0)", "L1.Entry (1)", "L1.Entry (2), or L2/L3 Ready", "L1.Idle", "L1 (exit)",
+    "Recovery.RcvrLock", "Recovery.RcvrCfg", "Recovery.Speed (0)", "Recovery.Speed (1)", "Recovery.Idle", "Hot Reset",
+    "Disabled (entry 0)", "Disabled (entry 1)", "Disabled (entry 2)", "Disabled",
+    *(f"Root port: Configuration.{part}" for part in (
+        "Linkwidth.Start (0)", "Linkwidth.Start (1)", "Linkwidth.Start (2)", "Linkwidth.Accept (0)", "Linkwidth.Accept (1)",
+        "Lanenum.Wait", "Lanenum.Accept")),
+    "Timeout to Detect", "Loopback.Entry (0)", "Loopback.Entry (1)", "Loopback.Active", "Loopback.Exit (0)", "Loopback.Exit (1)",
+    "Loopback.Entry (master)")))
 
 
 def block_ports(*, lanes, width):

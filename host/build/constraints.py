@@ -9,6 +9,7 @@ __all__ = ["clock_constraints", "ethernet_ports", "pin_constraints"]
 
 REFCLK_NS = 10               # of the slot's reference clock
 ETHERNET_NS = 8              # of a receive clock at 1 Gbit/s
+JTAG_NS = 15                 # of TCK: 66 MHz at most (DS181 and DS182, F_TCK)
 
 
 def _pin(port, pin, standard, **more):
@@ -104,9 +105,15 @@ def pin_constraints(board):
     return "\n".join([*lines, *_configuration(board)]) + "\n"
 
 
+def _jtag():
+    yield "# JTAG, which no other clock waits for: the card reads there only what it holds still meanwhile"
+    yield f"create_clock -name jtag_tck -period {JTAG_NS:.3f} [get_pins -hierarchical -filter {{NAME =~ *link_tap/TCK}}]"
+    yield "set_clock_groups -asynchronous -group [get_clocks jtag_tck]"
+
+
 def clock_constraints(board):
-    """XDC for clocks that the IP brings."""
-    lines = [*_pipe_clocks()]
+    """XDC for clocks that come from inside of the FPGA."""
+    lines = [*_pipe_clocks(), *_jtag()]
     if board.ethernet is not None:
         lane = "get_pins -hierarchical -filter {NAME =~ *pipe_lane[0]*_channel_i/TXOUTCLK}"
         lines += [

@@ -1,6 +1,7 @@
 """Commands for a card in a slot, in the order in which its owner needs them."""
 
 from pathlib import Path
+import sys
 from typing import Annotated, Optional
 
 import typer
@@ -175,6 +176,21 @@ def guest(
     raise typer.Exit(run_guest(GuestOptions(
         bdf=bdf, image=image, kernel=kernel, initrd=initrd, append=append, memory_mb=memory, cpus=cpus, huge_pages=huge_pages,
         accel=accel, qemu=qemu, show=show)))
+
+
+@app.command()
+def link(
+    bdf: Annotated[Optional[str], typer.Argument(metavar="[BDF]", help=f"{ADDRESS} Without: what OpenOCD has read by JTAG, on "
+                                                                       "standard input.")] = None,
+):
+    """Show the speed, the width and the last states of a card's PCI Express link, as the card saw them: why it does not train.
+
+    With an address, for root. Of a board that no host finds, by JTAG: without input it says how.
+    """
+    def work(machine):
+        from .link import run_link
+        return run_link(machine, bdf, "" if bdf is not None or sys.stdin.isatty() else sys.stdin.read())
+    _carried_out(work)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from ...hdl.spec.net import VIRTIO_NET_S_LINK_UP
 from ...hdl.spec.virtio import Common, Status
 from ..counters import read_counters
 from ..guest.registers import NoDemo, demo_registers, find_demo
+from .link import Link, read_link
 from .sysfs import VFIO_PCI, SlotError
 from .window import Unreadable, bar_0
 
@@ -30,6 +31,7 @@ __all__ = ["DROPS", "ERRORS", "FLOW", "DemoCard", "History", "Sample", "SlotCard
 INTERVAL = 1.0               # seconds
 MINUTE = 60                  # samples
 RECENT = 10                  # samples: as long as a counter of errors that has moved is red
+RECENT_STATES = 3            # of the link training
 BARS, BARS_ASCII, BAR_COLUMNS = "▁▂▃▄▅▆▇█", "_.:-=+*#", 20
 GONE = "it does not answer (all ones): its link is down, it is being reset, or it has lost its bitstream"
 KEPT = "; a kernel keeps a guest's registers to the guest unless it was started with iomem=relaxed"
@@ -50,7 +52,10 @@ ERRORS = ("mac_rx_bad_fcs", "mac_rx_runt", "mac_rx_giant", "queue_errors", "dma_
 
 @dataclass
 class Sample:
-    """What a card says at a moment, ``time``, in seconds. ``counters``: by name, and the kernel's bytes where it counts them."""
+    """What a card says at a moment, ``time``, in seconds. ``counters``: by name, and the kernel's bytes where it counts them.
+
+    ``link``: what has become of the link to the host, if the card tells.
+    """
     time: float
     build_id: int
     status: int
@@ -58,6 +63,7 @@ class Sample:
     link_up: bool
     loopback: bool
     counters: dict = field(default_factory=dict)
+    link: Link | None = None
 
 
 def take(read, now):
@@ -73,7 +79,7 @@ def take(read, now):
         status=read(COMMON_OFFSET + Common.DEVICE_STATUS) & 0xff,
         num_queues=read(COMMON_OFFSET + (Common.NUM_QUEUES & ~3)) >> 8 * (Common.NUM_QUEUES & 3) & 0xffff,
         link_up=bool(read(DEVICE_OFFSET + NET_STATUS_DW) >> 16 & VIRTIO_NET_S_LINK_UP),
-        loopback=bool(read(CONTROL_OFFSET) >> GMII_CONTROLS.index("loopback") & 1))
+        loopback=bool(read(CONTROL_OFFSET) >> GMII_CONTROLS.index("loopback") & 1), link=read_link(read))
     alive()
     return sample
 
@@ -219,6 +225,11 @@ def _link(link):
     return Text(f"PCIe {now}") if now == most else Text(f"PCIe {now} of {most}", "yellow")
 
 
+def _training(link):
+    """The newest states of the link training, as many as fit one line of a small terminal."""
+    return Text("; ".join(["Link states", *map(str, link.states[-RECENT_STATES:])]), "dim", no_wrap=True, overflow="ellipsis")
+
+
 def view(card, history, trouble=None, ascii_only=False):
     """Return what to show of a card; ``trouble``: why there is no newer sample."""
     sample, place = history.last, card.place()
@@ -232,6 +243,8 @@ def view(card, history, trouble=None, ascii_only=False):
         Text.assemble((f"RingNIC {card.title}", "bold"), f", build {sample.build_id:08x}, {sample.num_queues} queues{pairs}"),
         Text.assemble(_link(place["link"]), "; ", wire, "; ", _driver(sample, place["driver"] or "a driver")),
     )
+    if sample.link is not None:
+        lines = (*lines, _training(sample.link))
     return Group(*banner, *lines, _flow(history, place, ascii_only), "", _worries(history))
 
 
@@ -240,8 +253,8 @@ def _as_dict(card, history):
     rates = {name: rates[-1] for name in sample.counters if (rates := history.rates(name))}
     return {**card.place(), "build_id": f"{sample.build_id:08x}",
             "status": [flag.name for flag in Status if sample.status & flag],
-            "num_queues": sample.num_queues, "link_up": sample.link_up, "loopback": sample.loopback, "counters": sample.counters,
-            "per_second": rates}
+            "num_queues": sample.num_queues, "link_training": sample.link.lines if sample.link else None,
+            "link_up": sample.link_up, "loopback": sample.loopback, "counters": sample.counters, "per_second": rates}
 
 
 def _watch(card, console, history, once):

@@ -21,9 +21,21 @@ __all__ = ["Block"]
 
 TRAINING_CYCLES = 16      # from a partner to a link: a simulation has no time for more
 HIGH_AT_RESET = {"sys_rst_n", "user_reset_out", "tx_cfg_gnt", "rx_np_ok", "rx_np_req"}
-L0 = 0x16                 # PG054, pl_ltssm_state
+# PG054, pl_ltssm_state.
+DETECT_QUIET, L0, HOT_RESET = 0x00, 0x16, 0x21
 OWN_REQUESTS = 16         # that wait for the block itself
 WIDTH_CODES = {1: 0, 2: 1, 4: 2, 8: 3}
+
+
+def training(width_code):
+    """States on the way to a link, one for each cycle of it: at 2.5 GT/s to L0, and on to 5 GT/s (Base 2.1, 4.2.6.1 "Detect" to
+    4.2.6.5 "L0"). It goes the same way, however fast the link is to be."""
+    detect, polling = [DETECT_QUIET, 0x02], [0x04, 0x05]
+    configuration = [0x0b, 0x0d, 0x0f, 0x10, 0x11 + width_code, 0x15]
+    speed = [0x1c, 0x1d, 0x1e, 0x1c, 0x1d, 0x20]
+    states = [*detect, *polling, *configuration, L0, *speed]
+    assert len(states) == TRAINING_CYCLES + 1
+    return states
 
 
 class Block(wiring.Component):
@@ -115,11 +127,16 @@ class Block(wiring.Component):
         m.d.comb += [
             self.pl_phy_lnk_up.eq(trained),
             self.pl_received_hot_rst.eq(self.hot_reset & self.link_up),
-            self.pl_ltssm_state.eq(Mux(alive, L0, 0)),
             self.pl_sel_lnk_rate.eq(self.link_rate), self.pl_sel_lnk_width.eq(self.link_width),
             self.pl_initial_link_width.eq(self.link_width + 1),
             self.pl_link_gen2_cap.eq(self.identity.link_speed == 2), self.pl_link_partner_gen2_supported.eq(self.link_rate),
         ]
+        with m.If(self.pl_received_hot_rst):
+            m.d.comb += self.pl_ltssm_state.eq(HOT_RESET)
+        with m.Elif(alive):
+            m.d.comb += self.pl_ltssm_state.eq(L0)
+        with m.Elif(self.link_up & self.sys_rst_n):
+            m.d.comb += self.pl_ltssm_state.eq(Array(training(WIDTH_CODES[self.lanes]))[timer])
         return alive
 
     def _inside(self, m, intake, stalls):

@@ -36,7 +36,7 @@ class BlockNIC(wiring.Component):
     Members
     -------
     All
-        As of the :class:`RingNIC`, without its ``credits`` and ``config``.
+        As of the :class:`RingNIC`, without its ``credits``, ``config`` and ``link_page``.
     """
     def __init__(self, *, width=64, link_speed=2, lanes=4, stall=0, timeout_cycles=PARAMETERS.timeout_cycles, **options):
         self.width = width
@@ -46,7 +46,7 @@ class BlockNIC(wiring.Component):
         self.block = Block(width=width, lanes=lanes, identity=Identity(msix_vectors=vectors, link_speed=link_speed))
         self.adapter = Adapter(width=width)
         super().__init__({name: member for name, member in self.card.signature.members.items()
-                          if name not in ("credits", "config")})
+                          if name not in ("credits", "config", "link_page")})
 
     def elaborate(self, platform):
         m = Module()
@@ -58,6 +58,7 @@ class BlockNIC(wiring.Component):
         connect(m, adapter.tlp_rx, card.tlp_rx)
         connect(m, card.tlp_tx, adapter.tlp_tx)
         connect(m, adapter.config, card.config)
+        connect(m, card.link_page, adapter.link_page)
         m.d.comb += card.credits.eq(adapter.credits)
         for name, member in adapter.block.signature.members.items():
             ours, its = getattr(adapter.block, name), getattr(block, name)

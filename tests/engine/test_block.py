@@ -5,10 +5,12 @@ The model takes its link down when a rule of its ports is broken or its completi
 
 import pytest
 
+from ringnic.hdl.spec.bar import BAR_INDEX
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS
 from ringnic.hdl.spec.pcie import CapId, Cfg
 from ringnic.hdl.spec.pcie_7x import WINDOW_START
 from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
+from ringnic.host.slot.link import read_link
 from ringnic.sim.engine.engine import Engine, Link
 
 from .conftest import LATEST, PACKED, SPLIT, watched
@@ -38,6 +40,24 @@ def test_capabilities(block_rig):
         at = bus.config_read(at + 1, 1)
     assert found[:3] == [(0x40, CapId.PM), (0x60, CapId.EXP), (0x9c, CapId.MSIX)]
     assert found[3][0] == WINDOW_START and [kind for _, kind in found[3:]] == [CapId.VENDOR] * 5
+
+
+def test_the_training_of_the_link(block_rig):
+    """The card keeps the way to its link, and when the slot is reset, that the link went down and came back."""
+    rig = block_rig
+    rig.open(FEATURES)
+    way = ["Polling.Active", "Polling.Configuration", "Configuration.Linkwidth.Start (0)", "Configuration.Linkwidth.Accept (0)",
+           "Configuration.Lanenum.Wait", "Configuration.Lanenum.Accept", "Configuration.Complete (x4)", "Configuration.Idle",
+           "L0", "Recovery.RcvrLock", "Recovery.RcvrCfg", "Recovery.Speed (0)", "Recovery.RcvrLock", "Recovery.RcvrCfg",
+           "Recovery.Idle", "L0"]
+    found = []
+    for _ in range(2):
+        found.append(link := read_link(lambda offset: rig.bus.bar_read(BAR_INDEX, offset, 4)))
+        assert (link.up, link.gigatransfers, link.lanes, link.clock) == (True, 5.0, 4, True)
+        assert [state.name for state in link.states] == way and not any(state.gap for state in link.states)
+        rig.reset(flr=True)      # which is a reset of the slot, for the block offers no FLR
+        rig.restart()
+    assert found[1].count == found[0].count + len(["Detect.Quiet", "Detect.Active", *way])
 
 
 def test_traffic(block_rig):

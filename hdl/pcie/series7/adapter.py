@@ -4,13 +4,16 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ...spec.pcie_7x import CPL_BUFFER_HEADERS
+from ...lib.reg import WordPort
+from ...spec.bar import LINK_WORDS
+from ...spec.pcie_7x import CPL_BUFFER_HEADERS, LINKS
 from ..function_config import FunctionConfig
 from ..parameters import PcieParameters
 from ..tlp_stream import TLP_CLASSES, tlp_beat
 from .config import MAX_SIZE, BlockConfig
-from .ports import CONFIG, RX, TX, ports
+from .ports import CONFIG, RX, TRACE, TX, ports
 from .rx import Rx
+from .trace import LinkTrace, ScanPort
 from .tx import Refusals, Tx
 
 __all__ = ["PARAMETERS", "Adapter"]
@@ -29,6 +32,8 @@ class Adapter(wiring.Component):
     ----------
     width : int
         Bits per beat.
+    clock_mhz : float
+        The user clock.
 
     Members
     -------
@@ -41,16 +46,21 @@ class Adapter(wiring.Component):
     config : Out(FunctionConfig(width))
     dropped : Out(1)
         Strobe, see :class:`.rx.Rx`.
+    link_page : In(WordPort(LINK_WORDS)), scan : In(ScanPort)
+        See :class:`.trace.LinkTrace`, which no reset reaches.
     """
-    def __init__(self, *, width):
+    def __init__(self, *, width, clock_mhz=LINKS[1].user2_mhz):
         self.width = width
+        self.clock_mhz = clock_mhz
         super().__init__({
-            "block":   Out(ports((*RX, *TX, *CONFIG), width=width)),
+            "block":   Out(ports((*RX, *TX, *CONFIG, *TRACE), width=width)),
             "tlp_rx":  Out(stream.Signature(tlp_beat(width))),
             "tlp_tx":  In(stream.Signature(tlp_beat(width))),
             "credits": Out(TLP_CLASSES),
             "config":  Out(FunctionConfig(width)),
             "dropped": Out(1),
+            "link_page": In(WordPort(LINK_WORDS)),
+            "scan":    In(ScanPort),
         })
 
     def elaborate(self, platform):
@@ -59,18 +69,22 @@ class Adapter(wiring.Component):
         m.submodules.tx = tx = Tx(width=self.width)
         m.submodules.refusals = refusals = Refusals(width=self.width)
         m.submodules.config = config = BlockConfig(width=self.width)
+        m.submodules.trace = trace = LinkTrace(clock_mhz=self.clock_mhz)
         connect(m, rx.o, flipped(self.tlp_rx))
         connect(m, flipped(self.tlp_tx), refusals.i)
         connect(m, refusals.o, tx.i)
         connect(m, refusals.refusals, config.refusals)
         connect(m, config.function, flipped(self.config))
+        connect(m, flipped(self.link_page), trace.page)
+        connect(m, flipped(self.scan), trace.scan)
         m.d.comb += [
+            trace.up.eq(self.block.user_lnk_up),
             tx.mps.eq(config.function.mps),
             tx.leaving.eq(config.function.leaving),
             self.credits.eq(tx.credits),
             self.dropped.eq(rx.dropped),
         ]
-        for part, names in ((rx, RX), (tx, TX), (config, CONFIG)):
+        for part, names in ((rx, RX), (tx, TX), (config, CONFIG), (trace, TRACE)):
             for name, member in ports(names, width=self.width).members.items():
                 inner, outer = getattr(part.block, name), getattr(self.block, name)
                 m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)

@@ -4,7 +4,7 @@ from amaranth.lib.wiring import In, Out, Signature
 
 from ...spec.pcie_7x import block_ports
 
-__all__ = ["RX", "TX", "CONFIG", "ports"]
+__all__ = ["RX", "TX", "CONFIG", "TRACE", "ports"]
 
 #: Received TLPs.
 RX = ("m_axis_rx_tdata", "m_axis_rx_tkeep", "m_axis_rx_tlast", "m_axis_rx_tvalid", "m_axis_rx_tready", "m_axis_rx_tuser",
@@ -22,6 +22,9 @@ CONFIG = ("cfg_command", "cfg_dcommand", "cfg_dcommand2", "cfg_bus_number", "cfg
           "cfg_err_ur", "cfg_err_posted", "cfg_err_locked", "cfg_err_tlp_cpl_header", "cfg_err_cpl_rdy",
           "cfg_err_malformed", "cfg_err_cpl_unexpect", "cfg_err_cpl_timeout", "cfg_err_norecovery",
           "cfg_to_turnoff", "cfg_turnoff_ok", "cfg_trn_pending")
+
+#: What the link is doing.
+TRACE = ("pl_ltssm_state", "pl_sel_lnk_rate", "pl_sel_lnk_width")
 
 
 def ports(names, *, width):

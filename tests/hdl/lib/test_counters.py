@@ -20,6 +20,8 @@ def test_errors():
         Counters(["a", "a"])
     with pytest.raises(ValueError, match="^Counters must fit one 4 KiB page, and 511 do not$"):
         Counters([f"c{k}" for k in range(511)])
+    with pytest.raises(ValueError, match="^Counters must fit one 4 KiB page, and 502 do not$"):
+        Counters([f"c{k}" for k in range(502)], tail=17)
     with pytest.raises(ValueError, match="^Build id must have 32 bits, not -1$"):
         Counters(["a"], build_id=-1)
     with pytest.raises(ValueError, match="^Controls must fit one DW, and 33 do not$"):
@@ -169,3 +171,27 @@ def test_controls():
         assert controls(ctx) == [0, 0, 0]
 
     simulate(ResetInserter(reset)(dut), bench)
+
+
+@pytest.mark.parametrize("tail", [2, 18])
+def test_tail(tail):
+    """The end of the page comes from elsewhere, the DW before it does not."""
+    dut = Counters(["a"], build_id=5, controls=["one"], tail=tail)
+    last = (1 << len(dut.tail.word)) - 1
+
+    async def elsewhere(ctx):
+        async for word in ctx.changed(dut.tail.word):
+            ctx.set(dut.tail.value, 0xabcd_0000 | word[0])
+
+    async def bench(ctx):
+        found = [await read(ctx, dut.regs, 0x7000 - 4 * (at + 1)) for at in range(tail + 2)]
+        assert found == [*(0xabcd_0000 | last - at for at in range(tail)), 0, 0]
+        assert [await read(ctx, dut.regs, 0x6000 + 4 * at) for at in range(6)] == [0x43494e52, 1, 5, 0, 0, 0]
+        await write(ctx, dut.regs, 0x6ffc, 1)
+        assert await read(ctx, dut.regs, 0x600c) == 0
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(elsewhere, background=True)
+    sim.add_testbench(bench)
+    sim.run()

@@ -21,6 +21,17 @@ def test_structures_fit():
     assert bar.COUNTERS_OFFSET + bar.COUNTERS_HEADER_SIZE + 8 * len(bar.COUNTERS) <= bar.BAR_SIZE
 
 
+def test_link():
+    """Behind the counters, at the end of their page, and no bits of a word have two meanings."""
+    assert bar.LINK_OFFSET + 4 * bar.LINK_WORDS == bar.COUNTERS_OFFSET + 0x1000 and bar.LINK_WORDS == 2 + bar.LINK_ENTRIES
+    assert bar.COUNTERS_OFFSET + bar.COUNTERS_HEADER_SIZE + 8 * len(bar.COUNTERS) <= bar.LINK_OFFSET
+    assert bar.LINK_MAGIC.to_bytes(4, "little") == b"LINK" and bar.LINK_ENTRIES.bit_count() == 1
+    for kind in (bar.LinkStatus, bar.LinkEntry):
+        bits = [bit for name, field in vars(kind).items() if name.isupper()
+                for bit in (range(field.start, field.stop) if isinstance(field, slice) else [field])]
+        assert len(bits) == len(set(bits)) and set(bits) <= set(range(32))
+
+
 def test_counters():
     assert bar.COUNTERS_MAGIC.to_bytes(4, "little") == b"RNIC"
     assert len(set(bar.COUNTERS)) == len(bar.COUNTERS)

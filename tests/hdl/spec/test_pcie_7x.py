@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringnic.hdl.spec.pcie_7x import LINKS, block_ports
+from ringnic.hdl.spec.pcie_7x import LINKS, LTSSM, block_ports
 
 
 def test_number_and_directions():
@@ -29,3 +29,14 @@ def test_links_keep_up_with_the_lanes():
     """PG054: the product of width and clock is no less than the lanes bring, 4 Gbit/s each at 5 GT/s after 8b/10b."""
     for lanes, link in LINKS.items():
         assert link.width * link.user2_mhz == 4000 * lanes and link.user1_mhz in (link.user2_mhz, 2 * link.user2_mhz)
+
+
+@pytest.mark.parametrize("code, name", [
+    (0b000000, "Detect.Quiet"), (0b000100, "Polling.Active"), (0b001000, "Polling.Compliance (pattern)"),
+    (0b001111, "Configuration.Lanenum.Wait"), (0b010001, "Configuration.Complete (x1)"),
+    (0b010100, "Configuration.Complete (x8)"), (0b010110, "L0"), (0b011010, "L1.Idle"), (0b011100, "Recovery.RcvrLock"),
+    (0b100000, "Recovery.Idle"), (0b100001, "Hot Reset"), (0b100101, "Disabled"),
+    (0b101101, "Timeout to Detect"), (0b110011, "Loopback.Entry (master)")])
+def test_states_of_the_link(code, name):
+    """PG054, "Physical Layer Interface", pl_ltssm_state: codes of its table, which ends with 110011b."""
+    assert LTSSM[code] == name and len(set(LTSSM.values())) == len(LTSSM) == 0b110011 + 1

@@ -223,7 +223,7 @@ proc get_pins {args} {
     lassign [arguments get_pins $args] options
     set found [list]
     set pins [list card/clocks/pclk_mux/I0 card/clocks/pclk_mux/I1 card/clocks/pclk_mux/O card/clocks/pclk_mux/S0 \
-        card/clocks/pclk_mux/S1]
+        card/clocks/pclk_mux/S1 card/link_tap/TCK]
     dict for {cell ref} $::made_cells { if {[string match *_CHANNEL $ref]} { lappend pins $cell/TXOUTCLK } }
     foreach pin $pins { if {[matches [dict get $options -filter] $pin ""]} { lappend found pin:$pin } }
     if {![llength $found]} { refuse "\[Vivado 12-180\] no pins match [dict get $options -filter]" }
@@ -261,7 +261,8 @@ proc create_generated_clock {args} {
     lassign [arguments create_generated_clock $args] options
     lappend ::made_clocks [dict get $options -name]
 }
-proc set_clock_groups {args} { lassign [arguments set_clock_groups $args] o groups; if {[llength $groups] < 2} { refuse groups } }
+# One group alone is asynchronous to all other clocks (UG835, set_clock_groups).
+proc set_clock_groups {args} { lassign [arguments set_clock_groups $args] o groups; if {[llength $groups] < 1} { refuse groups } }
 proc set_false_path {args} { arguments set_false_path $args }
 
 proc checked {object name value} {

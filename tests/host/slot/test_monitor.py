@@ -224,6 +224,25 @@ def test_links(machine, card):
         assert text in shown(view(SlotCard(card), history))
 
 
+def test_the_training_of_the_link(card, page, clock):
+    """The newest states, on one line, whatever they are called. Cards without the page have no such line."""
+    sample = take(page.read, 0.0)
+    assert sample.link is None
+    words = [int.from_bytes(b"LINK", "little"), 3 << 16 | 1 << 4 | 0b011,
+             0x000b_b800, 0x0400_0003, 0x0500_0001, 0x1600_ffff, *[0] * 12]
+    page.words |= {0x6fb8 + 4 * at: word for at, word in enumerate(words)}
+    history = History()
+    history.add(take(page.read, 0.0))
+    text = shown(view(SlotCard(card), history)).splitlines()
+    assert text[2].rstrip() == "Link states; Polling.Active, 12.3 us; Polling.Configuration, 4.1 us; L0, 268 ms"
+    assert len(text) < 24
+    words[3:5] = 0x8600_ffff, 0x8700_ffff
+    page.words |= {0x6fb8 + 4 * at: word for at, word in enumerate(words)}
+    history.add(take(page.read, 1.0))
+    text = shown(view(SlotCard(card), history)).splitlines()
+    assert text[2].startswith("Link states; Polling.Compliance") and len(text[2].rstrip()) <= WIDTH and "Frames" in text[4]
+
+
 # The command
 
 @pytest.fixture
@@ -244,6 +263,7 @@ def test_once(machine, card, page, clock, ringnic, tmp_path):
     said = json.loads((tmp_path / "card.json").read_text())
     assert said["counters"] == dict.fromkeys(COUNTERS, 0) | {"tx_frames": 27, "rx_frames": 5 << 32 | 3, "tx_bytes": 4000,
                                                              "rx_bytes": 2000}
+    assert said["link_training"] is None
     assert said["per_second"]["tx_frames"] == 20 and said["per_second"]["tx_bytes"] == 3000
     assert (said["address"], said["driver"], said["build_id"], said["queue_pairs"]) == (CARD, "virtio-pci", "1a2b3c4d", 2)
     assert said["status"] == ["ACKNOWLEDGE", "DRIVER", "DRIVER_OK", "FEATURES_OK"] and said["link"]["speed"] == "2.5 GT/s PCIe"

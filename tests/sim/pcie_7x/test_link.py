@@ -101,6 +101,29 @@ def test_nothing_comes_while_down(rig, rng):
     bench.run(testbench)
 
 
+def test_states_of_the_training(rig):
+    """The way to L0 (Base 2.1, 4.2.5; codes of PG054): Detect, Polling, Configuration, L0, and Recovery for 5 GT/s. In a hot
+    reset it is the state of that name."""
+    bench = rig()
+    complete = {1: 0x11, 4: 0x13}[LANES[bench.width]]
+    way = [0x00, 0x02, 0x04, 0x05, 0x0b, 0x0d, 0x0f, 0x10, complete, 0x15, 0x16, 0x1c, 0x1d, 0x1e, 0x1c, 0x1d, 0x20, 0x16]
+
+    async def testbench(ctx, dut):
+        await until(ctx, lambda: ctx.get(dut.user_lnk_up))
+        for name, value, state in (("link_up", 0, 0x00), ("sys_rst_n", 0, 0x00), ("hot_reset", 1, 0x21)):
+            ctx.set(getattr(dut, name), value)
+            await cycles(ctx, 5)
+            assert ctx.get(dut.pl_ltssm_state) == state
+            ctx.set(getattr(dut, name), 1 - value)
+            found = []
+            while not ctx.get(dut.user_lnk_up):
+                if found[-1:] != [ctx.get(dut.pl_ltssm_state)]:
+                    found.append(ctx.get(dut.pl_ltssm_state))
+                await ctx.tick()
+            assert found == way
+    bench.run(testbench)
+
+
 def test_what_was_negotiated(rig):
     """pl_sel_lnk_rate and pl_sel_lnk_width, and Link Status: the most at first, less if the partner has less."""
     bench = rig()

@@ -2,11 +2,11 @@
 
 from amaranth.lib.wiring import In, Out
 
-from ringnic.hdl.pcie.series7.ports import CONFIG, RX, TX, ports
+from ringnic.hdl.pcie.series7.ports import CONFIG, RX, TRACE, TX, ports
 
 
 def test_bundles_are_disjoint():
-    names = (*RX, *TX, *CONFIG)
+    names = (*RX, *TX, *CONFIG, *TRACE)
     assert len(names) == len(set(names)) == len(ports(names, width=64).members)
 
 
