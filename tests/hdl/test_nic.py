@@ -5,6 +5,7 @@ import pytest
 from ringnic.hdl.function import COMMON_FEATURES
 from ringnic.hdl.mac.rgmii import RgmiiParameters
 from ringnic.hdl.nic import RingNIC
+from ringnic.hdl.pcie.parameters import PcieParameters
 from ringnic.hdl.spec import bar
 from ringnic.hdl.spec.pcie import Cfg
 from ringnic.hdl.spec.virtio import Common
@@ -38,6 +39,7 @@ def test_completion_timeout(hertz):
     (dict(mac="gmii"), GMII | {"link_up"}), (dict(mac=None), FRAMES | {"link_up"}), (dict(mac="rgmii", rgmii=BOARD), RGMII),
     (dict(mac=None, mac_address="input"), FRAMES | {"link_up", "mac_address"}),
     (dict(mac=None, mac_address="dna"), FRAMES | {"link_up"}),
+    (dict(mac=None, pcie=PcieParameters(hosted=True)), FRAMES | {"link_up", "config", "link_page"}),
 ])
 def test_members(options, wire):
     members = set(RingNIC(**options).signature.members)
