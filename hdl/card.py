@@ -170,7 +170,7 @@ class Card(wiring.Component):
         return ports, clocks.dclk
 
     def _jtag(self, m, adapter):
-        """What the link has done, behind instruction USER1 of the FPGA's JTAG."""
+        """The record of the link training, behind instruction USER1 of the FPGA's JTAG."""
         m.submodules.scan = scan = LinkScan()
         connect(m, scan.trace, adapter.scan)
         m.domains.jtag = ClockDomain(reset_less=True)

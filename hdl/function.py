@@ -57,7 +57,7 @@ class VirtioFunction(wiring.Component):
     config : In(FunctionConfig(width))
         From the block that keeps the configuration. There only if it is ``pcie.hosted``.
     link_page : Out(WordPort(LINK_WORDS))
-        What the link has done, see :mod:`.spec.bar`. There only behind a block that keeps the configuration.
+        The record of the link training, see :mod:`.spec.bar`. There only if the configuration is ``pcie.hosted``.
     offered : In(128)
         Mask of the device features to offer; a constant on a board. Stable while the function is in use.
     events : In(data.StructLayout({name: 1}))

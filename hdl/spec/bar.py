@@ -41,14 +41,14 @@ COUNTERS = (                                    # of the network card
 GMII_CONTROLS = ("loopback",)                   # of a card with a GMII: what it sends comes back to it, and the wire is quiet
 ENTROPY_COUNTERS = ("entropy_requests", *FUNCTION_COUNTERS)
 
-# What the link to the host has done, of a card behind the block of a 7-series FPGA: the last DWs of the page of counters, which
-# read 0 on any other card. Magic, status, then entries: one for each state of the link training (LTSSM) that the link has been
-# in, that of number n (from 0) at n modulo LINK_ENTRIES. JTAG has the same DWs in the same order.
+# The record of the link training (LTSSM), which a card behind the block of a 7-series FPGA has: the last DWs of the page of
+# counters; on other cards they read 0. Magic, status, then the entries: each state that the link enters gets one, state number n
+# (from 0) that at n modulo LINK_ENTRIES. JTAG gives the same DWs in the same order.
 LINK_ENTRIES = 16
 LINK_WORDS   = 2 + LINK_ENTRIES
 LINK_OFFSET  = COUNTERS_OFFSET + 0x1000 - 4 * LINK_WORDS
 LINK_MAGIC   = 0x4b4e494c    # "LINK"
-LINK_TICK_NS = 4096          # of the times in the entries
+LINK_TICK_NS = 4096
 
 
 class LinkStatus:
@@ -57,11 +57,11 @@ class LinkStatus:
     RATE  = 1                # 5 GT/s, not 2.5 GT/s
     WIDTH = slice(2, 4)      # lanes, coded: 1, 2, 4, 8
     CLOCK = 4                # the user clock runs; by the BAR always 1
-    COUNT = slice(16, 32)    # number of the newest entry; behind 0xffff it goes on with 0xfff0
+    COUNT = slice(16, 32)    # number of the newest entry; after 0xffff comes 0xfff0
 
 
 class LinkEntry:
-    """Bits of an entry, of which the newest is of the state that lasts."""
-    TICKS = slice(0, 24)     # how long, in LINK_TICK_NS; the highest number: as long or longer
+    """Bits of an entry. The newest is that of the current state."""
+    TICKS = slice(0, 24)     # how long it lasted, in LINK_TICK_NS; saturates
     STATE = slice(24, 30)    # as in :data:`.pcie_7x.LTSSM`
-    GAP   = 31               # while JTAG was read the link has left it, perhaps for other states that have no entry
+    GAP   = 31               # the link left it during a scan by JTAG, so states may be missing here

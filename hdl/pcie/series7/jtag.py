@@ -1,4 +1,4 @@
-"""What the link has done, by JTAG: for a card that no host finds.
+"""The record of the link training by JTAG, for a card that no host finds.
 
 Ref: IEEE 1149.1, "TAP controller"; UG470 "7 Series FPGAs Configuration", "JTAG Interface", and UG953 "7 Series Libraries Guide",
 BSCANE2; DS181 and DS182, F_TCK.
@@ -14,24 +14,22 @@ from .trace import ScanPort
 
 __all__ = ["LinkScan", "TapPort"]
 
-FIRST = LINK_ENTRIES - 2     # number of the magic on a WordPort, which the status follows
-STATUS = FIRST + 1
+STATUS = LINK_ENTRIES - 1    # number of the status on a WordPort; the entries follow
 
-#: BSCANE2, seen from the register behind it: SEL, the instruction is ours; CAPTURE, SHIFT and UPDATE, the TAP controller is in
-#: the state of that name, at the rising edge of TCK that ends it (our reading).
+#: BSCANE2, seen from the register behind it. ``sel``: its instruction is the current one; ``capture``, ``shift``, ``update``: the
+#: TAP controller is in that state at a rising edge of TCK, which ends it (our reading).
 TapPort = wiring.Signature({"sel": In(1), "capture": In(1), "shift": In(1), "update": In(1), "tdo": Out(1)})
 
 
 class LinkScan(wiring.Component):
-    """Shift the words of a trace out, the first one first, each from bit 0 on; what is shifted in is ignored.
+    """Shift out the words of a record, in order, each from bit 0 on. TDI is ignored.
 
-    Domain ``jtag``, which is TCK and has no reset; it runs only while somebody uses JTAG, at 66 MHz at most (F_TCK). It is
-    asynchronous to the user clock, which may also stand. The first word is a constant. Those after it come from registers and a
-    memory of the user clock, which do not change while they are read, so any clock can read them: they are held from Capture-DR
-    to Update-DR. The hold is there after three user clocks, 48 ns at 62.5 MHz; the second word is taken 32 periods of TCK after
-    Capture-DR, 480 ns or more.
+    Domain ``jtag``: TCK, at most 66 MHz (F_TCK), without a reset. It runs only while JTAG is in use. TCK and the user clock are
+    asynchronous, and the user clock may be stopped. The words need no synchronizer: the first one is a constant, and the others
+    do not change from Capture-DR to Update-DR, because ``hold`` is high. The hold takes effect within three user clocks (48 ns at
+    62.5 MHz); the second word is read 32 periods of TCK after Capture-DR (480 ns or more).
 
-    In the status CLOCK is set if the user clock has answered since Capture-DR.
+    CLOCK in the status is set if the user clock has answered since Capture-DR.
 
     Members
     -------

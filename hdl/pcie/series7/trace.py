@@ -1,4 +1,4 @@
-"""What the link has done: the states of its training, for whom it does not train.
+"""A record of the link training, for the bring-up of a board.
 
 Ref: PG054, "Physical Layer Interface" (``pl_ltssm_state``, ``pl_sel_lnk_rate``, ``pl_sel_lnk_width``), "Clocking and Resets"
 (``user_lnk_up``); PCI Express Base 2.1, 4.2.5 "Link Training and Status State Rules".
@@ -16,22 +16,23 @@ from .ports import TRACE, ports
 
 __all__ = ["LinkTrace", "ScanPort"]
 
-#: To read the words from a clock of its own, seen from the reader. ``hold`` is high while it reads, from long before it looks at
-#: a word after the first; ``answer`` follows ``ask`` as long as the user clock runs.
+#: Reads the words from another clock domain, seen from the reader. ``hold`` is high during a scan; ``answer`` follows ``ask``
+#: while the user clock runs.
 ScanPort = wiring.Signature({"page": Out(WordPort(LINK_WORDS)), "hold": Out(1), "ask": Out(1), "answer": In(1)})
 
 
 class LinkTrace(wiring.Component):
-    """Keep the last states of the link training, with how long each lasted; show them as :mod:`ringnic.hdl.spec.bar` says.
+    """Record the last states of the link training and how long each lasted; serve the record as words, see
+    :mod:`ringnic.hdl.spec.bar`.
 
-    No reset reaches it, for a link that goes down resets all that is behind the block: what is here is from the loading of the
-    FPGA on. A state that lasts less than a clock may be missed. While the user clock stands nothing is recorded, and what is
-    here stays: without the slot's reference clock it does not run.
+    No reset clears the record, because a link that goes down resets everything else behind the block. The record starts when the
+    FPGA is loaded. A state that is shorter than a clock may be missed. While the user clock is stopped nothing is recorded, but
+    the record can still be read by ``scan``. Without the slot's reference clock the user clock never starts.
 
-    Two readers, each with a read port of its own to the memory. One has the user clock; while it reads, entries may come. The
-    other one has a clock of its own, so while it reads, ``hold`` keeps everything that it can see as it is. Its synchronizer
-    takes three clocks, and the reader spends more time than that on the first word, which is a constant. A user clock that
-    begins in the middle may spoil a word that is being looked at in those three clocks.
+    There are two readers, and the memory has a read port for each. ``page`` is in the domain of the user clock, and entries may
+    be added while it is read. ``scan`` is in a domain of its own: while ``hold`` is high, no word changes. The synchronizer of
+    ``hold`` takes three clocks; the reader has to wait that long before it looks at any word but the first, which is constant.
+    If the user clock starts during a scan, these three clocks may corrupt a word of that scan.
 
     Parameters
     ----------
@@ -92,8 +93,7 @@ class LinkTrace(wiring.Component):
                     count.eq(Mux(count.all(), count & -LINK_ENTRIES, count + 1)),
                 ]
 
-        # The newest entry is written in every cycle, so it is always as old as it should be, and there is nothing to be done when
-        # the state changes.
+        # The newest entry is written in every cycle: its time is up to date, and a change of the state needs no write of its own.
         m.submodules.memory = memory = Memory(shape=32, depth=LINK_ENTRIES, init=[])
         write = memory.write_port()
         m.d.comb += [
