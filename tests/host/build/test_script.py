@@ -51,7 +51,7 @@ def break_(folder, file, old, new):
     ("ringnic_ax7203_pins.xdc", "PULLTYPE PULLUP", "PULLUP TRUE", "does not have a property 'PULLUP'"),
     ("ringnic_ax7203_pins.xdc", "CONFIGRATE 50", "CONFIGRATE 51", "'51' is not a valid value"),
     ("ringnic_ax7203_clocks.xdc", "*pclk_mux/O", "*pclk_mix/O", "no pins match"),
-    ("ringnic_ax7203_clocks.xdc", "*link_tap/TCK", "*tap/TCK", "no pins match"),
+    ("ringnic_ax7203_clocks.xdc", "*link_tap/TCK", "*link_tab/TCK", "no pins match"),
     ("ringnic_ax7203_clocks.xdc", "clocks jtag_tck", "clocks jtag_clk", "no clocks match jtag_clk"),
     ("ringnic_ax7203_clocks.xdc", "clocks osc_clk", "clocks oscillator", "no clocks match oscillator"),
 ])
