@@ -112,7 +112,7 @@ class Rehearsal:
             self.outer.run("echo bits >/tmp/card.bit")
             lines = self._ringnic(f"flash acorn_cle215 /tmp/card.bit --volatile --bdf {self.bdf} --dry-run", update)
             places = [next((at for at, line in enumerate(lines) if word in line), None)
-                      for word in ("driver/unbind", f"{self.bdf}/remove", "openFPGALoader -b", "pci/rescan")]
+                      for word in ("driver/unbind", f"{self.bdf}/remove", "openFPGALoader -b", "/rescan")]
             expect(None not in places and places == sorted(places), f"ringnic flash would do: {'; '.join(lines)}")
             update(f"{len(places)} actions")
 
