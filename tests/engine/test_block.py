@@ -5,9 +5,9 @@ The model takes its link down when a rule of its ports is broken or its completi
 
 import pytest
 
-from ringnic.hdl.spec.bar import BAR_INDEX
+from ringnic.hdl.spec.bar import BAR_INDEX, MSIX_TABLE_OFFSET
 from ringnic.hdl.spec.net import VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS
-from ringnic.hdl.spec.pcie import CapId, Cfg
+from ringnic.hdl.spec.pcie import MSIX_ENTRY_SIZE, CapId, Cfg, Pm
 from ringnic.hdl.spec.pcie_7x import WINDOW_START
 from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC
 from ringnic.host.slot.link import read_link
@@ -75,6 +75,19 @@ def test_traffic(block_rig):
     assert counters["tx_frames"] == counters["rx_frames"] == len(frames)
     assert not any(counters[name] for name in ("tx_dropped", "queue_errors", "dma_read_errors", "dma_timeouts", "cpl_unexpected",
                                                "tlps_malformed", "requests_unsupported"))
+
+
+def test_writes_before_sleep_are_done(block_rig):
+    """2.4.1: a configuration write does not pass the posted writes before it, although the block takes it ahead of the card."""
+    net = block_rig.open(FEATURES)
+    bus, vectors = block_rig.bus, range(2 * net.max_pairs + 2)
+    control = next(at for at, kind in net.transport.function.capabilities if kind == CapId.PM) + Pm.PMCSR
+    for vector in vectors:
+        bus.bar_write(BAR_INDEX, MSIX_TABLE_OFFSET + MSIX_ENTRY_SIZE * vector, 4, 0x1000 * vector)
+    bus.config_write(control, 2, 3)
+    bus.config_write(control, 2, 0)
+    assert [bus.bar_read(BAR_INDEX, MSIX_TABLE_OFFSET + MSIX_ENTRY_SIZE * vector, 4) for vector in vectors] \
+        == [0x1000 * vector for vector in vectors]
 
 
 def test_reset_under_load(block_rig, rng):

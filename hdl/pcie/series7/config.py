@@ -72,7 +72,9 @@ class BlockConfig(wiring.Component):
             function.msix_function_mask.eq(block.cfg_interrupt_msixfm),
         ]
         m.d.comb += [
-            function.bar_hit.eq(awake),  # the block has judged the address; 5.3.1.4.1: in D3hot nothing is taken
+            # The block judges a request by address, Memory Space Enable and power state (5.3.1.4.1; our reading) when it comes.
+            # Judged again here, one that came before the host put the function to sleep would be refused (2.4.1).
+            function.bar_hit.eq(1),
             block.cfg_trn_pending.eq(function.transactions_pending),
             # Safe once no read is in flight.
             block.cfg_turnoff_ok.eq(block.cfg_to_turnoff & ~function.transactions_pending),
