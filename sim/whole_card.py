@@ -128,7 +128,8 @@ def card_engine(board, verilog, *, top, lanes, pairs, seed=0, **options):
     ``seed``: of the delays of the link. ``options``: further ones of the engine.
     """
     core_mhz = LINKS[lanes].user2_mhz
-    # A host sets Max_Payload_Size to no more than the card can do.
-    link = Link(gen=board.generation, lanes=lanes, core_mhz=core_mhz, jitter_ns=100, mps=128 << PARAMETERS.max_payload, seed=seed)
+    # A host may set Max_Payload_Size to what the card can do; if it does not, the block drops completions longer than 128 bytes.
+    link = Link(gen=board.generation, lanes=lanes, core_mhz=core_mhz, jitter_ns=100, mps=128 << PARAMETERS.max_payload,
+                completion=128, seed=seed)
     return Engine(nic=whole_card(board, verilog, top=top, lanes=lanes, pairs=pairs), gmii_ratio=round(GMII_MHZ / core_mhz),
                   link=link, **options)

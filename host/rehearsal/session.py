@@ -33,9 +33,11 @@ START_SECONDS = 60                # that QEMU may take to start without using a 
 HUGE_PAGES = INNER_MB // 2 + 8    # of 2 MiB
 # A vIOMMU that translates, and keeps translating once drivers are at work.
 VIOMMU = ("-device", "intel-iommu,intremap=on,caching-mode=on")
-# What is in a slot is behind a bridge, which can reset it.
+# What is in a slot is behind a bridge, which can reset it. QEMU's port says that its link is active, which a kernel waits for
+# after such a reset, only if hotplug is native.
 SLOT = "slot1"
-ROOT_PORT = ("-device", f"pcie-root-port,id={SLOT},chassis=1,hotplug=off")
+ROOT_PORT = ("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+             "-device", f"pcie-root-port,id={SLOT},chassis=1,slot=1")
 OUTER_PARAMETERS = f"intel_iommu=on iommu.passthrough=0 hugepages={HUGE_PAGES}"
 
 
