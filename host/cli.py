@@ -46,6 +46,7 @@ LEVEL_FOLDERS = {
 ON_REQUEST = {Level.CLIENTS, Level.FORMAL}
 # A guest keeps both of a small machine's processors busy, so these run one test after the other.
 ONE_BY_ONE = {Level.GUEST, Level.CLIENTS}
+DEMO_PAIRS = 4  # queue pairs
 NO_TESTS = 5  # pytest's exit status when it was to run none
 
 
@@ -97,7 +98,7 @@ def demo(
                                                "has an IPv4 address, instead of a user network.")] = None,
     size: Annotated[int, typer.Option(help="MiB to transfer each way.", min=1)] = 4,
     features: Features = None,
-    pairs: Annotated[int, typer.Option(help="Queue pairs of the card.", min=1, max=16)] = 4,
+    pairs: Annotated[int, typer.Option(help="Queue pairs of the card.", min=1, max=16)] = DEMO_PAIRS,
     cpus: Annotated[int, typer.Option(help="Processors of the guest; its driver uses as many queue pairs.",
                                       min=1, max=16)] = 1,
     mtu: Mtu = DEFAULT_MTU,
@@ -109,8 +110,9 @@ def demo(
     """
     if shell and report is not None:
         raise typer.BadParameter("a shell has no results for --report")
-    if board is not None and (features, pairs, mtu) != (None, 4, DEFAULT_MTU):
-        raise typer.BadParameter("of a board's card, --features and --pairs are for `ringnic build`, and --mtu is fixed")
+    if board is not None and (features, pairs, mtu, wave) != (None, DEMO_PAIRS, DEFAULT_MTU, None):
+        raise typer.BadParameter("of a board's card, --features and --pairs are for `ringnic build`, --mtu is fixed, and there "
+                                 "is no --wave")
     from .guest.session import DemoOptions, run_demo
     options = DemoOptions(
         report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,
@@ -216,7 +218,7 @@ def fuzz(
     """
     from .fuzz import run_fuzz, run_replay
     if replay is None:
-        raise typer.Exit(run_fuzz(seconds, seed, report, block=board is not None))
+        raise typer.Exit(run_fuzz(seconds, seed, report, board=board))
     if board is not None:
         raise typer.BadParameter("what --replay reads says which card it is about")
     try:

@@ -160,14 +160,17 @@ def build_name():
     return sources_digest()[:12]
 
 
-def report(results, *, seed, build, seconds, tests):
-    """Return the results as a dict for JSON. A row is applicable here if this run was to judge it."""
+def report(results, *, seed, build, seconds, tests, board=None):
+    """Return the results as a dict for JSON. A row is applicable here if this run was to judge it.
+
+    ``board``: whose card it was, behind a model of the board's block.
+    """
     applicable = [result for result in results if result.status in JUDGED]
     return {
         "rows_total": len(results),
         "rows_applicable": len(applicable),
         "rows_passing": sum(result.status == PASSING for result in applicable),
-        "seed": seed, "build": build, "seconds": round(seconds, 1), "tests": tests,
+        "board": board, "seed": seed, "build": build, "seconds": round(seconds, 1), "tests": tests,
         "rows": [{"id": result.row.id, "plan": result.row.plan, "section": result.row.section, "title": result.row.title,
                   "level": result.row.level, "if": list(result.row.conditions), "how": result.row.how,
                   "block": result.row.block, "applicable": result.status in JUDGED, "status": result.status,
@@ -217,10 +220,15 @@ def to_table(found):
     return table
 
 
+def _card(found):
+    return "" if found["board"] is None else f"the card of {found['board']}, "
+
+
 def to_markdown(found):
     """Return the report as Markdown: a table by section, what is open, and all rows."""
     lines = [f"{found['rows_passing']} of {found['rows_applicable']} applicable rows pass, of {found['rows_total']} rows "
-             f"(build `{found['build']}`, seed {found['seed']}, {found['tests']} tests, {found['seconds']:.0f} s).", "",
+             f"({_card(found)}build `{found['build']}`, seed {found['seed']}, {found['tests']} tests, "
+             f"{found['seconds']:.0f} s).", "",
              "| Standard | Section | Passing | Applicable | Rows |", "| --- | --- | ---: | ---: | ---: |"]
     for (plan, number, title), rows in _by_section(found["rows"]):
         lines.append("| {} | {} {} | {} | {} | {} |".format(plan, number, title, *_counts(rows)))
@@ -236,7 +244,8 @@ def to_markdown(found):
 
 def to_junit(found):
     """Return the report as JUnit XML: a suite for each section, a case for each row."""
-    suites = ElementTree.Element("testsuites", name="conformance", tests=str(found["rows_total"]),
+    suites = ElementTree.Element("testsuites", name=" ".join(filter(None, ("conformance", found["board"]))),
+                                 tests=str(found["rows_total"]),
                                  failures=str(found["rows_applicable"] - found["rows_passing"]), time=str(found["seconds"]))
     for (plan, number, title), rows in _by_section(found["rows"]):
         passing, applicable, total = _counts(rows)
@@ -320,7 +329,7 @@ def show(console, found, outcomes):
     good = found["rows_passing"] == found["rows_applicable"]
     console.print(f"[{'green' if good else 'red'}]{found['rows_passing']} of {found['rows_applicable']}[/] applicable rows pass, "
                   f"of {found['rows_total']} rows; {found['tests']} tests, {found['seconds']:.0f} s, seed {found['seed']}, "
-                  f"build {found['build']}", highlight=False)
+                  f"{_card(found)}build {found['build']}", highlight=False)
     return good
 
 
@@ -352,7 +361,8 @@ def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0, board=
         return INTERRUPTED
     results = gather(rows, outcomes, {mark.test: mark.rows for mark in marked},
                      None if board is None else _not_behind_block(rows, marked), behind_block=board is not None)
-    found = report(results, seed=seed, build=build, seconds=time.monotonic() - began, tests=len(outcomes))
+    found = report(results, seed=seed, build=build, seconds=time.monotonic() - began, tests=len(outcomes),
+                   board=board)
     for path, content in ((json_file, json.dumps(found, indent=2) + "\n"), (markdown, to_markdown(found)),
                           (junit, to_junit(found))):
         if path is not None:

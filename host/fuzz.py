@@ -55,7 +55,7 @@ def _table(campaign):
 
 def _results(campaign, seconds, found):
     return {
-        "seed": campaign.seed, "block": campaign.block, "seconds": round(seconds, 1), "cases": campaign.cases,
+        "seed": campaign.seed, "board": campaign.board, "seconds": round(seconds, 1), "cases": campaign.cases,
         "actions": campaign.actions,
         "cycles": campaign.cycles, "actions_per_second": round(campaign.actions / seconds) if seconds else 0,
         "cells_reached": len(campaign.cells), "counters_moved": sorted(campaign.counters),
@@ -65,11 +65,11 @@ def _results(campaign, seconds, found):
     }
 
 
-def run_fuzz(seconds, seed, report, *, block=False, opened=open_engine, folder=Path(".")):
+def run_fuzz(seconds, seed, report, *, board=None, opened=open_engine, folder=Path(".")):
     """Fuzz for so many seconds, or until a promise is broken: that case is made small and saved in ``folder``. Return the exit
-    status. ``block``: the card is behind a model of the 7-series block."""
+    status. ``board``: of the card of this board, behind a model of its block."""
     console = Console()
-    campaign = Campaign(seed, opened, block)
+    campaign = Campaign(seed, opened, board)
     with ends_as_exceptions(), Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
                                         console=console, transient=True) as progress:
         task = progress.add_task("Building the simulator", total=seconds)

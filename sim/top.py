@@ -16,7 +16,7 @@ class Design:
     """Verilog with a top module ``nic`` that has the ports of :func:`to_verilog`, for the fast simulator.
 
     ``outside``: as :func:`outside` says. ``mdio``: it has the ports ``mdc``, ``mdio``, ``phy_mdio`` and ``phy_drives`` for a PHY,
-    and ``ethernet_up``.
+    ``ethernet_up``, and ``broken``, which is high for good when a model in it was not used as its original has to be.
     ``both_edges``: something in it is clocked by a falling clock.
     """
     source: str

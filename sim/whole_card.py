@@ -9,10 +9,10 @@ from pathlib import Path
 from amaranth.hdl import Value
 
 from ..hdl.card import BLOCK
-from ..hdl.pcie.series7.adapter import PARAMETERS
 from ..hdl.spec.pcie_7x import LINKS, block_ports
-from .engine.engine import Engine, Link
+from .engine.engine import Engine
 from .pcie_7x.block import Block
+from .pcie_7x.board import board_link
 from .pcie_7x.config import Identity
 from .pcie_7x.verilog import link_ports, to_verilog
 from .top import TOP_NAME, Design
@@ -21,9 +21,8 @@ __all__ = ["card_engine", "whole_card"]
 
 PRIMITIVES = Path(__file__).with_name("series7.v")
 MODEL = "pcie_7x_model"
-SETTLE = 64                  # cycles without a transfer after which nothing moves in the block; more than its pauses are long
+SETTLE = 64                  # cycles without a transfer after which nothing moves in the block
 GMII_MHZ = 125
-SEED = 1                     # of the model's pauses
 ETHERNET_UP = {"rgmii": "ethernet_up", "gmii": "link_up"}  # in the network card
 
 # {pins of an Ethernet interface in the card: ports of the top}, in and out.
@@ -47,8 +46,7 @@ def _block(width, lanes, vectors, generation):
         if way == "i" and name.startswith(("link_rx_", "link_tx_")):
             joined.append(f".{name}($root.{TOP_NAME}.{name})")  # of the top, by name: the IP has no such ports
         elif way == "i":
-            value = SEED if name == "seed" else Value.cast(getattr(block, name)).init
-            joined.append(f".{name}({bits}'d{value})")
+            joined.append(f".{name}({bits}'d{Value.cast(getattr(block, name)).init})")
         else:
             wires.append(f"  wire [{bits - 1}:0] {name};")
             joined.append(f".{name}({name})")
@@ -69,7 +67,7 @@ def _top(board, top, *, width):
     ports += [("input", bits, name) for name, bits in into.values()]
     ports += [("output", bits, name) for name, bits in out.values()]
     ports += [("input", 1, name) for name in ("gmii_tx_clk", "gmii_tx_90_clk", "phy_drives", "phy_mdio")]
-    ports += [("output", 1, name) for name in ("mdc", "mdio", "ethernet_up", "busy")]
+    ports += [("output", 1, name) for name in ("mdc", "mdio", "ethernet_up", "broken", "busy")]
     oscillator = ("osc_clk_p", "osc_clk_n") if len(board.oscillator.pins) == 2 else ("osc_clk",)
     joined = {
         "pcie_clk_p": "clk", "pcie_clk_n": "~clk", "pcie_rst_n": "perst_n", "pcie_rx_p": "'0", "pcie_rx_n": "'0",
@@ -88,9 +86,10 @@ def _top(board, top, *, width):
 
   // A model that was misused, or whose buffer ran over, answers no more, so that no test passes then. A host sends nothing
   // before the link is up.
-  reg broken = 0;
-  always @(posedge clk) broken <= broken | card.pcie.overflow | card.pcie.misuse;
-  wire open = card.pcie.user_lnk_up & !broken;
+  reg misused = 0;
+  assign broken = misused;
+  always @(posedge clk) misused <= misused | card.pcie.overflow | card.pcie.misuse;
+  wire open = card.pcie.user_lnk_up & !misused;
   wire [{width - 1}:0] link_rx_data = tlp_rx_data;
   wire [{count - 1}:0] link_rx_dws = tlp_rx_dws;
   wire link_rx_last = tlp_rx_last;
@@ -100,7 +99,7 @@ def _top(board, top, *, width):
   assign tlp_tx_data = card.pcie.link_tx_data;
   assign tlp_tx_dws = card.pcie.link_tx_dws;
   assign tlp_tx_last = card.pcie.link_tx_last;
-  assign tlp_tx_valid = card.pcie.link_tx_valid & !broken;
+  assign tlp_tx_valid = card.pcie.link_tx_valid & !misused;
 
   reg [6:0] quiet = 0;
   wire moves = tlp_rx_valid | tlp_tx_valid | card.pcie.m_axis_rx_tvalid | card.pcie.s_axis_tx_tvalid | card.pcie.cfg_interrupt
@@ -127,9 +126,6 @@ def card_engine(board, verilog, *, top, lanes, pairs, seed=0, **options):
 
     ``seed``: of the delays of the link. ``options``: further ones of the engine.
     """
-    core_mhz = LINKS[lanes].user2_mhz
-    # A host may set Max_Payload_Size to what the card can do; if it does not, the block drops completions longer than 128 bytes.
-    link = Link(gen=board.generation, lanes=lanes, core_mhz=core_mhz, jitter_ns=100, mps=128 << PARAMETERS.max_payload,
-                completion=128, seed=seed)
-    return Engine(nic=whole_card(board, verilog, top=top, lanes=lanes, pairs=pairs), gmii_ratio=round(GMII_MHZ / core_mhz),
-                  link=link, **options)
+    return Engine(nic=whole_card(board, verilog, top=top, lanes=lanes, pairs=pairs),
+                  gmii_ratio=round(GMII_MHZ / LINKS[lanes].user2_mhz), link=board_link(board, lanes, jitter_ns=100, seed=seed),
+                  **options)

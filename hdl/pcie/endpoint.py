@@ -220,19 +220,7 @@ class Endpoint(wiring.Component):
         connect(m, arbiter.o, tx_edge.i)
         connect(m, tx_edge.o, flipped(self.tlp_tx))
 
-        # Registers
-        m.submodules.reg_arbiter = reg_arbiter = RegArbiter(REG_ADDR_WIDTH, 2)
-        msix_pages = [MSIX_TABLE_OFFSET >> 12, MSIX_PBA_OFFSET >> 12]
-        m.submodules.reg_decoder = reg_decoder = RegDecoder(
-            REG_ADDR_WIDTH, {page: int(page in msix_pages) for page in range(1 << (REG_ADDR_WIDTH - 12))})
-        m.submodules.reg_guard = reg_guard = RegGuard(addr_width=REG_ADDR_WIDTH, cycles=self.answer_cycles)
-        connect(m, target.cfg, flipped(config.cfg))
-        connect(m, target.regs, reg_arbiter.i[0])
-        connect(m, flipped(config.regs), reg_arbiter.i[1])
-        connect(m, reg_arbiter.o, reg_decoder.i)
-        connect(m, reg_decoder.o[0], reg_guard.i)
-        connect(m, reg_decoder.o[1], msix.regs)
-        connect(m, reg_guard.o, flipped(self.regs))
+        self._registers(m, config, target, msix)
 
         # DMA clients
         for outer, inner in zip(self.reads, dma.reads):
@@ -294,3 +282,18 @@ class Endpoint(wiring.Component):
         sources["tlps_malformed"].append(intake.malformed)
         m.d.comb += [self.events[name].eq(Cat(strobes).any()) for name, strobes in sources.items()]
         return m
+
+    def _registers(self, m, config, target, msix):
+        """Accesses to the BAR, and through the pci_cfg window, to MSI-X or out; and those to configuration space."""
+        m.submodules.reg_arbiter = reg_arbiter = RegArbiter(REG_ADDR_WIDTH, 2)
+        msix_pages = [MSIX_TABLE_OFFSET >> 12, MSIX_PBA_OFFSET >> 12]
+        m.submodules.reg_decoder = reg_decoder = RegDecoder(
+            REG_ADDR_WIDTH, {page: int(page in msix_pages) for page in range(1 << (REG_ADDR_WIDTH - 12))})
+        m.submodules.reg_guard = reg_guard = RegGuard(addr_width=REG_ADDR_WIDTH, cycles=self.answer_cycles)
+        connect(m, target.cfg, flipped(config.cfg))
+        connect(m, target.regs, reg_arbiter.i[0])
+        connect(m, flipped(config.regs), reg_arbiter.i[1])
+        connect(m, reg_arbiter.o, reg_decoder.i)
+        connect(m, reg_decoder.o[0], reg_guard.i)
+        connect(m, reg_decoder.o[1], msix.regs)
+        connect(m, reg_guard.o, flipped(self.regs))

@@ -3,9 +3,10 @@
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...hdl.spec.net import DEFAULT_MTU
 from ..build.command import BuildError
 from ..build.written import written
-from .card import CardError, SimulatedCard, served
+from .card import PAIRS, CardError, SimulatedCard, served
 from .registers import NAME, serve_registers
 
 __all__ = ["board_card"]
@@ -28,13 +29,16 @@ def _wait_for_phy(engine, user_mhz, update):
 def board_card(board):
     """What makes the card of a :class:`ringnic.boards.board.Board`, which has Ethernet, as :func:`.card.rtl_card` makes another.
 
-    Features, queue pairs and MTU are those of the build.
+    Features, queue pairs and MTU are those of the build, and there is no waveform.
     """
     @contextmanager
     def made(socket_path, *, seed, wave, tlp, update, features, pairs, mtu):
         from ...hdl.spec.pcie_7x import LINKS
-        from ...sim.engine.view import save_view
         from ...sim.whole_card import card_engine
+        if (features, pairs, mtu) != (None, PAIRS, DEFAULT_MTU):
+            raise CardError("A board's card has the features, queue pairs and MTU that it was built with")
+        if wave is not None:
+            raise CardError("There is no waveform of a board's card: leave out the board")
         try:
             build = written(board, update)
         except BuildError as error:
@@ -44,11 +48,13 @@ def board_card(board):
 
         def make():
             update("some minutes the first time")
-            engine = card_engine(board, build.verilog, top=build.top, lanes=build.lanes, pairs=build.pairs, seed=seed, trace=wave,
+            engine = card_engine(board, build.verilog, top=build.top, lanes=build.lanes, pairs=build.pairs, seed=seed,
                                  tlp_log=tlp)
-            if wave is not None:
-                save_view(wave, engine.names())
-            _wait_for_phy(engine, user_mhz, update)
+            try:
+                _wait_for_phy(engine, user_mhz, update)
+            except BaseException:
+                engine.close()
+                raise
             update(f"{name}, Verilog {build.sha256[:12]}{'' if build.current else ' of earlier sources'}")
             return engine
 

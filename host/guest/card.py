@@ -145,7 +145,11 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
         engine = Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, queue_pairs=pairs, mtu=mtu, link=link,
                         features=features, trace=wave, tlp_log=tlp)
         if wave is not None:
-            save_view(wave, engine.names())
+            try:
+                save_view(wave, engine.names())
+            except BaseException:
+                engine.close()
+                raise
         update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
         return engine
 

@@ -151,10 +151,13 @@ void Engine::next_frame() {
 #ifdef NIC_MDIO
 void Engine::set_link(bool up) { phy.link(up); }
 bool Engine::ethernet_up() const { return nic->ethernet_up; }
+bool Engine::phy_news() const { return nic->ethernet_up != phy.up(); }
 void Engine::manage_phy() {
     bool mdc = nic->mdc;
     if (mdc && !mdc_before) phy.rise(nic->mdio);
     mdc_before = mdc;
+    if (nic->broken && !broken_before) host.violation("the model of the block was misused, or its completion buffer ran over");
+    broken_before = nic->broken;
     nic->phy_drives = phy.drives;
     nic->phy_mdio = phy.bit;
 }
@@ -166,6 +169,7 @@ bool Engine::ethernet_up() const { return nic->link_up; }
 void Engine::set_link(bool) {}
 bool Engine::ethernet_up() const { return false; }
 #endif
+bool Engine::phy_news() const { return false; }
 void Engine::manage_phy() {}
 #endif
 
@@ -206,7 +210,7 @@ void Engine::sample_wire() {
     gmii_sample();
     gmii_edge();
 }
-bool Engine::wire_busy() const { return !source.ready() || !to_card.empty() || sink.active(); }
+bool Engine::wire_busy() const { return !source.ready() || !to_card.empty() || sink.active() || phy_news(); }
 #elif defined(NIC_RGMII)
 // A period of 125 MHz in quarters. The card delays TXC by one of them, and the PHY RXC.
 void Engine::rgmii_period() {
@@ -250,7 +254,7 @@ void Engine::rgmii_sample() {
 }
 void Engine::drive_wire() { for (int k = 0; k < gmii_ratio; k++) rgmii_period(); }
 void Engine::sample_wire() {}
-bool Engine::wire_busy() const { return !source.ready() || !to_card.empty() || sink.active(); }
+bool Engine::wire_busy() const { return !source.ready() || !to_card.empty() || sink.active() || phy_news(); }
 #elif defined(NIC_RANDOM)
 // Always a beat of noise for who wants one.
 void Engine::drive_wire() {

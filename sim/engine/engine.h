@@ -80,12 +80,13 @@ private:
     void rgmii_period();
     void rgmii_sample();
     void manage_phy();
+    bool phy_news() const;             // the card has not learned yet whether its PHY has a link
 
     int gmii_ratio;
     GmiiSource source;
     GmiiSink sink;
     Phy phy;
-    bool mdc_before = false, txc_before = false, tx_en = false;
+    bool mdc_before = false, broken_before = false, txc_before = false, tx_en = false;
     uint8_t tx_low = 0;
     std::deque<Frame> to_card;
     size_t rx_at = 0;                  // beats: bytes of the front frame already given

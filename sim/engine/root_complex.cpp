@@ -216,9 +216,10 @@ void RootComplex::answered(const Read& read) {
     if (record) accesses.push_back({read.start, (uint32_t)read.size, DMA_ANSWER, (uint64_t)now});
 }
 
-void RootComplex::violation(const char* rule, const Tlp& tlp) {
-    if (stats[VIOLATIONS]++ < 100) violations.push_back(std::string(rule) + ": " + tlp.text());
+void RootComplex::violation(const std::string& text) {
+    if (stats[VIOLATIONS]++ < 100) violations.push_back(text);
 }
+void RootComplex::violation(const char* rule, const Tlp& tlp) { violation(std::string(rule) + ": " + tlp.text()); }
 
 void RootComplex::check(const Tlp& tlp) {
     size_t size = tlp.header_dws() + (tlp.has_data() ? tlp.length_dw() : 0);

@@ -101,6 +101,7 @@ private:
     Fault draw_fault();
     void check(const Tlp& tlp);
     void violation(const char* rule, const Tlp& tlp);
+    void violation(const std::string& text);
     uint8_t* find(uint64_t addr, uint64_t len, bool write);
     void write_memory(const Tlp& tlp);
     void keep(Way way, const Tlp& tlp);

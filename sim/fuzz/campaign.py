@@ -5,7 +5,7 @@ import random
 import time
 
 from .case import Case, open_engine
-from .generator import WIDTHS, Generator, draw_case
+from .generator import Generator, draw_case
 from .good import BrokenPromise
 from .player import Player
 
@@ -35,7 +35,7 @@ class Campaign:
         Case ``k`` of a seed is always the same, as long as the card is.
     opened : callable
         Makes the engine of a case.
-    block : bool
+    board : str or None
         As of :class:`.case.Case`.
 
     Attributes
@@ -47,9 +47,9 @@ class Campaign:
     counters : set
         Names of the card's counters that were seen to move.
     """
-    def __init__(self, seed, opened=open_engine, block=False):
+    def __init__(self, seed, opened=open_engine, board=None):
         self.seed = seed
-        self.block = block
+        self.board = board
         self.opened = opened
         self.cases = self.actions = self.cycles = 0
         self.simulating = 0.0
@@ -58,14 +58,14 @@ class Campaign:
 
     def prepare(self):
         """Have the simulators of all widths built, which takes a minute or two where they are not."""
-        for width in WIDTHS:
-            self.opened(Case(width=width, block=self.block)).close()
+        for width in Case(board=self.board).widths:
+            self.opened(Case(width=width, board=self.board)).close()
 
     def run(self, seconds, tell=lambda campaign: None):
         """Run for so many seconds, and call ``tell`` after each case; return ``(case, promise)`` of the first that breaks one."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            case = Case(seed=self.seed, number=self.cases, block=self.block)
+            case = Case(seed=self.seed, number=self.cases, board=self.board)
             broken = self._case(case)
             self.cases += 1
             tell(self)

@@ -2,14 +2,16 @@
 
 from dataclasses import asdict, dataclass, field, replace
 
+from ...boards.table import BOARDS
 from ...hdl.pcie.parameters import PcieParameters
 from ...hdl.spec.net import MAX_MTU
+from ...hdl.spec.pcie_7x import LINKS as BLOCK_LINKS
 from ..engine.engine import Engine, Link
+from ..pcie_7x.board import PAYLOADS
 
 __all__ = ["ACTIONS", "LINKS", "PAIRS", "TIMEOUT", "Case", "open_engine"]
 
 PAIRS = 4
-BLOCK_MPS = 512  # bytes, of Max_Payload_Size: what the block can do
 TIMEOUT = 8192  # cycles until the card gives up a read: longer than any of these links needs for all it may ask for
 LINKS = {
     "near": Link(gen=3, lanes=8, read_latency_ns=100),
@@ -34,11 +36,11 @@ class Case:
 
     ``base``: where memory begins. ``turn``: by how many places its zones are turned. ``link``: a name of :data:`LINKS` to begin
     with; only a case that begins "torn" is ever torn.
-    ``block``: the card is behind a model of the 7-series block, which has no Function Level Reset.
+    ``board``: the name of one whose card it is, behind a model of the 7-series block, which has no Function Level Reset.
     ``broken``: the rule that this run breaks, if it is one that does.
     """
     width: int = 64
-    block: bool = False
+    board: str | None = None
     link: str = "usual"
     base: int = 0x1_4000_0000
     turn: int = 0
@@ -48,8 +50,15 @@ class Case:
     broken: str | None = None
 
     def link_model(self, name):
-        """One of :data:`LINKS`, for this card. The block drops completions longer than its Max_Payload_Size, which may be 128."""
-        return replace(LINKS[name], mps=BLOCK_MPS, completion=128) if self.block else LINKS[name]
+        """One of :data:`LINKS`, for this card."""
+        return replace(LINKS[name], **PAYLOADS) if self.board else LINKS[name]
+
+    @property
+    def widths(self):
+        """Of the datapath, that there are of this card."""
+        if self.board is None:
+            return (64, 128)
+        return tuple(sorted({link.width for lanes, link in BLOCK_LINKS.items() if lanes <= len(BOARDS[self.board].pcie.lanes)}))
 
     def to_json(self):
         return asdict(self)
@@ -60,6 +69,8 @@ class Case:
         if unknown:
             raise ValueError(f"A case has no {', '.join(sorted(unknown))}")
         case = cls(**values)
+        if case.board is not None and (case.board not in BOARDS or not BOARDS[case.board].buildable):
+            raise ValueError(f"There is no card of a board {case.board!r}")
         if case.link not in LINKS:
             raise ValueError(f"A link is one of {', '.join(LINKS)}, not {case.link!r}")
         for action in case.actions:
@@ -71,6 +82,7 @@ class Case:
 def open_engine(case):
     """The card that a case is about: fresh from power-on."""
     options = {"width": case.width, "queue_pairs": PAIRS, "mtu": MAX_MTU, "link": case.link_model(case.link)}
-    if case.block:
-        return Engine(card="net_7x", timeout_cycles=TIMEOUT, **options)
+    if case.board is not None:
+        lanes = next(lanes for lanes, link in BLOCK_LINKS.items() if link.width == case.width)
+        return Engine(card="net_7x", timeout_cycles=TIMEOUT, lanes=lanes, link_speed=BOARDS[case.board].generation, **options)
     return Engine(pcie=PcieParameters(timeout_cycles=TIMEOUT), **options)

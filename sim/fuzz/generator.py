@@ -19,10 +19,9 @@ from .ground import ARENA, END, LOOSE, NOWHERE, OWN, RINGS, TABLES, ZONE
 from .places import draw_base, edge
 from .player import WHOLE
 
-__all__ = ["WIDTHS", "draw_case", "Generator"]
+__all__ = ["draw_case", "Generator"]
 
 NUM_QUEUES = 2 * PAIRS + 1
-WIDTHS = (64, 128)
 BASES = (0x1_4000_0000, 0x4000_0000, 0xfff5_0000)     # 64 bits, 32 bits, both
 OPTIONAL = {VIRTIO_F_INDIRECT_DESC: .8, VIRTIO_F_EVENT_IDX: .6, VIRTIO_F_RING_PACKED: .5, VIRTIO_F_IN_ORDER: .3,
             VIRTIO_F_NOTIFICATION_DATA: .4, VIRTIO_F_RING_RESET: .8, VIRTIO_F_ACCESS_PLATFORM: .5, VIRTIO_F_ORDER_PLATFORM: .5,
@@ -62,7 +61,7 @@ class _Queue:
 
 def draw_case(rng, case):
     """Draw everything of a case but its actions."""
-    case.width = rng.choice(WIDTHS)
+    case.width = rng.choice(case.widths)
     case.link = rng.choice((*("near",) * 4, *("usual",) * 4, *LINKS))
     case.base, case.turn = draw_base(rng, BASES)
     return case

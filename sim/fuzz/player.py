@@ -73,7 +73,7 @@ class Player:
         self.engine = engine
         self.ground = Ground(engine, case.base, case.turn, case.link == "torn")
         self._salt = case.number
-        self._block, self._link_model = case.block, case.link_model
+        self._board, self._link_model = case.board, case.link_model
         self.ground.memory[GOOD_TX][:] = self.ground.memory[GOOD_RX][:] = NOISE[:ZONE]
         self.card = Card(engine)
         self.torn = case.link == "torn"
@@ -194,7 +194,7 @@ class Player:
         if kind == 0:
             self._wake()
             self._unmask()
-        if kind == 2 or kind == 1 and self._block:
+        if kind == 2 or kind == 1 and self._board:
             self.engine.reset()
         else:
             (self.card.reset, self.card.function_level_reset)[kind](LIMIT)

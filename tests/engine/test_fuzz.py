@@ -102,6 +102,7 @@ def test_case_files(tmp_path):
 
 @pytest.mark.parametrize("text, message", [
     ("", "holds no case"), ("[]", "holds no case"), ('{"wide": 1}', "A case has no wide"),
+    ('{"board": "nexys"}', "There is no card of a board 'nexys'"),
     ('{"actions": [["explode"]]}', "There is no action 'explode'"), ('{"link": "wet"}', "A link is one of near, .*, not 'wet'")])
 def test_a_file_that_holds_no_case(tmp_path, text, message):
     path = tmp_path / "case.json"
@@ -112,8 +113,8 @@ def test_a_file_that_holds_no_case(tmp_path, text, message):
     assert answer.exit_code == 2 and "--replay" in answer.output
 
 
-@pytest.mark.parametrize("block", [False, True])
-def test_every_action_at_any_time(block):
+@pytest.mark.parametrize("board", [None, "ax7203"])
+def test_every_action_at_any_time(board):
     """Whatever comes before, and whatever does not; also of a card behind the model of the 7-series block."""
     actions = {"begin": FEATURES, "good": (0, 16, 16, 0), "setup": (3, 16, 0, 0x2000, 0x6000), "live": (1,), "reset": (0,),
                "desc": (3, 0, 1, 2, 3, 4), "table": (0, 1, 2, 3, 4), "avail": (3, 0, 0), "index": (3, 1, 0), "event": (3, 1),
@@ -126,5 +127,5 @@ def test_every_action_at_any_time(block):
     assert set(actions) == set(ACTIONS)
     alone = [[name, *numbers] for name, numbers in actions.items()]
     for name, numbers in actions.items():
-        assert replay(Case(block=block, actions=[[name, *numbers], ["check"]])) is None
-    assert replay(Case(block=block, actions=[*reversed(alone), ["check"], *alone, ["check"]])) is None
+        assert replay(Case(board=board, actions=[[name, *numbers], ["check"]])) is None
+    assert replay(Case(board=board, actions=[*reversed(alone), ["check"], *alone, ["check"]])) is None

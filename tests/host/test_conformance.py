@@ -89,7 +89,8 @@ def found():
 
 def test_json(found):
     assert {name: found[name] for name in found if name != "rows"} == {
-        "rows_total": 7, "rows_applicable": 5, "rows_passing": 3, "seed": 7, "build": "abc", "seconds": 12.3, "tests": 2}
+        "rows_total": 7, "rows_applicable": 5, "rows_passing": 3, "board": None, "seed": 7, "build": "abc", "seconds": 12.3,
+        "tests": 2}
     assert [(one["id"], one["applicable"], one["status"]) for one in found["rows"]] == [
         ("A-1", True, "passing"), ("A-2", True, "failing"), ("A-3", True, "missing"), ("B-1", False, "not applicable"),
         ("TL-1", True, "passing"), ("XX-1", True, "passing"), ("ADM-2", False, "not applicable")]
@@ -236,6 +237,9 @@ def test_the_command_for_a_board(monkeypatch, tmp_path):
     result = CliRunner().invoke(app, ["conformance", "--board", "ax7203", "--report", tmp_path / "a.json", "--markdown",
                                       tmp_path / "a.md"], catch_exceptions=False)
     assert result.exit_code == 0 and seen == ["ax7203"]
+    assert json.loads((tmp_path / "a.json").read_text())["board"] == "ax7203"
+    assert "the card of ax7203, build" in (tmp_path / "a.md").read_text()
+    assert "the card of ax7203" in " ".join(result.output.split())
     rows = {found["id"]: found for found in json.loads((tmp_path / "a.json").read_text())["rows"]}
     for name, status in {"CS-6": "passing", "INT-11": "passing", "ID-1": "passing", "CS-4": "the block's", "PM-8": "the block's",
                          "RST-P-9": "the block's", "TL-1": "elsewhere", "RST-P-10": "elsewhere"}.items():

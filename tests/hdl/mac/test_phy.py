@@ -1,9 +1,12 @@
 """The management of a PHY, from its pins to the link, with a PHY of clause 22; and what a reset of the slot leaves alone."""
 
-from amaranth.hdl import ResetInserter, Signal
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 import pytest
 
 from ringnic.hdl.mac import phy as module
+from ringnic.hdl.mac.mdio import MdioAnswer, MdioPins, MdioRequest
 from ringnic.hdl.mac.phy import PhyManagement
 from ringnic.hdl.spec.mii import LinkSpeed
 
@@ -69,3 +72,36 @@ def test_a_reset_of_the_slot_changes_nothing():
     bench.run(main)
     assert [number for kind, number, _ in bench.phy.frames if kind == "write"] == [20] and bench.phy.registers[20] == 0xab5d
     assert bench.phy.problems == []
+
+
+class Deaf(wiring.Component):
+    """A master that answers all ones, and none of its requests from the ``last`` on until it is reset."""
+    half_period = 3
+
+    def __init__(self, last):
+        self.last = last
+        super().__init__({"i": In(stream.Signature(MdioRequest)), "o": Out(stream.Signature(MdioAnswer)), "pins": Out(MdioPins)})
+
+    def elaborate(self, platform):
+        m = Module()
+        asked = Signal(range(self.last + 1))
+        m.d.comb += [self.i.ready.eq(~self.o.valid), self.o.p.ok.eq(1), self.o.p.data.eq(0xffff)]
+        with m.If(self.i.valid & self.i.ready & (asked != self.last)):
+            m.d.sync += [asked.eq(asked + 1), self.o.valid.eq(1)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m
+
+
+def test_a_request_without_an_answer():
+    """As when a clock that stopped left the two parts in different states: all begins anew, again and again."""
+    managed = PhyManagement(clock_hz=CLOCK_HZ, address=ADDRESS, setup=())
+    managed._master = Deaf(10)
+    bench, history = Simulation(managed, limit=200_000), []
+
+    async def main(ctx):
+        while len(history) < 8:
+            await bench.until(ctx, lambda: ctx.get(managed.link.up) != len(history) % 2, limit=4 * POLL)
+            history.append(ctx.get(managed.link.up))
+    bench.run(main)
+    assert history == [1, 0] * 4

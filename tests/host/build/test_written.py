@@ -52,6 +52,15 @@ def test_a_build_of_other_sources_says_so(monkeypatch):
     assert not found.current and said == []
 
 
+@pytest.mark.parametrize("name", ["project.json", "of_somebody_else.v"])
+def test_what_is_not_ours_stays(name):
+    MANIFEST.parent.mkdir(parents=True)
+    MANIFEST.with_name(name).write_text("{")
+    with pytest.raises(BuildError, match="^build/ax7203 holds no project of `ringnic build`: move it away, or "):
+        read()
+    assert [path.name for path in MANIFEST.parent.iterdir()] == [name]
+
+
 def test_a_changed_build_is_refused():
     command.write_only(BOARD)
     VERILOG.write_text(VERILOG.read_text() + "\n")
@@ -67,8 +76,9 @@ def test_a_missing_file_is_named():
 
 
 @pytest.mark.parametrize("name, value", [
-    ("files", {}), ("files", None), ("lanes", None), ("queue_pairs", None), ("mac_address", 7), ("mac_address", "zz"),
-    ("features", None), ("build_id", None)])
+    ("files", {}), ("files", []), ("files", None), ("lanes", None), ("lanes", "1"), ("lanes", 8), ("queue_pairs", None),
+    ("queue_pairs", "4"), ("mac_address", 7), ("mac_address", "zz"), ("features", None), ("build_id", None),
+    ("board", "kc705")])
 def test_a_manifest_of_another_make_is_refused(name, value):
     command.write_only(BOARD)
     manifest = json.loads(MANIFEST.read_text())
