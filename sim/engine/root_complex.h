@@ -61,6 +61,7 @@ public:
     void up_tlp(Tlp tlp);                               // a whole TLP came from the card
     void tick();
     void reset();                                       // the card was reset: what is under way is forgotten
+    void violation(const std::string& text);            // something that must not be was seen
     bool idle() const { return down.empty() && up.empty() && reads.empty() && outstanding == 0 && stores.empty(); }
 
     LinkModel link;
@@ -101,7 +102,6 @@ private:
     Fault draw_fault();
     void check(const Tlp& tlp);
     void violation(const char* rule, const Tlp& tlp);
-    void violation(const std::string& text);
     uint8_t* find(uint64_t addr, uint64_t len, bool write);
     void write_memory(const Tlp& tlp);
     void keep(Way way, const Tlp& tlp);
