@@ -26,7 +26,7 @@ class LinkScan(wiring.Component):
 
     Domain ``jtag``: TCK, at most 66 MHz (F_TCK), without a reset. It runs only while JTAG is in use. TCK and the user clock are
     asynchronous, and the user clock may be stopped. The words need no synchronizer: the first one is a constant, and the others
-    do not change from Capture-DR to Update-DR, because ``hold`` is high. The hold takes effect within three user clocks (48 ns at
+    do not change from Capture-DR to Update-DR, because ``hold`` is high. The hold takes effect within four user clocks (64 ns at
     62.5 MHz); the second word is read 32 periods of TCK after Capture-DR (480 ns or more).
 
     CLOCK in the status is set if the user clock has answered since Capture-DR.

@@ -30,9 +30,10 @@ class LinkTrace(wiring.Component):
     the record can still be read by ``scan``. Without the slot's reference clock the user clock never starts.
 
     There are two readers, and the memory has a read port for each. ``page`` is in the domain of the user clock, and entries may
-    be added while it is read. ``scan`` is in a domain of its own: while ``hold`` is high, no word changes. The synchronizer of
-    ``hold`` takes three clocks; the reader has to wait that long before it looks at any word but the first, which is constant.
-    If the user clock starts during a scan, these three clocks may corrupt a word of that scan.
+    be added while it is read. ``scan`` is in a domain of its own: while ``hold`` is high, no word changes. The hold takes effect
+    within four clocks: three of the synchronizer, and one to write the entry of a state that was entered in the last of them. The
+    reader has to wait that long before it looks at any word but the first, which is constant. If the user clock starts during a
+    scan, these four clocks may corrupt a word of that scan.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ class LinkTrace(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         block = self.block
-        held = Signal()
+        held, held_before = Signal(), Signal(reset_less=True)
         m.submodules.hold = FFSynchronizer(self.scan.hold, held)
         m.submodules.ask  = FFSynchronizer(self.scan.ask, self.scan.answer)
 
@@ -76,6 +77,7 @@ class LinkTrace(wiring.Component):
         m.d.comb += changed.eq(seen != state)
         m.d.sync += [
             seen.eq(block.pl_ltssm_state),  # the block is far away
+            held_before.eq(held),
             parts.eq(parts + 1),
             ticks.eq(ticks + (parts.all() & ~ticks.all())),
             gap.eq(gap | changed),
@@ -94,6 +96,7 @@ class LinkTrace(wiring.Component):
                 ]
 
         # The newest entry is written in every cycle: its time is up to date, and a change of the state needs no write of its own.
+        # The count may have changed in the cycle before a hold, so the first cycle of the hold writes too.
         m.submodules.memory = memory = Memory(shape=32, depth=LINK_ENTRIES, init=[])
         write = memory.write_port()
         m.d.comb += [
@@ -101,7 +104,7 @@ class LinkTrace(wiring.Component):
             write.data[LinkEntry.TICKS].eq(ticks),
             write.data[LinkEntry.STATE].eq(state),
             write.data[LinkEntry.GAP].eq(gap),
-            write.en.eq(~held),
+            write.en.eq(~(held & held_before)),
         ]
         status = Signal(32)
         m.d.comb += [

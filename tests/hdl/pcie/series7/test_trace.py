@@ -19,7 +19,7 @@ from ....kit.simulator import Simulator
 MHZ = 62.5 / 32          # 8 cycles in a tick of 4.096 us
 TICK = 8
 L0, QUIET, ACTIVE, POLLING = 0x16, 0x00, 0x02, 0x04
-SYNCHRONIZED = 3         # cycles until a hold is there
+SYNCHRONIZED = 3         # cycles until a hold is there, without metastability
 
 
 def simulate(dut, bench, around=None):
@@ -190,6 +190,30 @@ def test_hold():
         ctx.set(dut.scan.hold, 0)
         await cycles(ctx, 20)
         assert entries(ctx, dut.page)[-1][::2] == (QUIET, 0)
+    simulate(dut, bench)
+
+
+@pytest.mark.parametrize("offset", range(-8, 9))
+def test_hold_beside_a_change(offset):
+    """The newest entry is that of the number in the status, whenever the hold begins."""
+    dut = LinkTrace(clock_mhz=MHZ)
+
+    async def bench(ctx):
+        await lasts(ctx, dut, ACTIVE, 30)
+        if offset < 0:
+            ctx.set(dut.scan.hold, 1)
+            await cycles(ctx, -offset)
+        ctx.set(dut.block.pl_ltssm_state, POLLING)
+        await cycles(ctx, max(0, offset))
+        ctx.set(dut.scan.hold, 1)
+        await cycles(ctx, SYNCHRONIZED)
+        held = words(ctx, dut.scan.page)
+        assert [state for state, _, _ in entries(ctx, dut.scan.page)] == [QUIET, ACTIVE, POLLING][:1 + (held[1] >> 16)]
+        await cycles(ctx, 40)
+        assert words(ctx, dut.scan.page) == held
+        ctx.set(dut.scan.hold, 0)
+        await cycles(ctx, 20)
+        assert [state for state, _, _ in entries(ctx, dut.scan.page)] == [QUIET, ACTIVE, POLLING]
     simulate(dut, bench)
 
 
