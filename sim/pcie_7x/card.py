@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from ...hdl.nic import RingNIC
 from ...hdl.pcie.series7.adapter import PARAMETERS, Adapter
+from ...hdl.spec.pcie_7x import LINKS
 from .block import Block
 from .config import Identity
 
@@ -25,7 +26,7 @@ class BlockNIC(wiring.Component):
     ----------
     width : int
     link_speed, lanes : int
-        Of the block.
+        Of the block; 1, 2 or 4 lanes.
     stall : int
         Of 256 cycles those in which the block pauses, each way.
     timeout_cycles : int
@@ -44,7 +45,7 @@ class BlockNIC(wiring.Component):
         self.card = RingNIC(width=width, pcie=replace(PARAMETERS, timeout_cycles=timeout_cycles), **options)
         vectors = 2 * self.card.queue_pairs + 2
         self.block = Block(width=width, lanes=lanes, identity=Identity(msix_vectors=vectors, link_speed=link_speed))
-        self.adapter = Adapter(width=width)
+        self.adapter = Adapter(width=width, clock_mhz=LINKS[lanes].user2_mhz)
         super().__init__({name: member for name, member in self.card.signature.members.items()
                           if name not in ("credits", "config", "link_page")})
 

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ...lib.reg import WordPort
 from ...spec.bar import LINK_WORDS
-from ...spec.pcie_7x import CPL_BUFFER_HEADERS, LINKS
+from ...spec.pcie_7x import CPL_BUFFER_HEADERS
 from ..function_config import FunctionConfig
 from ..parameters import PcieParameters
 from ..tlp_stream import TLP_CLASSES, tlp_beat
@@ -33,7 +33,7 @@ class Adapter(wiring.Component):
     width : int
         Bits per beat.
     clock_mhz : float
-        The user clock.
+        The user clock, as of :class:`.trace.LinkTrace`.
 
     Members
     -------
@@ -49,7 +49,7 @@ class Adapter(wiring.Component):
     link_page : In(WordPort(LINK_WORDS)), scan : In(ScanPort)
         See :class:`.trace.LinkTrace`, which no reset reaches.
     """
-    def __init__(self, *, width, clock_mhz=LINKS[1].user2_mhz):
+    def __init__(self, *, width, clock_mhz):
         self.width = width
         self.clock_mhz = clock_mhz
         super().__init__({

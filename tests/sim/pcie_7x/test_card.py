@@ -1,5 +1,9 @@
 """The card behind the block as one component: its ports, and its link."""
 
+import gc
+
+import pytest
+
 from ringnic.hdl.nic import RingNIC
 from ringnic.hdl.spec.pcie import Cfg
 from ringnic.sim.pcie_7x.card import BlockNIC
@@ -11,6 +15,14 @@ from ...kit.simulation import Simulation
 def test_ports_are_those_of_a_card():
     assert BlockNIC(mac=None).signature == RingNIC(mac=None).signature.__class__(
         {name: member for name, member in RingNIC(mac=None).signature.members.items() if name != "credits"})
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+@pytest.mark.parametrize("lanes, width, mhz", [(1, 64, 62.5), (2, 64, 125), (4, 128, 125)])
+def test_the_user_clock(lanes, width, mhz):
+    """PG054, "Interface Width, Frequency": the times in the record of the link training are by this clock."""
+    assert BlockNIC(mac=None, lanes=lanes, width=width).adapter.clock_mhz == mhz
+    gc.collect()
 
 
 def answers(spoil):

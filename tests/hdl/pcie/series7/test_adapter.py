@@ -21,7 +21,7 @@ class Bench:
     def __init__(self, seed=None, width=64):
         self.width, self.rng, self.seed, self.out = width, random.Random(seed), seed, []
         self.regs = {0x0: 0x1111_2222, 0x4: 0x3333_4444}
-        self.dut = Adapter(width=width)
+        self.dut = Adapter(width=width, clock_mhz=62.5)
 
     def idle(self):
         return self.seed is not None and self.rng.random() < 0.4
