@@ -319,7 +319,8 @@ def all_or_nothing(actions, say):
     """Do one action after the other, each whole, telling its line of shell before.
 
     If one fails, or an interruption comes between two, those that were begun are undone, the last one first, and the
-    exception goes on. What cannot be undone is told as well; those before it are then left for another try.
+    exception goes on. What cannot be undone is told as well, after an interruption by ``say``; those before it are then left for
+    another try.
     """
     begun = []
     try:
@@ -336,6 +337,9 @@ def all_or_nothing(actions, say):
                         say(inverse.shell)
                         inverse.do()
                 except SlotError as worse:
+                    if not isinstance(error, Exception):
+                        say(f"# undoing what was begun: {worse}")
+                        break
                     told = f"{error}; then, undoing it: " if isinstance(error, SlotError) else "undoing what was begun: "
                     raise SlotError(f"{told}{worse}") from error
         raise

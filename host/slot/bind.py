@@ -12,7 +12,11 @@ from .actions import GiveTo, Load, Override, Probe, RemoveFile, Unload, WriteFil
 from .state import Before
 from .sysfs import VFIO_PCI, Function, SlotError, parse_bdf, undisturbed
 
-__all__ = ["bind", "lent", "rule", "rule_file", "unbind"]
+__all__ = ["NotPutBack", "bind", "lent", "rule", "rule_file", "unbind"]
+
+
+class NotPutBack(SlotError):
+    """A function that was lent is not where it was before."""
 
 
 def rule_file(function):
@@ -152,6 +156,8 @@ def lent(function, say, command):
     """Have vfio-pci hold a function for the length of the block; then put back what was there, whatever has happened.
 
     What :func:`bind` refuses is refused, and nothing is changed then. If we are killed, :func:`unbind` knows the way back.
+    :exc:`NotPutBack` if what was there cannot be put back; if Ctrl-C or a signal has ended the block, that goes on and the
+    failure is only told of.
 
     Parameters
     ----------
@@ -167,11 +173,25 @@ def lent(function, say, command):
     _stop(checks.wrong_function(function), *checks.in_the_way(function), checks.no_permission(function, command))
     machine, loads = function.machine, _must_load(function.machine)
     before = Before(function.driver, function.override, loads)
-    forget = state.recording(function, before).inverse()
+    forget, failure = state.recording(function, before).inverse(), None
     try:
-        _carry_out(machine, _there(function, before, loads), say, dry_run=False)
-        yield
-    finally:
-        with undisturbed():
-            actions = [*_back(function, before), forget]
-            _carry_out(machine, [action for action in actions if action.needed()], say, dry_run=False)
+        try:
+            _carry_out(machine, _there(function, before, loads), say, dry_run=False)
+            yield
+        finally:
+            with undisturbed():
+                actions = [*_back(function, before), forget]
+                try:
+                    _carry_out(machine, [action for action in actions if action.needed()], say, dry_run=False)
+                except SlotError as reason:
+                    failure = NotPutBack(f"{reason}; {function} is not put back: ringnic unbind {function}")
+    except Exception as error:
+        if failure is None:
+            raise
+        raise (NotPutBack(f"{error}; then, {failure}") if isinstance(error, SlotError) else failure) from error
+    except BaseException:
+        if failure is not None:
+            say(f"# {failure}")
+        raise
+    if failure is not None:
+        raise failure

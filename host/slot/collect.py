@@ -19,7 +19,7 @@ from ..conformance import ROOT, commit
 from ..features import names
 from ..nearest import no_such
 from . import checks
-from .bind import lent
+from .bind import NotPutBack, lent
 from .devices import look
 from .monitor import take
 from .sysfs import Function, SlotError
@@ -213,10 +213,12 @@ def collect(machine, bdf, output, say, *, board=None, selftest=True):
         try:
             with lent(function, say, command):
                 report.add_selftest(_selftest(function, console))
-        except SlotError as error:
+        except NotPutBack as error:
             if report.found["selftest"] is None:
-                raise SlotError(f"{error}; all but the selftest: ringnic {command} --no-selftest") from None
+                raise
             failure = error
+        except SlotError as error:
+            raise SlotError(f"{error}; all but the selftest: ringnic {command} --no-selftest") from None
     found = report.end(None if failure is None else f"{failure}")
     output.write_text(json.dumps(found, indent=1) + "\n")
     say(f"# {output} is written; it has no name of this machine, MAC address or serial number. {HOME}")

@@ -175,12 +175,16 @@ def test_all_or_nothing(failure):
     assert caught.value is failure and diary == ["a", "keep", "idle", "b", "unb", "una"]
 
 
-@pytest.mark.parametrize("failure, told", [(SlotError("no"), "no; then, undoing it: worse"),
-                                           (KeyboardInterrupt(), "undoing what was begun: worse")])
-def test_what_cannot_be_undone_ends_the_undoing(failure, told):
-    diary = []
+@pytest.mark.parametrize("failure, ends, told", [
+    (SlotError("no"), SlotError("no; then, undoing it: worse"), []),
+    (OSError("no"), SlotError("undoing what was begun: worse"), []),
+    (KeyboardInterrupt(), KeyboardInterrupt(), ["# undoing what was begun: worse"]),
+    (SystemExit(143), SystemExit(143), ["# undoing what was begun: worse"])])
+def test_what_cannot_be_undone_ends_the_undoing(failure, ends, told):
+    """An interruption is one all the same, so that the exit status says so."""
+    diary, said = [], []
     bad = Step(diary, "b")
     bad.inverse = lambda: Step(diary, "unb", SlotError("worse"))
-    with pytest.raises(SlotError, match=f"^{re.escape(told)}$"):
-        all_or_nothing([Step(diary, "a"), bad, Step(diary, "c", failure)], lambda line: None)
-    assert diary == ["a", "b", "c", "unc", "unb"]
+    with pytest.raises(type(ends), match=f"^{re.escape(str(ends))}$"):
+        all_or_nothing([Step(diary, "a"), bad, Step(diary, "c", failure)], said.append)
+    assert diary == ["a", "b", "c", "unc", "unb"] and said == ["a", "b", "c", "unc", "unb", *told]

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ringnic.host.slot import state
-from ringnic.host.slot.bind import bind, lent, rule_file, unbind
+from ringnic.host.slot.bind import NotPutBack, bind, lent, rule_file, unbind
 from ringnic.host.slot.sysfs import SlotError
 
 CARD = "0000:01:00.0"
@@ -358,6 +358,52 @@ def test_lent(machine, driver, ends):
     except (SlotError, KeyboardInterrupt) as error:
         assert error is ends
     assert machine.state() == before and machine.said
+
+
+NOT_BACK = (f"the kernel refused `echo {CARD} > {DRIVERS}/virtio-pci/bind`: No such device; see `dmesg`; "
+            f"{CARD} is not put back: ringnic unbind {CARD}")
+
+
+@pytest.mark.parametrize("ends, message", [
+    (None, NOT_BACK), (SlotError("no"), f"no; then, {NOT_BACK}"), (ValueError("x"), NOT_BACK)])
+def test_not_put_back(machine, ends, message):
+    """It is said how the card comes back, and that way works."""
+    machine.add()
+    before = machine.state()
+    with pytest.raises(NotPutBack, match=f"^{re.escape(message)}$") as caught, lent(machine.function(CARD), machine.say, "x"):
+        machine.refuse[f"{DRIVERS}/virtio-pci/bind"] = "No such device"
+        if ends is not None:
+            raise ends
+    assert caught.value.__cause__ is ends and f"# {NOT_BACK}" not in machine.said
+    machine.refuse.clear()
+    unbind(machine, CARD, machine.say)
+    assert machine.state() == before
+
+
+@pytest.mark.parametrize("ends", [KeyboardInterrupt(), SystemExit(143)])
+def test_not_put_back_after_an_interruption(machine, ends):
+    machine.add()
+    with pytest.raises(type(ends)) as caught, lent(machine.function(CARD), machine.say, "x"):
+        machine.refuse[f"{DRIVERS}/virtio-pci/bind"] = "No such device"
+        raise ends
+    assert caught.value is ends and machine.said[-1] == f"# {NOT_BACK}"
+
+
+def test_an_interruption_while_it_is_not_put_back(machine):
+    """The interruption waits, and does not hide the failure."""
+    machine.add()
+    with pytest.raises(KeyboardInterrupt), lent(machine.function(CARD), machine.say, "x"):
+        machine.refuse[f"{DRIVERS}/virtio-pci/bind"] = "No such device"
+        machine.interrupt_at = machine.moment + 2
+    assert machine.said[-1] == f"# {NOT_BACK}"
+
+
+def test_neither_lent_nor_put_back(machine):
+    machine.add()
+    machine.refuse |= {f"{DRIVERS}/vfio-pci/bind": "Invalid argument", f"{DRIVERS}/virtio-pci/bind": "No such device"}
+    with pytest.raises(NotPutBack, match=f"Invalid argument; .*; {CARD} is not put back: ringnic unbind {CARD}$"):
+        with lent(machine.function(CARD), machine.say, "x"):
+            raise AssertionError
 
 
 def test_lent_by_who_has_it(machine):

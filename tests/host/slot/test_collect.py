@@ -206,11 +206,29 @@ def test_a_card_that_its_driver_does_not_take_back(machine, card, tests, ringnic
     machine.refuse["/sys/bus/pci/drivers/virtio-pci/bind"] = "No such device"
     before = machine.state()
     done, found = ringnic(CARD)
-    says = "the kernel refused `echo 0000:01:00.0 > /sys/bus/pci/drivers/virtio-pci/bind`: No such device; see `dmesg`"
+    says = ("the kernel refused `echo 0000:01:00.0 > /sys/bus/pci/drivers/virtio-pci/bind`: No such device; see `dmesg`; "
+            f"{CARD} is not put back: ringnic unbind {CARD}")
     assert done.exit_code == 1 and done.stderr == f"{says}\n"
     assert (found["selftest"], found["not_put_back"]) == (FOUND, says)
     machine.refuse.clear()
     assert CliRunner().invoke(app, ["unbind", CARD]).exit_code == 0 and machine.state() == before
+
+
+def test_ctrl_c_and_a_driver_that_does_not_take_it_back(machine, card, tests, ringnic):
+    """It is told of, and the exit status is that of Ctrl-C."""
+    machine.refuse["/sys/bus/pci/drivers/virtio-pci/bind"] = "No such device"
+    tests[1].append(KeyboardInterrupt())
+    done, found = ringnic(CARD)
+    assert (done.exit_code, found, done.stderr) == (130, None, "")
+    assert done.output.endswith(f"; {CARD} is not put back: ringnic unbind {CARD}\n")
+
+
+def test_neither_lent_nor_put_back(machine, card, tests, ringnic):
+    """Another try without the selftest is not the way out."""
+    machine.refuse |= {f"/sys/bus/pci/drivers/{name}/bind": "Invalid argument" for name in ("vfio-pci", "virtio-pci")}
+    done, found = ringnic(CARD)
+    assert (done.exit_code, found, tests[0]) == (1, None, [])
+    assert done.stderr.endswith(f"ringnic unbind {CARD}\n") and "--no-selftest" not in done.stderr
 
 
 def test_a_card_that_does_not_answer(machine, card, tests, ringnic):
