@@ -120,7 +120,8 @@ class Report:
 
     def _registers(self, when):
         """Status and counters, as :mod:`.monitor` takes them."""
-        nothing = {"status": None, "num_queues": None, "ethernet_link_up": None, "loopback": None, "counters": None}
+        nothing = {"status": None, "num_queues": None, "ethernet_link_up": None, "loopback": None, "counters": None,
+                   "link_training": None}
         try:
             if not checks.answers(self.function):
                 raise Unreadable("it does not answer (all ones)")
@@ -130,7 +131,8 @@ class Report:
             self.missing[f"{when}.counters"] = f"{reason}"
             return nothing
         return {"status": [flag.name for flag in Status if sample.status & flag], "num_queues": sample.num_queues,
-                "ethernet_link_up": sample.link_up, "loopback": sample.loopback, "counters": sample.counters}
+                "ethernet_link_up": sample.link_up, "loopback": sample.loopback, "counters": sample.counters,
+                "link_training": sample.link.report if sample.link else None}
 
     def add_selftest(self, found):
         self.found["selftest"] = found

@@ -189,7 +189,8 @@ def link(
     """
     def work(machine):
         from .link import run_link
-        return run_link(machine, bdf, "" if bdf is not None or sys.stdin.isatty() else sys.stdin.read())
+        piped = bdf is None and sys.stdin is not None and not sys.stdin.isatty()
+        return run_link(machine, bdf, sys.stdin.buffer.read().decode(errors="replace") if piped else None)
     _carried_out(work)
 
 

@@ -7,8 +7,9 @@ from rich.console import Console
 
 from ...hdl.spec.bar import LINK_ENTRIES, LINK_MAGIC, LINK_OFFSET, LINK_TICK_NS, LINK_WORDS, LinkEntry, LinkStatus
 from ...hdl.spec.pcie_7x import LTSSM
+from . import checks
 from .sysfs import SlotError
-from .window import Unreadable, bar_0, build_id
+from .window import GONE, Unreadable, answered, bar_0, build_id
 
 __all__ = ["OPENOCD", "Link", "State", "decode", "read_link", "run_link", "scanned"]
 
@@ -16,6 +17,8 @@ __all__ = ["OPENOCD", "Link", "State", "decode", "read_link", "run_link", "scann
 OPENOCD = (f'openocd -f {{}} -f cpld/xilinx-xc7.cfg -c "adapter speed 1000; init; irscan xc7.tap 0x02; '
            f'echo [drscan xc7.tap {{{{*}}}}[lrepeat {LINK_WORDS} 32 0]]; exit"')
 TRIES = 4                    # the trace moves on while it is read
+TORN = "the record changed while it was read, so the order of the states may be wrong"
+HIGHEST_COUNT = 0xfff0       # after which only the number modulo LINK_ENTRIES is known
 HEX = re.compile(r"\b(?:[0-9a-fA-F]{8}[ \t]+){%d}[0-9a-fA-F]{8}\b" % (LINK_WORDS - 1))
 
 
@@ -36,13 +39,14 @@ class State:
 @dataclass(frozen=True)
 class Link:
     """``count``: states since the FPGA was loaded; ``states``: the last of them, the newest last. ``clock``: the clock of the
-    PCI Express block runs."""
+    PCI Express block runs. ``torn``: the record changed while it was read, so the states may be of two moments."""
     up: bool
     gigatransfers: float
     lanes: int
     clock: bool
     count: int
     states: tuple
+    torn: bool = False
 
     @property
     def summary(self):
@@ -54,9 +58,18 @@ class Link:
     @property
     def lines(self):
         """All of it: the summary, then a line for each state, the newest last."""
-        more = "more than " if self.count >= 0xfff0 else ""
-        earlier = f"; {more}{self.count + 1} states since the FPGA was loaded, the last {len(self.states)}:"
-        return [f"{self.summary}{earlier}", *(f"  {state}" for state in self.states)]
+        if not self.states:
+            return [f"{self.summary}; no state was recorded"]
+        more = "more than " if self.count > HIGHEST_COUNT else ""
+        last = f", the last {len(self.states)}" if self.count > len(self.states) else ""
+        since = f"; {more}{self.count} state{'s' * (self.count != 1)} since the FPGA was loaded{last}:"
+        return [f"{self.summary}{since}", *(f"  {state}" for state in self.states), *([f"  ({TORN})"] if self.torn else [])]
+
+    @property
+    def report(self):
+        """The same for programs."""
+        return {"up": self.up, "rate": self.gigatransfers, "width": self.lanes, "count": self.count, "torn": self.torn,
+                "states": [{"state": state.name, "seconds": state.seconds, "gap": state.gap} for state in self.states]}
 
 
 def _time(seconds):
@@ -72,26 +85,34 @@ def _state(word):
                  ticks == (1 << LinkEntry.TICKS.stop) - 1, bool(word >> LinkEntry.GAP & 1))
 
 
-def decode(words):
+def decode(words, *, torn=False):
     """The :class:`Link` of the words of a card; None if they are none."""
     magic, status, *entries = words
     if magic != LINK_MAGIC:
         return None
-    count = status >> LinkStatus.COUNT.start
-    numbers = range(max(0, count - LINK_ENTRIES + 1), count + 1)
+    newest, clock = status >> LinkStatus.COUNT.start, bool(status >> LinkStatus.CLOCK & 1)
+    # Entry 0 is written from the first cycle of the clock on.
+    count = newest + 1 if clock or newest or entries[0] else 0
+    numbers = range(max(0, count - LINK_ENTRIES), count)
     return Link(
         up=bool(status >> LinkStatus.UP & 1), gigatransfers=(2.5, 5.0)[status >> LinkStatus.RATE & 1],
-        lanes=1 << (status >> LinkStatus.WIDTH.start & 3), clock=bool(status >> LinkStatus.CLOCK & 1), count=count,
+        lanes=1 << (status >> LinkStatus.WIDTH.start & 3), clock=clock, count=count, torn=torn,
         states=tuple(_state(entries[number % LINK_ENTRIES]) for number in numbers))
 
 
 def read_link(read):
-    """The :class:`Link` of a card whose BAR 0 is read by ``read(offset)``; None if the card does not tell."""
+    """The :class:`Link` of a card whose BAR 0 is read by ``read(offset)``; None if the card has no record.
+
+    :exc:`Unreadable` if the card does not answer.
+    """
+    if answered(read(LINK_OFFSET)) != LINK_MAGIC:
+        return None
+    status = read(LINK_OFFSET + 4)
     for _ in range(TRIES):
-        words = [read(LINK_OFFSET + 4 * at) for at in range(LINK_WORDS)]
-        if read(LINK_OFFSET + 4) == words[1]:
+        before, entries = answered(status), [read(LINK_OFFSET + 4 * at) for at in range(2, LINK_WORDS)]
+        if (status := answered(read(LINK_OFFSET + 4))) == before:
             break
-    return decode(words)
+    return decode([LINK_MAGIC, status, *entries], torn=status != before)
 
 
 def scanned(text):
@@ -102,16 +123,21 @@ def scanned(text):
 def run_link(machine, bdf, text):
     """Show the :class:`Link` of the card at address ``bdf`` or, if that is None, of ``text`` with what OpenOCD has printed.
 
-    Return the exit status. :exc:`SlotError` if there is nothing to show.
+    ``text`` is None if nothing was piped. Return the exit status. :exc:`SlotError` if there is nothing to show.
     """
     if bdf is None:
+        command = f"{OPENOCD.format('interface/CABLE.cfg')} 2>&1 | ringnic link"
+        if text is None:
+            raise SlotError(f"give an ADDRESS, or pipe OpenOCD's output: {command}")
         found = scanned(text)
         if found is None:
             raise SlotError("there are no words of a card in what was read. In a shell, with the file of your JTAG cable: "
-                            f"{OPENOCD.format('interface/CABLE.cfg')} 2>&1 | ringnic link")
+                            f"{command}")
     else:
         function = machine.function(bdf)
         try:
+            if not checks.answers(function):
+                raise Unreadable(GONE)
             if build_id(function) is None:
                 raise SlotError(f"{function} is no RingNIC")
             with bar_0(function) as read:
@@ -119,7 +145,7 @@ def run_link(machine, bdf, text):
         except Unreadable as reason:
             raise SlotError(f"{function} cannot be read: {reason}") from None
         if found is None:
-            raise SlotError(f"{function} does not tell: it is not behind the PCI Express block of a 7-series FPGA")
+            raise SlotError(f"{function} has no record: it is not behind a 7-series block, or it was built before there was one")
     console = Console(highlight=False, soft_wrap=True)
     for line in found.lines:
         console.print(line, markup=False)

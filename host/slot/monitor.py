@@ -24,7 +24,7 @@ from ..counters import read_counters
 from ..guest.registers import NoDemo, demo_registers, find_demo
 from .link import Link, read_link
 from .sysfs import VFIO_PCI, SlotError
-from .window import Unreadable, bar_0
+from .window import Unreadable, answered, bar_0
 
 __all__ = ["DROPS", "ERRORS", "FLOW", "DemoCard", "History", "Sample", "SlotCard", "run_monitor", "take", "view"]
 
@@ -33,7 +33,6 @@ MINUTE = 60                  # samples
 RECENT = 10                  # samples: as long as a counter of errors that has moved is red
 RECENT_STATES = 3            # of the link training
 BARS, BARS_ASCII, BAR_COLUMNS = "▁▂▃▄▅▆▇█", "_.:-=+*#", 20
-GONE = "it does not answer (all ones): its link is down, it is being reset, or it has lost its bitstream"
 KEPT = "; a kernel keeps a guest's registers to the guest unless it was started with iomem=relaxed"
 NET_STATUS_DW = 4            # of the device configuration, MAC and status: the upper half is status (5.1.4)
 
@@ -69,8 +68,8 @@ class Sample:
 def take(read, now):
     """Return a :class:`Sample` of a RingNIC whose BAR 0 is read by ``read(offset)``; :exc:`Unreadable` if it is none."""
     def alive():
-        if (magic := read(COUNTERS_OFFSET)) != COUNTERS_MAGIC:
-            raise Unreadable(GONE if magic == 0xffff_ffff else "it has no page of counters: it is no RingNIC, or not enabled")
+        if answered(read(COUNTERS_OFFSET)) != COUNTERS_MAGIC:
+            raise Unreadable("it has no page of counters: it is no RingNIC, or not enabled")
     alive()
     if (count := read(COUNTERS_OFFSET + 4)) != len(COUNTERS):
         raise Unreadable(f"it has {count} counters and this program knows {len(COUNTERS)}: use the program of the card's build")
@@ -227,7 +226,8 @@ def _link(link):
 
 def _training(link):
     """The newest states of the link training, as many as fit one line of a small terminal."""
-    return Text("; ".join(["Link states", *map(str, link.states[-RECENT_STATES:])]), "dim", no_wrap=True, overflow="ellipsis")
+    heading = f"Link states{' (changed while read)' * link.torn}"
+    return Text("; ".join([heading, *map(str, link.states[-RECENT_STATES:])]), "dim", no_wrap=True, overflow="ellipsis")
 
 
 def view(card, history, trouble=None, ascii_only=False):
@@ -253,7 +253,7 @@ def _as_dict(card, history):
     rates = {name: rates[-1] for name in sample.counters if (rates := history.rates(name))}
     return {**card.place(), "build_id": f"{sample.build_id:08x}",
             "status": [flag.name for flag in Status if sample.status & flag],
-            "num_queues": sample.num_queues, "link_training": sample.link.lines if sample.link else None,
+            "num_queues": sample.num_queues, "link_training": sample.link.report if sample.link else None,
             "link_up": sample.link_up, "loopback": sample.loopback, "counters": sample.counters, "per_second": rates}
 
 

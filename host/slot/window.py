@@ -15,14 +15,22 @@ from ...hdl.spec.virtio import CfgType, Common
 from ..bus.capabilities import capabilities
 from .sysfs import VFIO_PCI
 
-__all__ = ["Config", "Unreadable", "bar_0", "build_id", "offered_features"]
+__all__ = ["Config", "GONE", "Unreadable", "answered", "bar_0", "build_id", "offered_features"]
 
 IORESOURCE_MEM = 0x200
 FEATURE_WORDS = 4            # of 32 bits; what a function does not have reads 0
+GONE = "it does not answer (all ones): its link is down, it is being reset, or it has lost its bitstream"
 
 
 class Unreadable(Exception):
     """Why there is nothing to read, for people."""
+
+
+def answered(word):
+    """Return a word of a BAR that is never all ones; raise :exc:`Unreadable` if it is, which is what no answer reads as."""
+    if word == 0xffff_ffff:
+        raise Unreadable(GONE)
+    return word
 
 
 class Config:
@@ -152,7 +160,7 @@ def build_id(function):
     if not _looks_like_ours(function):
         return None
     with bar_0(function) as read:
-        return read(BUILD_ID_OFFSET) if read(COUNTERS_OFFSET) == COUNTERS_MAGIC else None
+        return read(BUILD_ID_OFFSET) if answered(read(COUNTERS_OFFSET)) == COUNTERS_MAGIC else None
 
 
 def offered_features(function):

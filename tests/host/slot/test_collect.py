@@ -100,10 +100,19 @@ def test_everything(machine, card, tests, ringnic):
             "driver": "virtio-pci", "link": link, "port": {"address": PORT, "link": link | {"max_width": "4"}},
             "features_agreed": ["mac", "status", "version_1"],
             "status": ["ACKNOWLEDGE", "DRIVER", "DRIVER_OK", "FEATURES_OK"], "num_queues": 9, "ethernet_link_up": True,
-            "loopback": False, "counters": dict.fromkeys(COUNTERS, 0) | counts}
+            "loopback": False, "counters": dict.fromkeys(COUNTERS, 0) | counts, "link_training": None}
     assert found["selftest"] == FOUND and found["not_put_back"] is None and found["missing"] == {}
     assert done.output.startswith("modprobe vfio-pci\n") and "2 of 2 rows" in done.output
     assert "# ringnic-collect.json is written" in done.output
+
+
+def test_the_training_of_the_link(machine, card, ringnic):
+    image = bar()
+    struct.pack_into("<3I", image, 0x6fb8, int.from_bytes(b"LINK", "little"), 1 << 4 | 0b011, 0x1600_03e8)
+    machine.put(f"{AT}/resource0", image)
+    _, found = ringnic(CARD, "--no-selftest")
+    assert found["before"]["link_training"] == {"up": True, "rate": 5.0, "width": 1, "count": 1, "torn": False,
+                                                "states": [{"state": "L0", "seconds": 4.096e-3, "gap": False}]}
 
 
 def test_what_is_in_no_report(machine, card, tests, ringnic):

@@ -1,5 +1,6 @@
 """Watching a card: what its page says, what a minute of it looks like, and what is said when there is nothing to see."""
 
+from dataclasses import replace
 from io import StringIO
 import json
 import struct
@@ -236,6 +237,9 @@ def test_the_training_of_the_link(card, page, clock):
     text = shown(view(SlotCard(card), history)).splitlines()
     assert text[2].rstrip() == "Link states; Polling.Active, 12.3 us; Polling.Configuration, 4.1 us; L0, 268 ms"
     assert len(text) < 24
+    history.last.link = replace(history.last.link, torn=True)
+    text = shown(view(SlotCard(card), history)).splitlines()
+    assert text[2].startswith("Link states (changed while read); Polling.Active")
     words[3:5] = 0x8600_ffff, 0x8700_ffff
     page.words |= {0x6fb8 + 4 * at: word for at, word in enumerate(words)}
     history.add(take(page.read, 1.0))
@@ -267,6 +271,15 @@ def test_once(machine, card, page, clock, ringnic, tmp_path):
     assert said["per_second"]["tx_frames"] == 20 and said["per_second"]["tx_bytes"] == 3000
     assert (said["address"], said["driver"], said["build_id"], said["queue_pairs"]) == (CARD, "virtio-pci", "1a2b3c4d", 2)
     assert said["status"] == ["ACKNOWLEDGE", "DRIVER", "DRIVER_OK", "FEATURES_OK"] and said["link"]["speed"] == "2.5 GT/s PCIe"
+
+
+def test_the_training_of_the_link_for_programs(card, page, clock, machine, ringnic, tmp_path):
+    page.words |= {0x6fb8: int.from_bytes(b"LINK", "little"), 0x6fbc: 1 << 4 | 0b011, 0x6fc0: 0x1600_03e8}
+    machine.put(f"{AT}/resource0", page.bar())
+    assert ringnic(CARD, "--once", "--report", str(tmp_path / "card.json")).exit_code == 0
+    assert json.loads((tmp_path / "card.json").read_text())["link_training"] == {
+        "up": True, "rate": 5.0, "width": 1, "count": 1, "torn": False,
+        "states": [{"state": "L0", "seconds": 4.096e-3, "gap": False}]}
 
 
 def test_live_until_ctrl_c(machine, card, page, clock, ringnic, tmp_path):
