@@ -42,7 +42,7 @@ class Counters(wiring.Component):
     controls : Out(data.StructLayout({name: 1})), clear : In(1)
         As written last, and 0 after a cycle of ``clear``; there only with ``controls``.
     tail : Out(WordPort(tail))
-        Whence the last DWs come; there only with ``tail``.
+        Source of the last DWs; there only with ``tail``.
     regs : In(RegPort(REG_ADDR_WIDTH))
         The offset in the page counts, the page does not. DWs: magic, number of counters, build id, control, then low and
         high of each counter; 0 up to the ``tail``. Only control can be written, as a whole DW; other writes vanish.

@@ -79,8 +79,8 @@ def FunctionConfig(width):
     transactions_pending : In(1)
         A read of the function has not been answered.
     leaving : In(1)
-        What the function began to send before ``bus_master`` fell has not left yet. A cycle late. For who sends the completion of
-        the configuration write itself; the function's own completions wait anyway.
+        What the function began to send before ``bus_master`` fell has not left yet. A cycle late. It is for a block that itself
+        completes configuration writes; the function's own completions wait anyway.
     faults : In(FAULTS)
         Strobes. They are noted, and told of as the host wishes.
     turn_off : In(1)

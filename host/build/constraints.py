@@ -106,7 +106,7 @@ def pin_constraints(board):
 
 
 def _jtag():
-    yield "# JTAG, which no other clock waits for: the card reads there only what it holds still meanwhile"
+    yield "# JTAG is asynchronous to every other clock: the record does not change while JTAG reads it."
     yield f"create_clock -name jtag_tck -period {JTAG_NS:.3f} [get_pins -hierarchical -filter {{NAME =~ *link_tap/TCK}}]"
     yield "set_clock_groups -asynchronous -group [get_clocks jtag_tck]"
 

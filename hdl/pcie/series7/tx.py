@@ -21,8 +21,8 @@ __all__ = ["REFUSAL", "Refusals", "Tx"]
 #: read.
 REFUSAL = data.StructLayout({"header": 48, "locked": 1})
 
-SETTLE_CYCLES = 7        # in which the function obeys what the block's registers say, and more
-GRANT_CYCLES = 255       # that the block's own TLP waits at most: 4 us at 62.5 MHz
+SETTLE_CYCLES = 7        # more than the function needs to obey a change of the block's registers
+GRANT_CYCLES = 255       # longest wait of the block's own TLP: 4 us at 62.5 MHz
 UNIT = 16                # bytes of a data credit (2.6.1)
 CPL_UNITS = 128 // UNIT  # of the largest completion that the card sends
 
