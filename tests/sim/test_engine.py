@@ -17,6 +17,7 @@ from ringnic.sim.engine import build as build_module
 from ringnic.sim.engine import engine as engine_module
 from ringnic.sim.engine.engine import FAULTS, Engine, Link
 from ringnic.sim.engine.view import save_view
+from ringnic.sim.top import design_of
 
 IOVA = 0x1_2345_0000
 CARD, HOST = 0x0100, 0
@@ -519,14 +520,14 @@ def test_trace(tmp_path):
 
 def test_build_is_kept(tmp_path, monkeypatch):
     """The same design is built once."""
-    first = build_module.build(Relay)
+    first = build_module.build(lambda: design_of(Relay()))
 
     def fail(*args, **kwargs):
         raise AssertionError("built again")
     monkeypatch.setattr(build_module, "_build", fail)
-    assert build_module.build(Relay) == first
+    assert build_module.build(lambda: design_of(Relay())) == first
     with pytest.raises(AssertionError, match="built again"):
-        build_module.build(lambda: Relay(width=32))
+        build_module.build(lambda: design_of(Relay(width=32)))
 
 
 def test_saved_view(tmp_path):
