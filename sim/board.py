@@ -7,19 +7,24 @@ from ..hdl.card import BLOCK, Card, EthernetSide
 from ..hdl.spec.pcie_7x import LINKS, block_ports
 from ..hdl.spec.phy import rtl8211f
 
-__all__ = ["block_box", "board_card", "board_verilog"]
+__all__ = ["block_box", "block_head", "board_card", "board_verilog"]
 
 ROLES = {Role.LINK: "link", Role.CLOCK: "clock", Role.BUSY: "busy", Role.ETHERNET: "ethernet"}
 # The card delays TXC, and the PHY RXC, whatever the straps of the PHY say.
 SETUPS = {"RTL8211F": rtl8211f(rx=True, tx=False)}
 
 
-def block_box(lanes):
-    """Verilog of the PCI Express block without what is in it."""
+def block_head(lanes):
+    """The beginning of the Verilog module that the PCI Express block is."""
     ports = block_ports(lanes=lanes, width=LINKS[lanes].width)
     words = ", ".join(f"{'input' if direction == 'i' else 'output'} [{bits - 1}:0] {name}"
                       for name, (direction, bits) in ports.items())
-    return f"(* blackbox *) module {BLOCK}({words}); endmodule\n"
+    return f"module {BLOCK}({words});"
+
+
+def block_box(lanes):
+    """Verilog of the PCI Express block without what is in it."""
+    return f"(* blackbox *) {block_head(lanes)} endmodule\n"
 
 
 def board_card(board, *, lanes, pairs, mac_address, features, build_id):

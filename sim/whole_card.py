@@ -8,11 +8,12 @@ from pathlib import Path
 
 from amaranth.hdl import Value
 
-from ..hdl.card import BLOCK
 from ..hdl.spec.pcie_7x import LINKS, block_ports
+from .board import block_head
 from .engine.engine import Engine
 from .pcie_7x.block import Block
 from .pcie_7x.board import board_link
+from .pcie_7x.card import SETTLE
 from .pcie_7x.config import Identity
 from .pcie_7x.verilog import link_ports, to_verilog
 from .top import TOP_NAME, Design
@@ -21,7 +22,6 @@ __all__ = ["card_engine", "whole_card"]
 
 PRIMITIVES = Path(__file__).with_name("series7.v")
 MODEL = "pcie_7x_model"
-SETTLE = 64                  # cycles without a transfer after which nothing moves in the block
 GMII_MHZ = 125
 ETHERNET_UP = {"rgmii": "ethernet_up", "gmii": "link_up"}  # in the network card
 
@@ -39,7 +39,6 @@ def _block(width, lanes, vectors, generation):
     """Modules: the IP as the card instantiates it, whose inside is the model, and the model."""
     block = Block(width=width, lanes=lanes, identity=Identity(msix_vectors=vectors, link_speed=generation))
     ports = block_ports(lanes=lanes, width=width)
-    declared = ", ".join(f"{'input' if way == 'i' else 'output'} [{bits - 1}:0] {name}" for name, (way, bits) in ports.items())
     joined = [f".{name}({name})" for name in ports]
     wires = []
     for name, (way, bits) in link_ports(block).items():
@@ -50,7 +49,7 @@ def _block(width, lanes, vectors, generation):
         else:
             wires.append(f"  wire [{bits - 1}:0] {name};")
             joined.append(f".{name}({name})")
-    shell = "\n".join([f"module {BLOCK}({declared});", *wires,
+    shell = "\n".join([block_head(lanes), *wires,
                        f"  {MODEL} model(.clk(sys_clk), .rst(1'b0), {', '.join(joined)});", "endmodule\n"])
     return shell + to_verilog(block, MODEL)
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ...boards.table import BOARDS
 from ..guest.process import ends_as_exceptions
-from ..nearest import no_such
+from ..nearest import no_board
 from .judge import ReportError, judge, vivado_errors
 from ..slot.bitstream import REPORT
 from .project import image_files, read_manifest, top_name, write_project
@@ -39,7 +39,7 @@ def find_board(name):
         return buildable[name]
     if name in BOARDS:
         raise BuildError(f"{name} cannot be built for: {'; '.join(BOARDS[name].lacks)}")
-    raise BuildError(no_such("board", name, buildable, "`ringnic build --list` shows them"))
+    raise BuildError(no_board(name, buildable))
 
 
 def parse_mac(text):

@@ -9,6 +9,7 @@ from .project import read_manifest, top_name
 
 __all__ = ["Written", "written"]
 
+
 @dataclass(frozen=True)
 class Written:
     """A build's Verilog and what it was made of. ``current``: the sources here would make the same of it."""

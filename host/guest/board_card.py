@@ -1,13 +1,11 @@
 """The card of a board for a guest: what `ringnic build` wrote, simulated with models of what is around it."""
 
 from contextlib import contextmanager
-from pathlib import Path
 
 from ...hdl.spec.net import DEFAULT_MTU
 from ..build.command import BuildError
 from ..build.written import written
-from .card import PAIRS, CardError, SimulatedCard, served
-from .registers import NAME, serve_registers
+from .card import PAIRS, CardError, simulated_card
 
 __all__ = ["board_card"]
 
@@ -48,18 +46,12 @@ def board_card(board):
 
         def make():
             update("some minutes the first time")
-            engine = card_engine(board, build.verilog, top=build.top, lanes=build.lanes, pairs=build.pairs, seed=seed,
-                                 tlp_log=tlp)
-            try:
-                _wait_for_phy(engine, user_mhz, update)
-            except BaseException:
-                engine.close()
-                raise
-            update(f"{name}, Verilog {build.sha256[:12]}{'' if build.current else ' of earlier sources'}")
-            return engine
+            return card_engine(board, build.verilog, top=build.top, lanes=build.lanes, pairs=build.pairs, seed=seed, tlp_log=tlp)
 
-        with served(socket_path, make) as engine:
-            card = SimulatedCard(engine, socket_path, link=name, width=LINKS[build.lanes].width, verilog=build.sha256)
-            with serve_registers(Path(socket_path).with_name(NAME), card.registers):
-                yield card
+        def prepare(engine):
+            _wait_for_phy(engine, user_mhz, update)
+            update(f"{name}, Verilog {build.sha256[:12]}{'' if build.current else ' of earlier sources'}")
+
+        with simulated_card(socket_path, make, prepare, link=name, width=LINKS[build.lanes].width, verilog=build.sha256) as card:
+            yield card
     return made

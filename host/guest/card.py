@@ -12,7 +12,7 @@ from ..counters import read_counters
 from .qemu import GuestError, vfio_user_device
 from .registers import NAME, serve_registers
 
-__all__ = ["CardError", "DROPS", "PAIRS", "SimulatedCard", "card_features", "entropy_card", "rtl_card", "served"]
+__all__ = ["CardError", "DROPS", "PAIRS", "card_features", "entropy_card", "rtl_card", "simulated_card"]
 
 # The demo's card, as a board would have it: a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
 WIDTH = 128
@@ -105,8 +105,8 @@ def card_features(pairs=PAIRS):
 
 
 @contextmanager
-def served(socket_path, make):
-    """Yield the engine that ``make()`` returns, running and served at ``socket_path``."""
+def _served(socket_path, make, prepare=lambda engine: None):
+    """Yield the engine that ``make()`` returns, after ``prepare(engine)``, running and served at ``socket_path``."""
     # Imported here: nothing else of the host's needs a simulator.
     from ...sim.engine.build import BuildError
     from ...sim.vfio_user.server import EngineDevice, Server
@@ -116,6 +116,7 @@ def served(socket_path, make):
     except BuildError as error:
         raise CardError(str(error)) from None
     with engine:
+        prepare(engine)
         engine.start()
         with Server(str(socket_path), EngineDevice(engine)) as server:
             try:
@@ -124,6 +125,19 @@ def served(socket_path, make):
                 if server.error is not None:
                     raise CardError(f"The card gave up on QEMU: {server.error}") from error
                 raise
+
+
+@contextmanager
+def simulated_card(socket_path, make, prepare, **facts):
+    """Yield the :class:`SimulatedCard` of the engine that ``make()`` returns, ready for a QEMU to connect.
+
+    ``prepare(engine)``: called before the engine runs. ``facts``: keywords of the card. Its registers can be read beside it, see
+    :mod:`.registers`.
+    """
+    with _served(socket_path, make, prepare) as engine:
+        card = SimulatedCard(engine, socket_path, **facts)
+        with serve_registers(Path(socket_path).with_name(NAME), card.registers):
+            yield card
 
 
 @contextmanager
@@ -142,26 +156,21 @@ def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS
     def make():
         update("about a minute the first time")
         link = Link(gen=LINK_GEN, lanes=LINK_LANES, core_mhz=GMII_MHZ / GMII_RATIO, jitter_ns=100, seed=seed)
-        engine = Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, queue_pairs=pairs, mtu=mtu, link=link,
-                        features=features, trace=wave, tlp_log=tlp)
-        if wave is not None:
-            try:
-                save_view(wave, engine.names())
-            except BaseException:
-                engine.close()
-                raise
-        update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
-        return engine
+        return Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, queue_pairs=pairs, mtu=mtu, link=link, features=features,
+                      trace=wave, tlp_log=tlp)
 
-    with served(socket_path, make) as engine:
-        card = SimulatedCard(engine, socket_path, link=LINK_NAME, width=WIDTH)
-        with serve_registers(Path(socket_path).with_name(NAME), card.registers):
-            yield card
+    def prepare(engine):
+        if wave is not None:
+            save_view(wave, engine.names())
+        update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
+
+    with simulated_card(socket_path, make, prepare, link=LINK_NAME, width=WIDTH) as card:
+        yield card
 
 
 @contextmanager
 def entropy_card(socket_path, *, seed, features=None):
     """Yield the QEMU options of a simulated entropy device, served at ``socket_path``, whose randomness is by ``seed``."""
     from ...sim.engine.engine import Engine, Link
-    with served(socket_path, lambda: Engine(card="entropy", link=Link(seed=seed), features=features)):
+    with _served(socket_path, lambda: Engine(card="entropy", link=Link(seed=seed), features=features)):
         yield vfio_user_device(socket_path)

@@ -17,7 +17,7 @@ from ...boards.table import BOARDS
 from ...hdl.spec.virtio import Status
 from ..conformance import ROOT, commit
 from ..features import names
-from ..nearest import no_such
+from ..nearest import no_board
 from . import checks
 from .bind import NotPutBack, lent
 from .devices import look
@@ -169,7 +169,7 @@ def _link(function):
 def _card(machine, function, board, command):
     """The :class:`Card` at an address, if it can be reported on, and by this user."""
     if board is not None and board not in BOARDS:
-        raise SlotError(no_such("board", board, BOARDS, "`ringnic build --list` shows them"))
+        raise SlotError(no_board(board, BOARDS))
     if (reason := checks.wrong_function(function)) is not None:
         raise SlotError(reason)
     if (card := look(function)) is None or card.ringnic is False:

@@ -13,7 +13,7 @@ import shlex
 import time
 
 from ...boards.table import BOARDS
-from ..nearest import no_such
+from ..nearest import no_board
 from . import checks, state
 from .actions import Action, Bind, Override, Remove, Rescan, Unbind, way
 from .bitstream import built, read_bitstream, wrong_board
@@ -24,7 +24,6 @@ __all__ = ["flash"]
 
 NOT_HERE = "none"            # as the address of a board that is in no slot of this machine
 COMES_BACK_SECONDS, LOOK_SECONDS = 10, 0.5
-LIST = "`ringnic build --list` shows them"
 BUILDS = Path("build")       # where `ringnic build` leaves its results
 INSTALL = {
     "openFPGALoader": "install it: `apt install openfpgaloader`, or from github.com/trabucayre/openFPGALoader for newer boards",
@@ -71,7 +70,7 @@ class LookFor(Action):
 
 def _board(name):
     if name not in BOARDS:
-        raise SlotError(no_such("board", name, BOARDS, LIST))
+        raise SlotError(no_board(name, BOARDS))
     return BOARDS[name]
 
 

@@ -173,14 +173,29 @@ bool Engine::phy_news() const { return false; }
 void Engine::manage_phy() {}
 #endif
 
-#ifdef NIC_GMII
-void Engine::gmii_low() {
-    uint8_t rxd, dv;
+#if defined(NIC_GMII) || defined(NIC_RGMII)
+// A byte of each way in a period of the MAC's clock.
+void Engine::wire_in(uint8_t& rxd, uint8_t& dv) {
     if (source.ready() && !to_card.empty()) {
         source.start(std::move(to_card.front()));
         next_frame();
     }
     source.clock(rxd, dv);
+}
+void Engine::wire_out(uint8_t txd, bool en, bool er) {
+    Frame frame;
+    bool good = false;
+    if (sink.clock(txd, en, er, frame, good)) {
+        if (good) give(std::move(frame)); else host.stats[BAD_FRAMES]++;
+    }
+}
+bool Engine::wire_busy() const { return !source.ready() || !to_card.empty() || sink.active() || phy_news(); }
+#endif
+
+#ifdef NIC_GMII
+void Engine::gmii_low() {
+    uint8_t rxd, dv;
+    wire_in(rxd, dv);
     nic->gmii_rxd = rxd;
     nic->gmii_rx_dv = dv;
     nic->gmii_rx_er = 0;
@@ -190,11 +205,7 @@ void Engine::gmii_low() {
 }
 void Engine::gmii_edge() { edge(nic->gmii_rx_clk); edge(nic->gmii_tx_clk); }
 void Engine::gmii_sample() {
-    Frame frame;
-    bool good = false;
-    if (sink.clock(nic->gmii_txd, nic->gmii_tx_en, nic->gmii_tx_er, frame, good)) {
-        if (good) give(std::move(frame)); else host.stats[BAD_FRAMES]++;
-    }
+    wire_out(nic->gmii_txd, nic->gmii_tx_en, nic->gmii_tx_er);
 }
 void Engine::drive_wire() {
     for (int k = 1; k < gmii_ratio; k++) {
@@ -210,16 +221,11 @@ void Engine::sample_wire() {
     gmii_sample();
     gmii_edge();
 }
-bool Engine::wire_busy() const { return !source.ready() || !to_card.empty() || sink.active() || phy_news(); }
 #elif defined(NIC_RGMII)
 // A period of 125 MHz in quarters. The card delays TXC by one of them, and the PHY RXC.
 void Engine::rgmii_period() {
     uint8_t rxd, dv;
-    if (source.ready() && !to_card.empty()) {
-        source.start(std::move(to_card.front()));
-        next_frame();
-    }
-    source.clock(rxd, dv);
+    wire_in(rxd, dv);
     // RGMII 2.0, 3.4.1: between frames the PHY shows the state of the link.
     if (!dv) rxd = phy.up() ? LINK_SHOWN | LINK_SHOWN << 4 : 0;
     nic->rgmii_rx_ctl = dv;            // of both edges: there is no error
@@ -246,15 +252,10 @@ void Engine::rgmii_sample() {
         tx_en = nic->rgmii_tx_ctl;
         return;
     }
-    Frame frame;
-    bool good = false;
-    if (sink.clock(tx_low | nic->rgmii_txd << 4, tx_en, tx_en != nic->rgmii_tx_ctl, frame, good)) {
-        if (good) give(std::move(frame)); else host.stats[BAD_FRAMES]++;
-    }
+    wire_out(tx_low | nic->rgmii_txd << 4, tx_en, tx_en != nic->rgmii_tx_ctl);
 }
 void Engine::drive_wire() { for (int k = 0; k < gmii_ratio; k++) rgmii_period(); }
 void Engine::sample_wire() {}
-bool Engine::wire_busy() const { return !source.ready() || !to_card.empty() || sink.active() || phy_news(); }
 #elif defined(NIC_RANDOM)
 // Always a beat of noise for who wants one.
 void Engine::drive_wire() {

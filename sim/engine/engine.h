@@ -74,6 +74,8 @@ private:
     void drive_wire();
     void sample_wire();
     bool wire_busy() const;
+    void wire_in(uint8_t& rxd, uint8_t& dv);
+    void wire_out(uint8_t txd, bool en, bool er);
     void gmii_low();
     void gmii_edge();
     void gmii_sample();

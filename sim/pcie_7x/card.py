@@ -12,7 +12,7 @@ from ...hdl.spec.pcie_7x import LINKS
 from .block import Block
 from .config import Identity
 
-__all__ = ["BlockNIC"]
+__all__ = ["SETTLE", "BlockNIC"]
 
 SETTLE = 64     # cycles without a transfer after which nothing moves in the block; more than its pauses are long
 

@@ -5,7 +5,7 @@ DWs are numbers, the first in the lowest bits; ``tkeep`` has a bit for each byte
 
 from ....kit import streams
 
-__all__ = ["accept", "dws", "offer", "offer_straddled", "straddled"]
+__all__ = ["accept", "dws", "offer", "offer_straddled", "straddled", "words"]
 
 
 def dws(tlp):
@@ -92,3 +92,12 @@ async def accept(ctx, block, found, idle=streams.never, width=64):
             if last:
                 found(tlp)
                 tlp = b""
+
+
+def words(ctx, port):
+    """The 18 words of the record of the link training, by a port; the last has number 31."""
+    found = []
+    for word in range(14, 32):
+        ctx.set(port.word, word)
+        found.append(ctx.get(port.value))
+    return found

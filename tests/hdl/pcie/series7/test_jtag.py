@@ -10,6 +10,7 @@ from ringnic.hdl.pcie.series7.jtag import LinkScan
 from ringnic.hdl.pcie.series7.trace import LinkTrace
 
 from ....kit.simulator import Simulator
+from .conftest import words
 
 MAGIC = int.from_bytes(b"LINK", "little")
 WORDS = 18
@@ -74,15 +75,6 @@ class Tap:
         return found
 
 
-def shown(ctx, port):
-    """What the words are now, by the other port."""
-    found = []
-    for word in range(14, 32):
-        ctx.set(port.word, word)
-        found.append(ctx.get(port.value))
-    return found
-
-
 def busy_link(tap, seed):
     """A link that does not come to rest."""
     rng = random.Random(seed)
@@ -115,7 +107,7 @@ def test_words_are_of_one_moment(user_ns, tck_ns, phase):
         for _ in range(4):
             await tap.go(ctx, 0, 1, 0, 0)
             first = await tap.shift(ctx, 32, last=False)
-            due = shown(ctx, tap.trace.page)
+            due = words(ctx, tap.trace.page)
             rest = [await tap.shift(ctx, 32, last=k == WORDS - 2) for k in range(WORDS - 1)]
             assert [first, *rest] == due and first == MAGIC and rest[0] & CLOCK
             counts.append(rest[0] >> 16)
@@ -146,7 +138,7 @@ def test_pause():
             left -= bits
             found |= await tap.shift(ctx, bits, last=True) << 32 * WORDS - left - bits
             await tap.go(ctx, *((0, 0, 1, 0) if left else (1, 0)))
-            due = due or shown(ctx, tap.trace.page)
+            due = due or words(ctx, tap.trace.page)
         assert [found >> 32 * k & 0xffff_ffff for k in range(WORDS)] == due
     tap.run(bench)
 
@@ -164,7 +156,7 @@ def test_other_instructions():
         await tap.read(ctx)
         for state in (0x04, 0x16):
             await rest(ctx, tap, state)
-        assert shown(ctx, tap.trace.page)[1] >> 16 == 3
+        assert words(ctx, tap.trace.page)[1] >> 16 == 3
         tap.selected = True
         assert (await tap.read(ctx))[1] >> 16 == 3
     tap.run(bench)
@@ -176,7 +168,7 @@ def test_hold_ends_with_the_scan():
     async def bench(ctx):
         await tap.read(ctx)
         await rest(ctx, tap, 0x02, 0x04)
-        assert shown(ctx, tap.trace.page)[1] >> 16 == 2
+        assert words(ctx, tap.trace.page)[1] >> 16 == 2
     tap.run(bench)
 
 
@@ -189,7 +181,7 @@ def test_a_clock_that_stands():
         assert (await tap.read(ctx))[1] & CLOCK
         await rest(ctx, tap, 0x04)
         ctx.set(tap.runs, 0)
-        due = shown(ctx, tap.trace.page)
+        due = words(ctx, tap.trace.page)
         for _ in range(3):
             found = await tap.read(ctx)
             assert found == [due[0], due[1] & ~CLOCK, *due[2:]] and [entry >> 24 for entry in found[2:5]] == [0, 2, 4]

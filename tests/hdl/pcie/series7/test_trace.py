@@ -15,6 +15,7 @@ from ringnic.hdl.pcie.series7.trace import LinkTrace
 
 from ....kit.simulation import cycles
 from ....kit.simulator import Simulator
+from .conftest import words
 
 MHZ = 62.5 / 32          # 8 cycles in a tick of 4.096 us
 TICK = 8
@@ -32,15 +33,6 @@ def simulate(dut, bench, around=None):
 async def lasts(ctx, dut, state, count):
     ctx.set(dut.block.pl_ltssm_state, state)
     await cycles(ctx, count)
-
-
-def words(ctx, port):
-    """The 18 words of a port; the last has number 31."""
-    found = []
-    for word in range(14, 32):
-        ctx.set(port.word, word)
-        found.append(ctx.get(port.value))
-    return found
 
 
 def entries(ctx, port):
