@@ -34,6 +34,8 @@ PATIENCE = 4500         # cycles that a frame without buffers may keep others wa
 LOOK = 520              # within so many, and a read, the card has looked at a ring for which a frame waits
 SHORT = 1500            # without a word on the link: nothing more will come, unless a completion was lost, or is on its way
 UNDER_WAY = 64 * 280    # bytes on their way to the card, at most
+# A read is given up once it is as old as TIMEOUT, half as much later at most, and may then still be answered for as long again.
+GIVEN_UP = 3 * TIMEOUT
 REST = 300              # cycles in which a card that was reset is watched
 U16, PAIR16, U32 = struct.Struct("<H"), struct.Struct("<HH"), struct.Struct("<I")
 RX_COUNTERS = ("rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "rx_dropped_down")
@@ -83,6 +85,8 @@ class Player:
         self._names = set()              # of actions since the last look
         self._dropped = self._uncounted = 0
         self._actions = {name: getattr(self, f"_{name}") for name in ACTIONS}
+        self._lossy = False              # completions may be lost
+        self._whole = 0                  # cycle from which no read waits for a completion that was lost
         self.card.boot()
         self._fresh()
 
@@ -102,7 +106,6 @@ class Player:
             self.ground.astray = True
         self._stops = self._stopped = 0  # queue_errors at the beginning, and how many since, at the last look
         self._tainted = False            # reads failed: a frame of the good pair may be lost, its queue may stop
-        self._lossy = False              # completions may have been lost
         self._lost_kick = False          # notifications may have been
         self._deaf = False               # interrupts may have been, or have become others
         self._masked = set()             # vectors, and WHOLE if it is the function
@@ -505,12 +508,18 @@ class Player:
     def _quiet_faults(self):
         for name in FAULTS[1:]:
             self.engine.fault_rate(name, 0)
+        if self._lossy:
+            self._lossy = False
+            self._whole = self.engine.stats()["cycles"] + GIVEN_UP
+
+    def _held(self):
+        """Cycles for which reads that were lost may hold up others: their tags, and their room for completions, are taken."""
+        return max(0, self._whole - self.engine.stats()["cycles"])
 
     def _quiet(self):
         """Run until nothing moves; return whether frames wait for buffers, for which nobody can be blamed."""
         link = self.engine.link.model()
-        # The card gives a read up once it is as old as TIMEOUT, half as much later at most.
-        pause = round(SHORT + UNDER_WAY / link.bytes_per_cycle) + 3 * TIMEOUT // 2 * self._lossy
+        pause = round(SHORT + UNDER_WAY / link.bytes_per_cycle) + self._held()
         limit = self._limit()
         spent = fruitless = still = dropped = 0
         while spent < MANY * limit:
@@ -523,14 +532,12 @@ class Player:
             before = self.engine.stats()
             ran = self.engine.run_until(idle=True, limit=pause)
             if ran < pause:
-                self._lossy = False
                 return False
             spent += ran
             after = self.engine.stats()
             moved = {name for name in WORK if before[name] != after[name]}
             if not moved:
                 if not self.live or self._waiting():
-                    self._lossy = False
                     return True
                 # Once, for a frame that waited may have gone while its counters were read.
                 still += 1
@@ -539,7 +546,6 @@ class Player:
                 continue
             still = 0
             if not moved & FRUIT and self.live and self._waiting() and self._rests_between_looks():
-                self._lossy = False
                 return True
             fruitless = 0 if moved & FRUIT else fruitless + ran
             if self.good is not None and self.live:
@@ -549,7 +555,7 @@ class Player:
     def _limit(self):
         """Cycles within which something comes of what the card does: so many reads that depend on one another may come first."""
         link = self.engine.link.model()
-        return LIMIT + DEPENDENT * (link.read_latency + link.jitter)
+        return LIMIT + DEPENDENT * (link.read_latency + link.jitter) + self._held()
 
     def _rests_between_looks(self):
         """The card looks at a ring for which a frame waits. A host that is far answers hardly before the next look, so this asks
@@ -577,7 +583,7 @@ class Player:
         spent, limit = 0, None
         while (good.sending or good.receiving) and (limit is None or spent < limit):
             if spent > SHORT and limit is None:
-                limit = LIMIT + PATIENCE * self._waiting()
+                limit = LIMIT + PATIENCE * self._waiting() + self._held()
             before = good.progress
             if good.silent and good.receiving:
                 self.engine.run(LOOK)
