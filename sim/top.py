@@ -17,13 +17,14 @@ class Design:
 
     ``outside``: as :func:`outside` says. ``mdio``: it has the ports ``mdc``, ``mdio``, ``phy_mdio`` and ``phy_drives`` for a PHY,
     ``ethernet_up``, and ``broken``, which is high for good when a model in it was not used as its original has to be.
-    ``both_edges``: something in it is clocked by a falling clock.
+    ``both_edges``: something in it is clocked by a falling clock. ``mac_address``: it has an input of that name.
     """
     source: str
     width: int
     outside: str | None
     mdio: bool = False
     both_edges: bool = False
+    mac_address: bool = False
 
 
 def outside(card):
@@ -48,10 +49,11 @@ def _stream(m, name, port, ports, *, into):
 def to_verilog(card, *, offered=None):
     """Verilog of ``card`` below a module ``nic`` with flat ports.
 
-    ``clk`` and ``rst``; ``tlp_rx_*`` in, ``tlp_tx_*`` out; ``offered`` in, if its value is not given; ``busy`` out; and what is
-    outside: ``frame_rx_*`` in, ``frame_tx_*`` out; or the ``gmii_*`` signals with ``gmii_rx_clk`` and ``gmii_tx_clk``; both with
-    ``link_up`` in; or the ``rgmii_*`` signals, ``mdc`` and ``mdio_*``, with ``gmii_tx_clk``, ``gmii_tx_90_clk`` and
-    ``delay_reference_clk``, where the primitives of the FPGA are to come from ``series7.v``; or ``random_*`` in.
+    ``clk`` and ``rst``; ``tlp_rx_*`` in, ``tlp_tx_*`` out; ``offered`` in, if its value is not given; ``mac_address`` in,
+    if the card takes it from there; ``busy`` out; and what is outside: ``frame_rx_*`` in, ``frame_tx_*`` out; or the
+    ``gmii_*`` signals with ``gmii_rx_clk`` and ``gmii_tx_clk``; both with ``link_up`` in; or the ``rgmii_*`` signals,
+    ``mdc`` and ``mdio_*``, with ``gmii_tx_clk``, ``gmii_tx_90_clk`` and ``delay_reference_clk``, where the primitives of
+    the FPGA are to come from ``series7.v``; or ``random_*`` in.
     """
     m = Module()
     held = Signal(reset_less=True)
@@ -96,7 +98,7 @@ def to_verilog(card, *, offered=None):
         ports += [mdio_i, card.ethernet_up, card.inband_differs]
     elif kind == "random":
         _stream(m, "random", card.random, ports, into=True)
-    ports += [card.link_up] if hasattr(card, "link_up") else []
+    ports += [getattr(card, name) for name in ("link_up", "mac_address") if hasattr(card, name)]
     if offered is None:
         ports.append(card.offered)
     else:
@@ -107,4 +109,4 @@ def to_verilog(card, *, offered=None):
 
 def design_of(card):
     """The :class:`Design` that is ``card`` alone."""
-    return Design(to_verilog(card), card.width, outside(card))
+    return Design(to_verilog(card), card.width, outside(card), mac_address=hasattr(card, "mac_address"))

@@ -134,6 +134,7 @@ def _build(work, design, library, *, trace):
     if not runtime.exists():
         os.replace(work / "obj" / "libverilated.a", runtime)
     facts = [f"WIDTH={design.width}", *([design.outside.upper()] if design.outside else []), *(["MDIO"] if design.mdio else []),
+             *(["MAC_ADDRESS"] if design.mac_address else []),
              *(["BOTH_EDGES"] if both_edges else []), *(["TRACE"] if trace else [])]
     _run(["g++", "-shared", optimise, *COMPILE, *(f"-DNIC_{fact}" for fact in facts), "-Iobj", "-Iinclude",
           f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", *(str(HERE / name) for name in SOURCES), "obj/libVnic.a",

@@ -30,7 +30,7 @@ template <class T> static uint32_t get_dw(const T& port, int lane) { return port
 template <class T> static void set_dw(T& port, int lane, uint32_t dw) { port[lane] = dw; }
 #endif
 
-Engine::Engine(const LinkModel& link, int ratio, const uint32_t* offered)
+Engine::Engine(const LinkModel& link, int ratio, const uint32_t* offered, uint64_t mac_address)
     : host(link), gmii_ratio(ratio), noise((uint32_t)link.seed) {
     context.traceEverOn(true);
     nic = std::make_unique<Vnic>(&context);
@@ -38,6 +38,11 @@ Engine::Engine(const LinkModel& link, int ratio, const uint32_t* offered)
     (void)offered;                     // a board's card offers what it was built to offer
 #else
     for (int k = 0; k < 4; k++) nic->offered[k] = offered[k];
+#endif
+#ifdef NIC_MAC_ADDRESS
+    nic->mac_address = mac_address;
+#else
+    (void)mac_address;                 // it has another source, or none
 #endif
     set_link(true);
     nic->eval();
@@ -56,7 +61,7 @@ Engine::~Engine() {
 #ifdef NIC_TRACE
 void Engine::eval(bool shown) {
     nic->eval();
-    if (trace && shown) trace->dump(context.time());
+    if (trace && shown && host.now >= trace_first && host.now <= trace_last) trace->dump(context.time());
     context.timeInc(1);
 }
 #else
@@ -399,13 +404,15 @@ void Engine::stop() {
     std::unique_lock<std::mutex> hold(lock);
     wake();                        // whoever waits turns the clock himself now
 }
-void Engine::start_trace(const char* path) {
+void Engine::start_trace(const char* path, uint64_t first, uint64_t last) {
 #ifdef NIC_TRACE
     trace = std::make_unique<VerilatedFstC>();
     nic->trace(trace.get(), 99);
     trace->open(path);
+    trace_first = first;
+    trace_last = last;
 #else
-    (void)path;
+    (void)path, (void)first, (void)last;
 #endif
 }
 void Engine::stop_trace() {

@@ -24,7 +24,7 @@ const uint64_t LINGER = 256;           // cycles that run on after the last work
 // Hidden: in a shared library nothing else can be inlined into what calls it, and a cycle is made of many calls.
 class __attribute__((visibility("hidden"))) Engine {
 public:
-    Engine(const LinkModel& link, int ratio, const uint32_t* offered);
+    Engine(const LinkModel& link, int ratio, const uint32_t* offered, uint64_t mac_address);
     ~Engine();
 
     // Time, and the model: the lock is held.
@@ -35,7 +35,7 @@ public:
     void reset();
     void set_link(bool up);
     bool ethernet_up() const;          // of a board's card: it has found the link of its PHY
-    void start_trace(const char* path);
+    void start_trace(const char* path, uint64_t first, uint64_t last);
     void stop_trace();
 
     // For anybody.
@@ -108,5 +108,6 @@ private:
 
 #ifdef NIC_TRACE
     std::unique_ptr<VerilatedFstC> trace;
+    uint64_t trace_first = 0, trace_last = 0;   // cycles, both shown
 #endif
 };

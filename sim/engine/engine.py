@@ -4,6 +4,7 @@ Python speaks in transactions (register accesses, frames, memory, interrupts, cy
 """
 
 import ctypes
+import inspect
 import os
 import select
 import struct
@@ -28,9 +29,11 @@ CAPTURE_BYTES = 1 << 20
 FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
 ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
 FRAME_BYTES = 16384        # of the longest frame
+MAC_ADDRESS = 0x5254_0052_4e01
 # The cards that there are, and how they are built unless said otherwise: one build serves most tests.
-CARDS = {"net": (RingNIC, {"queue_pairs": 4, "mac": None}), "entropy": (RingRNG, {}),
-         "net_7x": (BlockNIC, {"queue_pairs": 4, "mac": None})}
+NET = {"queue_pairs": 4, "mac": None, "mac_address": "input"}
+CARDS = {"net": (RingNIC, NET), "entropy": (RingRNG, {}), "net_7x": (BlockNIC, NET)}
+FOREVER = (1 << 64) - 1    # cycles
 CARD_ID = 0x0100           # bus 1, device 0, function 0
 
 # fmt, type
@@ -55,6 +58,13 @@ class _Store(ctypes.Structure):
 
 class _Interrupt(ctypes.Structure):
     _fields_ = [("addr", ctypes.c_uint64), ("data", ctypes.c_uint32), ("pad", ctypes.c_uint32)]
+
+
+def _defaults(kind):
+    """Keyword arguments of a card that are not given, by name."""
+    own = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()
+           if parameter.default is not parameter.empty}
+    return {**_defaults(RingNIC), **own} if kind is BlockNIC else own  # which hands on what it does not know
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ def _load(path):
     library = ctypes.CDLL(str(path))
     pointer, u64, u8p = ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint8)
     for name, result, *arguments in (
-            ("new", pointer, ctypes.POINTER(_LinkModel), ctypes.c_int, ctypes.POINTER(ctypes.c_uint32)),
+            ("new", pointer, ctypes.POINTER(_LinkModel), ctypes.c_int, ctypes.POINTER(ctypes.c_uint32), u64),
             ("free", None), ("start", None), ("stop", None),
             ("irq_fd", ctypes.c_int), ("frame_fd", ctypes.c_int), ("map", None, u64, u64, pointer, ctypes.c_int),
             ("unmap", ctypes.c_int, u64), ("run", None, u64),
@@ -123,7 +133,7 @@ def _load(path):
             ("violations", ctypes.c_int, ctypes.c_char_p, ctypes.c_int), ("record", None, ctypes.c_int),
             ("accesses", ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Access), ctypes.c_int),
             ("capture", None, ctypes.c_int), ("captured", ctypes.c_int, u8p, ctypes.c_int),
-            ("log", ctypes.c_int, ctypes.c_char_p), ("start_trace", None, ctypes.c_char_p), ("stop_trace", None),
+            ("log", ctypes.c_int, ctypes.c_char_p), ("start_trace", None, ctypes.c_char_p, u64, u64), ("stop_trace", None),
             ("peek", ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, u8p, ctypes.c_int),
             ("poke", ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int),
             ("names", None, pointer)):
@@ -145,6 +155,9 @@ class Engine:
         A :class:`~ringnic.hdl.nic.RingNIC`, with four queue pairs, without a MAC and with 32 bits of its sources' digest as
         build id unless said otherwise, or a :class:`~ringnic.hdl.rng.RingRNG`. ``width`` and all other keyword arguments are
         for it.
+    mac_address : int
+        48 bits, first byte of the address highest, of a network card; it needs no build of its own. A ``nic`` has it only if
+        it is an input there.
     nic : Component, :class:`ringnic.sim.top.Design` or None
         To simulate this one: any with ports as :func:`ringnic.sim.top.to_verilog` wants them and a ``width``, and with no path
         from an input to an output within a cycle.
@@ -155,13 +168,15 @@ class Engine:
         GMII clock periods in one of the core.
     trace : path or None
         Write a waveform (FST); signals can be had by name then.
+    window : (int, int)
+        First and last cycle that the waveform shows.
     tlp_log : path or None
         Write every TLP, decoded, one a line.
 
     Raises :exc:`ringnic.sim.engine.build.BuildError` if there is no compiler.
     """
-    def __init__(self, *, card="net", width=64, link=Link(), features=None, gmii_ratio=1, trace=None, tlp_log=None, nic=None,
-                 **options):
+    def __init__(self, *, card="net", width=64, link=Link(), features=None, mac_address=MAC_ADDRESS, gmii_ratio=1, trace=None,
+                 window=(0, FOREVER), tlp_log=None, nic=None, **options):
         self._handle = None
         if gmii_ratio < 1:
             raise ValueError(f"GMII ratio must be at least 1, not {gmii_ratio!r}")
@@ -171,8 +186,9 @@ class Engine:
             sources = sources_digest()
             if kind is not RingRNG:
                 options.setdefault("build_id", int(sources[:8], 16))
-            path = build(lambda: design_of(kind(**options)), name=(sources, card, sorted(options.items())),
-                         trace=trace is not None)
+            # What is given and what would be the same without a word are one build.
+            effective = sorted({**_defaults(kind), **options}.items())
+            path = build(lambda: design_of(kind(**options)), name=(sources, card, effective), trace=trace is not None)
         elif options:
             raise TypeError(f"Given a NIC, {', '.join(options)} cannot be chosen")
         else:
@@ -184,12 +200,12 @@ class Engine:
         self._names = {}
         mask = (1 << 128) - 1 if features is None else sum(1 << bit for bit in set(features))
         offered = (ctypes.c_uint32 * 4)(*(mask >> 32 * k & 0xffff_ffff for k in range(4)))
-        self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio, offered)
+        self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio, offered, mac_address)
         if tlp_log is not None and not self._call("log", os.fsencode(tlp_log)):
             self.close()
             raise OSError(f"Cannot write TLPs to {tlp_log}")
         if trace is not None:
-            self._call("start_trace", os.fsencode(trace))
+            self._call("start_trace", os.fsencode(trace), *window)
 
     def _call(self, name, *arguments):
         if self._handle is None:

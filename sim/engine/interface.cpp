@@ -23,9 +23,9 @@ struct Call {
 #pragma GCC visibility push(default)   // an engine is hidden, and so would be what has one for a parameter
 extern "C" {
 
-// ``offered``: 128 bits, which device features the card is to offer.
-Engine* engine_new(const LinkModel* link, int gmii_ratio, const uint32_t* offered) {
-    return new Engine(*link, gmii_ratio, offered);
+// ``offered``: 128 bits, which device features the card is to offer. ``mac_address``: for a card that has it for an input.
+Engine* engine_new(const LinkModel* link, int gmii_ratio, const uint32_t* offered, uint64_t mac_address) {
+    return new Engine(*link, gmii_ratio, offered, mac_address);
 }
 void engine_free(Engine* e) { delete e; }
 void engine_start(Engine* e) { e->start(); }
@@ -176,7 +176,11 @@ int engine_captured(Engine* e, uint8_t* out, int room) {
     return n;
 }
 int engine_log(Engine* e, const char* path) { Call call(e); return (e->host.log = fopen(path, "w")) != nullptr; }
-void engine_start_trace(Engine* e, const char* path) { Call call(e); e->start_trace(path); }
+// Of the cycles from ``first`` to ``last``.
+void engine_start_trace(Engine* e, const char* path, uint64_t first, uint64_t last) {
+    Call call(e);
+    e->start_trace(path, first, last);
+}
 void engine_stop_trace(Engine* e) { Call call(e); e->stop_trace(); }
 
 // Signals by name, as Verilator names them: "scope name". Those of the top, and all of them in the build with trace.

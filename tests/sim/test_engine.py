@@ -2,6 +2,7 @@
 
 import os
 import random
+import struct
 import threading
 import time
 
@@ -13,8 +14,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ringnic.hdl.lib.frame import frame_beat
 from ringnic.hdl.lib.queue import Queue
 from ringnic.hdl.pcie.tlp_stream import tlp_beat
+from ringnic.hdl.spec.bar import DEVICE_OFFSET
+from ringnic.hdl.spec.pcie import Cfg, Command
+from ringnic.sim.bus import BAR_WINDOW
 from ringnic.sim.engine import build as build_module
 from ringnic.sim.engine import engine as engine_module
+from ringnic.sim.engine.build import BuildError
 from ringnic.sim.engine.engine import FAULTS, Engine, Link
 from ringnic.sim.engine.view import save_view
 from ringnic.sim.top import design_of
@@ -516,6 +521,43 @@ def test_trace(tmp_path):
         with pytest.raises(KeyError, match="No signal 'nic.missing'"):
             card.peek("nic.missing")
     assert (tmp_path / "a.fst").stat().st_size > 300
+
+
+def test_window_of_a_trace(tmp_path):
+    """A waveform shows the cycles that were asked for, both ends included."""
+    with Engine(nic=Relay(), link=FAST, trace=tmp_path / "a.fst", window=(40, 59)) as card:
+        begins = card.stats()["cycles"]
+        card.run(100)
+    # The header of an FST file: a byte of the block's kind and 8 of its length, then the first and the last time, big-endian.
+    first, last = struct.unpack(">QQ", (tmp_path / "a.fst").read_bytes()[9:25])
+    assert begins < 40 and (first, last) == (2 * 40, 2 * 59 + 1)  # times are edges of the clock
+
+
+def test_what_is_given_and_what_is_left_out_are_one_build(monkeypatch):
+    names = []
+
+    def key(make, *, name, trace):
+        names.append(repr(name))
+        raise BuildError("only the name is wanted")
+    monkeypatch.setattr(engine_module, "build", key)
+    for options in ({}, {"mtu": 1500}, {"queue_pairs": 4, "width": 64}, {"mtu": 1501}, {"card": "net_7x"},
+                    {"card": "net_7x", "mtu": 1500, "lanes": 4}, {"card": "net_7x", "lanes": 1}):
+        with pytest.raises(BuildError):
+            Engine(**options)
+    assert names[0] == names[1] == names[2] != names[3]
+    assert names[4] == names[5] != names[6]
+
+
+def test_mac_address():
+    """It is an input: cards with different addresses are of one build."""
+    for address in (0x0200_0000_0007, 0x5254_0052_4e01):
+        with Engine(mac_address=address) as card:
+            card.config_write(Cfg.BAR0, 4, BAR_WINDOW)
+            card.config_write(Cfg.COMMAND, 2, 1 << Command.MEMORY_ENABLE)
+            raw = card.mem_read(BAR_WINDOW + DEVICE_OFFSET, 4).to_bytes(4, "little")
+            raw += card.mem_read(BAR_WINDOW + DEVICE_OFFSET + 4, 2).to_bytes(2, "little")
+            # 5.1.4: mac is the first field of the device configuration, in the order of the wire.
+            assert int.from_bytes(raw, "big") == address
 
 
 def test_build_is_kept(tmp_path, monkeypatch):
