@@ -12,6 +12,7 @@ import time
 
 from .device import EngineDevice
 from .interrupts import INTX, IRQS, Interrupts
+from .listener import listening
 from .memory import MAX_MAPS, PAGE_SIZE, DmaTable
 from .protocol import MAX_BODY, MAX_FDS, Command, ProtocolError, Refused, receive, reply, unpack
 
@@ -31,21 +32,32 @@ class Server:
     When a client goes, its memory and interrupts are forgotten and the device is reset; the next one may come. A request
     that breaks the rules is answered with an error; a peer that does not speak the protocol is disconnected.
 
+    Parameters
+    ----------
+    path : str
+        Where; :class:`.listener.PathError` if there can be no socket.
+    device : EngineDevice
+        Or what has its methods.
+    group : str or None
+        Whose members may connect, besides the user.
+    watch : callable
+        Called by the server's thread with ``True`` when a client has come, and with ``False`` when it has gone, after
+        :attr:`error` was set.
+
     Attributes
     ----------
     error : Exception or None
         Why the last client was disconnected; None if it left by itself.
     """
-    def __init__(self, path, device):
-        self._path = path
+    def __init__(self, path, device, *, group=None, watch=lambda connected: None):
         self._device = device
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._watch = watch
+        self._socket = ExitStack()
+        self._listener = self._socket.enter_context(listening(path, group))
         try:
-            self._listener.bind(path)
-            self._listener.listen(1)
             self._stop, self._stopper = os.pipe()
         except OSError:
-            self._listener.close()
+            self._socket.close()
             raise
         self._lock = threading.Lock()   # of the following two
         self._closing = False
@@ -65,10 +77,8 @@ class Server:
                 self._connection.shutdown(socket.SHUT_RDWR)
         os.close(self._stopper)
         self._thread.join()
-        self._listener.close()
+        self._socket.close()
         os.close(self._stop)
-        if os.path.exists(self._path):
-            os.unlink(self._path)
 
     def __enter__(self):
         return self
@@ -93,11 +103,13 @@ class Server:
                     if self._closing:
                         return
                     self._connection = connection
+                self._watch(True)
                 try:
                     self.error = self._serve_one(connection)
                 finally:
                     with self._lock:
                         self._connection = None
+                self._watch(False)
 
     def _serve_one(self, connection):
         """Serve until the client goes; return what it did wrong, if it did."""

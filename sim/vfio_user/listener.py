@@ -1,0 +1,99 @@
+"""A UNIX socket to serve at: nobody else's, and open to no more users than was asked for."""
+
+import fcntl
+import grp
+import os
+import socket
+import stat
+from contextlib import contextmanager
+
+__all__ = ["PathError", "listening"]
+
+PATH_BYTES = 107           # of a UNIX socket's path: sun_path of <sys/un.h>, less the byte that ends it
+OWNER, OWNER_AND_GROUP = 0o700, 0o770
+
+
+class PathError(OSError):
+    """There can be no socket at a path; the message says why."""
+
+
+def _group_id(group):
+    try:
+        return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise PathError(f"There is no group {group}") from None
+
+
+def _remove_stale(path):
+    """Remove a socket that a server left behind. What is anything else stays."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise PathError(f"{path} is there already, and is no socket: choose another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)  # a server whose queue is full does not even answer
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            pass  # nobody listens
+        except (TimeoutError, BlockingIOError):
+            raise PathError(f"{path} is served by another process: end it, or choose another path") from None
+        except OSError as error:
+            raise PathError(f"{path} is a socket that cannot be used: {error.strerror or error}") from None
+        else:
+            raise PathError(f"{path} is served by another process: end it, or choose another path")
+    if found.st_uid != os.geteuid() and os.geteuid() != 0:
+        raise PathError(f"{path} is a socket of another user: have it removed, or choose another path")
+    os.unlink(path)
+
+
+def _bind(sock, path, group):
+    # Of two that start at once, one must not take the other's new socket for a stale one.
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        _remove_stale(path)
+        mask = os.umask(0o777 & ~OWNER)  # from the beginning: a socket that was open for a moment may have been used
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(mask)
+        sock.listen(1)
+    finally:
+        os.close(folder)
+    if group is not None:
+        os.chown(path, -1, _group_id(group))
+        os.chmod(path, OWNER_AND_GROUP)
+
+
+@contextmanager
+def listening(path, group=None):
+    """Yield a listening UNIX socket at ``path``, which is removed at the end if it is still this one.
+
+    Only the user may connect, and with ``group`` (a name or a number) its members. A socket that nobody listens at any more is
+    replaced. Raises :exc:`PathError`.
+    """
+    path = os.fspath(path)
+    if len(os.fsencode(path)) > PATH_BYTES:
+        raise PathError(f"{path} is longer than the {PATH_BYTES} bytes that a socket's path may have")
+    if group is not None:
+        _group_id(group)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            _bind(sock, path, group)
+        except PathError:
+            raise
+        except OSError as error:
+            raise PathError(f"No socket at {path}: {error.strerror or error}") from None
+        place = os.lstat(path)
+        try:
+            yield sock
+        finally:
+            try:
+                now = os.lstat(path)
+                if (now.st_dev, now.st_ino) == (place.st_dev, place.st_ino):
+                    os.unlink(path)
+            except OSError:
+                pass  # somebody was faster
