@@ -10,9 +10,9 @@ import struct
 import threading
 import time
 
+from ...host.sockets import listening
 from .device import EngineDevice
 from .interrupts import INTX, IRQS, Interrupts
-from .listener import listening
 from .memory import MAX_MAPS, PAGE_SIZE, DmaTable
 from .protocol import MAX_BODY, MAX_FDS, Command, ProtocolError, Refused, receive, reply, unpack
 
@@ -35,7 +35,7 @@ class Server:
     Parameters
     ----------
     path : str
-        Where; :class:`.listener.PathError` if there can be no socket.
+        Where; :class:`ringnic.host.sockets.PathError` if there can be no socket.
     device : EngineDevice
         Or what has its methods.
     group : str or None

@@ -460,7 +460,7 @@ def test_reset_and_disconnect_reset_the_device(server, card):
 
 
 def test_path_that_is_taken(server, card):
-    with pytest.raises(OSError, match="served by another process"):
+    with pytest.raises(OSError, match="in use by another process"):
         Server(server.path, card)
     with closing(Client(server.path)) as client:
         assert client.read(0, 0, 4) == bytes(4)

@@ -1,4 +1,4 @@
-"""A UNIX socket to serve at: nobody else's, and open to no more users than was asked for."""
+"""UNIX sockets with a path: nobody else's, and open to no more users than was asked for."""
 
 import fcntl
 import grp
@@ -7,7 +7,7 @@ import socket
 import stat
 from contextlib import contextmanager
 
-__all__ = ["PathError", "listening"]
+__all__ = ["PathError", "bound", "listening"]
 
 PATH_BYTES = 107           # of a UNIX socket's path: sun_path of <sys/un.h>, less the byte that ends it
 OWNER, OWNER_AND_GROUP = 0o700, 0o770
@@ -24,7 +24,7 @@ def _group_id(group):
         raise PathError(f"There is no group {group}") from None
 
 
-def _remove_stale(path):
+def _remove_stale(path, kind):
     """Remove a socket that a server left behind. What is anything else stays."""
     try:
         found = os.lstat(path)
@@ -32,18 +32,18 @@ def _remove_stale(path):
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise PathError(f"{path} is there already, and is no socket: choose another path")
-    with socket.socket(socket.AF_UNIX) as probe:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.settimeout(1)  # a server whose queue is full does not even answer
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            pass  # nobody listens
+            pass  # nobody has it open
         except (TimeoutError, BlockingIOError):
-            raise PathError(f"{path} is served by another process: end it, or choose another path") from None
+            raise PathError(f"{path} is in use by another process: end it, or choose another path") from None
         except OSError as error:
             raise PathError(f"{path} is a socket that cannot be used: {error.strerror or error}") from None
         else:
-            raise PathError(f"{path} is served by another process: end it, or choose another path")
+            raise PathError(f"{path} is in use by another process: end it, or choose another path")
     if found.st_uid != os.geteuid() and os.geteuid() != 0:
         raise PathError(f"{path} is a socket of another user: have it removed, or choose another path")
     os.unlink(path)
@@ -54,13 +54,14 @@ def _bind(sock, path, group):
     folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        _remove_stale(path)
+        _remove_stale(path, sock.type)
         mask = os.umask(0o777 & ~OWNER)  # from the beginning: a socket that was open for a moment may have been used
         try:
             sock.bind(path)
         finally:
             os.umask(mask)
-        sock.listen(1)
+        if sock.type == socket.SOCK_STREAM:
+            sock.listen(1)
     finally:
         os.close(folder)
     if group is not None:
@@ -69,18 +70,18 @@ def _bind(sock, path, group):
 
 
 @contextmanager
-def listening(path, group=None):
-    """Yield a listening UNIX socket at ``path``, which is removed at the end if it is still this one.
+def bound(path, kind, group=None):
+    """Yield a UNIX socket of a ``kind`` (``socket.SOCK_STREAM``, which listens, or ``SOCK_DGRAM``) at ``path``.
 
-    Only the user may connect, and with ``group`` (a name or a number) its members. A socket that nobody listens at any more is
-    replaced. Raises :exc:`PathError`.
+    Only the user may connect, and with ``group`` (a name or a number) its members. A socket that no process has open any more is
+    replaced. At the end the path is removed if it is still this socket's. Raises :exc:`PathError`.
     """
     path = os.fspath(path)
     if len(os.fsencode(path)) > PATH_BYTES:
         raise PathError(f"{path} is longer than the {PATH_BYTES} bytes that a socket's path may have")
     if group is not None:
         _group_id(group)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    with socket.socket(socket.AF_UNIX, kind) as sock:
         try:
             _bind(sock, path, group)
         except PathError:
@@ -97,3 +98,8 @@ def listening(path, group=None):
                     os.unlink(path)
             except OSError:
                 pass  # somebody was faster
+
+
+def listening(path, group=None):
+    """A context manager that yields a listening UNIX socket: see :func:`bound`."""
+    return bound(path, socket.SOCK_STREAM, group)

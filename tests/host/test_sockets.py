@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ringnic.sim.vfio_user.listener import PathError, listening
+from ringnic.host.sockets import PathError, bound, listening
 
 
 @pytest.fixture
@@ -54,12 +54,25 @@ def test_a_live_socket_is_refused(path):
             for at, client in enumerate(clients):
                 client.setblocking(False)
                 client.connect_ex(path)  # the queue may be full
-                with pytest.raises(PathError, match="card.sock is served by another process"), listening(path):
+                with pytest.raises(PathError, match="card.sock is in use by another process"), listening(path):
                     pass
         finally:
             for client in clients:
                 client.close()
         assert sock.fileno() >= 0 and os.path.exists(path)
+
+
+def test_a_live_socket_for_datagrams_is_refused_and_a_stale_one_replaced(path):
+    with bound(path, socket.SOCK_DGRAM) as sock:
+        with pytest.raises(PathError, match="card.sock is in use by another process"), bound(path, socket.SOCK_DGRAM):
+            pass
+        sock.settimeout(0)
+        with pytest.raises(BlockingIOError):  # to find that out, nothing was sent
+            sock.recv(1)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as left:
+        left.bind(path)
+    with bound(path, socket.SOCK_DGRAM), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.sendto(b"frame", path)
 
 
 @pytest.mark.parametrize("foreign", ["file", "folder", "link"])
