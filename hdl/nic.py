@@ -20,7 +20,7 @@ from .pcie.tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 from .spec.bar import COUNTERS, GMII_CONTROLS, LINK_WORDS
 from .spec.ethernet import FCS_BYTES
 from .spec.mii import LinkSpeed
-from .spec.net import DEFAULT_MTU, DUPLEX_FULL, DUPLEX_UNKNOWN, SPEED_UNKNOWN
+from .spec.net import DEFAULT_MAC, DEFAULT_MTU, DUPLEX_FULL, DUPLEX_UNKNOWN, SPEED_UNKNOWN
 
 __all__ = ["RingNIC"]
 
@@ -75,7 +75,7 @@ class RingNIC(wiring.Component):
     busy : Out(1)
         Something is under way inside that needs clock cycles: a simulator may stop the clock while it is low.
     """
-    def __init__(self, *, width=64, queue_pairs=1, mac="gmii", max_queue_size=1024, mac_address=0x5254_0052_4e01,
+    def __init__(self, *, width=64, queue_pairs=1, mac="gmii", max_queue_size=1024, mac_address=DEFAULT_MAC,
                  mtu=DEFAULT_MTU, speed=1000, rgmii=None, pcie=PcieParameters(), build_id=0):
         if mac not in ("gmii", "rgmii", None):
             raise ValueError(f"MAC must be 'gmii', 'rgmii' or None, not {mac!r}")

@@ -10,15 +10,17 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..hdl.spec.net import DEFAULT_MTU, MAX_MTU, MIN_MTU
+from ..hdl.spec.net import DEFAULT_MTU
 from .build.commands import app as build_app
-from .options import Accel, Features, block_board, ethernet_board, feature_bits, out_file
+from .options import DEMO_PAIRS, Accel, BoardCard, Features, Mtu, block_board, feature_bits, out_file
+from .serve.commands import app as serve_app
 from .slot.commands import app as slot_app
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False,
                   help="RingNIC: an FPGA network card that is a virtio-net device, with no vendor driver anywhere.")
+app.add_typer(serve_app)
 app.add_typer(slot_app)
 app.add_typer(build_app)
 
@@ -46,7 +48,6 @@ LEVEL_FOLDERS = {
 ON_REQUEST = {Level.CLIENTS, Level.FORMAL}
 # A guest keeps both of a small machine's processors busy, so these run one test after the other.
 ONE_BY_ONE = {Level.GUEST, Level.CLIENTS}
-DEMO_PAIRS = 4  # queue pairs
 NO_TESTS = 5  # pytest's exit status when it was to run none
 
 
@@ -68,16 +69,6 @@ def _board_card(name):
     from ..boards.table import BOARDS
     from .guest.board_card import board_card
     return {"card": board_card(BOARDS[name])}
-
-
-Mtu = Annotated[int, typer.Option(
-    metavar="BYTES", min=MIN_MTU, max=MAX_MTU, help="MTU that the card offers; the guest takes it as its default, and what is "
-                                                    "longer than the network carries is lost there.")]
-
-BoardCard = Annotated[Optional[str], typer.Option(
-    metavar="BOARD", callback=ethernet_board, help="The whole card of this board, from the Verilog that `ringnic build` wrote, "
-                                                   "which is written if it is not there: features, queue pairs and MTU are those "
-                                                   "of the build.")]
 
 
 @app.command()

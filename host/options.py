@@ -7,13 +7,24 @@ from typing import Annotated, Optional
 
 import typer
 
-__all__ = ["Accel", "Features", "block_board", "ethernet_board", "feature_bits", "out_file", "writable"]
+from ..hdl.spec.net import MAX_MTU, MIN_MTU
+
+__all__ = ["DEMO_PAIRS", "Accel", "BoardCard", "Features", "Mtu", "Width", "block_board", "ethernet_board", "feature_bits",
+           "out_file", "writable"]
+
+DEMO_PAIRS = 4  # queue pairs
 
 
 class Accel(StrEnum):
     """QEMU's accelerators."""
     TCG = "tcg"
     KVM = "kvm"
+
+
+class Width(StrEnum):
+    """Bits of the datapath."""
+    NARROW = "64"
+    WIDE = "128"
 
 
 def writable(path: Path | None):
@@ -67,3 +78,13 @@ def ethernet_board(name: str | None):
         if BOARDS[name].ethernet is None:
             raise typer.BadParameter(f"{name} has no Ethernet; `ringnic conformance --board {name}` tries its card")
     return name
+
+
+Mtu = Annotated[int, typer.Option(
+    metavar="BYTES", min=MIN_MTU, max=MAX_MTU, help="MTU that the card offers; the guest takes it as its default, and what is "
+                                                    "longer than the network carries is lost there.")]
+
+BoardCard = Annotated[Optional[str], typer.Option(
+    metavar="BOARD", callback=ethernet_board, help="The whole card of this board, from the Verilog that `ringnic build` wrote, "
+                                                   "which is written if it is not there: features, queue pairs and MTU are those "
+                                                   "of the build.")]

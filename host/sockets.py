@@ -7,7 +7,7 @@ import socket
 import stat
 from contextlib import contextmanager
 
-__all__ = ["PathError", "bound", "listening"]
+__all__ = ["PathError", "bound", "check_place", "listening"]
 
 PATH_BYTES = 107           # of a UNIX socket's path: sun_path of <sys/un.h>, less the byte that ends it
 OWNER, OWNER_AND_GROUP = 0o700, 0o770
@@ -24,12 +24,12 @@ def _group_id(group):
         raise PathError(f"There is no group {group}") from None
 
 
-def _remove_stale(path, kind):
-    """Remove a socket that a server left behind. What is anything else stays."""
+def _find_stale(path, kind):
+    """Return whether there is a socket that a server left behind; :exc:`PathError` if there is anything else."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISSOCK(found.st_mode):
         raise PathError(f"{path} is there already, and is no socket: choose another path")
     with socket.socket(socket.AF_UNIX, kind) as probe:
@@ -46,7 +46,7 @@ def _remove_stale(path, kind):
             raise PathError(f"{path} is in use by another process: end it, or choose another path")
     if found.st_uid != os.geteuid() and os.geteuid() != 0:
         raise PathError(f"{path} is a socket of another user: have it removed, or choose another path")
-    os.unlink(path)
+    return True
 
 
 def _bind(sock, path, group):
@@ -54,7 +54,8 @@ def _bind(sock, path, group):
     folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        _remove_stale(path, sock.type)
+        if _find_stale(path, sock.type):
+            os.unlink(path)
         mask = os.umask(0o777 & ~OWNER)  # from the beginning: a socket that was open for a moment may have been used
         try:
             sock.bind(path)
@@ -69,6 +70,21 @@ def _bind(sock, path, group):
         os.chmod(path, OWNER_AND_GROUP)
 
 
+def check_place(path, kind=socket.SOCK_STREAM, group=None):
+    """Raise :exc:`PathError` if :func:`bound` would, as far as that can be known before."""
+    path = os.fspath(path)
+    if len(os.fsencode(path)) > PATH_BYTES:
+        raise PathError(f"{path} is longer than the {PATH_BYTES} bytes that a socket's path may have")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise PathError(f"There is no folder {folder} for the socket {os.path.basename(path)}: make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PathError(f"The folder {folder} may not be written to: choose another path")
+    if group is not None:
+        _group_id(group)
+    _find_stale(path, kind)
+
+
 @contextmanager
 def bound(path, kind, group=None):
     """Yield a UNIX socket of a ``kind`` (``socket.SOCK_STREAM``, which listens, or ``SOCK_DGRAM``) at ``path``.
@@ -77,10 +93,7 @@ def bound(path, kind, group=None):
     replaced. At the end the path is removed if it is still this socket's. Raises :exc:`PathError`.
     """
     path = os.fspath(path)
-    if len(os.fsencode(path)) > PATH_BYTES:
-        raise PathError(f"{path} is longer than the {PATH_BYTES} bytes that a socket's path may have")
-    if group is not None:
-        _group_id(group)
+    check_place(path, kind, group)
     with socket.socket(socket.AF_UNIX, kind) as sock:
         try:
             _bind(sock, path, group)

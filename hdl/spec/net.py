@@ -53,6 +53,7 @@ VIRTIO_NET_F_IPSEC                     = 70
 VIRTIO_NET_S_LINK_UP = 1
 MIN_MTU = 68                 # bytes (5.1.4.1)
 DEFAULT_MTU = 1500           # what an ordinary Ethernet carries
+DEFAULT_MAC = 0x5254_0052_4e01   # locally administered; first byte of the address highest
 MAX_MTU = 9000               # that the card can be built for: jumbo frames
 VIRTIO_NET_HDR_SIZE = 12     # bytes, with VERSION_1: num_buffers is always there
 VIRTIO_NET_OK, VIRTIO_NET_ERR = 0, 1                    # ack of a control command (5.1.9.5)

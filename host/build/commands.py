@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..options import Features, feature_bits, writable
+from ..options import Features, Width, feature_bits, writable
 
 __all__ = ["app"]
 
@@ -18,12 +18,6 @@ class Lanes(StrEnum):
     ONE = "1"
     TWO = "2"
     FOUR = "4"
-
-
-class Width(StrEnum):
-    """Bits of the datapath."""
-    NARROW = "64"
-    WIDE = "128"
 
 
 class Mac(StrEnum):

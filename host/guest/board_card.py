@@ -30,7 +30,7 @@ def board_card(board):
     Features, queue pairs and MTU are those of the build, and there is no waveform.
     """
     @contextmanager
-    def made(socket_path, *, seed, wave, tlp, update, features, pairs, mtu):
+    def made(place, *, seed, wave, tlp, update, features, pairs, mtu):
         from ...hdl.spec.pcie_7x import LINKS
         from ...sim.whole_card import card_engine
         if (features, pairs, mtu) != (None, PAIRS, DEFAULT_MTU):
@@ -52,6 +52,6 @@ def board_card(board):
             _wait_for_phy(engine, user_mhz, update)
             update(f"{name}, Verilog {build.sha256[:12]}{'' if build.current else ' of earlier sources'}")
 
-        with simulated_card(socket_path, make, prepare, link=name, width=LINKS[build.lanes].width, verilog=build.sha256) as card:
+        with simulated_card(place, make, prepare, link=name, width=LINKS[build.lanes].width, verilog=build.sha256) as card:
             yield card
     return made

@@ -10,7 +10,8 @@ __all__ = ["plugged"]
 
 @contextmanager
 def plugged(one, other):
-    """Carry frames both ways between two ends for the length of the block, in a thread.
+    """Carry frames both ways between two ends for the length of the block, in a thread. Yield a list, which gets the exception
+    that ends it early.
 
     An end has ``fileno()`` (readable when a frame waits), ``recv()`` (a frame, or None when none waits) and
     ``send(frame)``, which may block: an end that is slow to take frames holds up those behind, and so in the end their sender.
@@ -40,7 +41,7 @@ def plugged(one, other):
     thread = threading.Thread(target=carry, name="cable")
     thread.start()
     try:
-        yield
+        yield failure
     finally:
         os.eventfd_write(stop, 1)
         thread.join()

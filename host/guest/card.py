@@ -1,18 +1,21 @@
 """The cards of guests: a Verilated one behind a vfio-user socket. The one place where host code starts a simulator."""
 
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 import os
 from pathlib import Path
 import time
 
 from ...hdl.spec.bar import BAR_INDEX, COUNTERS_MAGIC, COUNTERS_OFFSET
-from ...hdl.spec.net import DEFAULT_MTU
+from ...hdl.spec.net import DEFAULT_MAC, DEFAULT_MTU
 from ...hdl.spec.pcie import Cfg, Command
 from ..counters import read_counters
 from .qemu import GuestError, vfio_user_device
 from .registers import NAME, serve_registers
 
-__all__ = ["CardError", "DROPS", "PAIRS", "card_features", "entropy_card", "rtl_card", "simulated_card"]
+__all__ = ["CardError", "DROPS", "PAIRS", "Place", "WIDTH", "card_features", "entropy_card", "rtl_card",
+           "simulated_card"]
 
 # The demo's card, as a board would have it: a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
 WIDTH = 128
@@ -22,8 +25,9 @@ LINK_NAME = f"PCIe {LINK_GEN}.0 x{LINK_LANES}"
 GMII_MHZ = 125
 # GMII clock periods in one of the core clock. A card runs both at 125 MHz; a simulator spends its time in the core, so
 # that a slow core clock beside a gigabit wire moves the most bytes in a second of real time. More than this brings frames
-# faster than several queues take them, and some are lost.
+# faster than several queues take them, and some are lost. The datapath has to keep up with it.
 GMII_RATIO = 12
+BITS_AT_RATIO = 128
 
 # Packets lost between driver and wire. Those that come while no driver is there are not: nobody missed them.
 DROPS = ("tx_dropped", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "mac_rx_bad_fcs", "mac_rx_runt",
@@ -34,6 +38,18 @@ MOVED = ("mrd_up", "mwr_up", "frames_in", "frames_out")
 
 class CardError(Exception):
     """The card's model could not be made; the message says why."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a card is served: the path of a socket. ``group``, ``watch``: as of :class:`ringnic.sim.vfio_user.server.Server`.
+
+    ``registers``: path of the socket of :mod:`.registers`; beside the card's if None.
+    """
+    path: Path
+    group: str | None = None
+    watch: Callable = lambda connected, error: None
+    registers: Path | None = None
 
 
 class SimulatedCard:
@@ -105,8 +121,11 @@ def card_features(pairs=PAIRS):
 
 
 @contextmanager
-def _served(socket_path, make, prepare=lambda engine: None):
-    """Yield the engine that ``make()`` returns, after ``prepare(engine)``, running and served at ``socket_path``."""
+def _served(socket_path, make, prepare=lambda engine: None, **server):
+    """Yield the engine that ``make()`` returns, after ``prepare(engine)``, running and served at ``socket_path``.
+
+    ``server``: further keywords of :class:`ringnic.sim.vfio_user.server.Server`.
+    """
     # Imported here: nothing else of the host's needs a simulator.
     from ...sim.engine.build import BuildError
     from ...sim.vfio_user.server import EngineDevice, Server
@@ -118,59 +137,68 @@ def _served(socket_path, make, prepare=lambda engine: None):
     with engine:
         prepare(engine)
         engine.start()
-        with Server(str(socket_path), EngineDevice(engine)) as server:
+        with Server(str(socket_path), EngineDevice(engine), **server) as served:
             try:
                 yield engine
             except GuestError as error:
-                if server.error is not None:
-                    raise CardError(f"The card gave up on QEMU: {server.error}") from error
+                if served.error is not None:
+                    raise CardError(f"The card gave up on QEMU: {served.error}") from error
                 raise
 
 
 @contextmanager
-def simulated_card(socket_path, make, prepare, **facts):
+def simulated_card(place, make, prepare, **facts):
     """Yield the :class:`SimulatedCard` of the engine that ``make()`` returns, ready for a QEMU to connect.
 
-    ``prepare(engine)``: called before the engine runs. ``facts``: keywords of the card. Its registers can be read beside it, see
-    :mod:`.registers`.
+    ``place``: a :class:`Place`, or only its path. ``prepare(engine)``: called before the engine runs. ``facts``: keywords of the
+    card. Its registers can be read meanwhile, see :mod:`.registers`.
     """
-    with _served(socket_path, make, prepare) as engine:
-        card = SimulatedCard(engine, socket_path, **facts)
-        with serve_registers(Path(socket_path).with_name(NAME), card.registers):
+    place = place if isinstance(place, Place) else Place(place)
+    with _served(place.path, make, prepare, group=place.group, watch=place.watch) as engine:
+        card = SimulatedCard(engine, place.path, **facts)
+        with serve_registers(place.registers or Path(place.path).with_name(NAME), card.registers):
             yield card
 
 
 @contextmanager
-def rtl_card(socket_path, *, seed, wave, tlp, update, features=None, pairs=PAIRS, mtu=DEFAULT_MTU):
-    """Yield the simulated card, served at ``socket_path`` and ready for a QEMU to connect.
+def rtl_card(place, *, seed, wave, tlp, update, features=None, pairs=PAIRS, mtu=DEFAULT_MTU, width=WIDTH,
+             mac_address=DEFAULT_MAC):
+    """Yield the simulated card, served at a :class:`Place` (or the path of one) and ready for a QEMU to connect.
 
     The card is an end of a cable (see :mod:`.cable`) with ``qemu_options`` and ``pass_fds`` for the guest that gets it;
     ``fill(report)`` reports cycles and counters, and ``progress()`` is a sign for a :class:`.patience.Patience`. ``update``
     is called with a text on how far its building is; ``wave`` and ``tlp`` are files to write signals and PCIe packets to, or
     None. ``features``: numbers of the device features that it offers, None for all; ``pairs``: queue pairs that it has;
-    ``mtu``: that it offers. Its registers can be read beside it, see :mod:`.registers`.
+    ``mtu``: that it offers; ``width``: bits of its datapath; ``mac_address``: its own. Its registers can be read meanwhile, see
+    :mod:`.registers`.
     """
     from ...sim.engine.engine import Engine, Link
     from ...sim.engine.view import save_view
 
     def make():
         update("about a minute the first time")
-        link = Link(gen=LINK_GEN, lanes=LINK_LANES, core_mhz=GMII_MHZ / GMII_RATIO, jitter_ns=100, seed=seed)
-        return Engine(width=WIDTH, mac="gmii", gmii_ratio=GMII_RATIO, queue_pairs=pairs, mtu=mtu, link=link, features=features,
-                      trace=wave, tlp_log=tlp)
+        ratio = min(GMII_RATIO, GMII_RATIO * width // BITS_AT_RATIO)
+        link = Link(gen=LINK_GEN, lanes=LINK_LANES, core_mhz=GMII_MHZ / ratio, jitter_ns=100, seed=seed)
+        return Engine(width=width, mac="gmii", gmii_ratio=ratio, queue_pairs=pairs, mtu=mtu, link=link, features=features,
+                      mac_address=mac_address, trace=wave, tlp_log=tlp)
 
     def prepare(engine):
         if wave is not None:
             save_view(wave, engine.names())
-        update(f"{WIDTH}-bit datapath, GMII, {LINK_NAME}")
+        update(f"{width}-bit datapath, GMII, {LINK_NAME}")
 
-    with simulated_card(socket_path, make, prepare, link=LINK_NAME, width=WIDTH) as card:
+    with simulated_card(place, make, prepare, link=LINK_NAME, width=width) as card:
         yield card
 
 
 @contextmanager
-def entropy_card(socket_path, *, seed, features=None):
-    """Yield the QEMU options of a simulated entropy device, served at ``socket_path``, whose randomness is by ``seed``."""
+def entropy_card(place, *, seed, features=None, tlp=None):
+    """Yield the QEMU options of a simulated entropy device, served at a :class:`Place` or the path of one.
+
+    ``seed``: of its randomness; ``tlp``: as of :func:`rtl_card`.
+    """
     from ...sim.engine.engine import Engine, Link
-    with _served(socket_path, lambda: Engine(card="entropy", link=Link(seed=seed), features=features)):
-        yield vfio_user_device(socket_path)
+    place = place if isinstance(place, Place) else Place(place)
+    with _served(place.path, lambda: Engine(card="entropy", link=Link(seed=seed), features=features, tlp_log=tlp),
+                 group=place.group, watch=place.watch):
+        yield vfio_user_device(place.path)

@@ -1,20 +1,26 @@
-"""What is at the other end of the card's cable: a user network without privileges, or a tap interface.
+"""What is at the other end of a card's cable: a user network without privileges, a tap interface, another program.
 
 A network is an object with ``fileno()`` (readable when a frame waits), ``send(frame)`` and ``recv()``, which returns
 a frame (bytes, without FCS) or None when none waits.
 """
 
 from contextlib import contextmanager
+import errno
 import fcntl
 import ipaddress
 import os
+from pathlib import Path
 import socket
 import struct
 import subprocess
+import threading
+import time
 
+from ..sockets import bound
 from .process import child
 
-__all__ = ["GATEWAY", "Pcap", "open_tap", "socket_network", "tap_addresses", "user_network"]
+__all__ = ["GATEWAY", "Pcap", "Watched", "dgram_network", "open_pcap", "open_tap", "socket_network", "tap_addresses",
+           "user_network"]
 
 GATEWAY = "10.0.2.2"  # of the user network; connections to it reach the host's 127.0.0.1
 FRAME_MAX = 65536
@@ -55,14 +61,14 @@ def socket_network():
 
 
 @contextmanager
-def user_network(qemu, tftp=None):
+def user_network(qemu, tftp=None, restrict=False):
     """Yield a network with DHCP, a gateway, and the host's loopback behind it: QEMU's user network, with no machine.
 
     No privileges are needed. The gateway answers pings; TCP and UDP from the guest leave by the host's sockets. ``tftp``: a
-    folder whose files the gateway serves by TFTP.
+    folder whose files the gateway serves by TFTP. ``restrict``: nothing leaves, neither to the host nor to what is behind it.
     """
     with socket_network() as (network, theirs):
-        options = "" if tftp is None else f",tftp={tftp}"
+        options = ("" if tftp is None else f",tftp={tftp}") + (",restrict=on" if restrict else "")
         argv = [*qemu.argv, "-machine", "none", "-nodefaults", "-display", "none",
                 "-netdev", f"user,id=user{options}", "-netdev", "hubport,id=hub-user,hubid=0,netdev=user",
                 "-netdev", f"dgram,id=cable,local.type=fd,local.str={theirs.fileno()}",
@@ -118,47 +124,121 @@ def tap_addresses(name):
 
 @contextmanager
 def open_tap(name):
-    """Yield the network of the tap interface ``name``."""
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    """Yield the network of the tap interface ``name``, which need not have an address: it may be a port of a bridge.
+
+    Raises :exc:`OSError`, whose message says what to do: there is no such tap interface, or somebody else has it.
+    """
+    # The kernel would make an interface that is not there, of a root who mistyped its name.
+    if not (interface := Path("/sys/class/net", name)).is_dir():
+        raise OSError(f"There is no interface {name}. As root: ip tuntap add {name} mode tap user USER; ip link set {name} up")
+    if not (interface / "tun_flags").exists() or not int((interface / "tun_flags").read_text(), 16) & _IFF_TAP:
+        raise OSError(f"{name} is no tap interface: make one with `ip tuntap add NAME mode tap user USER`")
     try:
-        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(f"/dev/net/tun cannot be opened ({error.strerror}): `modprobe tun`, or a machine that has it") from None
+    try:
+        try:
+            fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
+        except OSError as error:
+            raise OSError(f"{name} cannot be used: " + (
+                "another program has it open" if error.errno == errno.EBUSY else
+                "it belongs to another user, see `ip -d link show`" if error.errno == errno.EPERM else str(error.strerror))
+            ) from None
         yield _Tap(fd)
     finally:
         os.close(fd)
 
 
+class _DatagramNetwork:
+    """Of an unconnected socket: what did not come from the peer is not taken, and the peer may start later, and again."""
+    def __init__(self, sock, peer):
+        self._sock, self._peer = sock, peer
+        self.fileno = sock.fileno
+
+    def send(self, frame):
+        try:
+            self._sock.sendto(frame, socket.MSG_DONTWAIT, self._peer)
+        except OSError:
+            pass  # no peer yet, or one that does not keep up: a frame lost
+
+    def recv(self):
+        while True:
+            try:
+                frame, source = self._sock.recvfrom(FRAME_MAX, socket.MSG_DONTWAIT)
+            except ConnectionRefusedError:
+                continue  # of a frame that was sent before
+            except OSError:
+                return None
+            if frame and source == self._peer:
+                return frame
+
+
+@contextmanager
+def dgram_network(local, peer):
+    """Yield the network of another program that has each frame in a datagram, as QEMU's ``-netdev dgram``.
+
+    ``local`` and ``peer`` are where we and where the other one listens: both paths of UNIX sockets (str), or both a pair of an
+    IPv4 or IPv6 address and a port.
+    """
+    if isinstance(local, str):
+        with bound(local, socket.SOCK_DGRAM) as sock:
+            yield _DatagramNetwork(sock, peer)
+        return
+    family, *_, here = socket.getaddrinfo(*local, type=socket.SOCK_DGRAM)[0]
+    there = socket.getaddrinfo(*peer, family=family, type=socket.SOCK_DGRAM)[0][4]
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(here)
+        except OSError as error:
+            raise OSError(f"No socket at {local[0]} port {local[1]}: {error.strerror}") from None
+        yield _DatagramNetwork(sock, there)
+
+
 class Pcap:
-    """A network seen through: passes frames both ways and writes them to a packet capture.
+    """A packet capture. Several threads may write to it.
 
     Parameters
     ----------
-    network
-        What to look at.
     file
         Binary file to write to. Times are seconds since ``clock`` began.
     clock : callable
         Returns the time in seconds.
     """
-    def __init__(self, network, file, clock):
-        self._network = network
+    def __init__(self, file, clock):
         self._file = file
         self._clock = clock
+        self._lock = threading.Lock()
         # draft-ietf-opsawg-pcap: magic (microseconds), version 2.4, zone, accuracy, snap length, LINKTYPE_ETHERNET.
         file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, FRAME_MAX, 1))
 
-    def _write(self, frame):
-        seconds, micros = divmod(int(self._clock() * 1e6), 1_000_000)
-        self._file.write(struct.pack("<IIII", seconds, micros, len(frame), len(frame)) + frame)
+    def write(self, frame):
+        with self._lock:
+            seconds, micros = divmod(int(self._clock() * 1e6), 1_000_000)
+            self._file.write(struct.pack("<IIII", seconds, micros, len(frame), len(frame)) + frame)
 
-    def fileno(self):
-        return self._network.fileno()
+
+@contextmanager
+def open_pcap(path):
+    """Yield a :class:`Pcap` whose times are real and begin now."""
+    start = time.monotonic()
+    with open(path, "wb") as file:
+        yield Pcap(file, lambda: time.monotonic() - start)
+
+
+class Watched:
+    """An end of a cable (see :mod:`.cable`) seen through: ``seen(frame)`` is called with each frame, both ways."""
+    def __init__(self, end, seen):
+        self._end = end
+        self._seen = seen
+        self.fileno = end.fileno
 
     def send(self, frame):
-        self._write(frame)
-        self._network.send(frame)
+        self._seen(frame)
+        self._end.send(frame)
 
     def recv(self):
-        frame = self._network.recv()
+        frame = self._end.recv()
         if frame is not None:
-            self._write(frame)
+            self._seen(frame)
         return frame

@@ -13,8 +13,8 @@ import termios
 from .patience import POLL_SECONDS, Patience, processor_seconds
 from .process import child
 
-__all__ = ["Console", "Guest", "GuestError", "command_line", "machine", "run_shell", "start_guest", "terminal_kept",
-           "vfio_user_device"]
+__all__ = ["Console", "Guest", "GuestError", "command_line", "machine", "run_shell", "shared_memory", "start_guest",
+           "terminal_kept", "vfio_user_device"]
 
 
 class GuestError(Exception):
@@ -33,6 +33,15 @@ def vfio_user_device(socket_path, slot=None):
     })]
 
 
+def shared_memory(megabytes, pages=""):
+    """Return the QEMU options of a machine whose memory is in a shared file: a simulated device reads and writes it directly.
+
+    ``pages``: further properties of the memory.
+    """
+    return ["-object", f"memory-backend-memfd,id=memory,size={megabytes}M,share=on{pages}",
+            "-machine", "q35,memory-backend=memory"]
+
+
 def machine(qemu, boot, devices, *, console, accel="tcg", cpu=None, cpus=1, memory_mb=256, huge_pages=False,
             reboots=False):
     """Return QEMU's argument list for a machine with these devices and no others.
@@ -46,9 +55,7 @@ def machine(qemu, boot, devices, *, console, accel="tcg", cpu=None, cpus=1, memo
         *qemu.argv, "-accel", accel, *([] if cpu is None else ["-cpu", cpu]), "-smp", str(cpus), "-m", f"{memory_mb}M",
         "-nodefaults", "-display", "none", "-nic", "none",
         *([] if reboots else ["-no-reboot"]),
-        # Memory in a shared file: a simulated device reads and writes it directly.
-        "-object", f"memory-backend-memfd,id=memory,size={memory_mb}M,share=on{pages}", "-machine", "q35,memory-backend=memory",
-        *boot, *({"terminal": ["-serial", "mon:stdio"],
+        *shared_memory(memory_mb, pages), *boot, *({"terminal": ["-serial", "mon:stdio"],
                   "pipe": ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]}[console]), *devices,
     ]
 

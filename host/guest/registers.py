@@ -14,10 +14,10 @@ import tempfile
 from ...hdl.spec.bar import BAR_SIZE, ISR_OFFSET
 from .serving import serving
 
-__all__ = ["NAME", "NoDemo", "demo_registers", "find_demo", "serve_registers"]
+__all__ = ["FOLDER_PREFIX", "NAME", "NoDemo", "demo_registers", "find_demo", "serve_registers"]
 
 NAME = "bar0.sock"
-FOLDERS = "ringnic-*"        # below the folder for temporary files: one for each run of the demo
+FOLDER_PREFIX = "ringnic-"   # of a folder below that for temporary files, for each card
 PAGE = 0x1000
 ALL_ONES = 0xffff_ffff
 ENDED = "the demo has ended"
@@ -60,7 +60,7 @@ def find_demo(folder=None):
     """Return where the registers of the demo that was started last are, or raise :exc:`NoDemo`."""
     folder = Path(tempfile.gettempdir() if folder is None else folder)
     found = []
-    for path in folder.glob(f"{FOLDERS}/{NAME}"):
+    for path in folder.glob(f"{FOLDER_PREFIX}*/{NAME}"):
         try:
             found.append((path.stat().st_mtime, path))
         except OSError:

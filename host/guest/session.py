@@ -4,7 +4,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 import tempfile
-import time
 
 from rich.console import Console
 
@@ -14,9 +13,10 @@ from .cable import plugged
 from .card import PAIRS, CardError, rtl_card
 from .demo import Steps, check_counters, guest_steps
 from .initramfs import build_initramfs
-from .network import GATEWAY, Pcap, open_tap, tap_addresses, user_network
+from .network import GATEWAY, Watched, open_pcap, open_tap, tap_addresses, user_network
 from .process import INTERRUPTED, ends_as_exceptions
 from .qemu import GuestError, run_shell, start_guest
+from .registers import FOLDER_PREFIX
 from .report import Report
 
 __all__ = ["DemoOptions", "run_demo"]
@@ -58,7 +58,7 @@ def _run(options, console, report, card, stack):
     kernel = find_kernel(options.kernel, say)
     tools = find_tools(say)
     report.qemu, report.seed = qemu.version, options.seed
-    run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringnic-")))
+    run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)))
     initramfs = run_dir / "initramfs.gz"
     try:
         initramfs.write_bytes(build_initramfs(kernel, tools))
@@ -67,8 +67,7 @@ def _run(options, console, report, card, stack):
     steps = Steps(console)
     network, addresses = _open_network(options, qemu, stack)
     if options.pcap is not None:
-        start = time.monotonic()
-        network = Pcap(network, stack.enter_context(open(options.pcap, "wb")), lambda: time.monotonic() - start)
+        network = Watched(network, stack.enter_context(open_pcap(options.pcap)).write)
     with steps("Build and start the card's model") as update:
         device = stack.enter_context(card(run_dir / "card.sock", seed=options.seed, wave=options.wave, tlp=options.tlp,
                                           update=update, features=options.features, pairs=options.pairs,

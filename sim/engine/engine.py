@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ...hdl.nic import RingNIC
 from ...hdl.rng import RingRNG
+from ...hdl.spec.net import DEFAULT_MAC
 from ..budget import DLLP_SHARE
 from ..pcie_7x.card import BlockNIC
 from ..top import Design, design_of
@@ -29,7 +30,6 @@ CAPTURE_BYTES = 1 << 20
 FAULTS = ("none", "ur", "ca", "poison", "lost", "duplicate")
 ACCESS_CYCLES = 2_000_000  # a host gives up on a completion after this many
 FRAME_BYTES = 16384        # of the longest frame
-MAC_ADDRESS = 0x5254_0052_4e01
 # The cards that there are, and how they are built unless said otherwise: one build serves most tests.
 NET = {"queue_pairs": 4, "mac": None, "mac_address": "input"}
 CARDS = {"net": (RingNIC, NET), "entropy": (RingRNG, {}), "net_7x": (BlockNIC, NET)}
@@ -175,7 +175,7 @@ class Engine:
 
     Raises :exc:`ringnic.sim.engine.build.BuildError` if there is no compiler.
     """
-    def __init__(self, *, card="net", width=64, link=Link(), features=None, mac_address=MAC_ADDRESS, gmii_ratio=1, trace=None,
+    def __init__(self, *, card="net", width=64, link=Link(), features=None, mac_address=DEFAULT_MAC, gmii_ratio=1, trace=None,
                  window=(0, FOREVER), tlp_log=None, nic=None, **options):
         self._handle = None
         if gmii_ratio < 1:

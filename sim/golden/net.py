@@ -7,7 +7,7 @@ import struct
 from collections import deque
 
 from ...hdl.spec.ethernet import ETHERTYPE_C_TAG, ETHERTYPE_S_TAG, HEADER_BYTES, MAX_VLAN_TAGS, VLAN_TAG_BYTES
-from ...hdl.spec.net import (DEFAULT_MTU, DUPLEX_FULL, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN,
+from ...hdl.spec.net import (DEFAULT_MAC, DEFAULT_MTU, DUPLEX_FULL, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN,
                              VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_ERR, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MAC,
                              VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_SPEED_DUPLEX,
                              VIRTIO_NET_F_STATUS, VIRTIO_NET_HDR_GSO_UDP_TUNNEL, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_OK,
@@ -74,7 +74,7 @@ class GoldenNet(GoldenTransport):
     active_pairs : int
         What the driver asked for on the control queue; 1 after reset.
     """
-    def __init__(self, *, queue_pairs=1, max_queue_size=1024, mac_address=0x5254_0052_4e01, mtu=DEFAULT_MTU, speed=1000,
+    def __init__(self, *, queue_pairs=1, max_queue_size=1024, mac_address=DEFAULT_MAC, mtu=DEFAULT_MTU, speed=1000,
                  offered=None, strict=False):
         self.queue_pairs = queue_pairs
         self.mac_address = mac_address

@@ -41,15 +41,15 @@ class Server:
     group : str or None
         Whose members may connect, besides the user.
     watch : callable
-        Called by the server's thread with ``True`` when a client has come, and with ``False`` when it has gone, after
-        :attr:`error` was set.
+        Called by the server's thread when a client has come, with ``(True, None)``, and when it has gone, with ``(False, error)``
+        as of :attr:`error`.
 
     Attributes
     ----------
     error : Exception or None
         Why the last client was disconnected; None if it left by itself.
     """
-    def __init__(self, path, device, *, group=None, watch=lambda connected: None):
+    def __init__(self, path, device, *, group=None, watch=lambda connected, error: None):
         self._device = device
         self._watch = watch
         self._socket = ExitStack()
@@ -103,13 +103,13 @@ class Server:
                     if self._closing:
                         return
                     self._connection = connection
-                self._watch(True)
+                self._watch(True, None)
                 try:
                     self.error = self._serve_one(connection)
                 finally:
                     with self._lock:
                         self._connection = None
-                self._watch(False)
+                self._watch(False, self.error)
 
     def _serve_one(self, connection):
         """Serve until the client goes; return what it did wrong, if it did."""

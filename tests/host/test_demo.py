@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from ringnic.host.cli import app
 from ringnic.host.guest.cable import plugged
 from ringnic.host.guest.demo import Steps, negotiated
-from ringnic.host.guest.network import Pcap, socket_network, tap_addresses
+from ringnic.host.guest.network import Pcap, Watched, open_tap, socket_network, tap_addresses
 from ringnic.host.guest.report import Report, mbit_s
 from ringnic.host.guest.transfer import Transfer, serve
 
@@ -101,7 +101,7 @@ def test_network_whose_peer_is_gone():
 def test_pcap(tmp_path):
     times = iter([0.5, 2.000001])
     with socket_network() as (network, theirs), open(tmp_path / "p", "wb") as file:
-        seen = Pcap(network, file, lambda: next(times))
+        seen = Watched(network, Pcap(file, lambda: next(times)).write)
         assert seen.fileno() == network.fileno() and seen.recv() is None
         seen.send(b"a" * 60)
         theirs.send(b"b" * 61)
@@ -117,6 +117,10 @@ def test_tap_that_is_not_there():
     with pytest.raises(OSError, match="^no-such-tap is no interface with an IPv4 address .*ip tuntap add"):
         tap_addresses("no-such-tap")
     assert tap_addresses("lo")[0] == "127.0.0.1"
+    with pytest.raises(OSError, match="^There is no interface no-such-tap. .*ip tuntap add"), open_tap("no-such-tap"):
+        pass
+    with pytest.raises(OSError, match="^lo is no tap interface"), open_tap("lo"):
+        pass
 
 
 def filled():

@@ -1,0 +1,113 @@
+"""``ringnic serve``: simulated cards for anybody's virtual machines, until Ctrl-C."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+import os
+from pathlib import Path
+import sys
+import tempfile
+import time
+
+from ...hdl.spec.net import DEFAULT_MAC, DEFAULT_MTU
+from ..guest.assets import AssetError, find_qemu
+from ..guest.card import PAIRS, WIDTH, CardError, Place, entropy_card, rtl_card
+from ..guest.process import ends_as_exceptions
+from ..guest.registers import FOLDER_PREFIX, NAME
+from ..sockets import check_place
+from .cables import Cable, plug
+from .lines import attach_help
+
+__all__ = ["ServeOptions", "run_serve"]
+
+LOOK_SECONDS = 0.2         # between two looks at whether a cable is still whole
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the command line asks for; see ``ringnic serve --help``.
+
+    ``features`` are bit numbers, None for all. ``mac_address``: of the first card, from which those of the others count up.
+    ``board``: a :class:`ringnic.boards.board.Board` or None.
+    """
+    sockets: tuple
+    card: str = "net"
+    cable: Cable = Cable("user")
+    restrict: bool = False
+    mac_address: int = DEFAULT_MAC
+    mtu: int = DEFAULT_MTU
+    pairs: int = PAIRS
+    features: frozenset | None = None
+    width: int = WIDTH
+    board: object = None
+    pcap: Path | None = None
+    tlp: Path | None = None
+    group: str | None = None
+    seed: int = 0
+
+
+def _say(text):
+    print(f"ringnic: {text}", file=sys.stderr, flush=True)
+
+
+def _watch(path, connected, error):
+    """Tell of a client that comes or goes."""
+    _say(f"{path}: a client has connected" if connected else
+         f"{path}: the client has gone" if error is None else f"{path}: the client was disconnected: {error}")
+
+
+def _cards(options, stack):
+    """Yield each card, served, with its address as text, or None if it has none of its own."""
+    for number, path in enumerate(options.sockets):
+        where = Path(os.path.abspath(path))
+        # Its registers are where `ringnic monitor --demo` looks for them.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)))
+        place = Place(where, options.group, partial(_watch, where), folder / NAME)
+        seed = options.seed + number
+        _say(f"{where}: building the card's model, if it is not there yet")
+        update = partial(_update, where)
+        if options.card == "entropy":
+            stack.enter_context(entropy_card(place, seed=seed, features=options.features, tlp=options.tlp))
+            yield where, None, None
+        elif options.board is not None:
+            from ..guest.board_card import board_card
+            made = board_card(options.board)
+            yield where, None, stack.enter_context(made(place, seed=seed, wave=None, tlp=options.tlp, update=update,
+                                                        features=None, pairs=PAIRS, mtu=DEFAULT_MTU))
+        else:
+            address = options.mac_address + number
+            card = rtl_card(place, seed=seed, wave=None, tlp=options.tlp, update=update, features=options.features,
+                            pairs=options.pairs, mtu=options.mtu, width=options.width, mac_address=address)
+            yield where, address.to_bytes(6, "big").hex(":"), stack.enter_context(card)
+
+
+def _update(where, text):
+    _say(f"{where}: {text}")
+
+
+def _serve(options, stack):
+    for path in options.sockets:  # before a minute goes into building
+        check_place(os.path.abspath(path), group=options.group)
+    served = list(_cards(options, stack))
+    failed = (lambda: None) if options.card == "entropy" else stack.enter_context(plug(
+        options.cable, [card for *_, card in served], qemu=partial(find_qemu, say=_say), restrict=options.restrict,
+        pcap=options.pcap))
+    for where, address, _ in served:
+        print(f"{where}{'' if address is None else f', MAC address {address}'}\n\n{attach_help(where)}\n", flush=True)
+    _say("serving; Ctrl-C ends it")
+    while failed() is None:
+        time.sleep(LOOK_SECONDS)
+    raise failed()
+
+
+def run_serve(options):
+    """Serve until Ctrl-C; return the exit status, which is 0 then and 1 if something is wrong, of which it tells."""
+    try:
+        with ends_as_exceptions(), ExitStack() as stack:
+            _serve(options, stack)
+    except KeyboardInterrupt:
+        _say("ended")
+        return 0
+    except (AssetError, CardError, OSError) as error:
+        _say(error)
+    return 1

@@ -1,0 +1,89 @@
+"""The command ``serve``."""
+
+from enum import StrEnum
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ...hdl.spec.net import DEFAULT_MAC, DEFAULT_MTU
+from ..options import DEMO_PAIRS, BoardCard, Features, Mtu, Width, feature_bits, out_file
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+class CardKind(StrEnum):
+    """Kinds of simulated cards."""
+    NET = "net"
+    ENTROPY = "entropy"
+
+
+def _mac_address(text: str | None):
+    if text is None:
+        return None
+    from ..build.command import BuildError, parse_mac
+    try:
+        return parse_mac(text)
+    except BuildError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def serve(
+    sockets: Annotated[list[Path], typer.Argument(metavar="SOCKET", help="Paths of UNIX sockets, a card at each.")],
+    cable: Annotated[Optional[str], typer.Option(metavar="KIND", help="What the cards are plugged into. user: a network with "
+                     "DHCP and the host behind it. tap:NAME: a tap interface. dgram:LOCAL,PEER: another program with a frame in each "
+                     "datagram, such as QEMU's -netdev dgram; both are paths, or ADDRESS:PORT. between: only each other. none: "
+                     "nothing. Several cards with a network, or more than two, get a switch. Default: user for one card, else "
+                     "between.")] = None,
+    restrict: Annotated[bool, typer.Option("--restrict", help="Close the user network to the host and what is behind it."
+                                           )] = False,
+    mac: Annotated[Optional[str], typer.Option(metavar="ADDRESS", callback=_mac_address, help="MAC address of the first card, "
+                                               "from which those of the others count up. Default: 52:54:00:52:4e:01.")] = None,
+    mtu: Mtu = DEFAULT_MTU,
+    pairs: Annotated[int, typer.Option(help="Queue pairs of each card.", min=1, max=16)] = DEMO_PAIRS,
+    features: Features = None,
+    width: Annotated[Width, typer.Option(help="Bits of the datapath.")] = Width.WIDE,
+    pcap: Annotated[Optional[Path], out_file("Write the frames on the cable, or into the switch, to this packet "
+                                              "capture.")] = None,
+    tlp: Annotated[Optional[Path], out_file("Write the packets on the PCIe link of the only card to this file, decoded.")] = None,
+    card: Annotated[CardKind, typer.Option(help="What is served: network cards or entropy devices.")] = CardKind.NET,
+    board: BoardCard = None,
+    socket_group: Annotated[Optional[str], typer.Option(metavar="GROUP", help="Let this group's members connect, too, such as "
+                                                        "libvirt's. Default: only you.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+):
+    """Serve simulated cards to virtual machines of yours, one after another at each socket, until Ctrl-C.
+
+    What QEMU and libvirt need to attach them is printed. docs/serve.md has the whole way.
+    """
+    from .cables import parse_cable
+    from .command import ServeOptions, run_serve
+    if len(set(map(os.path.abspath, sockets))) < len(sockets):
+        raise typer.BadParameter("each card needs a path of its own", param_hint="SOCKET")
+    if tlp is not None and len(sockets) > 1:
+        raise typer.BadParameter("the packets of one card can be written, not of several", param_hint="--tlp")
+    if board is not None and (features, pairs, mtu, width, mac) != (None, DEMO_PAIRS, DEFAULT_MTU, Width.WIDE, None):
+        raise typer.BadParameter("--features, --pairs, --mtu, --width and --mac of a board's card are those of its build",
+                                 param_hint="--board")
+    if card is CardKind.ENTROPY and (board, cable, mac, pcap, features) != (None, None, None, None, None):
+        raise typer.BadParameter("an entropy device has no network, and none of --board, --cable, --mac, --pcap and --features",
+                                 param_hint="--card")
+    try:
+        plugged = parse_cable(cable, len(sockets))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--cable") from None
+    if restrict and plugged.kind != "user":
+        raise typer.BadParameter("only the user network can be closed to the host", param_hint="--restrict")
+    if mac is not None and mac + len(sockets) - 1 >= 1 << 48:
+        raise typer.BadParameter("there are not as many addresses after this one", param_hint="--mac")
+    if board is not None:
+        from ...boards.table import BOARDS
+        board = BOARDS[board]
+    raise typer.Exit(run_serve(ServeOptions(
+        tuple(sockets), card=str(card), cable=plugged, restrict=restrict, mac_address=DEFAULT_MAC if mac is None else mac,
+        mtu=mtu, pairs=pairs, features=feature_bits(features, pairs), width=int(width), board=board, pcap=pcap, tlp=tlp,
+        group=socket_group, seed=seed)))

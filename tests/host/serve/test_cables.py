@@ -1,0 +1,168 @@
+"""What ``--cable`` means, and another program at the other end."""
+
+import os
+import socket
+import time
+
+import pytest
+
+from ringnic.host.guest.network import dgram_network
+from ringnic.host.serve.cables import Cable, parse_cable, plug
+from ringnic.host.sockets import PathError
+
+
+@pytest.mark.parametrize("text, cards, cable", [
+    (None, 1, Cable("user")),
+    (None, 2, Cable("between")),
+    ("user", 3, Cable("user")),
+    ("none", 1, Cable("none")),
+    ("tap:tap0", 1, Cable("tap", tap="tap0")),
+    ("dgram:/run/a,/run/b", 1, Cable("dgram", local="/run/a", peer="/run/b")),
+    ("dgram:./a,./b", 1, Cable("dgram", local="./a", peer="./b")),
+    ("dgram:127.0.0.1:5000,localhost:5001", 2, Cable("dgram", local=("127.0.0.1", 5000), peer=("localhost", 5001))),
+    ("dgram:[::1]:5000,[::1]:5001", 1, Cable("dgram", local=("::1", 5000), peer=("::1", 5001))),
+])
+def test_cables(text, cards, cable):
+    assert parse_cable(text, cards) == cable
+
+
+@pytest.mark.parametrize("text, cards, what", [
+    ("usr", 1, "'usr' is none of user, tap:NAME, dgram:LOCAL,PEER, between, none"),
+    ("tap", 1, "'tap' is none of"),
+    ("tap:", 1, "'tap:' is none of"),
+    ("tap:0123456789abcdef", 1, "'0123456789abcdef' cannot be the name of an interface"),
+    ("tap:../x", 1, "'../x' cannot be the name"),
+    ("user:x", 1, "'user:x' is none of"),
+    ("between", 1, "a cable between cards needs two sockets or more"),
+    ("dgram:/a", 1, "dgram needs two places"),
+    ("dgram:/a,127.0.0.1:1", 1, "dgram needs two paths, or two of ADDRESS:PORT"),
+    ("dgram:127.0.0.1:0,127.0.0.1:1", 1, "'127.0.0.1:0' is neither"),
+    ("dgram:127.0.0.1:65536,127.0.0.1:1", 1, "'127.0.0.1:65536' is neither"),
+    ("dgram:somewhere:1,127.0.0.1:1", 1, "'somewhere' is no IP address"),
+])
+def test_no_cables(text, cards, what):
+    with pytest.raises(ValueError) as caught:
+        parse_cable(text, cards)
+    assert str(caught.value).startswith(what)
+
+
+def receive(network):
+    for _ in range(1000):
+        if (frame := network.recv()) is not None:
+            return frame
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("kind", ["unix", "inet"])
+def test_datagrams(tmp_path, kind):
+    """One program's frames come, nobody else's; it may start later, and again."""
+    with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        if kind == "unix":
+            ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
+            stranger.bind(str(tmp_path / "stranger"))
+        else:
+            ours, theirs = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
+        with dgram_network(ours, theirs) as network:
+            network.send(b"nobody is there")
+            assert network.recv() is None
+            for _ in range(2):
+                with socket.socket(stranger.family, socket.SOCK_DGRAM) as peer:
+                    peer.bind(theirs)
+                    stranger.sendto(b"from a stranger", ours)
+                    peer.sendto(b"", ours)
+                    peer.sendto(b"frame", ours)
+                    assert receive(network) == b"frame"
+                    network.send(b"answer")
+                    assert peer.recv(100) == b"answer"
+                if kind == "unix":
+                    os.unlink(theirs)
+        if kind == "unix":
+            assert not os.path.exists(ours)
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def test_datagrams_where_somebody_is(tmp_path):
+    with dgram_network(str(tmp_path / "a"), str(tmp_path / "b")):
+        with pytest.raises(PathError, match="in use by another process"), dgram_network(str(tmp_path / "a"), str(tmp_path / "b")):
+            pass
+    port = free_port()
+    with dgram_network(("127.0.0.1", port), ("127.0.0.1", 9)):
+        with pytest.raises(OSError, match=f"No socket at 127.0.0.1 port {port}: Address already in use"):
+            with dgram_network(("127.0.0.1", port), ("127.0.0.1", 9)):
+                pass
+
+
+class End:
+    """An end of a cable that a test holds."""
+    def __init__(self, broken=False):
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.ours.setblocking(False)
+        self.theirs.settimeout(10)
+        self.fileno = self.ours.fileno
+        self._broken = broken
+
+    def send(self, frame):
+        if self._broken:
+            raise OSError("The disk is full")
+        self.ours.send(frame)
+
+    def recv(self):
+        try:
+            return self.ours.recv(65536)
+        except BlockingIOError:
+            return None
+
+    def close(self):
+        self.ours.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def ends():
+    made = [End() for _ in range(3)]
+    yield made
+    for end in made:
+        end.close()
+
+
+FRAME = bytes.fromhex("ffffffffffff0200000000010800") + b"hello".ljust(46, b"\0")
+ANSWER = bytes.fromhex("0200000000010200000000020800") + b"hello, too".ljust(46, b"\0")
+
+
+@pytest.mark.parametrize("cards", [2, 3])
+def test_between(ends, cards, tmp_path):
+    with plug(Cable("between"), ends[:cards], qemu=None, pcap=tmp_path / "p.pcap") as failed:
+        ends[0].theirs.send(FRAME)
+        for end in ends[1:cards]:
+            assert end.theirs.recv(1000) == FRAME
+        assert failed() is None
+    # A header of 24 bytes, and the frame once behind 16 bytes of its own.
+    assert (tmp_path / "p.pcap").stat().st_size == 24 + 16 + len(FRAME)
+
+
+@pytest.mark.parametrize("cards", [1, 2])
+def test_cards_and_a_program(ends, tmp_path, cards):
+    ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
+    with plug(Cable("dgram", local=ours, peer=theirs), ends[:cards], qemu=None), \
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.bind(theirs)
+        peer.sendto(FRAME, ours)
+        for end in ends[:cards]:
+            assert end.theirs.recv(1000) == FRAME
+        peer.settimeout(10)
+        ends[0].theirs.send(ANSWER)
+        assert peer.recv(1000) == ANSWER
+
+
+def test_a_cable_that_breaks_is_told_of(ends):
+    ends[1].close()
+    ends[1] = End(broken=True)
+    with pytest.raises(OSError, match="The disk is full"), plug(Cable("between"), ends[:2], qemu=None) as failed:
+        ends[0].theirs.send(FRAME)
+        while failed() is None:
+            time.sleep(0.001)
