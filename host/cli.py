@@ -12,6 +12,9 @@ import typer
 
 from ..hdl.spec.net import DEFAULT_MTU
 from .build.commands import app as build_app
+from .checkout import ROOT, checkout
+from .errors import complain
+from .guest.cache import cache_dir
 from .options import DEMO_PAIRS, Accel, BoardCard, Features, Mtu, block_board, feature_bits, out_file
 from .serve.commands import app as serve_app
 from .slot.commands import app as slot_app
@@ -19,7 +22,7 @@ from .slot.commands import app as slot_app
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False,
-                  help="RingNIC: an FPGA network card that is a virtio-net device, with no vendor driver anywhere.")
+                  context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(serve_app)
 app.add_typer(slot_app)
 app.add_typer(build_app)
@@ -40,7 +43,7 @@ LEVEL_FOLDERS = {
     Level.UNIT: ("hdl", "host", "boards", "house", "kit", "plan"),
     Level.BENCH: ("bench",),
     Level.ENGINE: ("sim", "engine", "conformance"),
-    Level.GUEST: ("guest",),
+    Level.GUEST: ("guest", "install"),
     Level.CLIENTS: ("clients",),
     Level.FORMAL: ("formal",),
 }
@@ -55,6 +58,28 @@ class Family(StrEnum):
     """FPGA families that the core is synthesised for."""
     ECP5 = "ecp5"
     XC7 = "xc7"
+
+
+def _show_version(wanted: bool):
+    if wanted:
+        from .. import __version__
+        print(f"ringnic {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def ringnic(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+):
+    """RingNIC: an FPGA network card that is a virtio-net device, with no vendor driver anywhere."""
+
+
+def _need_checkout(context: typer.Context):
+    """End with one line if what the command works on is not here."""
+    if checkout() is None:
+        command = f"ringnic {context.info_name}"
+        complain(f"`{command}` needs a checkout of the project, and this is an installed package; run ./{command} in a checkout")
+        raise typer.Exit(1)
 
 
 def _need_pytest():
@@ -114,6 +139,7 @@ def demo(
 
 @app.command()
 def rehearse(
+    context: typer.Context,
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
     kernel: Annotated[str, typer.Option(help="Of both machines: 6.1 or 6.12 (Debian's stock ones), or backports (its "
                                              "newest).")] = "6.1",
@@ -126,6 +152,7 @@ def rehearse(
     The outer machine has an IOMMU and the card; there the commands of this program do what they do on a real one: devices, bind,
     selftest, guest, unbind. The exit status is 0 if every check held. Some minutes.
     """
+    _need_checkout(context)
     if board is not None and mtu != DEFAULT_MTU:
         raise typer.BadParameter("of a board's card, --mtu is fixed")
     from .rehearsal.session import run_rehearsal
@@ -178,6 +205,7 @@ def area(
 
 @app.command()
 def conformance(
+    context: typer.Context,
     report: Annotated[Optional[Path], out_file("Write the rows and what became of them to this file, as JSON.")] = None,
     markdown: Annotated[Optional[Path], out_file("The same as Markdown.")] = None,
     junit: Annotated[Optional[Path], out_file("The same as JUnit XML, a test case for each row.")] = None,
@@ -189,6 +217,7 @@ def conformance(
     With --board, rows that the block decides in place of the card are reported as the block's, and not as passing. The exit
     status is 0 if every row passes that applies to what the card offers. Some minutes.
     """
+    _need_checkout(context)
     _need_pytest()
     from .conformance import run_conformance
     raise typer.Exit(run_conformance(report, markdown, junit, seed=seed, board=board))
@@ -220,6 +249,7 @@ def fuzz(
 
 @app.command()
 def mutate(
+    context: typer.Context,
     listing: Annotated[bool, typer.Option("--list", help="Only show the mutants.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only list the mutants that no longer fit the sources, and suggest "
                                                         "where they may belong now; 1 if there are any.")] = False,
@@ -233,6 +263,7 @@ def mutate(
 
     The exit status is 0 if a test kills each mutant, or the list says why none can, and 95 % of all are killed. Some minutes.
     """
+    _need_checkout(context)
     from .mutation.command import run_check, run_mutate
     if check:
         raise typer.Exit(run_check())
@@ -249,23 +280,23 @@ def test(
     features: Features = None,
 ):
     """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or tests/FILE."""
+    _need_checkout(context)
     _need_pytest()
-    root = Path(__file__).resolve().parents[1]
-    pytest = [sys.executable, "-m", "pytest", *context.args]
+    pytest = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache_dir() / 'pytest'}", *context.args]
     if features is not None:
         from .guest.card import PAIRS
         feature_bits(features, PAIRS)
         # One word: the list may begin with a hyphen.
         pytest.append(f"--features={features}")
-    if any(arg.startswith("tests/") and (root / arg.partition("::")[0]).exists() for arg in context.args):
-        raise typer.Exit(1 if subprocess.run(pytest, cwd=root).returncode else 0)
+    if any(arg.startswith("tests/") and (ROOT / arg.partition("::")[0]).exists() for arg in context.args):
+        raise typer.Exit(1 if subprocess.run(pytest, cwd=ROOT).returncode else 0)
     levels = set(level or set(Level) - ON_REQUEST)
     workers = [] if "--pdb" in context.args else ["-n", str(os.cpu_count() or 1)]
     status = set()
     for group, options in ((levels - ONE_BY_ONE, workers), (levels & ONE_BY_ONE, [])):
-        folders = [str(root / "tests" / name) for one in Level if one in group for name in LEVEL_FOLDERS[one]]
+        folders = [str(ROOT / "tests" / name) for one in Level if one in group for name in LEVEL_FOLDERS[one]]
         if folders:
-            status.add(subprocess.run([*pytest, *options, *folders], cwd=root).returncode)
+            status.add(subprocess.run([*pytest, *options, *folders], cwd=ROOT).returncode)
     if status == {NO_TESTS}:
         raise typer.Exit(NO_TESTS)
     # A pytest that was killed by a signal has a negative status.

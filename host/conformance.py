@@ -18,13 +18,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from .checkout import ROOT, commit
 from .guest.process import INTERRUPTED, child, ends_as_exceptions
 from .plan import PlanError, load, marks, plan_files
 
-__all__ = ["NOT_APPLICABLE", "TESTS", "Gathered", "Result", "RunError", "build_name", "commit", "gather", "report",
-           "run_conformance", "show", "to_junit", "to_markdown"]
+__all__ = ["NOT_APPLICABLE", "TESTS", "Gathered", "Result", "RunError", "build_name", "gather", "report", "run_conformance",
+           "show", "to_junit", "to_markdown"]
 
-ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 PASSING, FAILING, MISSING, NOT_APPLICABLE = "passing", "failing", "missing", "not applicable"
 JUDGED = (PASSING, FAILING, MISSING)
@@ -141,15 +141,6 @@ def _judge(row, seen, otherwise):
     else:
         status, reason = MISSING, "all its tests were skipped" if verdicts else "no test ran, and the checker did not meet it"
     return Result(row, status, tests, seen.observed, reason)
-
-
-def commit():
-    """Return the commit of the sources, ``-dirty`` if they differ from it; None where there is no git."""
-    try:
-        return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], check=True,
-                              text=True, capture_output=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def build_name():

@@ -7,14 +7,30 @@ from pathlib import Path
 import shutil
 import tempfile
 
+from ..checkout import checkout
+
 __all__ = ["cache_dir", "entry"]
 
 
 def cache_dir():
-    """Return the cache folder, made if missing: ``$RINGNIC_CACHE``, else ``.ringnic`` beside the sources."""
-    path = Path(os.environ.get("RINGNIC_CACHE") or Path(__file__).resolve().parents[2] / ".ringnic").absolute()
+    """Return the cache folder, made if missing.
+
+    It is ``$RINGNIC_CACHE``, else ``.ringnic`` in a checkout, else ``ringnic`` in the user's cache folder.
+    """
+    if given := os.environ.get("RINGNIC_CACHE"):
+        path = Path(given).absolute()
+    elif (root := checkout()) is not None:
+        path = root / ".ringnic"
+    else:
+        path = _user_cache() / "ringnic"
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _user_cache():
+    """Return the folder of the XDG Base Directory Specification, which has a relative path ignored."""
+    path = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return path if path.is_absolute() else Path.home() / ".cache"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 from rich.console import Console
 from rich.markup import escape
 
+from ..checkout import ROOT
 from ..conformance import build_name
 from ..guest.process import INTERRUPTED, ends_as_exceptions
 from .mutants import MutantError, chosen, fitted, load
@@ -14,8 +15,6 @@ from .report import GOAL, list_table, report, show, wrong
 from .run import mutate
 
 __all__ = ["run_check", "run_mutate"]
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def _error(console, message):

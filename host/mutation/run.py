@@ -66,7 +66,6 @@ class _Run:
         self._tree, self._path = self._work / "tree", self._work / "path"
         package = self._path / "ringnic"
         package.mkdir(parents=True)
-        (package / "__init__.py").touch()
         self._tree.mkdir()
         for name in COPIED:
             source = Path(root) / name
@@ -76,6 +75,7 @@ class _Run:
                 shutil.copy2(source, self._tree / name)
         for name in PACKAGES:
             (package / name).symlink_to(self._tree / name)
+        (package / "__init__.py").symlink_to(self._tree / "host/package/__init__.py")
         if self.mutant is not None:
             path = self._tree / self.mutant.file
             path.write_text(self.mutant.applied(path.read_text()))

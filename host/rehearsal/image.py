@@ -16,13 +16,13 @@ import tempfile
 
 from packaging.requirements import Requirement
 
+from ..checkout import ROOT
 from ..guest.assets import AssetError, Tools
 from ..guest.cpio import Cpio
 from ..guest.initramfs import add_base, build_initramfs, module_order
 
 __all__ = ["INNER_INITRAMFS", "INNER_KERNEL", "build_image"]
 
-ROOT = Path(__file__).resolve().parents[2]
 INNER_KERNEL, INNER_INITRAMFS = "/inner/vmlinuz", "/inner/initramfs.gz"
 PROJECT, PACKAGES, QEMU = "/opt/ringnic", "/opt/packages", "/opt/qemu"
 ROOMS = ("hdl", "host", "sim", "boards")
@@ -104,7 +104,8 @@ def _stage_project(stage):
 def _compile(stage):
     """Have all of it compiled, which the outer machine would take minutes for."""
     # In one process, which an interruption ends: workers would write into a folder that is being removed.
-    subprocess.run([sys.executable, "-m", "compileall", "-q", stage], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", stage], check=True, stdout=subprocess.DEVNULL,
+                   env={**os.environ, "PYTHONPYCACHEPREFIX": ""})  # beside the sources, even if ours are elsewhere
 
 
 def _python(tree, stage):
@@ -154,7 +155,7 @@ def build_image(kernel, inner_kernel, tools, qemu):
         python = _python(tree, stage)
     for room in ROOMS:
         cpio.link(f"{PACKAGES}/ringnic/{room}", f"{PROJECT}/{room}")
-    cpio.file(f"{PACKAGES}/ringnic/__init__.py", b"")
+    cpio.file(f"{PACKAGES}/ringnic/__init__.py", (ROOT / "host/package/__init__.py").read_bytes())
     cpio.file(f"{PACKAGES}/bin/ringnic", b"from ringnic.host.cli import main\nmain()\n")
     cpio.file("/bin/ringnic", f'#!/bin/sh\nPYTHONPATH={PACKAGES} exec {python} {PACKAGES}/bin/ringnic "$@"\n'.encode(), 0o755)
     setpriv = shutil.which("setpriv")

@@ -35,10 +35,10 @@ def _mac_address(text: str | None):
 def serve(
     sockets: Annotated[list[Path], typer.Argument(metavar="SOCKET", help="Paths of UNIX sockets, a card at each.")],
     cable: Annotated[Optional[str], typer.Option(metavar="KIND", help="What the cards are plugged into. user: a network with "
-                     "DHCP and the host behind it. tap:NAME: a tap interface. dgram:LOCAL,PEER: another program with a frame in each "
-                     "datagram, such as QEMU's -netdev dgram; both are paths, or ADDRESS:PORT. between: only each other. none: "
-                     "nothing. Several cards with a network, or more than two, get a switch. Default: user for one card, else "
-                     "between.")] = None,
+                     "DHCP and the host behind it. tap:NAME: a tap interface. dgram:LOCAL,PEER: another program with a frame in "
+                     "each datagram, such as QEMU's -netdev dgram; both are paths, or ADDRESS:PORT. between: only each other. "
+                     "none: nothing. Several cards with a network, or more than two, get a switch. Default: user for one card, "
+                     "else between.")] = None,
     restrict: Annotated[bool, typer.Option("--restrict", help="Close the user network to the host and what is behind it."
                                            )] = False,
     mac: Annotated[Optional[str], typer.Option(metavar="ADDRESS", callback=_mac_address, help="MAC address of the first card, "

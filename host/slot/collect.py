@@ -5,7 +5,6 @@ The file is made to be shown to others. It has no name of the machine, no MAC ad
 
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib import metadata
 import json
 import platform
 import re
@@ -13,9 +12,10 @@ import time
 
 from rich.console import Console
 
+from ... import __version__
 from ...boards.table import BOARDS
 from ...hdl.spec.virtio import Status
-from ..conformance import ROOT, commit
+from ..checkout import ROOT, commit
 from ..features import names
 from ..nearest import no_board
 from . import checks
@@ -93,7 +93,7 @@ class Report:
                  if name not in ("driver", "interfaces", "link", "features", "in_the_way")}
         self.found = {
             "schema": SCHEMA, "collected": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "ringnic": {"version": _version(), "commit": commit()}, "board": board,
+            "ringnic": {"version": __version__, "commit": commit()}, "board": board,
             "host": {"kernel": self.machine.read("/proc/sys/kernel/osrelease"), "machine": platform.machine(),
                      "processor": self._processor()},
             "card": facts, "before": self._moment("before"), "after": None,
@@ -153,13 +153,6 @@ class Report:
         except SlotError as reason:
             self.missing["dmesg"] = f"{reason}"
             return None
-
-
-def _version():
-    try:
-        return metadata.version("ringnic")
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _link(function):

@@ -1,4 +1,4 @@
-"""``ringnic serve`` as somebody uses it: the command in a process of its own, and guests attached with the lines that it prints."""
+"""``ringnic serve`` as somebody uses it: the command in a process of its own, and guests attached with the lines it prints."""
 
 from contextlib import ExitStack, contextmanager
 import os

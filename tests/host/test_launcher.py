@@ -13,7 +13,7 @@ PYTHON = """#!/bin/sh
 echo "python $*" >>"$LOG"
 case "$*" in
 *"-m venv "*) mkdir -p "$3/bin"; cp_self; ;;
-*"-m pip "*) [ -z "$PIP_FAILS" ] || exit 1; printf '#!/bin/sh\\necho "ran $*"; exit 5\\n' >"${0%/*}/ringnic"; chmod +x "${0%/*}/ringnic" ;;
+*"-m pip "*) cat "$DIST_EXTRA_CONFIG" >>"$LOG"; [ -z "$PIP_FAILS" ] || exit 1; printf '#!/bin/sh\\necho "ran $*"; echo "compiled: $PYTHONPYCACHEPREFIX" >>"$LOG"; exit 5\\n' >"${0%/*}/ringnic"; chmod +x "${0%/*}/ringnic" ;;
 esac
 """
 
@@ -50,15 +50,27 @@ def test_sets_up_once_and_passes_arguments(machine):
     status, out, err, log = machine("demo", "--seed", "a b")
     assert (status, out) == (5, "ran demo --seed a b\n")
     assert "-m venv" in log and "--editable" in log and "ready" in err
-    assert machine("--help") == (5, "ran --help\n", "", "")
+    assert machine("--help") == (5, "ran --help\n", "", "compiled: \n")
     (machine.folder / "pyproject.toml").write_text("two")
     assert "-m venv" in machine()[3]
-    assert machine()[3] == ""
+    assert machine()[3] == "compiled: \n"
 
 
 def test_cache_elsewhere(machine, tmp_path):
-    assert machine("x", RINGNIC_CACHE=str(tmp_path / "elsewhere"))[0] == 5
-    assert (tmp_path / "elsewhere/venv/stamp").exists() and not (machine.folder / ".ringnic").exists()
+    """All that is written is there: what setuptools makes on its way, and what Python compiles."""
+    cache = tmp_path / "elsewhere"
+    status, _out, _err, log = machine("x", RINGNIC_CACHE=str(cache))
+    assert status == 5
+    assert f"egg_base = {cache}/setup\n" in log and f"build_base = {cache}/setup\n" in log
+    assert f"compiled: {cache}/pycache\n" in log
+    assert (cache / "venv/stamp").exists() and not (cache / "setup").exists()
+    assert sorted(path.name for path in machine.folder.iterdir()) == ["pyproject.toml", "ringnic"]
+
+
+def test_a_cache_that_cannot_be_written(machine):
+    status, out, err, log = machine("x", RINGNIC_CACHE="/proc/none")
+    assert (status, out, log) == (1, "", "")
+    assert err == "ringnic: cannot write /proc/none; set RINGNIC_CACHE to a folder of yours\n"
 
 
 def test_runs_from_anywhere_and_through_a_link(machine, tmp_path):

@@ -86,8 +86,9 @@ def test_a_foreign_file_is_left_alone(path, tmp_path, foreign):
         assert Path(path).read_text() == "mine"
 
 
-@pytest.mark.parametrize("where, what", [("missing/card.sock", "There is no folder .*missing for the socket card.sock: make it first"),
-                                         ("x" * 200, "longer than the 107 bytes")])
+@pytest.mark.parametrize("where, what", [
+    ("missing/card.sock", "There is no folder .*missing for the socket card.sock: make it first"),
+    ("x" * 200, "longer than the 107 bytes")])
 def test_a_path_that_cannot_be(tmp_path, where, what):
     with pytest.raises(PathError, match=what), listening(str(tmp_path / where)):
         pass

@@ -12,7 +12,8 @@ QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
 def test_qemu():
     *_, option, device = options = shlex.split(qemu_options(PATH))
-    assert options[:-2] == ["-object", "memory-backend-memfd,id=memory,size=1024M,share=on", "-machine", "q35,memory-backend=memory"]
+    assert options[:-2] == ["-object", "memory-backend-memfd,id=memory,size=1024M,share=on",
+                            "-machine", "q35,memory-backend=memory"]
     assert option == "-device" and json.loads(device)["socket"] == {"type": "unix", "path": PATH}
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from ringnic.hdl.spec.bar import COUNTERS, COUNTERS_MAGIC
 from ringnic.host import selftest
 from ringnic.host.bus.vfio import VfioError
-from ringnic.host.conformance import ROOT
+from ringnic.host.checkout import ROOT
 from ringnic.host.slot.collect import collect, shared, without_serial
 from ringnic.host.slot.commands import app
 from ringnic.host.slot.sysfs import SlotError
