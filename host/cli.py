@@ -13,6 +13,7 @@ import typer
 from ..hdl.spec.net import DEFAULT_MTU
 from .build.commands import app as build_app
 from .checkout import ROOT, checkout
+from .compare.commands import app as compare_app
 from .errors import complain
 from .guest.cache import cache_dir
 from .options import DEMO_PAIRS, Accel, BoardCard, Features, Mtu, block_board, feature_bits, out_file
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(serve_app)
 app.add_typer(slot_app)
 app.add_typer(build_app)
+app.add_typer(compare_app)
 
 
 class Level(StrEnum):

@@ -8,13 +8,17 @@ import subprocess
 
 from .cache import cache_dir, entry
 from .debian import Archive, AssetError
+from .initramfs import DRIVERS, module_order
 
-__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_kernel", "find_qemu", "find_tools",
-           "libraries"]
+__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_generic_kernel", "find_kernel", "find_qemu",
+           "find_tools", "libraries"]
 
 QEMU_MIN = (10, 1)  # the first release with the device vfio-user-pci
 # Names of kernels, and the suites whose stock cloud kernel each is; "backports" is the newest for Debian's stable release.
 KERNELS = {"6.1": ("bookworm",), "6.12": ("trixie",), "backports": ("trixie", "trixie-backports")}
+# Debian's package of the newest kernel of each flavour, and what it is to download.
+META_PACKAGES = {"cloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
+KERNEL_MB = {"cloud": 30, "generic": 70}
 _LIBS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")  # after and before Debian merged /lib into /usr
 
 
@@ -110,15 +114,15 @@ def debian_qemu(say=print):
     return Qemu(argv, found[1], root)
 
 
-def _fetch_kernel(name, folder, say):
-    say(f"Fetching Debian's stock {name} cloud kernel (about 30 MB)")
-    state = cache_dir() / f"apt-kernel-{name}"
+def _fetch_kernel(name, folder, say, flavour="cloud"):
+    say(f"Fetching Debian's stock {name} {flavour} kernel (about {KERNEL_MB[flavour]} MB)")
+    state = cache_dir() / f"apt-kernel-{name}-{flavour}"
     archive = Archive(state, KERNELS[name])
     archive.update()
     series = r"\d" if name == "backports" else re.escape(name) + r"\."
-    image = next(iter(archive.depends("linux-image-cloud-amd64", rf"linux-image-{series}.*")), None)
+    image = next(iter(archive.depends(META_PACKAGES[flavour], rf"linux-image-{series}.*")), None)
     if image is None:
-        raise AssetError(f"no cloud kernel {name} in Debian's {' or '.join(KERNELS[name])}")
+        raise AssetError(f"no {flavour} kernel {name} in Debian's {' or '.join(KERNELS[name])}")
     # Since 7.1 the image, its modules, and the list of what is built in are packages of their own, named after one another.
     release = re.escape(image.removeprefix("linux-image-"))
     archive.unpack([image, *archive.depends(image, rf"linux-(base|binary|modules)-{release}")], folder)
@@ -128,6 +132,20 @@ def _fetch_kernel(name, folder, say):
 def _image(root):
     """Return the kernel in a folder of unpacked packages, which keep it in /boot, or beside its modules."""
     return next(path for pattern in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in root.glob(pattern))
+
+
+def find_generic_kernel(which, modules, say=print):
+    """Return the kernel for all machines named ``which`` in :data:`KERNELS`, which has drivers of cards that no cloud has.
+
+    Of its modules (350 MB) only those of every guest, ``modules``, and what these depend on are kept.
+    """
+    def fetch(folder):
+        _fetch_kernel(which, folder, say, "generic")
+        kept = {name for name, _ in module_order(_kernel(_image(folder)).modules, (*DRIVERS, *modules))}
+        for path in folder.rglob("*.ko*"):
+            if path.name.partition(".ko")[0].replace("-", "_") not in kept:
+                path.unlink()
+    return _kernel(_image(entry(f"kernel-{which}-generic", fetch)))
 
 
 def find_kernel(which="6.1", say=print):
@@ -142,6 +160,11 @@ def find_kernel(which="6.1", say=print):
         image = Path(which)
         if not image.is_file():
             raise AssetError(f"no kernel {which!r}: give one of {', '.join(KERNELS)}, or the path of a bzImage")
+    return _kernel(image)
+
+
+def _kernel(image):
+    """Return the kernel of a bzImage with its modules near it."""
     release = _release(image)
     beside = image.resolve().parent
     places = [beside] if beside.name == release else []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .cpio import Cpio
 
-__all__ = ["add_base", "build_initramfs", "module_order"]
+__all__ = ["DRIVERS", "add_base", "build_initramfs", "module_order"]
 
 # The stock drivers a guest needs to use the card; each brings the modules that it depends on.
 DRIVERS = ("virtio_pci", "virtio_net")

@@ -144,11 +144,11 @@ class Console:
 
 
 class Guest(Console):
-    """A running guest that takes shell commands."""
+    """A running guest that takes shell commands; ``commands`` is how many were sent, and so the number of the last one."""
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._pending = ""
-        self._number = 0
+        self.commands = 0
 
     def _lines(self, timeout, what):
         for text in self.output(timeout, what):
@@ -166,8 +166,8 @@ class Guest(Console):
 
     def send(self, command):
         """Have a shell command line run, and do not wait for it: the last one, for what follows would be taken for its end."""
-        self._number += 1
-        self.type(f"{self._number} {command}\n", f"`{command}`")
+        self.commands += 1
+        self.type(f"{self.commands} {command}\n", f"`{command}`")
 
     def run(self, command, *, timeout=300, on_line=None, check=True):
         """Run a shell command line in the guest and return its output lines.
@@ -178,7 +178,7 @@ class Guest(Console):
         self.send(command)
         output = []
         for line in self._lines(timeout, f"`{command}`"):
-            done = re.fullmatch(rf"@@ {self._number} (\d+)", line)
+            done = re.fullmatch(rf"@@ {self.commands} (\d+)", line)
             if done:
                 break
             if line:

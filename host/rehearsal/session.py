@@ -26,7 +26,7 @@ from ..guest.report import Report
 from .image import build_image
 from .steps import INNER_MB, Rehearsal
 
-__all__ = ["run_rehearsal"]
+__all__ = ["run_rehearsal", "start_machines"]
 
 OUTER_MB, OUTER_CPUS = 2048, 2
 START_SECONDS = 60                # that QEMU may take to start without using a processor
@@ -93,9 +93,11 @@ def _table(found, report):
     return table
 
 
-def _run(console, found, report, steps, stack, *, made, kernel, seed, mtu):
-    def say(text):
-        console.print(f"[dim]{text}[/]", highlight=False)
+def start_machines(stack, steps, say, *, kernel, made=rtl_card, seed=0, mtu=DEFAULT_MTU):
+    """Start the outer machine with a card in its slot; return its :class:`Guest`, that of the inner guest, and the card.
+
+    All ends with ``stack``. ``steps`` shows what happens, ``say`` is called with a text when something is fetched.
+    """
     qemu, tools = debian_qemu(say), find_tools(say)
     kernel = find_kernel(kernel, say)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringnic-")))
@@ -115,7 +117,14 @@ def _run(console, found, report, steps, stack, *, made, kernel, seed, mtu):
                                             append=OUTER_PARAMETERS, signs=(card.progress,)))
     expect(wait_for(line.exists, outer.patience(START_SECONDS)), "QEMU does not open its serial lines")
     inner = stack.enter_context(_inner(line, stack.enter_context(tempfile.TemporaryFile("w+")), outer))
-    rehearsal = Rehearsal(outer, inner, card.engine, steps, report, seed)
+    return outer, inner, card
+
+
+def _run(console, found, report, steps, stack, **options):
+    def say(text):
+        console.print(f"[dim]{text}[/]", highlight=False)
+    outer, inner, card = start_machines(stack, steps, say, **options)
+    rehearsal = Rehearsal(outer, inner, card.engine, steps, report, options["seed"])
     try:
         rehearsal.run()
     finally:

@@ -54,20 +54,20 @@ class Rehearsal:
 
     def run(self):
         """All of it; :exc:`GuestError` where a check does not hold."""
-        self._boot()
-        self._devices()
+        self.boot()
+        self.devices()
         self._monitor()
         self._flash()
         self._refusals()
-        self._bind()
+        self.bind()
         self._selftest()
-        self._start_inner()
+        self.start_inner()
         guest_steps(self.inner, self.report, self.steps, peer=GATEWAY, listen="127.0.0.1", seed=self.seed, size=TRANSFER,
                     pings=PINGS, timeout=BOOT_SECONDS)
         self._reads_outside()
-        self._end_inner()
+        self.end_inner()
         self._unbind("The card is its host's again")
-        self._bind()
+        self.bind()
         self._kill_inner()
         self._unbind("After the guest was killed, the card is its host's again")
 
@@ -81,13 +81,13 @@ class Rehearsal:
     def _read_json(self, path):
         return json.loads("".join(self.outer.run(f"cat {path}")))
 
-    def _boot(self):
+    def boot(self):
         with self.steps("Boot the machine that has the card") as update:
             start = time.monotonic()
             self.outer.wait_ready(BOOT_SECONDS)
             update(f"{time.monotonic() - start:.1f} s")
 
-    def _devices(self):
+    def devices(self):
         with self.steps("ringnic devices") as update:
             self._ringnic("devices --report /tmp/devices.json", update)
             self.found["devices"] = self._read_json("/tmp/devices.json")
@@ -134,7 +134,7 @@ class Rehearsal:
     def _driver(self):
         return self.outer.run(f"basename $(readlink /sys/bus/pci/devices/{self.bdf}/driver)", check=False)[1][-1:]
 
-    def _bind(self):
+    def bind(self):
         with self.steps("ringnic bind") as update:
             self._ringnic(f"bind {self.bdf}", update)
             expect(self._driver() == ["vfio-pci"], f"After bind the driver is {self._driver()}")
@@ -166,10 +166,11 @@ class Rehearsal:
 
     # The inner guest.
 
-    def _start_inner(self):
+    def start_inner(self, qemu=None):
+        """Start the inner guest by ``ringnic guest``; ``qemu``: a program of the outer machine to use in place of QEMU."""
         with self.steps("ringnic guest") as update:
             arguments = (f"guest {self.bdf} --kernel {INNER_KERNEL} --initrd {INNER_INITRAMFS} --memory {INNER_MB} --huge-pages "
-                         f"--append '{INNER_PARAMETERS}'")
+                         f"--append '{INNER_PARAMETERS}'" + ("" if qemu is None else f" --qemu {qemu}"))
             self.outer.run(f"rm -f {INNER_STATUS}; stty -F {INNER_TTY} raw -echo; {{ ringnic {arguments} "
                            f"<{INNER_TTY} >{INNER_TTY} 2>{INNER_LOG}; echo $? >{INNER_STATUS}; }} &")
             self._until(f"[ -e {INNER_STATUS} ] || ls -l /proc/*/fd 2>/dev/null | grep -q '/dev/vfio/[0-9]'", "No guest starts")
@@ -187,13 +188,13 @@ class Rehearsal:
     def _ended(self):
         self._until(f"[ -e {INNER_STATUS} ]", "The inner guest does not end")
 
-    def _end_inner(self):
+    def end_inner(self):
         with self.steps("The guest ends"):
             self.inner.send("poweroff -f")
             self._ended()
 
     def _kill_inner(self):
-        self._start_inner()
+        self.start_inner()
         with self.steps("A guest is killed while a file is on its way") as update:
             self.inner.wait_ready(BOOT_SECONDS)
             self._works(self.inner, update)
