@@ -37,7 +37,7 @@ FOREVER = (1 << 64) - 1    # cycles
 CARD_ID = 0x0100           # bus 1, device 0, function 0
 
 # fmt, type
-_CFG_RD, _CFG_WR, _MEM_RD, _MEM_WR = (0, 4), (2, 4), (0, 0), (2, 0)
+_CFG_RD, _CFG_WR, _MEM_RD, _MEM_WR, _IO_RD, _IO_WR = (0, 4), (2, 4), (0, 0), (2, 0), (0, 2), (2, 2)
 
 
 class _LinkModel(ctypes.Structure):
@@ -322,6 +322,15 @@ class Engine:
         """Post a write, of any size up to the payload limit. It may still be on its way when this returns."""
         base, be, dws = self._span(address, size)
         self._request(_MEM_WR, (base, be, dws), self._words(address, size, value))
+
+    def io_read(self, address, size):
+        """Read 1, 2 or 4 bytes in I/O space; all ones if refused."""
+        return self._read(_IO_RD, address, size)
+
+    def io_write(self, address, size, value):
+        """Write to I/O space: unlike a write to memory, this one is answered."""
+        base, be, dws = self._span(address, size)
+        self._request(_IO_WR, (base, be, dws), self._words(address, size, value))
 
     # Memory
 

@@ -1,63 +1,81 @@
-"""The engine as a PCI device for vfio-user: BAR accesses, memory, and the MSI-X table that QEMU keeps to itself."""
+"""The engine as a PCI device for vfio-user: BAR accesses, memory, and the interrupts that QEMU keeps to itself."""
 
-from ...hdl.spec.bar import BAR_SIZE, MSIX_TABLE_OFFSET
-from ...hdl.spec.pcie import CapId, Cfg, Exp
-from ...host.bus.capabilities import capability, offers_flr
+from ...hdl.spec.pcie import MSIX_ENTRY_SIZE, Cfg, Exp
+from .function import IO_SPACE, MEMORY_SPACE, read_function
+from .interrupts import MSI, MSIX
+from .msi import MSI_ADDRESS, HiddenMsi
 
 __all__ = ["EngineDevice"]
 
-MSI_ADDRESS = 0xfee0_0000          # of all vectors; the data tells which
-MEMORY_SPACE = 2                   # Command
+MSIX_ADDRESS = 0xfee0_0000         # of all vectors; the data tells which
 FLR = 1 << 15                      # Device Control
-ENTRY = 16                         # bytes of an MSI-X table entry
 
 
 class EngineDevice:
-    """A running :class:`ringnic.sim.engine.engine.Engine` in a slot.
+    """The function in a running :class:`ringnic.sim.engine.engine.Engine`, whatever it is.
+
+    BARs, MSI, MSI-X, INTx and the way to reset it are found in its configuration space; raises
+    :exc:`.function.FunctionError` if that makes no sense.
 
     QEMU never forwards accesses to the MSI-X table. It says instead which vectors have somebody who listens; this
     class then writes the card's own table, as a host's kernel would, with addresses of its own, and writes it again
-    whenever the card may have lost it or could not be reached.
+    whenever the card may have lost it or could not be reached. For MSI see :class:`.msi.HiddenMsi`.
     """
-    bar_size = BAR_SIZE
-
     def __init__(self, engine):
         self.engine = engine
-        self._bar, self._enabled = 0, False
+        self.function = function = read_function(engine.config_read, engine.config_write)
+        self.bar_sizes = {index: bar.size for index, bar in function.bars.items()}
+        self.vectors = {MSI: function.msi.vectors if function.msi else 0, MSIX: function.msix.vectors if function.msix else 0}
+        self.intx_pin = function.intx_pin
+        self._places = {}          # of the BARs that answer: their bus addresses
+        self._msi = HiddenMsi(function.msi, engine.config_write) if function.msi else None
         self._listened = set()
         self._dirty = False
-        self._exp = capability(engine.config_read, CapId.EXP)
-        self.vectors = (engine.config_read(capability(engine.config_read, CapId.MSIX) + 2, 2) & 0x7ff) + 1
-        self.intx_pin = engine.config_read(0x3d, 1)
 
     def config_read(self, offset, size):
-        return self.engine.config_read(offset, size)
+        kept = None if self._msi is None else self._msi.read(offset, size)
+        return self.engine.config_read(offset, size) if kept is None else kept
 
     def config_write(self, offset, size, value):
-        # The high byte of Device Control holds Initiate FLR.
-        flr = self._exp + Exp.DEV_CTL + 1 - offset
-        if 0 <= flr < size and value >> 8 * flr & FLR >> 8:
+        if self._msi is not None and self._msi.write(offset, size, value):
+            return
+        if self._begins_flr(offset, size, value):
             self._keep_place(lambda: self.engine.config_write(offset, size, value))
         else:
             self.engine.config_write(offset, size, value)
         self._look()
 
+    def _begins_flr(self, offset, size, value):
+        """The high byte of Device Control holds Initiate FLR."""
+        if self.function.exp is None:
+            return False
+        flr = self.function.exp + Exp.DEV_CTL + 1 - offset
+        return 0 <= flr < size and value >> 8 * flr & FLR >> 8
+
     def _keep_place(self, reset):
-        """Carry out a Function Level Reset, after which the BAR is where it was and the MSI-X table is written anew.
+        """Carry out a Function Level Reset, after which the BARs are where they were and the MSI-X table is written anew.
 
         What passes functions through answers for both by itself: nobody above it sees that they were lost, or writes them again.
         """
-        bar = self.engine.config_read(Cfg.BAR0, 4)
+        registers = [at for bar in self.function.bars.values() for at in (bar.register, bar.register + 4)[:1 + bar.wide]]
+        kept = [self.engine.config_read(at, 4) for at in registers]
         reset()
-        self.engine.config_write(Cfg.BAR0, 4, bar)
+        for at, value in zip(registers, kept):
+            self.engine.config_write(at, 4, value)
+        if self._msi is not None:
+            self._msi.reset()
         self._dirty = True
 
-    def bar_read(self, offset, size):
-        return self.engine.mem_read(self._bar + offset, size) if self._enabled else (1 << 8 * size) - 1
+    def bar_read(self, bar, offset, size):
+        if (place := self._places.get(bar)) is None:
+            return (1 << 8 * size) - 1
+        read = self.engine.io_read if self.function.bars[bar].io else self.engine.mem_read
+        return read(place + offset, size)
 
-    def bar_write(self, offset, size, value):
-        if self._enabled:
-            self.engine.mem_write(self._bar + offset, size, value)
+    def bar_write(self, bar, offset, size, value):
+        if (place := self._places.get(bar)) is not None:
+            write = self.engine.io_write if self.function.bars[bar].io else self.engine.mem_write
+            write(place + offset, size, value)
 
     def map(self, iova, memory, writable, offset, size):
         self.engine.map_memory(iova, memory, writable, offset=offset, size=size)
@@ -66,7 +84,7 @@ class EngineDevice:
         self.engine.unmap_memory(iova)
 
     def listen(self, vectors):
-        """Vectors that somebody listens to; the others are masked."""
+        """Vectors of MSI-X that somebody listens to; the others are masked."""
         if vectors != self._listened:
             self._listened = set(vectors)
             self._dirty = True
@@ -74,22 +92,25 @@ class EngineDevice:
 
     def reset(self):
         """Reset the function: by FLR, or with its slot if it does not offer that."""
-        at = self._exp + Exp.DEV_CTL
-        if offers_flr(self.engine.config_read):
+        if self.function.flr:
+            at = self.function.exp + Exp.DEV_CTL
             self._keep_place(lambda: self.engine.config_write(at, 2, self.engine.config_read(at, 2) | FLR))
         else:
             self._keep_place(self.engine.reset)
         self._look()
 
     def _look(self):
-        """Where is BAR 0 now, and has the table to be written?"""
-        self._bar = self.engine.config_read(Cfg.BAR0, 4) & ~15
-        self._enabled = bool(self.engine.config_read(Cfg.COMMAND, 2) & MEMORY_SPACE) and self._bar != 0
-        if self._dirty and self._enabled:
+        """Where are the BARs now, and has the MSI-X table to be written?"""
+        command = self.engine.config_read(Cfg.COMMAND, 2)
+        on = {index: bar for index, bar in self.function.bars.items() if command & (IO_SPACE if bar.io else MEMORY_SPACE)}
+        places = {index: bar.address(self.engine.config_read) for index, bar in on.items()}
+        self._places = {index: place for index, place in places.items() if place}
+        table = self.function.msix
+        if self._dirty and table is not None and table.bar in self._places:
             self._dirty = False
-            for vector in range(self.vectors):
-                entry = self._bar + MSIX_TABLE_OFFSET + ENTRY * vector
-                for offset, value in ((0, MSI_ADDRESS), (4, 0), (8, vector), (12, int(vector not in self._listened))):
+            for vector in range(table.vectors):
+                entry = self._places[table.bar] + table.offset + MSIX_ENTRY_SIZE * vector
+                for offset, value in ((0, MSIX_ADDRESS), (4, 0), (8, vector), (12, int(vector not in self._listened))):
                     self.engine.mem_write(entry + offset, 4, value)
 
     @property
@@ -97,8 +118,9 @@ class EngineDevice:
         return self.engine.irq_fd
 
     def messages(self):
-        """Vectors that fired since the last call."""
-        return [data for address, data in self.engine.interrupts() if address == MSI_ADDRESS]
+        """What fired since the last call: (MSI or MSIX, vector)."""
+        kinds = {MSI_ADDRESS: (MSI, 0xffff), MSIX_ADDRESS: (MSIX, 0xffff_ffff)}  # MSI has 16 bits of data
+        return [(kinds[address][0], data & kinds[address][1]) for address, data in self.engine.interrupts() if address in kinds]
 
     @property
     def intx(self):

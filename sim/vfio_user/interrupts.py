@@ -7,7 +7,7 @@ import threading
 
 from .protocol import IrqFlag, Refused
 
-__all__ = ["INTX", "MSIX", "IRQS", "Interrupts"]
+__all__ = ["INTX", "MSI", "MSIX", "IRQS", "Interrupts"]
 
 INTX, MSI, MSIX, ERR, REQ = range(5)
 IRQS = 5
@@ -38,7 +38,7 @@ class Interrupts:
         self._fds = {}
         self._intx_masked = False
         self._lock = threading.Lock()
-        self.counts = {INTX: 1 if device.intx_pin else 0, MSI: 0, MSIX: device.vectors, ERR: 1, REQ: 1}
+        self.counts = {INTX: 1 if device.intx_pin else 0, **device.vectors, ERR: 1, REQ: 1}
         self._stop, self._stopper = os.pipe()
         self._thread = threading.Thread(target=self._pump, name="vfio-user interrupts", daemon=True)
         self._thread.start()
@@ -103,10 +103,10 @@ class Interrupts:
             self._deliver()
 
     def _deliver(self):
-        vectors = self._device.messages()
+        messages = self._device.messages()
         with self._lock:
-            for vector in vectors:
-                fd = self._fds.get((MSIX, vector))
+            for message in messages:
+                fd = self._fds.get(message)
                 if fd is not None:
                     _signal(fd)
         self._deliver_intx()

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack, closing
 import errno
+from functools import partial
 import json
 import os
 import select
@@ -18,7 +19,7 @@ from .protocol import MAX_BODY, MAX_FDS, Command, ProtocolError, Refused, receiv
 
 __all__ = ["Server", "EngineDevice"]
 
-REGIONS, CONFIG_REGION, BAR_REGION = 9, 7, 0
+REGIONS, CONFIG_REGION = 9, 7        # those before are BARs, and the ROM
 CONFIG_SIZE = 4096                 # 256 would make some firmware refuse a PCIe device
 DEVICE_RESET, DEVICE_PCI = 1, 2
 READ, WRITE = 1, 2
@@ -201,7 +202,7 @@ class _Client:
         return struct.pack("<IIII", 16, DEVICE_RESET | DEVICE_PCI, REGIONS, IRQS)
 
     def _region_size(self, index):
-        return {BAR_REGION: self._device.bar_size, CONFIG_REGION: CONFIG_SIZE}.get(index, 0)
+        return CONFIG_SIZE if index == CONFIG_REGION else self._device.bar_sizes.get(index, 0)
 
     def _region_info(self, message):
         self._room(message, 32)
@@ -240,7 +241,7 @@ class _Client:
 
     def _region_read(self, message):
         offset, region, count = self._span(message)
-        read = self._device.config_read if region == CONFIG_REGION else self._device.bar_read
+        read = self._device.config_read if region == CONFIG_REGION else partial(self._device.bar_read, region)
         data = b"".join(read(at, size).to_bytes(size, "little") for at, size in self._pieces(offset, count))
         return message.body[:16] + data
 
@@ -249,7 +250,7 @@ class _Client:
         data = message.body[16:16 + count]
         if len(data) != count:
             raise Refused(errno.EINVAL, f"{len(data)} bytes where {count} are announced")
-        write = self._device.config_write if region == CONFIG_REGION else self._device.bar_write
+        write = self._device.config_write if region == CONFIG_REGION else partial(self._device.bar_write, region)
         for at, size in self._pieces(offset, count):
             write(at, size, int.from_bytes(data[at - offset:at - offset + size], "little"))
         return message.body[:16]

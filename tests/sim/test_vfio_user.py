@@ -115,12 +115,13 @@ class Client:
 
 class Card:
     """Registers that remember, memory that is touched where it is mapped."""
-    bar_size = 0x8000
-    vectors = 4
+    bar_sizes = {0: 0x8000, 2: 0x100}
+    vectors = {1: 2, 2: 4}   # MSI, MSI-X
     intx_pin = 1
 
     def __init__(self):
-        self.config, self.bar = bytearray(PAGE), bytearray(self.bar_size)
+        self.config = bytearray(PAGE)
+        self.bars = {bar: bytearray(size) for bar, size in self.bar_sizes.items()}
         self.maps, self.listened, self.resets = {}, set(), 0
         self.fired, self.intx = [], False
         self.irq_fd = os.eventfd(0, os.EFD_NONBLOCK)
@@ -143,11 +144,11 @@ class Card:
     def config_write(self, offset, size, value):
         self._access(self.config, offset, size, value)
 
-    def bar_read(self, offset, size):
-        return self._access(self.bar, offset, size)
+    def bar_read(self, bar, offset, size):
+        return self._access(self.bars[bar], offset, size)
 
-    def bar_write(self, offset, size, value):
-        self._access(self.bar, offset, size, value)
+    def bar_write(self, bar, offset, size, value):
+        self._access(self.bars[bar], offset, size, value)
 
     def map(self, iova, memory, writable, offset, size):
         assert iova not in self.maps and 0 < size <= len(memory) - offset
@@ -165,8 +166,8 @@ class Card:
             raise self.broken
         self.resets += 1
 
-    def fire(self, *vectors):
-        self.fired += vectors
+    def fire(self, *vectors, index=2):
+        self.fired += [(index, vector) for vector in vectors]
         os.eventfd_write(self.irq_fd, 1)
 
     def messages(self):
@@ -282,14 +283,14 @@ def test_region_info(client):
         body = client.call(REGION, struct.pack("<IIIIQQ", 32, 0, index, 0, 0, 0))
         argsz, flags, same, caps, size, offset = struct.unpack("<IIIIQQ", body)
         assert (argsz, same, caps) == (32, index, 0)
-        assert (size, flags) == {0: (0x8000, 3), CONFIG: (4096, 3)}.get(index, (0, 0))
+        assert (size, flags) == {0: (0x8000, 3), 2: (0x100, 3), CONFIG: (4096, 3)}.get(index, (0, 0))
     for index in (9, 10, 0xffffffff):
         with refused(errno.EINVAL):
             client.call(REGION, struct.pack("<IIIIQQ", 32, 0, index, 0, 0, 0))
 
 
 def test_irq_info(client):
-    for index, vectors in enumerate((1, 0, 4, 1, 1)):
+    for index, vectors in enumerate((1, 2, 4, 1, 1)):
         flags = 7 if index == INTX else 9
         assert client.call(IRQ, struct.pack("<IIII", 16, 0, index, 0)) == struct.pack("<IIII", 16, flags, index, vectors)
     with refused(errno.EINVAL):
@@ -305,9 +306,9 @@ def test_no_room_for_the_answer(client, command, size):
 
 # Regions
 
-@pytest.mark.parametrize("region, size", [(CONFIG, 4096), (0, 0x8000)], ids=["config", "bar"])
+@pytest.mark.parametrize("region, size", [(CONFIG, 4096), (0, 0x8000), (2, 0x100)], ids=["config", "bar 0", "bar 2"])
 def test_region_access_of_every_size_and_alignment(client, card, rng, region, size):
-    space = card.config if region == CONFIG else card.bar
+    space = card.config if region == CONFIG else card.bars[region]
     space[:] = rng.randbytes(size)
     assert client.read(region, 0, size) == space
     shadow = bytearray(space)
@@ -322,7 +323,8 @@ def test_region_access_of_every_size_and_alignment(client, card, rng, region, si
 
 @pytest.mark.parametrize("region, offset, length", [
     (0, 0x8000, 1), (0, 0x7fff, 2), (0, 0, 0), (0, 0, 0x8001), (0, 0, 0xffffffff), (0, (1 << 64) - 1, 1), (0, (1 << 64) - 4, 8),
-    (0, 1 << 63, 4), (CONFIG, 4096, 1), (CONFIG, 4093, 4), (1, 0, 1), (6, 0, 1), (8, 0, 1), (9, 0, 4), (0xffffffff, 0, 4)])
+    (0, 1 << 63, 4), (CONFIG, 4096, 1), (CONFIG, 4093, 4), (1, 0, 1), (2, 0x100, 1), (2, 0xff, 2), (6, 0, 1), (8, 0, 1),
+    (9, 0, 4), (0xffffffff, 0, 4)])
 def test_region_access_out_of_bounds(client, region, offset, length):
     head = struct.pack("<QII", offset, region, length)
     with refused(errno.EINVAL):
@@ -335,7 +337,7 @@ def test_write_of_less_than_announced(client, card):
     for length in range(8):
         with refused(errno.EINVAL):
             client.call(WRITE, struct.pack("<QII", 0, 0, 8) + b"\xff" * length)
-    assert not any(card.bar)
+    assert not any(card.bars[0])
 
 
 def test_posted_writes_keep_their_order_and_are_not_answered(client, card):
@@ -410,6 +412,23 @@ def test_vectors_arrive_where_they_are_listened_to(client, card):
         assert count(fds[0], PATIENCE) == 1 and count(fds[1]) == count(fds[2]) == 0
         client.irqs(MSIX, NONE | TRIGGER)
         assert card.listened == set()
+
+
+def test_messages_of_msi_and_of_msix_are_told_apart(client, card):
+    with eventfds(4) as fds:
+        client.irqs(MSI, EVENTFD | TRIGGER, 0, 2, fds[:2])
+        client.irqs(MSIX, EVENTFD | TRIGGER, 0, 2, fds[2:])
+        assert card.listened == {0, 1}                     # of MSI-X alone
+        card.fire(1, 2, index=MSI)
+        assert count(fds[1], PATIENCE) == 1 and not any(count(fds[k]) for k in (0, 2, 3))
+        card.fire(0)
+        assert count(fds[2], PATIENCE) == 1 and not any(count(fds[k]) for k in (0, 1, 3))
+        with refused(errno.EINVAL):
+            client.irqs(MSI, EVENTFD | TRIGGER, 1, 2, fds[:2])
+        client.irqs(MSI, NONE | TRIGGER)
+        card.fire(0, 1, index=MSI)
+        card.fire(1)
+        assert count(fds[3], PATIENCE) == 1 and not any(count(fds[k]) for k in (0, 1, 2))
 
 
 def test_pin_interrupt_is_masked_until_the_guest_has_seen_it(client, card):

@@ -85,7 +85,7 @@ class Peer:
 
 class Card:
     """Accepts everything that is in bounds, and touches the memory it is lent."""
-    bar_size, vectors, intx_pin, intx = 0x8000, 4, 1, False
+    bar_sizes, vectors, intx_pin, intx = {0: 0x8000}, {1: 0, 2: 4}, 1, False
 
     def __init__(self):
         self.irq_fd = os.eventfd(0, os.EFD_NONBLOCK)
@@ -102,12 +102,12 @@ class Card:
     def config_write(self, offset, size, value):
         assert 0 <= offset <= PAGE - size and 0 <= value < 1 << 8 * size
 
-    def bar_read(self, offset, size):
-        assert 0 <= offset <= 0x8000 - size
+    def bar_read(self, bar, offset, size):
+        assert bar == 0 and 0 <= offset <= 0x8000 - size
         return offset & 0xff
 
-    def bar_write(self, offset, size, value):
-        assert 0 <= offset <= 0x8000 - size and 0 <= value < 1 << 8 * size
+    def bar_write(self, bar, offset, size, value):
+        assert bar == 0 and 0 <= offset <= 0x8000 - size and 0 <= value < 1 << 8 * size
 
     def map(self, iova, memory, writable, offset, size):
         assert iova not in self.maps
@@ -118,13 +118,13 @@ class Card:
         del self.maps[iova]
 
     def listen(self, vectors):
-        assert vectors <= set(range(self.vectors))
+        assert vectors <= set(range(self.vectors[2]))
 
     def reset(self):
         pass
 
     def fire(self, *vectors):
-        self.fired += vectors
+        self.fired += [(2, vector) for vector in vectors]
         os.eventfd_write(self.irq_fd, 1)
 
     def messages(self):
