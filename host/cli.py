@@ -36,6 +36,7 @@ class Level(StrEnum):
     BENCH = "bench"
     ENGINE = "engine"
     GUEST = "guest"
+    LONG = "long"
     CLIENTS = "clients"
     FORMAL = "formal"
 
@@ -46,13 +47,14 @@ LEVEL_FOLDERS = {
     Level.BENCH: ("bench",),
     Level.ENGINE: ("sim", "engine", "conformance"),
     Level.GUEST: ("guest", "install"),
+    Level.LONG: ("hdl", "bench"),
     Level.CLIENTS: ("clients",),
     Level.FORMAL: ("formal",),
 }
-# Run only when asked for: the proofs and the further clients of the card take minutes, the first time to fetch or to build.
-ON_REQUEST = {Level.CLIENTS, Level.FORMAL}
-# A guest keeps both of a small machine's processors busy, so these run one test after the other.
-ONE_BY_ONE = {Level.GUEST, Level.CLIENTS}
+# Run only when asked for: what takes minutes, or the first time to fetch or to build.
+ON_REQUEST = {Level.LONG, Level.CLIENTS, Level.FORMAL}
+# They fetch from Debian's archive and have several guests, so these run one test after the other.
+ONE_BY_ONE = {Level.CLIENTS}
 NO_TESTS = 5  # pytest's exit status when it was to run none
 
 
@@ -277,8 +279,9 @@ def mutate(
 def test(
     context: typer.Context,
     level: Annotated[Optional[list[Level]], typer.Option(help="Only tests of this level; may be given more than once. "
-                                                              "Default: all but clients (more firmware and "
-                                                              "drivers in guests) and formal (the proofs).")] = None,
+                                                              "Default: all but long (what is slow and rarely fails), "
+                                                              "clients (more firmware and drivers in guests) and formal "
+                                                              "(the proofs).")] = None,
     features: Features = None,
 ):
     """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or tests/FILE."""
@@ -295,7 +298,8 @@ def test(
     levels = set(level or set(Level) - ON_REQUEST)
     workers = [] if "--pdb" in context.args else ["-n", str(os.cpu_count() or 1)]
     status = set()
-    for group, options in ((levels - ONE_BY_ONE, workers), (levels & ONE_BY_ONE, [])):
+    for group, options in ((levels - ONE_BY_ONE - {Level.LONG}, [*workers, "-m", "not long"]),
+                           (levels & {Level.LONG}, [*workers, "-m", "long"]), (levels & ONE_BY_ONE, [])):
         folders = [str(ROOT / "tests" / name) for one in Level if one in group for name in LEVEL_FOLDERS[one]]
         if folders:
             status.add(subprocess.run([*pytest, *options, *folders], cwd=ROOT).returncode)

@@ -45,6 +45,7 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _offered(config)  # a bad list is told of at once
     config.addinivalue_line("markers", "clause(*rows): rows of tests/plan that the test shows")
+    config.addinivalue_line("markers", "long: the test is slow and rarely fails; it runs with --level long")
     config.addinivalue_line("markers", "simulated(reason): the test needs what only a simulation has")
 
 

@@ -5,11 +5,17 @@ import pytest
 PCIE = ["pcie_config", "pcie_requests", "pcie_dma", "pcie_interrupts", "pcie_power"]
 
 
-@pytest.mark.parametrize("width", [64, 128])
-@pytest.mark.parametrize("module", ["enumeration", "traffic", "ethernet", *PCIE])
+# The slowest ones, of which the narrower card sees as much.
+LONG = {("traffic", 128), ("ethernet", 128), ("pcie_dma", 128)}
+
+
+@pytest.mark.parametrize("module, width", [
+    pytest.param(module, width, marks=[pytest.mark.long] if (module, width) in LONG else [])
+    for module in ("enumeration", "traffic", "ethernet", *PCIE) for width in (64, 128)])
 def test_bench(simulate, module, width):
     simulate(module, width)
 
 
+@pytest.mark.long
 def test_rgmii(simulate):
     simulate("rgmii", 64, "rgmii")

@@ -166,7 +166,7 @@ class Bench:
         return frames
 
 
-SPEEDS = (1000, 100, 10)
+SPEEDS = (1000, 100, pytest.param(10, marks=pytest.mark.long))  # a hundred times the clocks of the first
 
 
 @pytest.mark.parametrize("mbps", SPEEDS)
@@ -344,7 +344,7 @@ def test_reset_in_mid_frame(rng):
     assert bench.frames == [(frames[0], 0)]
 
 
-@pytest.mark.parametrize("mbps, up", [(1000, False), (100, True), (10, True)])
+@pytest.mark.parametrize("mbps, up", [(1000, False), (100, True), pytest.param(10, True, marks=pytest.mark.long)])
 def test_loopback(mbps, up, rng):
     """Frames come round whether there is a link or not, at whatever pace, and the wire is silent."""
     bench = Bench(mbps)
@@ -402,6 +402,7 @@ def test_inband_status():
     assert seen == [0, 0b1011, 0b1011, 0b1011, 0b1011, 0b1011, 0b1011, 0b1101, 0b0100]
 
 
+@pytest.mark.long
 def test_inband_status_that_differs():
     """The PHY tells of another link than MDIO in two polls in a row. One without in-band status, or without a link, does not."""
     bench = Bench(10)
