@@ -156,7 +156,7 @@ def simulated_card(place, make, prepare, **facts):
     place = place if isinstance(place, Place) else Place(place)
     with _served(place.path, make, prepare, group=place.group, watch=place.watch) as engine:
         card = SimulatedCard(engine, place.path, **facts)
-        with serve_registers(place.registers or Path(place.path).with_name(NAME), card.registers):
+        with serve_registers(place.registers or Path(place.path).with_name(NAME), card.registers, place.path):
             yield card
 
 

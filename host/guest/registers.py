@@ -1,10 +1,12 @@
-"""The registers of a running demo's card, for who has a look at it from another terminal.
+"""The registers of a simulated card that a demo or ``ringnic serve`` has, for who has a look at it from another terminal.
 
-A UNIX socket beside the card's own: each offset in BAR 0 that is sent, a little-endian DW, is answered by the DW that is there.
-A connection is for one look, during which the BAR is taken to stay where it is.
+A UNIX socket in a folder of its own, with a link that says where the card is served: each offset in BAR 0 that is sent, a
+little-endian DW, is answered by the DW that is there. A connection is for one look, during which the BAR is taken to stay where it
+is.
 """
 
 from contextlib import contextmanager
+import os
 from pathlib import Path
 import socket
 import socketserver
@@ -14,9 +16,10 @@ import tempfile
 from ...hdl.spec.bar import BAR_SIZE, ISR_OFFSET
 from .serving import serving
 
-__all__ = ["FOLDER_PREFIX", "NAME", "NoDemo", "demo_registers", "find_demo", "serve_registers"]
+__all__ = ["ALL_ONES", "FOLDER_PREFIX", "NAME", "NoDemo", "demo_registers", "find_demo", "serve_registers"]
 
 NAME = "bar0.sock"
+CARD = "card"                # a link to the card's own socket
 FOLDER_PREFIX = "ringnic-"   # of a folder below that for temporary files, for each card
 PAGE = 0x1000
 ALL_ONES = 0xffff_ffff
@@ -36,8 +39,11 @@ def _may_be_read(offset):
 
 
 @contextmanager
-def serve_registers(path, look):
-    """Answer at ``path`` while the block runs. ``look()`` returns ``read(offset)`` for one connection, in its thread."""
+def serve_registers(path, look, card):
+    """Answer at ``path`` while the block runs. ``look()`` returns ``read(offset)`` for one connection, in its thread.
+
+    ``card``: where the card itself is served.
+    """
     class Handler(socketserver.BaseRequestHandler):
         def handle(self):
             read = look()
@@ -52,26 +58,44 @@ def serve_registers(path, look):
         def handle_error(self, request, client_address):
             """A client that leaves in the middle is no error, nor is a card that has ended."""
 
-    with serving(Server(str(path), Handler)):
-        yield
+    link = Path(path).with_name(CARD)
+    link.symlink_to(os.path.abspath(card))
+    try:
+        with serving(Server(str(path), Handler)):
+            yield
+    finally:
+        link.unlink()
 
 
-def find_demo(folder=None):
-    """Return where the registers of the demo that was started last are, or raise :exc:`NoDemo`."""
-    folder = Path(tempfile.gettempdir() if folder is None else folder)
+def _demos(folder):
+    """Yield where registers can be read and where their card is served, of this user's, the last one first."""
     found = []
     for path in folder.glob(f"{FOLDER_PREFIX}*/{NAME}"):
         try:
-            found.append((path.stat().st_mtime, path))
+            state = path.lstat()
+            if state.st_uid == os.geteuid():  # another user's may say what it likes
+                found.append((state.st_mtime, path, os.readlink(path.with_name(CARD))))
         except OSError:
-            continue  # of another user, or it has just ended
-    for _, path in sorted(found, reverse=True):
+            continue  # it has just ended, or is of something else
+    for _, path, card in sorted(found, reverse=True):
         try:
             with demo_registers(path):
-                return path
+                yield path, card
         except NoDemo:
             continue  # left behind by one that was killed
-    raise NoDemo("no demo is running here: start `ringnic demo` or `ringnic demo --shell` in another terminal")
+
+
+def find_demo(card=None, folder=None):
+    """Return where the registers are of the simulated card that is served at the socket ``card``, else of that which was started
+    last; or raise :exc:`NoDemo`."""
+    folder = Path(tempfile.gettempdir() if folder is None else folder)
+    demos = list(_demos(folder))
+    if not demos:
+        raise NoDemo("no demo of yours is running here: start `ringnic demo` or `ringnic serve` in another terminal")
+    for path, served in demos:
+        if card is None or os.path.abspath(card) == served:
+            return path
+    raise NoDemo(f"no card is served at {card}; there are: {', '.join(served for _, served in demos)}")
 
 
 @contextmanager

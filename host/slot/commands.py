@@ -197,7 +197,9 @@ def link(
 @app.command()
 def monitor(
     bdf: Annotated[Optional[str], typer.Argument(metavar="[BDF]", help=ADDRESS)] = None,
-    demo: Annotated[bool, typer.Option("--demo", help="The simulated card of a `ringnic demo` that is running.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="A simulated card of yours, of `ringnic demo` or `ringnic serve`: the one "
+                                       "at the socket that is given in place of an address, or else the one that was started "
+                                       "last.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Look for a second and end.")] = False,
     report: Annotated[Optional[Path], out_file("Write what was seen last to this file, as JSON, at the end.")] = None,
 ):
@@ -205,7 +207,7 @@ def monitor(
 
     It may be at work for this machine's driver, or for a guest.
     """
-    if (bdf is None) == (not demo):
+    if bdf is None and not demo:
         raise typer.BadParameter("which card? Its address, `ringnic devices` shows it, or --demo for that of a running demo")
 
     def work(machine):

@@ -21,7 +21,7 @@ from ...hdl.spec.bar import (BUILD_ID_OFFSET, COMMON_OFFSET, CONTROL_OFFSET, COU
 from ...hdl.spec.net import VIRTIO_NET_S_LINK_UP
 from ...hdl.spec.virtio import Common, Status
 from ..counters import read_counters
-from ..guest.registers import NoDemo, demo_registers, find_demo
+from ..guest.registers import ALL_ONES, NoDemo, demo_registers, find_demo
 from .link import Link, read_link
 from .sysfs import VFIO_PCI, SlotError
 from .window import Unreadable, answered, bar_0
@@ -29,6 +29,7 @@ from .window import Unreadable, answered, bar_0
 __all__ = ["DROPS", "ERRORS", "FLOW", "DemoCard", "History", "Sample", "SlotCard", "run_monitor", "take", "view"]
 
 INTERVAL = 1.0               # seconds
+LOOK = 0.2                   # seconds
 MINUTE = 60                  # samples
 RECENT = 10                  # samples: as long as a counter of errors that has moved is red
 RECENT_STATES = 3            # of the link training
@@ -121,15 +122,21 @@ class SlotCard:
                 "link": {"speed": speed, "width": width, "max_speed": most_speed, "max_width": most_width}}
 
 
+class NotEnabled(Unreadable):
+    """No driver has enabled the card so far."""
+
+
 class DemoCard:
-    """The simulated card of a running demo."""
+    """A simulated card of a running demo, or of `ringnic serve`: that at a socket, or else the last one."""
     title = "the demo's card"
 
-    def __init__(self):
-        self._path = find_demo()
+    def __init__(self, socket=None):
+        self._path = find_demo(socket)
 
     def sample(self, now):
         with demo_registers(self._path) as read:
+            if read(COUNTERS_OFFSET) == ALL_ONES:
+                raise NotEnabled("waiting for a driver that enables it")
             return take(read, now)
 
     def place(self):
@@ -257,9 +264,19 @@ def _as_dict(card, history):
             "link_up": sample.link_up, "loopback": sample.loopback, "counters": sample.counters, "per_second": rates}
 
 
+def _wait(card, console, history):
+    """Take the first sample, of a simulated card as soon as it has a driver."""
+    with console.status(f"{card.title}: waiting for a driver that enables it"):
+        while True:
+            try:
+                return history.add(card.sample(time.monotonic()))
+            except NotEnabled:
+                time.sleep(LOOK)
+
+
 def _watch(card, console, history, once):
     """Show the card until it is seen twice, or for ever."""
-    history.add(card.sample(time.monotonic()))
+    _wait(card, console, history)
     if once:
         time.sleep(INTERVAL)
         history.add(card.sample(time.monotonic()))
@@ -280,17 +297,21 @@ def _watch(card, console, history, once):
 
 
 def run_monitor(machine, bdf, report=None, *, demo=False, once=False, console=None):
-    """Watch the card at address ``bdf``, or that of a running demo; with ``once``, for a second. Return the exit status.
+    """Watch the card at address ``bdf``, or a simulated one; with ``once``, for a second. Return the exit status.
+
+    With ``demo``, ``bdf`` is the socket of a simulated card, None for the last one; when that ends, so does the watch, with 0.
 
     ``report``: a file for the last sample and the rates, written at the end. :exc:`SlotError` if there is nothing to see.
     """
     console = Console() if console is None else console
     history = History()
     try:
-        card = DemoCard() if demo else SlotCard(machine.function(bdf))
+        card = DemoCard(bdf) if demo else SlotCard(machine.function(bdf))
         _watch(card, console, history, once)
     except NoDemo as reason:
-        raise SlotError(f"{reason}") from None
+        if history.last is None:
+            raise SlotError(f"{reason}") from None
+        console.print(f"{reason}", markup=False)
     except Unreadable as reason:
         raise SlotError(f"{card.title} cannot be watched: {reason}") from None
     finally:

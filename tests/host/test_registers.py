@@ -27,7 +27,7 @@ def test_reads(run):
             asked.append(offset)
             return offset * 3
         return read
-    with serve_registers(path := run("a"), look):
+    with serve_registers(path := run("a"), look, "/card.sock"):
         with demo_registers(path) as read, demo_registers(path) as other:
             assert [read(0x6000), other(4), read(0x7ffc)] == [0x12000, 12, 0x17ff4]
             # ISR, what is no DW, and what lies outside
@@ -40,18 +40,29 @@ def test_the_last_that_lives(run, tmp_path):
     a, b, dead = run("a"), run("b"), socket.socket(socket.AF_UNIX)
     dead.bind(str(run("c")))
     dead.close()
-    with serve_registers(a, lambda: int), serve_registers(b, lambda: int):
+    with serve_registers(a, lambda: int, "/cards/a.sock"), serve_registers(b, lambda: int, "/cards/b.sock"):
         for path, at in ((a, 100), (b, 200)):
             os.utime(path, (at, at))
-        assert find_demo(tmp_path) == b
+        assert find_demo(folder=tmp_path) == b
         os.utime(a, (300, 300))
-        assert find_demo(tmp_path) == a
+        assert find_demo(folder=tmp_path) == a
+        assert find_demo("/cards/b.sock", tmp_path) == find_demo("/cards/../cards/b.sock", tmp_path) == b
+        with pytest.raises(NoDemo, match="^no card is served at c.sock; there are: /cards/a.sock, /cards/b.sock$"):
+            find_demo("c.sock", tmp_path)
+
+
+def test_not_one_of_another_user(run, tmp_path, monkeypatch):
+    with serve_registers(run("a"), lambda: int, "/card.sock"):
+        find_demo(folder=tmp_path)
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        with pytest.raises(NoDemo, match="^no demo of yours is running here"):
+            find_demo(folder=tmp_path)
 
 
 def test_none(run, tmp_path):
     run("a")
-    with pytest.raises(NoDemo, match="^no demo is running here: start `ringnic demo`"):
-        find_demo(tmp_path)
+    with pytest.raises(NoDemo, match="^no demo of yours is running here: start `ringnic demo`"):
+        find_demo(folder=tmp_path)
 
 
 def test_the_end_while_somebody_looks(run):
@@ -59,7 +70,7 @@ def test_the_end_while_somebody_looks(run):
         if offset:
             raise ValueError("Engine is closed")
         return 5
-    with serve_registers(path := run("a"), lambda: card):
+    with serve_registers(path := run("a"), lambda: card, "/card.sock"):
         with demo_registers(path) as read:
             assert read(0) == 5
             with pytest.raises(NoDemo, match="^the demo has ended$"):
