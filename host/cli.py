@@ -16,7 +16,7 @@ from .checkout import ROOT, checkout
 from .compare.commands import app as compare_app
 from .errors import complain
 from .guest.cache import cache_dir
-from .options import DEMO_PAIRS, Accel, BoardCard, Features, Mtu, block_board, feature_bits, out_file
+from .options import DEMO_PAIRS, Accel, BoardCard, Features, Mtu, block_board, cycle_window, feature_bits, out_file
 from .serve.commands import app as serve_app
 from .slot.commands import app as slot_app
 
@@ -105,6 +105,9 @@ def demo(
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
     wave: Annotated[Optional[Path], out_file("Write the signals of the model to this file (FST), and views "
                                               "beside it for GTKWave (.gtkw) and Surfer (.sucl); slow.")] = None,
+    wave_cycles: Annotated[Optional[str], typer.Option(metavar="FIRST:LAST", callback=cycle_window, help="Only these cycles of "
+                                                       "the signals, counted as --tlp counts them: a whole run is hundreds of "
+                                                       "megabytes.")] = None,
     pcap: Annotated[Optional[Path], out_file("Write the frames on the cable to this packet capture.")] = None,
     tlp: Annotated[Optional[Path], out_file("Write the packets on the PCIe link to this file, decoded, one a line.")] = None,
     shell: Annotated[bool, typer.Option("--shell", help="Give me the guest's console instead of the steps.")] = False,
@@ -130,14 +133,16 @@ def demo(
     """
     if shell and report is not None:
         raise typer.BadParameter("a shell has no results for --report")
+    if wave_cycles is not None and wave is None:
+        raise typer.BadParameter("there are no signals to choose cycles of without --wave FILE", param_hint="--wave-cycles")
     if board is not None and (features, pairs, mtu, wave) != (None, DEMO_PAIRS, DEFAULT_MTU, None):
         raise typer.BadParameter("of a board's card, --features and --pairs are for `ringnic build`, --mtu is fixed, and there "
                                  "is no --wave")
+    from .guest.card import Wave
     from .guest.session import DemoOptions, run_demo
     options = DemoOptions(
-        report=report, wave=wave, pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel, seed=seed, qemu=qemu, tap=tap,
-        size=size << 20, features=feature_bits(features, pairs), pairs=pairs, cpus=cpus,
-        mtu=mtu)
+        report=report, wave=wave and Wave(wave, *wave_cycles or ()), pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel,
+        seed=seed, qemu=qemu, tap=tap, size=size << 20, features=feature_bits(features, pairs), pairs=pairs, cpus=cpus, mtu=mtu)
     raise typer.Exit(run_demo(options, **_board_card(board)))
 
 

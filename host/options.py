@@ -9,8 +9,8 @@ import typer
 
 from ..hdl.spec.net import MAX_MTU, MIN_MTU
 
-__all__ = ["DEMO_PAIRS", "Accel", "BoardCard", "Features", "Mtu", "Width", "block_board", "ethernet_board", "feature_bits",
-           "out_file", "writable"]
+__all__ = ["DEMO_PAIRS", "Accel", "BoardCard", "Features", "Mtu", "Width", "block_board", "cycle_window", "ethernet_board",
+           "feature_bits", "out_file", "writable"]
 
 DEMO_PAIRS = 4  # queue pairs
 
@@ -32,6 +32,18 @@ def writable(path: Path | None):
     if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK)):
         raise typer.BadParameter(f"cannot write {path}")
     return path
+
+
+def cycle_window(text):
+    """First and, if it is there, last cycle of a text FIRST:LAST; None for None."""
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    if not colon or not all(part == "" or part.isdecimal() for part in (first, last)):
+        raise typer.BadParameter(f"{text!r} is not FIRST:LAST, two numbers of cycles of which one may be left out")
+    if first and last and int(first) > int(last):
+        raise typer.BadParameter(f"cycle {first} comes after cycle {last}")
+    return (int(first or 0), int(last)) if last else (int(first or 0),)
 
 
 def out_file(help):

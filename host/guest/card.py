@@ -14,7 +14,7 @@ from ..counters import read_counters
 from .qemu import GuestError, vfio_user_device
 from .registers import NAME, serve_registers
 
-__all__ = ["CardError", "DROPS", "PAIRS", "Place", "WIDTH", "card_features", "entropy_card", "rtl_card",
+__all__ = ["CardError", "DROPS", "GMII_RATIO", "PAIRS", "Place", "WIDTH", "Wave", "card_features", "entropy_card", "rtl_card",
            "simulated_card"]
 
 # The demo's card, as a board would have it: a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
@@ -50,6 +50,14 @@ class Place:
     group: str | None = None
     watch: Callable = lambda connected, error: None
     registers: Path | None = None
+
+
+@dataclass(frozen=True)
+class Wave:
+    """A waveform. ``path``: of the file; ``first``, ``last``: cycles that it shows."""
+    path: Path
+    first: int = 0
+    last: int = (1 << 64) - 1
 
 
 class SimulatedCard:
@@ -167,7 +175,7 @@ def rtl_card(place, *, seed, wave, tlp, update, features=None, pairs=PAIRS, mtu=
 
     The card is an end of a cable (see :mod:`.cable`) with ``qemu_options`` and ``pass_fds`` for the guest that gets it;
     ``fill(report)`` reports cycles and counters, and ``progress()`` is a sign for a :class:`.patience.Patience`. ``update``
-    is called with a text on how far its building is; ``wave`` and ``tlp`` are files to write signals and PCIe packets to, or
+    is called with a text on how far its building is; ``wave`` is a :class:`Wave` and ``tlp`` a file for PCIe packets, or
     None. ``features``: numbers of the device features that it offers, None for all; ``pairs``: queue pairs that it has;
     ``mtu``: that it offers; ``width``: bits of its datapath; ``mac_address``: its own. Its registers can be read meanwhile, see
     :mod:`.registers`.
@@ -175,16 +183,18 @@ def rtl_card(place, *, seed, wave, tlp, update, features=None, pairs=PAIRS, mtu=
     from ...sim.engine.engine import Engine, Link
     from ...sim.engine.view import save_view
 
+    trace = {} if wave is None else {"trace": wave.path, "window": (wave.first, wave.last)}
+
     def make():
         update("about a minute the first time")
         ratio = min(GMII_RATIO, GMII_RATIO * width // BITS_AT_RATIO)
         link = Link(gen=LINK_GEN, lanes=LINK_LANES, core_mhz=GMII_MHZ / ratio, jitter_ns=100, seed=seed)
         return Engine(width=width, mac="gmii", gmii_ratio=ratio, queue_pairs=pairs, mtu=mtu, link=link, features=features,
-                      mac_address=mac_address, trace=wave, tlp_log=tlp)
+                      mac_address=mac_address, tlp_log=tlp, **trace)
 
     def prepare(engine):
         if wave is not None:
-            save_view(wave, engine.names())
+            save_view(wave.path, engine.names())
         update(f"{width}-bit datapath, GMII, {LINK_NAME}")
 
     with simulated_card(place, make, prepare, link=LINK_NAME, width=width) as card:

@@ -1,8 +1,8 @@
 """The registers of a simulated card that a demo or ``ringnic serve`` has, for who has a look at it from another terminal.
 
 A UNIX socket in a folder of its own, with a link that says where the card is served: each offset in BAR 0 that is sent, a
-little-endian DW, is answered by the DW that is there. A connection is for one look, during which the BAR is taken to stay where it
-is.
+little-endian DW, is answered by the DW that is there. A connection is for one look, during which the BAR is taken to stay where
+it is.
 """
 
 from contextlib import contextmanager

@@ -10,7 +10,7 @@ from rich.console import Console
 from ...hdl.spec.net import DEFAULT_MTU
 from .assets import AssetError, find_kernel, find_qemu, find_tools
 from .cable import plugged
-from .card import PAIRS, CardError, rtl_card
+from .card import PAIRS, CardError, Wave, rtl_card
 from .demo import Steps, check_counters, guest_steps
 from .initramfs import build_initramfs
 from .network import GATEWAY, Watched, open_pcap, open_tap, tap_addresses, user_network
@@ -27,7 +27,7 @@ class DemoOptions:
     """What the command line asks for; see ``ringnic demo --help``. ``size`` is in bytes; ``features`` are bit numbers, None
     for all."""
     report: Path | None = None
-    wave: Path | None = None
+    wave: Wave | None = None
     pcap: Path | None = None
     tlp: Path | None = None
     shell: bool = False

@@ -2,12 +2,13 @@
 
 import json
 import re
+import struct
 
 import pytest
 from scapy.utils import RawPcapReader
 
 from ringnic.host.features import names, parse
-from ringnic.host.guest.card import card_features
+from ringnic.host.guest.card import GMII_RATIO, Wave, card_features
 from ringnic.host.guest.session import DemoOptions, run_demo
 from ringnic.sim.engine.view import GROUPS
 
@@ -59,7 +60,10 @@ def test_driver_is_steered(features, tmp_path):
 
 def test_waveform(tmp_path):
     wave = tmp_path / "wave.fst"
-    assert run_demo(DemoOptions(wave=wave, size=1 << 17)) == 0
+    assert run_demo(DemoOptions(wave=Wave(wave, 10_000, 39_999), size=1 << 17)) == 0
+    # The header of an FST file has the first and the last time behind 9 bytes, big-endian: edges of the GMII's clock.
+    first, last = struct.unpack_from(">QQ", wave.read_bytes(), 9)
+    assert (first // (2 * GMII_RATIO), last // (2 * GMII_RATIO)) == (10_000, 39_999)
     assert wave.stat().st_size > 100_000
     # Every signal that the view wants is there, whatever the rooms are named.
     view = wave.with_suffix(".gtkw").read_text()
