@@ -110,7 +110,10 @@ def demo(
                                                        "megabytes.")] = None,
     pcap: Annotated[Optional[Path], out_file("Write the frames on the cable to this packet capture.")] = None,
     tlp: Annotated[Optional[Path], out_file("Write the packets on the PCIe link to this file, decoded, one a line.")] = None,
-    shell: Annotated[bool, typer.Option("--shell", help="Give me the guest's console instead of the steps.")] = False,
+    shell: Annotated[bool, typer.Option("--shell", help="Give me the guest's console instead of the steps; with tcpdump and "
+                                        "iperf3.")] = False,
+    add: Annotated[Optional[list[Path]], typer.Option(metavar="FILE", exists=True, dir_okay=False, help="With --shell: a file "
+                                                      "for the guest's /files; may be given more than once.")] = None,
     kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1 or 6.12 (Debian's stock ones), backports (its "
                                              "newest), or the path of a bzImage.")] = "6.1",
     accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; kvm only where it works.")] = Accel.TCG,
@@ -131,6 +134,10 @@ def demo(
 
     The exit status is 0 if every check held.
     """
+    if add and not shell:
+        raise typer.BadParameter("files are for a guest with --shell", param_hint="--add")
+    if len({path.name for path in add or ()}) < len(add or ()):
+        raise typer.BadParameter("two files have the same name", param_hint="--add")
     if shell and report is not None:
         raise typer.BadParameter("a shell has no results for --report")
     if wave_cycles is not None and wave is None:
@@ -142,7 +149,8 @@ def demo(
     from .guest.session import DemoOptions, run_demo
     options = DemoOptions(
         report=report, wave=wave and Wave(wave, *wave_cycles or ()), pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel,
-        seed=seed, qemu=qemu, tap=tap, size=size << 20, features=feature_bits(features, pairs), pairs=pairs, cpus=cpus, mtu=mtu)
+        seed=seed, qemu=qemu, tap=tap, size=size << 20, features=feature_bits(features, pairs), pairs=pairs, cpus=cpus, mtu=mtu,
+        add=tuple(add or ()))
     raise typer.Exit(run_demo(options, **_board_card(board)))
 
 

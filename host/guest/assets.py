@@ -11,7 +11,7 @@ from .debian import Archive, AssetError
 from .initramfs import DRIVERS, module_order
 
 __all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_generic_kernel", "find_kernel", "find_qemu",
-           "find_tools", "libraries"]
+           "find_shell_tools", "find_tools", "libraries"]
 
 QEMU_MIN = (10, 1)  # the first release with the device vfio-user-pci
 # Names of kernels, and the suites whose stock cloud kernel each is; "backports" is the newest for Debian's stable release.
@@ -203,7 +203,28 @@ def find_tools(say=print):
     root = entry("tools", lambda folder: _fetch_tools(folder, say))
     busybox = root / "busybox/bin/busybox"
     ethtool = root / "ethtool"
-    files = {"/usr/sbin/ethtool": next(p for p in (ethtool / "usr/sbin/ethtool", ethtool / "sbin/ethtool") if p.exists())}
-    for path in libraries(ethtool, files["/usr/sbin/ethtool"]):
-        files[f"/lib64/{path.name}" if path.name.startswith("ld-") else f"/lib/x86_64-linux-gnu/{path.name}"] = path
-    return Tools(busybox, files)
+    return Tools(busybox, _with_libraries(ethtool, next(
+        path for path in (ethtool / "usr/sbin/ethtool", ethtool / "sbin/ethtool") if path.exists()), "/usr/sbin/ethtool"))
+
+
+def _with_libraries(root, program, place):
+    """Return files of a guest in which ``program``, unpacked below ``root`` with what it needs, runs as ``place``."""
+    return {place: program, **{
+        f"/lib64/{path.name}" if path.name.startswith("ld-") else f"/lib/x86_64-linux-gnu/{path.name}": path
+        for path in libraries(root, program)}}
+
+
+def _fetch_shell_tools(folder, say):
+    say("Fetching tcpdump and iperf3 for the guest's shell (about 5 MB)")
+    state = cache_dir() / "apt-shell"
+    archive = Archive(state, ("bookworm",))
+    archive.update()
+    archive.unpack_closure(["tcpdump", "iperf3"], folder)
+    shutil.rmtree(state)
+
+
+def find_shell_tools(say=print):
+    """Return programs for a person in a guest, and what they need: path in the guest to file here."""
+    root = entry("shell", lambda folder: _fetch_shell_tools(folder, say))
+    return {**_with_libraries(root, root / "usr/bin/tcpdump", "/usr/bin/tcpdump"),
+            **_with_libraries(root, root / "usr/bin/iperf3", "/usr/bin/iperf3")}

@@ -80,8 +80,11 @@ def add_base(cpio, kernel, tools, extra_modules=()):
     cpio.file("/etc/udhcpc.sh", (folder / "udhcpc.sh").read_bytes(), 0o755)
 
 
-def build_initramfs(kernel, tools, extra_modules=()):
-    """Return a gzipped initramfs for ``kernel`` as bytes: the base and nothing else."""
+def build_initramfs(kernel, tools, extra_modules=(), files={}):
+    """Return a gzipped initramfs for ``kernel`` as bytes: the base, and further ``files``, path in the guest to file here."""
     cpio = Cpio()
     add_base(cpio, kernel, tools, extra_modules)
+    for path, source in files.items():
+        if path not in tools.files:
+            cpio.file(path, source.read_bytes(), 0o755)
     return gzip.compress(cpio.getvalue(), compresslevel=1, mtime=0)

@@ -8,7 +8,7 @@ import tempfile
 from rich.console import Console
 
 from ...hdl.spec.net import DEFAULT_MTU
-from .assets import AssetError, find_kernel, find_qemu, find_tools
+from .assets import AssetError, find_kernel, find_qemu, find_shell_tools, find_tools
 from .cable import plugged
 from .card import PAIRS, CardError, Wave, rtl_card
 from .demo import Steps, check_counters, guest_steps
@@ -25,7 +25,7 @@ __all__ = ["DemoOptions", "run_demo"]
 @dataclass(frozen=True)
 class DemoOptions:
     """What the command line asks for; see ``ringnic demo --help``. ``size`` is in bytes; ``features`` are bit numbers, None
-    for all."""
+    for all; ``add``: files for the guest's ``/files``."""
     report: Path | None = None
     wave: Wave | None = None
     pcap: Path | None = None
@@ -41,6 +41,13 @@ class DemoOptions:
     pairs: int = PAIRS
     mtu: int = DEFAULT_MTU
     cpus: int = 1
+    add: tuple = ()
+
+
+def _for_a_person(options, say):
+    """What a guest with a shell has besides: modules, and files by their place in it."""
+    # tcpdump listens on a packet socket.
+    return ("af_packet",), {**find_shell_tools(say), **{f"/files/{path.name}": path for path in options.add}}
 
 
 def _open_network(options, qemu, stack):
@@ -61,7 +68,7 @@ def _run(options, console, report, card, stack):
     run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)))
     initramfs = run_dir / "initramfs.gz"
     try:
-        initramfs.write_bytes(build_initramfs(kernel, tools))
+        initramfs.write_bytes(build_initramfs(kernel, tools, *_for_a_person(options, say) if options.shell else ()))
     except ValueError as error:  # a kernel of another make
         raise AssetError(str(error)) from None
     steps = Steps(console)

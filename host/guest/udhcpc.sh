@@ -11,6 +11,10 @@ bound|renew)
 	for hop in $router; do
 		ip route add default via "$hop" dev "$interface"
 	done
+	: >/etc/resolv.conf
+	for server in $dns; do
+		echo "nameserver $server" >>/etc/resolv.conf
+	done
 	echo "lease $ip/$mask router $router"
 	;;
 esac

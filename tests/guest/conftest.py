@@ -8,7 +8,8 @@ import tempfile
 
 import pytest
 from rich.console import Console
-from scapy.layers.inet import ICMP, IP
+from scapy.layers.dns import DNS, DNSRR
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from ringnic.hdl.spec.net import DEFAULT_MTU
@@ -53,7 +54,10 @@ def reference_card():
 
 
 class Echo:
-    """A network of one peer that answers ARP and pings, of any length; ``lengths`` are those of the frames it got."""
+    """A network of one peer that answers ARP, pings of any length, and who asks for an address by any name: it has its own.
+
+    ``lengths`` are those of the frames it got.
+    """
     address = "192.168.77.1"
     mac = "02:00:00:00:00:01"
 
@@ -76,6 +80,10 @@ class Echo:
         elif ICMP in packet and packet[ICMP].type == 8:
             ip, icmp = packet[IP], packet[ICMP]
             answer = IP(src=ip.dst, dst=ip.src) / ICMP(type=0, id=icmp.id, seq=icmp.seq) / bytes(icmp.payload)
+        elif DNS in packet and packet[DNS].qr == 0:
+            ip, udp, query = packet[IP], packet[UDP], packet[DNS]
+            found = [DNSRR(rrname=query.qd[0].qname, rdata=self.address)] if query.qd[0].qtype == 1 else []
+            answer = IP(src=ip.dst, dst=ip.src) / UDP(sport=53, dport=udp.sport) / DNS(id=query.id, qr=1, qd=query.qd, an=found)
         else:
             return
         self._answers.append(bytes(Ether(src=self.mac, dst=packet.src) / answer))
@@ -173,11 +181,13 @@ class Machine:
 def boot(offered):
     """Call it for a :class:`Machine`; ``ring``: "split" or "packed", else what ``--features`` says; ``cpus``: as many
     queue pairs are used at first; ``echo``: with :class:`Echo` as network; ``mtu``: that the card offers;
-    ``devices``: further QEMU options."""
+    ``devices``: further QEMU options; ``files``: more of them in the guest, which then has packet sockets, too."""
     with ExitStack() as stack:
-        def boot(kernel="6.1", *, ring=None, cpus=1, append="", devices=(), reboots=False, echo=False, mtu=DEFAULT_MTU):
+        def boot(kernel="6.1", *, ring=None, cpus=1, append="", devices=(), reboots=False, echo=False, mtu=DEFAULT_MTU,
+                 files=None):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringnic-")))
-            (folder / "initramfs.gz").write_bytes(make_initramfs(kernel))
+            (folder / "initramfs.gz").write_bytes(make_initramfs(kernel) if files is None else build_initramfs(
+                find_kernel(kernel), find_tools(), ("af_packet",), files))
             qemu = find_qemu()
             network = Echo() if echo else stack.enter_context(user_network(qemu))
             if echo:
