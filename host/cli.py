@@ -116,7 +116,7 @@ def demo(
                                                       "for the guest's /files; may be given more than once.")] = None,
     kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1 or 6.12 (Debian's stock ones), backports (its "
                                              "newest), or the path of a bzImage.")] = "6.1",
-    accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; kvm only where it works.")] = Accel.TCG,
+    accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; auto tries whether kvm works here.")] = Accel.TCG,
     seed: Annotated[int, typer.Option(help="Of everything random: the file's content, the model's delays.")] = 0,
     qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 10.1 or later. Default: the machine's, if new "
                                                       "enough, else Debian's, fetched.")] = None,

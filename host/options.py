@@ -19,6 +19,7 @@ class Accel(StrEnum):
     """QEMU's accelerators."""
     TCG = "tcg"
     KVM = "kvm"
+    AUTO = "auto"
 
 
 class Width(StrEnum):

@@ -13,7 +13,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
 # tcpdump gives up being root for a user of its own name.
-printf '%s\n' root::0:0::/root:/bin/sh tcpdump:x:100:100::/:/bin/false >/etc/passwd
+printf '%s\n' root::0:0::/:/bin/sh tcpdump:x:100:100::/:/bin/false >/etc/passwd
 printf '%s\n' root:x:0: tcpdump:x:100: >/etc/group
 ip link set lo up
 

@@ -13,11 +13,12 @@ from rich.console import Console
 
 from ..slot.checks import in_use
 from ..slot.sysfs import VFIO_PCI, Machine, SlotError, parse_bdf
+from .accel import choose_accel
 from .assets import AssetError, Kernel, find_kernel, find_qemu, find_tools
 from .cache import cache_dir
 from .initramfs import build_initramfs
 from .process import INTERRUPTED, child, ends_as_exceptions
-from .qemu import machine as command, terminal_kept
+from .qemu import GuestError, machine as command, terminal_kept
 
 __all__ = ["GuestOptions", "PassthroughError", "hostdev_xml", "run_guest"]
 
@@ -128,17 +129,21 @@ def _run(options, console, machine):
     else:
         check_card(machine.function(options.bdf))
         check_memory(options, machine)
-    qemu = find_qemu(options.qemu, lambda text: console.print(f"[dim]{text}[/]", highlight=False), least=QEMU_MIN)
+    def say(text):
+        console.print(f"[dim]{text}[/]", highlight=False)
+    qemu = find_qemu(options.qemu, say, least=QEMU_MIN)
+    # KVM is what one expects to work in front of a card: it is tried only where that is left to us.
+    accel = options.accel if options.accel != "auto" else choose_accel(options.accel, qemu, find_kernel(say=say))
     with tempfile.TemporaryDirectory(prefix="ringnic-") as folder:
         # A command line that is shown names files that stay.
         kept = cache_dir() if options.show else Path(folder)
         boot = _disk(options.image) if options.image is not None else _kernel(options, kept, console)
         terminal = sys.stdin.isatty()
-        argv = command(qemu, boot, ["-device", f"vfio-pci,host={parse_bdf(options.bdf)}"], accel=options.accel, cpus=options.cpus,
+        argv = command(qemu, boot, ["-device", f"vfio-pci,host={parse_bdf(options.bdf)}"], accel=accel, cpus=options.cpus,
                        memory_mb=options.memory_mb, huge_pages=options.huge_pages, reboots=options.image is not None,
                        console="terminal" if terminal or options.show else "pipe",
                        # A distribution may ask for more than QEMU's plainest processor.
-                       cpu="host" if options.accel == "kvm" else "max" if options.image is not None else None)
+                       cpu="host" if accel == "kvm" else "max" if options.image is not None else None)
         if options.show:
             console.print(shlex.join(argv), markup=False, highlight=False, soft_wrap=True)
             return 0
@@ -155,7 +160,7 @@ def run_guest(options, machine=None):
     try:
         with ends_as_exceptions():
             return _run(options, console, Machine() if machine is None else machine)
-    except (AssetError, PassthroughError, SlotError, OSError) as error:
+    except (AssetError, GuestError, PassthroughError, SlotError, OSError) as error:
         console.print(f"{error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:

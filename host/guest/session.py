@@ -8,6 +8,7 @@ import tempfile
 from rich.console import Console
 
 from ...hdl.spec.net import DEFAULT_MTU
+from .accel import choose_accel
 from .assets import AssetError, find_kernel, find_qemu, find_shell_tools, find_tools
 from .cable import plugged
 from .card import PAIRS, CardError, Wave, rtl_card
@@ -63,6 +64,7 @@ def _run(options, console, report, card, stack):
         console.print(f"[dim]{text}[/]", highlight=False)
     qemu = find_qemu(options.qemu, say)
     kernel = find_kernel(options.kernel, say)
+    accel = choose_accel(options.accel, qemu, kernel)
     tools = find_tools(say)
     report.qemu, report.seed = qemu.version, options.seed
     run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)))
@@ -83,8 +85,8 @@ def _run(options, console, report, card, stack):
     machine = (qemu, kernel, initramfs, device.qemu_options)
     if options.shell:
         append = f"ringnic.address={addresses['lease']}" if "lease" in addresses else ""
-        return run_shell(*machine, accel=options.accel, cpus=options.cpus, append=append, pass_fds=device.pass_fds)
-    guest = stack.enter_context(start_guest(*machine, accel=options.accel, cpus=options.cpus, pass_fds=device.pass_fds,
+        return run_shell(*machine, accel=accel, cpus=options.cpus, append=append, pass_fds=device.pass_fds)
+    guest = stack.enter_context(start_guest(*machine, accel=accel, cpus=options.cpus, pass_fds=device.pass_fds,
                                             signs=(device.progress,)))
     try:
         guest_steps(guest, report, steps, seed=options.seed, size=options.size, **addresses)

@@ -161,7 +161,8 @@ def guest(
     memory: Annotated[int, typer.Option(help="MiB; all of it is locked, since the card may reach all of it.", min=64)] = 512,
     cpus: Annotated[int, typer.Option(help="Processors; the driver uses as many queue pairs.", min=1, max=256)] = 1,
     huge_pages: Annotated[bool, typer.Option("--huge-pages", help="Memory in pages of 2 MiB.")] = False,
-    accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; kvm is what you want where it works.")] = Accel.TCG,
+    accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; kvm is what you want where it works, and auto "
+                                                 "tries that.")] = Accel.TCG,
     qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 7.2 or later. Default: the machine's, if new enough, else "
                                                       "Debian's, fetched.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Only print libvirt's <hostdev> and QEMU's command line.")] = False,
