@@ -18,7 +18,7 @@ from ..sockets import check_place
 from .cables import Cable, plug
 from .lines import attach_help
 
-__all__ = ["ServeOptions", "run_serve"]
+__all__ = ["LOOK_SECONDS", "ServeOptions", "run_serve", "say", "tell_of_client"]
 
 LOOK_SECONDS = 0.2         # between two looks at whether a cable is still whole
 
@@ -46,13 +46,14 @@ class ServeOptions:
     seed: int = 0
 
 
-def _say(text):
+def say(text):
+    """Tell of something on standard error."""
     print(f"ringnic: {text}", file=sys.stderr, flush=True)
 
 
-def _watch(path, connected, error):
+def tell_of_client(path, connected, error):
     """Tell of a client that comes or goes."""
-    _say(f"{path}: a client has connected" if connected else
+    say(f"{path}: a client has connected" if connected else
          f"{path}: the client has gone" if error is None else f"{path}: the client was disconnected: {error}")
 
 
@@ -62,9 +63,9 @@ def _cards(options, stack):
         where = Path(os.path.abspath(path))
         # Its registers are where `ringnic monitor --demo` looks for them.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)))
-        place = Place(where, options.group, partial(_watch, where), folder / NAME)
+        place = Place(where, options.group, partial(tell_of_client, where), folder / NAME)
         seed = options.seed + number
-        _say(f"{where}: building the card's model, if it is not there yet")
+        say(f"{where}: building the card's model, if it is not there yet")
         update = partial(_update, where)
         if options.card == "entropy":
             stack.enter_context(entropy_card(place, seed=seed, features=options.features, tlp=options.tlp))
@@ -82,7 +83,7 @@ def _cards(options, stack):
 
 
 def _update(where, text):
-    _say(f"{where}: {text}")
+    say(f"{where}: {text}")
 
 
 def _serve(options, stack):
@@ -90,11 +91,11 @@ def _serve(options, stack):
         check_place(os.path.abspath(path), group=options.group)
     served = list(_cards(options, stack))
     failed = (lambda: None) if options.card == "entropy" else stack.enter_context(plug(
-        options.cable, [card for *_, card in served], qemu=partial(find_qemu, say=_say), restrict=options.restrict,
+        options.cable, [card for *_, card in served], qemu=partial(find_qemu, say=say), restrict=options.restrict,
         pcap=options.pcap))
     for where, address, _ in served:
         print(f"{where}{'' if address is None else f', MAC address {address}'}\n\n{attach_help(where)}\n", flush=True)
-    _say("serving; Ctrl-C ends it")
+    say("serving; Ctrl-C ends it")
     while failed() is None:
         time.sleep(LOOK_SECONDS)
     raise failed()
@@ -106,8 +107,8 @@ def run_serve(options):
         with ends_as_exceptions(), ExitStack() as stack:
             _serve(options, stack)
     except KeyboardInterrupt:
-        _say("ended")
+        say("ended")
         return 0
     except (AssetError, CardError, OSError) as error:
-        _say(error)
+        say(error)
     return 1

@@ -1,4 +1,4 @@
-"""The command ``serve``."""
+"""The commands ``serve`` and ``attach``."""
 
 from enum import StrEnum
 import os
@@ -87,3 +87,49 @@ def serve(
         tuple(sockets), card=str(card), cable=plugged, restrict=restrict, mac_address=DEFAULT_MAC if mac is None else mac,
         mtu=mtu, pairs=pairs, features=feature_bits(features, pairs), width=int(width), board=board, pcap=pcap, tlp=tlp,
         group=socket_group, seed=seed)))
+
+
+def _pairs(texts, option):
+    from .attach import parse_pair
+    try:
+        return tuple(parse_pair(text) for text in texts or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+@app.command()
+def attach(
+    socket: Annotated[Path, typer.Argument(metavar="SOCKET", help="Path of the UNIX socket.")],
+    verilog: Annotated[Optional[list[Path]], typer.Option(metavar="FILE", help="Verilog or SystemVerilog of the endpoint; may be "
+                                                          "given more than once.")] = None,
+    top: Annotated[Optional[str], typer.Option(metavar="MODULE", help="Its top module.")] = None,
+    include: Annotated[Optional[list[Path]], typer.Option(metavar="FOLDER", help="Where included files are, besides the folders "
+                                                          "of the files; may be given more than once.")] = None,
+    amaranth: Annotated[Optional[str], typer.Option(metavar="MODULE:CLASS", help="The endpoint is this Amaranth component, from "
+                                                    "the current folder or where Python looks.")] = None,
+    param: Annotated[Optional[list[str]], typer.Option(metavar="NAME=VALUE", help="Parameter of the top module, or keyword of "
+                                                       "the component; may be given more than once.")] = None,
+    port: Annotated[Optional[list[str]], typer.Option(metavar="ROLE=NAME", help="A port of the top module is not called by its "
+                                                      "role, of which docs/attach.md has the list: clk=pcie_clk; may be given "
+                                                      "more than once.")] = None,
+    wave: Annotated[Optional[Path], out_file("Write the signals of the model to this file (FST), and views beside it for GTKWave "
+                                              "(.gtkw) and Surfer (.sucl); slow.")] = None,
+    tlp: Annotated[Optional[Path], out_file("Write the packets on the PCIe link to this file, decoded, one a line.")] = None,
+    socket_group: Annotated[Optional[str], typer.Option(metavar="GROUP", help="Let this group's members connect, too. Default: "
+                                                        "only you.")] = None,
+):
+    """Serve an endpoint of your own, that has a clock, a reset and two streams of TLPs, to virtual machines as a PCI device.
+
+    What QEMU and libvirt need to attach it is printed. docs/attach.md has the whole way.
+    """
+    from .attach import AttachOptions, number_or_text, run_attach
+    if (verilog is None) == (amaranth is None):
+        raise typer.BadParameter("the endpoint is either --verilog FILE with --top MODULE, or --amaranth MODULE:CLASS")
+    if verilog is not None and top is None:
+        raise typer.BadParameter("which module of the files is the endpoint?", param_hint="--top")
+    if amaranth is not None and (top, include, port) != (None, None, None):
+        raise typer.BadParameter("--top, --include and --port are for Verilog", param_hint="--amaranth")
+    raise typer.Exit(run_attach(AttachOptions(
+        socket, verilog=tuple(verilog or ()), top=top, includes=tuple(include or ()), amaranth=amaranth,
+        parameters=tuple((name, number_or_text(value)) for name, value in _pairs(param, "--param")),
+        ports=_pairs(port, "--port"), wave=wave, tlp=tlp, group=socket_group)))
