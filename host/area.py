@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from .errors import complain
 from .guest.cache import cache_dir
 from .guest.process import child, ends_as_exceptions
+from .results import write_json
 
 __all__ = ["FAMILIES", "PAIRS", "WIDTHS", "AreaError", "Area", "Timing", "growth", "run_area"]
 
@@ -161,7 +163,7 @@ class Tools:
             try:
                 self.versions[tool] = version(package)
             except PackageNotFoundError:
-                raise AreaError(f"{tool} is missing: pip install {package}") from None
+                raise AreaError(f"{tool} is missing: pip install 'ringnic[area]'") from None
 
     def run(self, tool, *args):
         """Run ``tool`` at low priority in the work folder; return how long it took, in seconds."""
@@ -263,9 +265,9 @@ def _show_timing(console, timing):
 
 def write_report(path, versions, areas, timing):
     """Write what was found as JSON; return it as read back."""
-    path.write_text(json.dumps({
+    write_json(path, {
         "tools": versions, "cases": [asdict(area) for area in areas], "growth": growth(areas),
-        "timing": None if timing is None else asdict(timing)}, indent=2) + "\n")
+        "timing": None if timing is None else asdict(timing)})
     return json.loads(path.read_text())
 
 
@@ -293,7 +295,7 @@ def run_area(report=None, *, families=FAMILIES, widths=WIDTHS, pairs=PAIRS, time
                     timing = tools.timing(*TIMED[1:])
                     progress.advance(task)
     except AreaError as error:
-        console.print(f"[red]Error[/]: {error}", highlight=False)
+        complain(error)
         return 1
     console.print(_area_table(areas))
     for ratio in growth(areas):

@@ -16,7 +16,7 @@ from .checkout import ROOT, checkout
 from .compare.commands import app as compare_app
 from .errors import complain
 from .guest.cache import cache_dir
-from .options import DEMO_PAIRS, Accel, BoardCard, Features, Mtu, block_board, cycle_window, feature_bits, out_file
+from .options import DEMO_PAIRS, Accel, BoardCard, Features, Mtu, Width, block_board, cycle_window, feature_bits, out_file
 from .serve.commands import app as serve_app
 from .slot.commands import app as slot_app
 
@@ -88,7 +88,7 @@ def _need_checkout(context: typer.Context):
 
 def _need_pytest():
     if importlib.util.find_spec("pytest") is None:
-        raise typer.BadParameter("the tests need the packages of `pip install -e '.[test]'`")
+        raise typer.BadParameter("the tests need the extra packages of `pip install -e '.[test]'`")
 
 
 def _board_card(name):
@@ -184,6 +184,8 @@ def bench(
     board: Annotated[Optional[str], block_board()] = None,
 ):
     """Measure the card (packets, cycles, TLPs and bytes, beside what the link allows) and its simulator."""
+    if plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise typer.BadParameter("a picture needs matplotlib: pip install 'ringnic[plot]'", param_hint="--plot")
     from .bench import run_bench, run_board_bench
     from .build.command import find_board
     from .guest.card import PAIRS
@@ -199,8 +201,8 @@ def area(
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
     pairs: Annotated[Optional[list[int]], typer.Option(help="Only cores of this many queue pairs; may be given more than "
                                                             "once. Default: 1, 4 and 16.", min=1)] = None,
-    width: Annotated[Optional[list[int]], typer.Option(help="Only datapaths of this many bits; may be given more than "
-                                                            "once. Default: 64 and 128.", min=32)] = None,
+    width: Annotated[Optional[list[Width]], typer.Option(help="Only datapaths of this many bits; may be given more than "
+                                                              "once. Default: both.")] = None,
     family: Annotated[Optional[list[Family]], typer.Option(help="Only this FPGA family; may be given more than once. "
                                                                 "Default: all.")] = None,
     timing: Annotated[bool, typer.Option(help="Place and route the core of 64 bit and 4 pairs on ECP5, for its speed.")] = True,
@@ -216,7 +218,7 @@ def area(
         raise typer.Exit(run_board_area(tuple(dict.fromkeys(board)), report))
     from .area import FAMILIES, PAIRS, WIDTHS, run_area
     raise typer.Exit(run_area(report, families=tuple(map(str, dict.fromkeys(family or FAMILIES))),
-                              widths=tuple(dict.fromkeys(width or WIDTHS)), pairs=tuple(dict.fromkeys(pairs or PAIRS)),
+                              widths=tuple(map(int, dict.fromkeys(width or WIDTHS))), pairs=tuple(dict.fromkeys(pairs or PAIRS)),
                               timed=timing))
 
 
@@ -324,4 +326,8 @@ def test(
 
 def main():
     """Entry point of the console script."""
-    app()
+    try:
+        app()
+    except OSError as error:  # a file that cannot be written, for one
+        complain(error)
+        sys.exit(1)

