@@ -75,7 +75,7 @@ def plot(path, found):
         for place, value in zip(places, values):
             axis.text(place, max(value, SMALLEST) * 1.05, f"{value:.2f}" if value else "0", ha="center", va="bottom", fontsize=7)
     axis.set_yscale("log")
-    axis.set_ylim(bottom=SMALLEST)
+    axis.set_ylim(SMALLEST, 2 * max(value for one in found for value in (1, *one["accesses"].values())))
     axis.set_xticks(range(len(found)), [f"{one['name']}\n{one['way']}" for one in found], fontsize=8)
     axis.set_ylabel("accesses that leave the guest")
     axis.grid(axis="y", alpha=0.3)
