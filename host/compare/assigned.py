@@ -13,11 +13,19 @@ from ..guest.report import Report
 from ..rehearsal.session import start_machines
 from ..rehearsal.steps import BOOT_SECONDS, Rehearsal
 from .load import run_load
-from .trace import TRACE_OPTIONS, phases
+from .trace import NOTIFICATION, TRACE_EVENTS, phases
 
 __all__ = ["measure_assigned"]
 
-TRACED_QEMU, TRACE = "/tmp/traced-qemu", "/tmp/inner.trace"
+TRACED_QEMU, TRACE, MONITOR = "/tmp/traced-qemu", "/tmp/inner.trace", "/tmp/monitor"
+# QEMU with a monitor on two pipes, by which the trace begins: that of the boot would take longer than the boot. QEMU opens the
+# file only if it is to trace something from the start on, so it gets the event that there is none of.
+WRAPPER = (f'#!/bin/sh\\nexec qemu-system-x86_64 -trace {NOTIFICATION} -D {TRACE} -chardev pipe,id=monitor,path={MONITOR} '
+           '-mon chardev=monitor "$@"\\n')
+# The driver lets go of the card and takes it again: that is in the trace, as whoever looks for the card's regions will see.
+RESTART = ("d=$(basename $(readlink -f /sys/class/net/eth0/device/..)) && cd /sys/bus/pci/drivers/virtio-pci && "
+           "echo $d >unbind && echo $d >bind && cd / && "
+           "for i in $(seq 600); do [ -e /sys/class/net/eth0 ] && break; sleep 0.1; done")
 # Of the trace, the outer machine passes on accesses to the card, and of those to the console what makes marks.
 PASSED_ON = r"addr 0x3f[8b] .* name 'serial'|name '(0000:|msix-|vfio)"
 
@@ -32,9 +40,13 @@ def measure_assigned(device, update, say, *, kernel, rounds, pings, size, seed):
         rehearsal = Rehearsal(outer, inner, card.engine, steps, Report())
         for step in (rehearsal.boot, rehearsal.devices, rehearsal.bind):
             step()
-        outer.run(f"printf '#!/bin/sh\\nexec qemu-system-x86_64 {' '.join(TRACE_OPTIONS)} -D {TRACE} \"$@\"\\n' >{TRACED_QEMU} "
-                  f"&& chmod +x {TRACED_QEMU}")
+        outer.run(f"mkfifo {MONITOR}.in {MONITOR}.out && printf '{WRAPPER}' >{TRACED_QEMU} && chmod +x {TRACED_QEMU}")
         rehearsal.start_inner(TRACED_QEMU)
+        update("the guest in it boots")
+        inner.wait_ready(BOOT_SECONDS)
+        events = " ".join(f"'trace-event {event} on'" for event in TRACE_EVENTS)
+        outer.run(rf"printf '%s\n' {events} >{MONITOR}.in")
+        inner.run(RESTART, timeout=BOOT_SECONDS)
         load = run_load(inner, device.driver, update, rounds=rounds, pings=pings, size=size, seed=seed, timeout=BOOT_SECONDS)
         rehearsal.end_inner()
         update("its trace is read")

@@ -88,14 +88,12 @@ def _counted(guest, command, timeout):
 
 
 def run_load(guest, driver, update, *, rounds, pings, size, seed, timeout=300):
-    """Take a booting guest through all phases and return its :class:`Load`, whose accesses are still to come from the trace.
+    """Take a guest that has booted through all phases; return its :class:`Load`, whose accesses are still to come from the trace.
 
-    ``driver``: which the device must have; ``size``: bytes to transfer each way; ``timeout``: seconds that a boot or a command
-    may stand still. Raises :exc:`GuestError` where something does not work.
+    ``driver``: which the device must have; ``size``: bytes to transfer each way; ``timeout``: seconds that a command may stand
+    still. Raises :exc:`GuestError` where something does not work.
     """
     load = Load(pings)
-    update("boots")
-    guest.wait_ready(timeout)
     load.driver = guest.run(f"basename $(readlink {DEVICE}/device/driver)")[-1]
     expect(load.driver == driver, f"The device's driver is {load.driver}, not {driver}")
     guest.run(f"ip link set eth0 up && {DHCP}", timeout=timeout)

@@ -10,6 +10,7 @@ from ..guest.card import rtl_card
 from ..guest.initramfs import build_initramfs
 from ..guest.network import user_network
 from ..guest.qemu import start_guest
+from ..guest.registers import FOLDER_PREFIX
 from .assigned import measure_assigned
 from .devices import ASSIGNED, DEVICES
 from .load import run_load
@@ -56,7 +57,7 @@ class Machines:
         if device.name == ASSIGNED:
             return measure_assigned(device, update, self._say, kernel=KERNEL, rounds=rounds, pings=pings, seed=self._seed,
                                     size=min(size, ASSIGNED_SIZE))
-        with tempfile.TemporaryDirectory(prefix="ringnic-") as name:
+        with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX) as name:
             folder = Path(name)
             (folder / "initramfs.gz").write_bytes(self._initramfs)
             trace = folder / "trace"
@@ -65,6 +66,8 @@ class Machines:
                 guest = stack.enter_context(start_guest(
                     self.qemu, self.kernel, folder / "initramfs.gz", [*options, *TRACE_OPTIONS, "-D", str(trace)],
                     accel=self._accel, signs=signs))
+                update("boots")
+                guest.wait_ready()
                 load = run_load(guest, device.driver, update, rounds=rounds, pings=pings, size=size, seed=self._seed)
             with open(trace, errors="replace") as lines:
                 load.read_trace(phases(lines), device.regions)

@@ -9,12 +9,13 @@ during which command.
 from collections import Counter
 import re
 
-__all__ = ["NOTIFICATION", "TRACE_OPTIONS", "count", "phases"]
+__all__ = ["NOTIFICATION", "TRACE_EVENTS", "TRACE_OPTIONS", "count", "phases"]
 
-TRACE_OPTIONS = ("-trace", "memory_region_ops_read", "-trace", "memory_region_ops_write", "-trace", "virtio_queue_notify")
 # Where the notifications of QEMU's own virtio devices are counted. An eventfd takes the write before any region's code sees
 # it, so there is no line of an access; the eventfd's reader writes this one.
 NOTIFICATION = "virtio_queue_notify"
+TRACE_EVENTS = ("memory_region_ops_read", "memory_region_ops_write", NOTIFICATION)
+TRACE_OPTIONS = tuple(word for event in TRACE_EVENTS for word in ("-trace", event))
 
 # A line may begin with a time. One that ends early is torn: QEMU was still writing it.
 ACCESS = re.compile(r"(?:^|:)memory_region_ops_(read|write) cpu -?\d+ mr \S+ addr (0x[0-9a-f]+) value (0x[0-9a-f]+) size \d+ "
