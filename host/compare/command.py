@@ -57,8 +57,8 @@ def run_compare(names, report=None, picture=None, *, accel="tcg", seed=0, rounds
         return status
     console.print(table(found))
     if report is not None:
-        write(report, found, ok=not wrong, failed=wrong, qemu=machines.qemu.version, kernel=machines.kernel.release, accel=accel,
-              seed=seed, transfer_bytes=size, start=start.isoformat(timespec="seconds"))
+        write(report, found, ok=not wrong, failed=wrong, qemu=machines.qemu.version, kernel=machines.kernel.release,
+              accel=machines.accel, seed=seed, transfer_bytes=size, start=start.isoformat(timespec="seconds"))
     if picture is not None:
         plot(picture, found)
     return status

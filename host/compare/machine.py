@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 import tempfile
 
+from ..guest.accel import choose_accel
 from ..guest.assets import find_generic_kernel, find_qemu, find_tools
 from ..guest.cable import plugged
 from ..guest.card import rtl_card
@@ -32,7 +33,7 @@ class Machines:
     say : callable
         Called with a text when something is fetched.
     accel : str
-        QEMU's accelerator.
+        QEMU's accelerator; "auto" for KVM if it runs a guest here.
     seed : int
         Of the file's content and of the simulated card's delays.
     """
@@ -42,7 +43,8 @@ class Machines:
         drivers = tuple(sorted({device.driver for device in DEVICES.values()}))
         self.kernel = find_generic_kernel(KERNEL, drivers, say)
         self._initramfs = build_initramfs(self.kernel, self._tools, drivers)
-        self._say, self._accel, self._seed = say, accel, seed
+        self._say, self._seed = say, seed
+        self.accel = choose_accel(accel, self.qemu, self.kernel)
 
     def _attach(self, device, folder, stack, update):
         """Return the QEMU options that give a guest the device, with a network behind it, and signs of its progress."""
@@ -65,7 +67,7 @@ class Machines:
                 options, signs = self._attach(device, folder, stack, update)
                 guest = stack.enter_context(start_guest(
                     self.qemu, self.kernel, folder / "initramfs.gz", [*options, *TRACE_OPTIONS, "-D", str(trace)],
-                    accel=self._accel, signs=signs))
+                    accel=self.accel, signs=signs))
                 update("boots")
                 guest.wait_ready()
                 load = run_load(guest, device.driver, update, rounds=rounds, pings=pings, size=size, seed=self._seed)
