@@ -31,8 +31,10 @@ _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 
 
 class _SocketNetwork:
+    """``fault()`` tells why nothing can be at the other end any more, if that is known."""
     def __init__(self, sock):
         self._sock = sock
+        self.fault = lambda: None
         # Sending waits for a full peer, but not for ever: one that died must not hold up the end.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
 
@@ -74,13 +76,15 @@ def user_network(qemu, tftp=None, restrict=False):
                 "-netdev", f"dgram,id=cable,local.type=fd,local.str={theirs.fileno()}",
                 "-netdev", "hubport,id=hub-cable,hubid=0,netdev=cable"]
         with child(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL):  # it only warns of "no nics", which is the point
+                   stderr=subprocess.DEVNULL) as process:  # it only warns of "no nics", which is the point
+            network.fault = lambda: None if process.poll() is None else "The user network's QEMU has ended"
             yield network
 
 
 class _Tap:
-    def __init__(self, fd):
+    def __init__(self, fd, name):
         self._fd = fd
+        self._name = name
 
     def fileno(self):
         return self._fd
@@ -94,7 +98,9 @@ class _Tap:
     def recv(self):
         try:
             return os.read(self._fd, FRAME_MAX)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EBADFD:
+                raise OSError(f"The tap interface {self._name} was removed") from None
             return None
 
 
@@ -145,7 +151,7 @@ def open_tap(name):
                 "another program has it open" if error.errno == errno.EBUSY else
                 "it belongs to another user, see `ip -d link show`" if error.errno == errno.EPERM else str(error.strerror))
             ) from None
-        yield _Tap(fd)
+        yield _Tap(fd, name)
     finally:
         os.close(fd)
 

@@ -92,7 +92,8 @@ def plug(cable, cards, *, qemu, restrict=False, pcap=None):
     ``pcap``: file to write each frame to.
     """
     with ExitStack() as stack:
-        ends = [*cards, *stack.enter_context(_network(cable, qemu, restrict))]
+        networks = stack.enter_context(_network(cable, qemu, restrict))
+        ends = [*cards, *networks]
         if cable.kind == "none":
             for card in cards:
                 card.engine.set_link(False)
@@ -106,4 +107,9 @@ def plug(cable, cards, *, qemu, restrict=False, pcap=None):
             switch = stack.enter_context(Switch(seen))
             pairs = [(end, switch.port()) for end in ends]
         failures = [stack.enter_context(plugged(*pair)) for pair in pairs]
-        yield lambda: next((failure[0] for failure in failures if failure), None)
+
+        def failed():
+            if cable.kind == "user" and (fault := networks[0].fault()):
+                return OSError(fault)
+            return next((failure[0] for failure in failures if failure), None)
+        yield failed

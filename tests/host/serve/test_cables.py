@@ -1,11 +1,14 @@
 """What ``--cable`` means, and another program at the other end."""
 
 import os
+import shutil
 import socket
+import subprocess
 import time
 
 import pytest
 
+from ringnic.host.guest.assets import Qemu
 from ringnic.host.guest.network import dgram_network
 from ringnic.host.serve.cables import Cable, parse_cable, plug
 from ringnic.host.sockets import PathError
@@ -130,8 +133,9 @@ def ends():
         end.close()
 
 
-FRAME = bytes.fromhex("ffffffffffff0200000000010800") + b"hello".ljust(46, b"\0")
-ANSWER = bytes.fromhex("0200000000010200000000020800") + b"hello, too".ljust(46, b"\0")
+# Of an EtherType for local experiments, which no firewall looks into (IEEE 802, 9.2.4).
+FRAME = bytes.fromhex("ffffffffffff02000000000188b5") + b"hello".ljust(46, b"\0")
+ANSWER = bytes.fromhex("02000000000102000000000288b5") + b"hello, too".ljust(46, b"\0")
 
 
 @pytest.mark.parametrize("cards", [2, 3])
@@ -166,3 +170,65 @@ def test_a_cable_that_breaks_is_told_of(ends):
         ends[0].theirs.send(FRAME)
         while failed() is None:
             time.sleep(0.001)
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def taps():
+    """Names of two tap interfaces in a bridge, without addresses."""
+    if os.geteuid() or not os.path.exists("/dev/net/tun") or not shutil.which("ip"):
+        pytest.skip("root, /dev/net/tun and iproute2 are needed to make a tap interface")
+    names = [f"rt{os.getpid() % 10_000}{k}" for k in "ab"]
+    bridge = f"rb{os.getpid() % 10_000}"
+    try:
+        try:
+            ip("link", "add", bridge, "type", "bridge")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no bridge can be made here: {error.stderr.decode().strip()}")
+        for name in names:
+            ip("tuntap", "add", name, "mode", "tap")
+            ip("link", "set", name, "master", bridge, "up")
+        ip("link", "set", bridge, "up")
+        yield names
+    finally:
+        for name in (*names, bridge):
+            subprocess.run(["ip", "link", "del", name], capture_output=True)
+
+
+def test_a_tap_in_a_bridge(ends, taps):
+    """A card's frame leaves by one tap, passes the kernel's bridge, and comes to another card by the other."""
+    with plug(Cable("tap", tap=taps[0]), ends[:1], qemu=None), plug(Cable("tap", tap=taps[1]), ends[1:2], qemu=None):
+        with pytest.raises(OSError, match="another program has it open"), plug(Cable("tap", tap=taps[0]), ends[2:], qemu=None):
+            pass
+        ends[1].theirs.settimeout(0.2)
+        for _ in range(100):  # the bridge takes a moment to see that its ports are up
+            ends[0].theirs.send(FRAME)
+            try:
+                while ends[1].theirs.recv(2000) != FRAME:
+                    pass
+                break
+            except TimeoutError:
+                pass
+        else:
+            pytest.fail("No frame has come")
+
+
+def test_a_tap_that_is_removed_is_told_of(ends, taps):
+    with pytest.raises(OSError, match=f"The tap interface {taps[0]} was removed"), \
+            plug(Cable("tap", tap=taps[0]), ends[:1], qemu=None) as failed:
+        ip("link", "del", taps[0])
+        while failed() is None:
+            time.sleep(0.01)
+
+
+def test_a_user_network_that_ends_is_told_of(ends, tmp_path):
+    program = tmp_path / "qemu"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    with plug(Cable("user"), ends[:1], qemu=lambda: Qemu((str(program),), "11")) as failed:
+        while failed() is None:
+            time.sleep(0.01)
+        assert str(failed()) == "The user network's QEMU has ended"
