@@ -54,9 +54,10 @@ def test_good_tlps_pass_untouched(width, pause, rng):
 
 
 @WIDTHS
+@pytest.mark.parametrize("dw4", [False, True])
 @pytest.mark.parametrize("missing", [1, 4, 9])
-def test_one_that_ends_early_is_filled_until_it_is_too_long(width, missing, rng):
-    whole = tlps.memory(True, 0x1000, 7, data=rng.randbytes(28))
+def test_one_that_ends_early_is_filled_until_it_is_too_long(width, missing, dw4, rng):
+    whole = tlps.memory(True, 0x1_0000_0000 if dw4 else 0x1000, 7, dw4=dw4, data=rng.randbytes(28))
     before, after = list(good(rng, 2))
     sent = [before, whole[:len(whole) - 4 * missing], after]
     (first, filled, last), rest = through(width, [beat for raw in sent for beat in beats(raw, width)], rng, 0.3)

@@ -34,15 +34,19 @@ def served(endpoint, path):
         assert not engine.violations()
 
 
-@pytest.fixture(scope="module", params=[64])
-def path(request, tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("attach") / "s")
-    with served(verilog_design([SOURCE], "scrambler", parameters=[("WIDTH", request.param), ("KEY", KEY)]), path):
-        yield path
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("attach") / "s")
+
+
+@pytest.fixture(scope="module")
+def engine(path):
+    with served(verilog_design([SOURCE], "scrambler", parameters=[("WIDTH", 64), ("KEY", KEY)]), path) as engine:
+        yield engine
 
 
 @pytest.fixture
-def bus(path):
+def bus(engine, path):
     with closing(VfioUserBus(path)) as bus:
         for index, place in PLACES.items():
             bus.config_write(BAR0 + 4 * index, 4, place & ONES)
@@ -90,13 +94,16 @@ def test_bars_of_every_kind(bus):
     assert bus.bar_read(4, 8, 4) == 0x1234 and bus.bar_read(0, DST, 4) == 0x1234
 
 
-def test_bars_move_and_are_switched_off(bus):
+def test_bars_move_and_are_switched_off(engine, bus):
     bus.bar_write(2, 0, 4, 77)
     bus.config_write(BAR0 + 12, 4, 0x12)
     assert bus.bar_read(2, 0, 4) == 77
     for command, answers in ((6, (True, True, False)), (5, (False, False, True)), (4, (False, False, False))):
         bus.config_write(COMMAND, 2, command)
+        before = engine.stats()
         assert tuple(bus.bar_read(bar, 8, 4) != ONES for bar in (0, 2, 4)) == answers
+        asked = sum(engine.stats()[name] - before[name] for name in ("mrd_down", "cfg_down"))
+        assert asked == sum(answers), "what is switched off is not asked"
 
 
 @pytest.mark.parametrize("dws", [1, 2, 5, 15, 16])
