@@ -17,9 +17,11 @@ from ..sim.bench import (CORE_MHZ, DIRECTIONS, FRAME_BYTES, NEAR_NS, measure, me
                          simulator_speed)
 from ..sim.budget import LINKS, Ring, limit_mpps
 from ..sim.pcie_7x.board import USER_MHZ, WIDTH
+from .errors import complain
 from .guest.process import INTERRUPTED, ends_as_exceptions
 from .guest.report import Report
 from .guest.session import DemoOptions, run_demo
+from .results import write_json
 
 __all__ = ["run_bench", "run_board_bench", "write_report"]
 
@@ -163,16 +165,16 @@ def _guest_speed(features, console):
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     if status:
-        console.print(f"[red]The guest's run failed[/]: {', '.join(report.failed)}")
+        complain(f"the guest's run failed: {', '.join(report.failed)}")
         return None
     return {"what": "with a guest", "width": report.width, "cycles_per_second": report.cycles_per_second}
 
 
 def write_report(path, cases, latencies=(), speeds=(), core_mhz=CORE_MHZ):
     """Write what was measured as JSON; return it as read back."""
-    path.write_text(json.dumps({
+    write_json(path, {
         "core_mhz": core_mhz, "cases": [asdict(case) for case in cases], "latency": [asdict(found) for found in latencies],
-        "simulator": list(speeds)}, indent=2) + "\n")
+        "simulator": list(speeds)})
     return json.loads(path.read_text())
 
 

@@ -15,8 +15,10 @@ from rich.table import Table
 from .area import BRAMS, FFS, LUT_RAMS, LUTS, AreaError, Tools, count
 from .build.command import BuildError, find_board
 from .build.project import top_name
+from .errors import complain
 from .guest.card import card_features
 from .guest.process import ends_as_exceptions
+from .results import write_json
 
 __all__ = ["EXCLUDED", "PAIRS", "BoardArea", "run_board_area"]
 
@@ -81,7 +83,7 @@ def run_board_area(names, report=None, *, lanes=1):
                 with console.status(f"Synthesis of the card of {board.name} (minutes)"):
                     areas.append(board_area(tools, board, lanes))
     except (AreaError, BuildError) as error:
-        console.print(f"[red]Error[/]: {error}", highlight=False)
+        complain(error)
         return 1
     table = Table(title=f"Whole cards, {PAIRS} queue pairs, {EXCLUDED}", box=box.SIMPLE_HEAD, pad_edge=False,
                   padding=(0, 1, 0, 0))
@@ -92,6 +94,5 @@ def run_board_area(names, report=None, *, lanes=1):
                       f"{area.ffs_percent:g}", f"{area.rams:g}", f"{area.rams_percent:g}")
     console.print(table)
     if report is not None:
-        report.write_text(json.dumps({"tools": tools.versions, "excluded": EXCLUDED, "cases": [asdict(area) for area in areas]},
-                                     indent=2) + "\n")
+        write_json(report, {"tools": tools.versions, "excluded": EXCLUDED, "cases": [asdict(area) for area in areas]})
     return 0

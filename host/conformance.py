@@ -19,8 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .checkout import ROOT, commit
+from .errors import complain, naming
 from .guest.process import INTERRUPTED, child, ends_as_exceptions
 from .plan import PlanError, load, marks, plan_files
+from .results import write_json
 
 __all__ = ["NOT_APPLICABLE", "TESTS", "Gathered", "Result", "RunError", "build_name", "gather", "report", "run_conformance",
            "show", "to_junit", "to_markdown"]
@@ -345,17 +347,19 @@ def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0, board=
             build = build_name()
             outcomes = run_tests(seed, console, board)
     except (PlanError, RunError) as error:
-        console.print(f"[red]Error[/]: {escape(str(error))}", highlight=False)
+        complain(error)
         return 1
     except KeyboardInterrupt:
-        console.print("Interrupted.")
+        complain("interrupted")
         return INTERRUPTED
     results = gather(rows, outcomes, {mark.test: mark.rows for mark in marked},
                      None if board is None else _not_behind_block(rows, marked), behind_block=board is not None)
     found = report(results, seed=seed, build=build, seconds=time.monotonic() - began, tests=len(outcomes),
                    board=board)
-    for path, content in ((json_file, json.dumps(found, indent=2) + "\n"), (markdown, to_markdown(found)),
-                          (junit, to_junit(found))):
+    if json_file is not None:
+        write_json(json_file, found, seed=seed)
+    for path, content in ((markdown, to_markdown(found)), (junit, to_junit(found))):
         if path is not None:
-            Path(path).write_text(content)
+            with naming(path):
+                Path(path).write_text(content)
     return 0 if show(console, found, outcomes) else 1

@@ -2,8 +2,6 @@
 
 from contextlib import contextmanager
 
-from rich.console import Console
-
 __all__ = ["complain", "naming", "note", "told"]
 
 
@@ -15,6 +13,7 @@ def told(error):
 
 
 def _say(text, style=None):
+    from rich.console import Console  # where there is nothing to say, it is not loaded
     Console(stderr=True).print(f"ringnic: {text}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from ..sim.fuzz.campaign import Campaign, replay
 from ..sim.fuzz.case import ACTIONS, Case, open_engine
 from ..sim.fuzz.minimise import minimise
 from .guest.process import ends_as_exceptions
+from .results import write_json
 
 __all__ = ["load_case", "run_fuzz", "run_replay", "save_case"]
 
@@ -98,7 +99,7 @@ def run_fuzz(seconds, seed, report, *, board=None, opened=open_engine, folder=Pa
         console.print(f"[red]Broken[/]: {found['text']}", soft_wrap=True)
         console.print(f"{found['actions']} actions show it: ringnic fuzz --replay {found['file']}", soft_wrap=True)
     if report is not None:
-        report.write_text(json.dumps(_results(campaign, spent, found), indent=2) + "\n")
+        write_json(report, _results(campaign, spent, found), seed=seed)
     return 1 if found else 0
 
 
@@ -120,6 +121,6 @@ def run_replay(path, report, *, opened=open_engine):
     else:
         console.print(f"[red]Broken[/]: {promise}", soft_wrap=True)
     if report is not None:
-        report.write_text(json.dumps({"file": str(path), "actions": len(case.actions), "rule": promise and promise.rule,
-                                      "text": promise and str(promise)}, indent=2) + "\n")
+        write_json(report, {"file": str(path), "actions": len(case.actions), "rule": promise and promise.rule,
+                            "text": promise and str(promise)})
     return 0 if promise is None else 1

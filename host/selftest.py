@@ -7,8 +7,6 @@ gives the card to nobody else meanwhile, and resets it when we end, however that
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 import importlib.util
 import io
-import json
-from pathlib import Path
 import signal
 import sys
 import time
@@ -22,9 +20,11 @@ from ..hdl.spec.virtio import VIRTIO_ID_NET
 from .bus.vfio import VfioBus, VfioError
 from .conformance import NOT_APPLICABLE, TESTS, RunError, gather, report, show
 from .driver import PciFunction, Transport
+from .errors import complain
 from .features import names
 from .guest.process import INTERRUPTED
 from .plan import PlanError, load, plan_files
+from .results import write_json
 
 __all__ = ["CANNOT_RUN", "examine", "run_selftest", "tell"]
 
@@ -193,16 +193,16 @@ def run_selftest(bdf, report_file=None, **options):
     try:
         found, outcomes = examine(bdf, console, **options)
     except CANNOT_RUN as error:
-        console.print(f"[red]Error[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+        complain(error)
         return 1
     except KeyboardInterrupt:
-        console.print(f"Interrupted. {bdf} was reset, and is bound to vfio-pci as before.", highlight=False)
+        complain(f"interrupted; {bdf} was reset, and is bound to vfio-pci as before")
         return INTERRUPTED
     tell(console, found, outcomes)
     if report_file is not None:
         try:
-            Path(report_file).write_text(json.dumps(found, indent=2) + "\n")
+            write_json(report_file, found, build_id=found["build_id"], seed=found["seed"])
         except OSError as error:
-            console.print(f"[red]Error[/]: cannot write {report_file}: {error.strerror}", highlight=False, soft_wrap=True)
+            complain(error)
             return 1
     return 0 if found["rows_passing"] == found["rows_applicable"] and not found["failed"] else 1

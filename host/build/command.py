@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ...boards.table import BOARDS
+from ..errors import complain
 from ..guest.process import ends_as_exceptions
 from ..nearest import no_board
 from .judge import ReportError, judge, vivado_errors
@@ -223,7 +224,7 @@ def _judge_only(console, board):
 
 def run_build(name, *, lanes=1, pairs=4, mac=None, features=frozenset(), project_only=False, judge_only=False):
     """Build for a board; return the exit status. ``features``: numbers of the feature bits to offer."""
-    console, errors = Console(), Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console()
     try:
         with ends_as_exceptions():
             board = find_board(name)
@@ -233,9 +234,6 @@ def run_build(name, *, lanes=1, pairs=4, mac=None, features=frozenset(), project
                 raise BuildError(f"{board.name} has {len(board.pcie.lanes)} lanes, not {lanes}")
             return _build(console, board, lanes=lanes, pairs=pairs, mac_address=mac_of(mac),
                           features=features, project_only=project_only)
-    except BuildError as error:
-        errors.print(f"{error}", style="red", markup=False)
-        return 1
-    except OSError as error:
-        errors.print(": ".join(filter(None, (error.filename and f"{error.filename}", error.strerror))), style="red", markup=False)
+    except (BuildError, OSError) as error:
+        complain(error)
         return 1

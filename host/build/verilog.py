@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import complain
 from .command import BuildError, build_id, find_board, mac_of
 
 __all__ = ["Port", "port_table", "run_verilog"]
@@ -84,7 +85,7 @@ def run_verilog(path, *, board=None, width=64, pairs=4, features=frozenset(), ma
 
     ``mac``: of a core, "gmii" or None. ``address``, ``lanes``: of a card. ``features``: numbers of the feature bits to offer.
     """
-    console, errors = Console(), Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console()
     try:
         with console.status("Making the Verilog"):
             if board is None:
@@ -92,7 +93,7 @@ def run_verilog(path, *, board=None, width=64, pairs=4, features=frozenset(), ma
             else:
                 top, text = _card(find_board(board), lanes=lanes, pairs=pairs, mac_address=mac_of(address), features=features)
     except (BuildError, ValueError) as error:
-        errors.print(f"{error}", style="red", markup=False)
+        complain(error)
         return 1
     ports = port_table(text, top)
     lines = [f"//   {port.direction:6} {port.bits:4}  {port.name:20} {port.meaning}".rstrip() for port in ports]

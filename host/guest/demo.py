@@ -9,6 +9,7 @@ import time
 from rich.markup import escape
 
 from ...hdl.spec.virtio import VIRTIO_F_RING_PACKED
+from ..errors import note
 from ..features import names
 from .qemu import GuestError
 from .report import mbit_s
@@ -36,6 +37,9 @@ class Steps:
         """Show a step; the block may call what it gets with a text on how far it is; the last one stays."""
         detail = ""
         start = time.monotonic()
+        terminal = self._console.is_terminal
+        if not terminal and not self._console.quiet:  # no spinner tells of it
+            note(f"{title} ...")
         with self._console.status(escape(title)) as status:
             def update(text):
                 nonlocal detail
@@ -44,11 +48,11 @@ class Steps:
             try:
                 yield update
             except BaseException:
-                self._console.print(f"[red]✗[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False)
+                self._console.print(f"[red]✗[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False, soft_wrap=not terminal)
                 raise
             finally:
                 self.seconds[title] = round(self.seconds.get(title, 0) + time.monotonic() - start, 2)
-        self._console.print(f"[green]✓[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False)
+        self._console.print(f"[green]✓[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False, soft_wrap=not terminal)
 
 
 def expect(condition, what):

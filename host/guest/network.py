@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 
+from ..errors import naming
 from ..sockets import bound
 from .process import child
 
@@ -216,19 +217,23 @@ class Pcap:
         self._clock = clock
         self._lock = threading.Lock()
         # draft-ietf-opsawg-pcap: magic (microseconds), version 2.4, zone, accuracy, snap length, LINKTYPE_ETHERNET.
-        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, FRAME_MAX, 1))
+        self._put(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, FRAME_MAX, 1))
+
+    def _put(self, data):
+        with naming(getattr(self._file, "name", "capture")):
+            self._file.write(data)
 
     def write(self, frame):
         with self._lock:
             seconds, micros = divmod(int(self._clock() * 1e6), 1_000_000)
-            self._file.write(struct.pack("<IIII", seconds, micros, len(frame), len(frame)) + frame)
+            self._put(struct.pack("<IIII", seconds, micros, len(frame), len(frame)) + frame)
 
 
 @contextmanager
 def open_pcap(path):
     """Yield a :class:`Pcap` whose times are real and begin now."""
     start = time.monotonic()
-    with open(path, "wb") as file:
+    with open(path, "wb", buffering=0) as file:  # what cannot be written is known at once
         yield Pcap(file, lambda: time.monotonic() - start)
 
 

@@ -11,6 +11,7 @@ import tempfile
 
 from rich.console import Console
 
+from ..errors import complain
 from ..slot.checks import in_use
 from ..slot.sysfs import VFIO_PCI, Machine, SlotError, parse_bdf
 from .accel import choose_accel
@@ -161,7 +162,7 @@ def run_guest(options, machine=None):
         with ends_as_exceptions():
             return _run(options, console, Machine() if machine is None else machine)
     except (AssetError, GuestError, PassthroughError, SlotError, OSError) as error:
-        console.print(f"{error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(error)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -1,11 +1,12 @@
 """What a guest run found: numbers and checks, as a table for people and as JSON for programs."""
 
 from dataclasses import asdict, dataclass, field
-import json
 from statistics import median
 from textwrap import fill
 
 from rich.table import Table
+
+from ..results import write_json
 
 __all__ = ["Report", "mbit_s"]
 
@@ -88,9 +89,7 @@ class Report:
                 "tlps_per_packet": self.per_packet("tlps"), "link_bytes_per_packet": self.per_packet("link_bytes")}
 
     def write(self, path):
-        with open(path, "w") as file:
-            json.dump(self.as_dict(), file, indent=2)
-            file.write("\n")
+        write_json(path, self.as_dict(), seed=self.seed)
 
     def table(self):
         """Return the rich table of a finished run."""

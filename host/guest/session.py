@@ -8,6 +8,7 @@ import tempfile
 from rich.console import Console
 
 from ...hdl.spec.net import DEFAULT_MTU
+from ..errors import complain, note, told
 from .accel import choose_accel
 from .assets import AssetError, find_kernel, find_qemu, find_shell_tools, find_tools
 from .cable import plugged
@@ -45,10 +46,10 @@ class DemoOptions:
     add: tuple = ()
 
 
-def _for_a_person(options, say):
+def _for_a_person(options):
     """What a guest with a shell has besides: modules, and files by their place in it."""
     # tcpdump listens on a packet socket.
-    return ("af_packet",), {**find_shell_tools(say), **{f"/files/{path.name}": path for path in options.add}}
+    return ("af_packet",), {**find_shell_tools(note), **{f"/files/{path.name}": path for path in options.add}}
 
 
 def _open_network(options, qemu, stack):
@@ -60,17 +61,15 @@ def _open_network(options, qemu, stack):
 
 
 def _run(options, console, report, card, stack):
-    def say(text):
-        console.print(f"[dim]{text}[/]", highlight=False)
-    qemu = find_qemu(options.qemu, say)
-    kernel = find_kernel(options.kernel, say)
+    qemu = find_qemu(options.qemu, note)
+    kernel = find_kernel(options.kernel, note)
     accel = choose_accel(options.accel, qemu, kernel)
-    tools = find_tools(say)
+    tools = find_tools(note)
     report.qemu, report.seed = qemu.version, options.seed
     run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)))
     initramfs = run_dir / "initramfs.gz"
     try:
-        initramfs.write_bytes(build_initramfs(kernel, tools, *_for_a_person(options, say) if options.shell else ()))
+        initramfs.write_bytes(build_initramfs(kernel, tools, *_for_a_person(options) if options.shell else ()))
     except ValueError as error:  # a kernel of another make
         raise AssetError(str(error)) from None
     steps = Steps(console)
@@ -81,13 +80,18 @@ def _run(options, console, report, card, stack):
         device = stack.enter_context(card(run_dir / "card.sock", seed=options.seed, wave=options.wave, tlp=options.tlp,
                                           update=update, features=options.features, pairs=options.pairs,
                                           mtu=options.mtu))
-    stack.enter_context(plugged(device, network))
+    broken = stack.enter_context(plugged(device, network))
+
+    def cable():
+        """A sign that does not change; it ends the run with what has ended the cable."""
+        if broken:
+            raise broken[0]
     machine = (qemu, kernel, initramfs, device.qemu_options)
     if options.shell:
         append = f"ringnic.address={addresses['lease']}" if "lease" in addresses else ""
         return run_shell(*machine, accel=accel, cpus=options.cpus, append=append, pass_fds=device.pass_fds)
     guest = stack.enter_context(start_guest(*machine, accel=accel, cpus=options.cpus, pass_fds=device.pass_fds,
-                                            signs=(device.progress,)))
+                                            signs=(device.progress, cable)))
     try:
         guest_steps(guest, report, steps, seed=options.seed, size=options.size, **addresses)
     except BaseException:
@@ -111,12 +115,11 @@ def run_demo(options, card=rtl_card, *, console=None, report=None):
         with ends_as_exceptions(), ExitStack() as stack:
             status = _run(options, console, report, card, stack)
     except (AssetError, GuestError, CardError, OSError) as error:
-        report.failed.append(str(error).partition("\n")[0])
-        console.print(f"[red]{type(error).__name__}[/]: ", end="")
-        console.print(str(error), markup=False, highlight=False)
+        report.failed.append(told(error).partition("\n")[0])
+        complain(error)
     except KeyboardInterrupt:
         report.failed.append("interrupted")
-        console.print("Interrupted.")
+        complain("interrupted")
         status = INTERRUPTED
     if not options.shell:
         if report.kernel:

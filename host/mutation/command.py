@@ -1,25 +1,20 @@
 """``ringnic mutate``: run the mutants, or list them, or check that they fit the sources."""
 
-import json
 from pathlib import Path
 import time
 
 from rich.console import Console
-from rich.markup import escape
 
 from ..checkout import ROOT
 from ..conformance import build_name
+from ..errors import complain
 from ..guest.process import INTERRUPTED, ends_as_exceptions
+from ..results import write_json
 from .mutants import MutantError, chosen, fitted, load
 from .report import GOAL, list_table, report, show, wrong
 from .run import mutate
 
 __all__ = ["run_check", "run_mutate"]
-
-
-def _error(console, message):
-    console.print(f"[red]Error[/]: {escape(message)}", highlight=False)
-    return 1
 
 
 def run_check(root=ROOT):
@@ -28,9 +23,10 @@ def run_check(root=ROOT):
     try:
         mutants, misfits = fitted(root)
     except MutantError as error:
-        return _error(console, str(error))
+        complain(error)
+        return 1
     for misfit in misfits:
-        _error(console, misfit)
+        complain(misfit)
     console.print(f"{len(mutants)} of {len(mutants) + len(misfits)} mutants apply")
     return 1 if misfits else 0
 
@@ -52,7 +48,7 @@ def run_mutate(json_file=None, *, names=(), listing=False, jobs=2, seed=0, root=
     def keep(outcomes):
         if json_file is not None:
             part = Path(f"{json_file}.part")
-            part.write_text(json.dumps(found_in(outcomes), indent=2) + "\n")
+            write_json(part, found_in(outcomes), seed=seed)
             part.replace(json_file)
     try:
         with ends_as_exceptions():
@@ -64,9 +60,10 @@ def run_mutate(json_file=None, *, names=(), listing=False, jobs=2, seed=0, root=
             build = build_name()
             outcomes = mutate(root, mutants, jobs=jobs, seed=seed, console=console, keep=keep)
     except MutantError as error:
-        return _error(console, str(error))
+        complain(error)
+        return 1
     except KeyboardInterrupt:
-        console.print("Interrupted.")
+        complain("interrupted")
         return INTERRUPTED
     found = found_in({outcome.name: outcome for outcome in outcomes})
     show(console, mutants, outcomes, found)

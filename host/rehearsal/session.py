@@ -5,7 +5,6 @@ Whatever happens, nothing of it stays behind.
 
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-import json
 from pathlib import Path
 import socket
 import tempfile
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...hdl.spec.net import DEFAULT_MTU
+from ..errors import complain, note, told
 from ..guest.assets import AssetError, debian_qemu, find_kernel, find_tools
 from ..guest.cable import plugged
 from ..guest.card import PAIRS, CardError, rtl_card
@@ -23,6 +23,7 @@ from ..guest.network import user_network
 from ..guest.process import INTERRUPTED, ends_as_exceptions
 from ..guest.qemu import Guest, GuestError, start_guest, vfio_user_device
 from ..guest.report import Report
+from ..results import write_json
 from .image import build_image
 from .steps import INNER_MB, Rehearsal
 
@@ -43,7 +44,8 @@ OUTER_PARAMETERS = f"intel_iommu=on iommu.passthrough=0 hugepages={HUGE_PAGES}"
 
 @dataclass
 class Found:
-    """Results: of the steps (seconds, by title), of ``ringnic devices`` and ``selftest``, of the inner guest, and what failed."""
+    """Results: the seed, and those of the steps (seconds, by title), of ``ringnic devices`` and ``selftest``, of the inner guest, and what failed."""
+    seed: int
     seconds: float | None = None
     steps: dict = field(default_factory=dict)
     devices: dict = field(default_factory=dict)
@@ -52,7 +54,7 @@ class Found:
     failed: list = field(default_factory=list)
 
     def write(self, path):
-        path.write_text(json.dumps({"ok": not self.failed, **asdict(self)}, indent=2) + "\n")
+        write_json(path, {"ok": not self.failed, **asdict(self)}, build_id=self.selftest.get("build_id"), seed=self.seed)
 
 
 class _Line:
@@ -120,10 +122,8 @@ def start_machines(stack, steps, say, *, kernel, made=rtl_card, seed=0, mtu=DEFA
     return outer, inner, card
 
 
-def _run(console, found, report, steps, stack, **options):
-    def say(text):
-        console.print(f"[dim]{text}[/]", highlight=False)
-    outer, inner, card = start_machines(stack, steps, say, **options)
+def _run(found, report, steps, stack, **options):
+    outer, inner, card = start_machines(stack, steps, note, **options)
     rehearsal = Rehearsal(outer, inner, card.engine, steps, report, options["seed"])
     try:
         rehearsal.run()
@@ -141,18 +141,17 @@ def run_rehearsal(path=None, *, kernel="6.1", seed=0, mtu=DEFAULT_MTU, card=rtl_
     ``card`` makes the device: see :func:`..guest.card.rtl_card`.
     """
     console = Console() if console is None else console
-    found, report, steps = Found(), Report(seed=seed), Steps(console)
+    found, report, steps = Found(seed), Report(seed=seed), Steps(console)
     start, status = time.monotonic(), 1
     try:
         with ends_as_exceptions(), ExitStack() as stack:
-            status = _run(console, found, report, steps, stack, made=card, kernel=kernel, seed=seed, mtu=mtu)
+            status = _run(found, report, steps, stack, made=card, kernel=kernel, seed=seed, mtu=mtu)
     except (AssetError, GuestError, CardError, OSError) as error:
-        found.failed.append(str(error).partition("\n")[0])
-        console.print(f"[red]{type(error).__name__}[/]: ", end="")
-        console.print(str(error), markup=False, highlight=False)
+        found.failed.append(told(error).partition("\n")[0])
+        complain(error)
     except KeyboardInterrupt:
         found.failed.append("interrupted")
-        console.print("Interrupted.")
+        complain("interrupted")
         status = INTERRUPTED
     found.steps, found.seconds = steps.seconds, round(time.monotonic() - start, 1)
     console.print(_table(found, report))
@@ -160,6 +159,6 @@ def run_rehearsal(path=None, *, kernel="6.1", seed=0, mtu=DEFAULT_MTU, card=rtl_
         try:
             found.write(path)
         except OSError as error:
-            console.print(f"{path}: {error.strerror}", style="red", markup=False, highlight=False)
+            complain(error)
             return 1
     return status

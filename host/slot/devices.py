@@ -1,7 +1,6 @@
 """``ringnic devices``: the cards in this machine, and what is in the way of giving them to a guest."""
 
 from dataclasses import asdict, dataclass
-import json
 
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +8,7 @@ from rich.text import Text
 
 from ...hdl.spec.virtio import VIRTIO_ID_NET, VIRTIO_PCI_DEVICE_ID_BASE, VIRTIO_PCI_VENDOR_ID
 from ..features import names
+from ..results import write_json
 from .checks import answers, in_the_way
 from .sysfs import VFIO_PCI
 from .window import Config, Unreadable, build_id, offered_features
@@ -148,5 +148,5 @@ def run_devices(machine, report=None):
     if not cards:
         console.print(NONE, markup=False)
     if report is not None:
-        report.write_text(json.dumps({"cards": [asdict(card) for card in cards]}, indent=2) + "\n")
+        write_json(report, {"cards": [asdict(card) for card in cards]})
     return 0

@@ -6,7 +6,6 @@ Nothing is written to the card, and no register is read that a read changes.
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-import json
 from math import ceil
 import time
 
@@ -22,6 +21,7 @@ from ...hdl.spec.net import VIRTIO_NET_S_LINK_UP
 from ...hdl.spec.virtio import Common, Status
 from ..counters import read_counters
 from ..guest.registers import ALL_ONES, NoDemo, demo_registers, find_demo
+from ..results import write_json
 from .link import Link, read_link
 from .sysfs import VFIO_PCI, SlotError
 from .window import Unreadable, answered, bar_0
@@ -316,5 +316,6 @@ def run_monitor(machine, bdf, report=None, *, demo=False, once=False, console=No
         raise SlotError(f"{card.title} cannot be watched: {reason}") from None
     finally:
         if report is not None and history.last is not None:
-            report.write_text(json.dumps(_as_dict(card, history), indent=2) + "\n")
+            found = _as_dict(card, history)
+            write_json(report, found, build_id=found["build_id"])
     return 0

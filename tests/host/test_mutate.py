@@ -129,13 +129,13 @@ def test_what_is_not_as_the_list_says(project, mutant, message, capsys):
 def test_tests_that_fail_anyway(project, capsys):
     (project / "tests/hdl/test_part.py").write_text(TESTS.replace("6", "5"))
     assert run(project, SQUARE) == (1, None)
-    assert "tests/hdl/test_part.py fails without a mutant" in " ".join(capsys.readouterr().out.split())
+    assert "tests/hdl/test_part.py fails without a mutant" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_mutant_that_cannot_be_loaded(project, capsys):
     status, found = run(project, UNSEEN | {"change": ["0", "undefined"]})
     assert status == 1 and (found["killed"], found["results"][0]["verdict"]) == (0, "broken")
-    assert "unseen cannot be tested: pytest ended with status" in " ".join(capsys.readouterr().out.split())
+    assert "unseen cannot be tested: pytest ended with status" in " ".join(capsys.readouterr().err.split())
 
 
 def test_listing_runs_nothing(project, capsys):
@@ -147,7 +147,7 @@ def test_listing_runs_nothing(project, capsys):
 def test_a_name_that_there_is_not(project, capsys):
     write_list(project, SQUARE)
     assert run_mutate(root=project, names=("cube",)) == 1
-    assert "There is no mutant 'cube'; `--list` names them" in capsys.readouterr().out
+    assert "There is no mutant 'cube'; `--list` names them" in capsys.readouterr().err
 
 
 def test_checking_lists_the_mutants_that_do_not_apply(project, capsys):
@@ -158,14 +158,14 @@ def test_checking_lists_the_mutants_that_do_not_apply(project, capsys):
     message = "list.toml: endless does not apply: hdl/part.py has no function = 'steps', statement = 'n -= 1'; "
     message += "its place may be function = 'steps', statement = 'n -= 2' (hdl/part.py:7)"
     assert run_check(root=project) == 1
-    told = " ".join(capsys.readouterr().out.split())
+    told = " ".join("".join(capsys.readouterr()).split())
     assert message in told and "square does not apply" in told and "0 of 2 mutants apply" in told
     # A run refuses with the same message.
     assert run_mutate(root=project) == 1
-    assert message in " ".join(capsys.readouterr().out.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_checking_a_list_that_is_not_sound(project, capsys):
     write_list(project, {"name": "square"})
     assert run_check(root=project) == 1
-    assert "list.toml: square lacks notice, statement" in " ".join(capsys.readouterr().out.split())
+    assert "list.toml: square lacks notice, statement" in " ".join(capsys.readouterr().err.split())

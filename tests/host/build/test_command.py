@@ -102,7 +102,7 @@ def test_a_build_that_fails_leaves_what_was_there(ringnic, vivado, fault, says):
 
 
 def test_a_run_elsewhere(ringnic, vivado, monkeypatch):
-    assert ringnic("ax7203", "--judge").stderr == "there is no project in build/ax7203: ringnic build ax7203 --project\n"
+    assert ringnic("ax7203", "--judge").stderr == "ringnic: there is no project in build/ax7203: ringnic build ax7203 --project\n"
     assert ringnic("ax7203", "--project").exit_code == 0
     assert "no facts.txt in build/ax7203" in ringnic("ax7203", "--judge").stderr
     assert os.system("cd build/ax7203 && vivado -mode batch -source build.tcl") == 0
@@ -114,7 +114,7 @@ def test_a_run_elsewhere(ringnic, vivado, monkeypatch):
     assert done.exit_code == 1 and "12 registers have no clock that is constrained" in done.stderr
     Path("build/ax7203/ip.tcl").write_text("")
     assert ringnic("ax7203", "--judge").stderr == (
-        "ip.tcl in build/ax7203 changed since the project was written: what was built is not known\n")
+        "ringnic: ip.tcl in build/ax7203 changed since the project was written: what was built is not known\n")
 
 
 @pytest.mark.parametrize("version, says", [
@@ -137,7 +137,7 @@ def test_a_wrong_version(ringnic, vivado, version, says):
 ])
 def test_one_clear_line(ringnic, argv, says):
     done = ringnic(*argv)
-    assert (done.exit_code, done.stderr, Path("build").exists()) == (1, says, False)
+    assert (done.exit_code, done.stderr, Path("build").exists()) == (1, f"ringnic: {says}", False)
 
 
 @pytest.mark.parametrize("argv", [(), ("ax7203", "--lanes", "3"), ("ax7203", "--pairs", "0"), ("--list", "ax7203"),
@@ -152,13 +152,13 @@ def test_a_card_that_cannot_be(ringnic, monkeypatch):
     monkeypatch.setattr(command, "_verilog", VERILOG)
     monkeypatch.setattr("ringnic.sim.board.board_verilog", refuse)
     done = ringnic("ax7203", "--project")
-    assert (done.exit_code, done.stderr) == (1, "no card for ax7203: Card must be smaller\n")
+    assert (done.exit_code, done.stderr) == (1, "ringnic: no card for ax7203: Card must be smaller\n")
 
 
 def test_no_permission(ringnic, tmp_path):
     Path("build").write_text("a file")
     done = ringnic("ax7203", "--project")
-    assert done.exit_code == 1 and done.stderr == f"cannot write to {Path('build').absolute()}: File exists\n"
+    assert done.exit_code == 1 and done.stderr == f"ringnic: cannot write to {Path('build').absolute()}: File exists\n"
 
 
 def test_the_list(ringnic):

@@ -68,7 +68,7 @@ def test_exit_status(machine, ringnic, monkeypatch, ends, status):
 def test_a_full_disk(machine, ringnic):
     machine.add()
     found = ringnic("devices", "--report", "/dev/full")
-    assert (found.exit_code, found.stderr) == (1, "No space left on device\n") and CARD in found.stdout
+    assert (found.exit_code, found.stderr) == (1, "/dev/full: No space left on device\n") and CARD in found.stdout
 
 
 def test_loading_is_quick():
