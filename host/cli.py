@@ -12,11 +12,12 @@ import typer
 
 from ..hdl.spec.net import DEFAULT_MTU
 from .build.commands import app as build_app
+from .card_options import DEMO_PAIRS, BoardCard, Mtu
 from .checkout import ROOT, checkout
 from .compare.commands import app as compare_app
 from .errors import complain
 from .guest.cache import cache_dir
-from .options import DEMO_PAIRS, Accel, BoardCard, Features, Mtu, Width, block_board, cycle_window, feature_bits, out_file
+from .options import Accel, Features, Width, block_board, cycle_window, feature_bits, out_file
 from .serve.commands import app as serve_app
 from .slot.commands import app as slot_app
 

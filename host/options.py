@@ -7,12 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..hdl.spec.net import MAX_MTU, MIN_MTU
-
-__all__ = ["DEMO_PAIRS", "Accel", "BoardCard", "Features", "Mtu", "Width", "block_board", "cycle_window", "ethernet_board",
-           "feature_bits", "out_file", "writable"]
-
-DEMO_PAIRS = 4  # queue pairs
+__all__ = ["Accel", "Features", "Width", "block_board", "cycle_window", "ethernet_board", "feature_bits", "out_file", "writable"]
 
 
 class Accel(StrEnum):
@@ -91,13 +86,3 @@ def ethernet_board(name: str | None):
         if BOARDS[name].ethernet is None:
             raise typer.BadParameter(f"{name} has no Ethernet; `ringnic conformance --board {name}` tries its card")
     return name
-
-
-Mtu = Annotated[int, typer.Option(
-    metavar="BYTES", min=MIN_MTU, max=MAX_MTU, help="MTU that the card offers; the guest takes it as its default, and what is "
-                                                    "longer than the network carries is lost there.")]
-
-BoardCard = Annotated[Optional[str], typer.Option(
-    metavar="BOARD", callback=ethernet_board, help="The whole card of this board, from the Verilog that `ringnic build` wrote, "
-                                                   "which is written if it is not there: features, queue pairs and MTU are those "
-                                                   "of the build.")]

@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 import typer
 
 from ...hdl.spec.net import DEFAULT_MAC, DEFAULT_MTU
-from ..options import DEMO_PAIRS, BoardCard, Features, Mtu, Width, feature_bits, out_file
+from ..card_options import DEMO_PAIRS, BoardCard, Mtu
+from ..options import Features, Width, feature_bits, out_file
 
 __all__ = ["app"]
 
