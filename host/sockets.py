@@ -5,12 +5,15 @@ import grp
 import os
 import socket
 import stat
+import time
 from contextlib import contextmanager
 
 __all__ = ["PathError", "bound", "check_place", "listening"]
 
 PATH_BYTES = 107           # of a UNIX socket's path: sun_path of <sys/un.h>, less the byte that ends it
 OWNER, OWNER_AND_GROUP = 0o700, 0o770
+GROUPS = (1 << 32) - 1
+LOCK_SECONDS = 5
 
 
 class PathError(OSError):
@@ -19,9 +22,14 @@ class PathError(OSError):
 
 def _group_id(group):
     try:
-        return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+        number = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     except KeyError:
         raise PathError(f"There is no group {group}") from None
+    if number >= GROUPS:
+        raise PathError(f"There is no group {group}: numbers end at {GROUPS - 1}")
+    if os.geteuid() and number not in (os.getegid(), *os.getgroups()):
+        raise PathError(f"You are no member of the group {group}, and only root may give a socket to another one")
+    return number
 
 
 def _find_stale(path, kind):
@@ -49,11 +57,23 @@ def _find_stale(path, kind):
     return True
 
 
+def _lock(folder, path):
+    """Lock a folder; who holds the lock for long is none of us."""
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise PathError(f"The folder of {path} is locked by another program: choose another folder") from None
+            time.sleep(0.01)
+
+
 def _bind(sock, path, group):
     # Of two that start at once, one must not take the other's new socket for a stale one.
     folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        _lock(folder, path)
         if _find_stale(path, sock.type):
             os.unlink(path)
         mask = os.umask(0o777 & ~OWNER)  # from the beginning: a socket that was open for a moment may have been used
@@ -66,8 +86,12 @@ def _bind(sock, path, group):
     finally:
         os.close(folder)
     if group is not None:
-        os.chown(path, -1, _group_id(group))
-        os.chmod(path, OWNER_AND_GROUP)
+        try:
+            os.chown(path, -1, _group_id(group))
+            os.chmod(path, OWNER_AND_GROUP)
+        except OSError:
+            os.unlink(path)
+            raise
 
 
 def check_place(path, kind=socket.SOCK_STREAM, group=None):

@@ -31,7 +31,7 @@ def kvm_fault(qemu, kernel, seconds=SECONDS):
             child(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
         selector.register(process.stdout, selectors.EVENT_READ)
         said, end = b"", time.monotonic() + seconds
-        while selector.select(max(0, end - time.monotonic())):
+        while (left := end - time.monotonic()) > 0 and selector.select(left):
             chunk = process.stdout.read1()
             said += chunk
             if END in said:
@@ -43,7 +43,7 @@ def kvm_fault(qemu, kernel, seconds=SECONDS):
         process.wait()
         errors.seek(0)
         lines = errors.read().strip().splitlines()
-        return lines[-1].partition(": ")[2] if lines else "QEMU ended with KVM, without a word"
+        return lines[-1].removeprefix("qemu-system-x86_64: ") if lines else "QEMU ended with KVM, without a word"
 
 
 def choose_accel(accel, qemu, kernel):

@@ -16,7 +16,7 @@ def plugged(one, other):
     An end has ``fileno()`` (readable when a frame waits), ``recv()`` (a frame, or None when none waits) and
     ``send(frame)``, which may block: an end that is slow to take frames holds up those behind, and so in the end their sender.
     """
-    stop = os.eventfd(0, os.EFD_CLOEXEC)
+    stop, over = os.eventfd(0, os.EFD_CLOEXEC), threading.Event()
     failure = []
 
     def carry():
@@ -32,7 +32,7 @@ def plugged(one, other):
                 for fd in ready:
                     source, sink = across[fd]
                     for _ in range(64):  # then let the other direction have its turn
-                        if (frame := source.recv()) is None:
+                        if over.is_set() or (frame := source.recv()) is None:
                             break
                         sink.send(frame)
         except Exception as error:
@@ -43,6 +43,7 @@ def plugged(one, other):
     try:
         yield failure
     finally:
+        over.set()
         os.eventfd_write(stop, 1)
         thread.join()
         os.close(stop)

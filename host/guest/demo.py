@@ -48,7 +48,8 @@ class Steps:
             try:
                 yield update
             except BaseException:
-                self._console.print(f"[red]✗[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False, soft_wrap=not terminal)
+                self._console.print(f"[red]✗[/] {escape(title)}  [dim]{escape(detail)}[/]", highlight=False,
+                                    soft_wrap=not terminal)
                 raise
             finally:
                 self.seconds[title] = round(self.seconds.get(title, 0) + time.monotonic() - start, 2)

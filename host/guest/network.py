@@ -25,6 +25,7 @@ __all__ = ["GATEWAY", "Pcap", "Watched", "dgram_network", "open_pcap", "open_tap
 
 GATEWAY = "10.0.2.2"  # of the user network; connections to it reach the host's 127.0.0.1
 FRAME_MAX = 65536
+FOREIGN_MAX = 64          # datagrams that are thrown away before others have their turn
 
 _TUNSETIFF = 0x400454CA
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
@@ -158,27 +159,36 @@ def open_tap(name):
 
 
 class _DatagramNetwork:
-    """Of an unconnected socket: what did not come from the peer is not taken, and the peer may start later, and again."""
+    """Of an unconnected socket: what did not come from the peer is not taken, and the peer may start later, and again.
+
+    A peer with a path has to be a socket of this user's or root's: in a folder that others write to, another user may have
+    been there first.
+    """
     def __init__(self, sock, peer):
         self._sock, self._peer = sock, peer
         self.fileno = sock.fileno
 
+    def _trusted(self):
+        return not isinstance(self._peer, str) or os.lstat(self._peer).st_uid in (0, os.geteuid())
+
     def send(self, frame):
         try:
-            self._sock.sendto(frame, socket.MSG_DONTWAIT, self._peer)
+            if self._trusted():
+                self._sock.sendto(frame, socket.MSG_DONTWAIT, self._peer)
         except OSError:
             pass  # no peer yet, or one that does not keep up: a frame lost
 
     def recv(self):
-        while True:
+        for _ in range(FOREIGN_MAX):
             try:
                 frame, source = self._sock.recvfrom(FRAME_MAX, socket.MSG_DONTWAIT)
+                if frame and source == self._peer and self._trusted():
+                    return frame
             except ConnectionRefusedError:
                 continue  # of a frame that was sent before
             except OSError:
                 return None
-            if frame and source == self._peer:
-                return frame
+        return None
 
 
 @contextmanager

@@ -33,7 +33,9 @@ def ends_as_exceptions():
     """Within the block, SIGTERM and SIGHUP raise SystemExit, so that clean-up runs as it does for Ctrl-C."""
     def leave(number, _frame):
         raise SystemExit(128 + number)
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # What was ignored stays so: nohup means that a terminal may go.
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)
+              if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
     finally:

@@ -44,7 +44,8 @@ OUTER_PARAMETERS = f"intel_iommu=on iommu.passthrough=0 hugepages={HUGE_PAGES}"
 
 @dataclass
 class Found:
-    """Results: the seed, and those of the steps (seconds, by title), of ``ringnic devices`` and ``selftest``, of the inner guest, and what failed."""
+    """Results: the seed, and those of the steps (seconds, by title), of ``ringnic devices`` and ``selftest``, of the inner guest,
+    and what failed."""
     seed: int
     seconds: float | None = None
     steps: dict = field(default_factory=dict)

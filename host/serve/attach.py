@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 import os
 from pathlib import Path
+import re
 import time
 
 from ..guest.process import ends_as_exceptions
@@ -42,8 +43,10 @@ def parse_pair(text):
 
 
 def number_or_text(value):
-    """Return the number that a text is, as Python writes them, else the text."""
+    """Return the number that a text is, as Python or Verilog (64'h5) writes them, else the text."""
     try:
+        if found := re.fullmatch(r"\d*'[sS]?([bodhBODH])([0-9a-fA-F_]+)", value):
+            return int(found[2], {"b": 2, "o": 8, "d": 10, "h": 16}[found[1].lower()])
         return int(value, 0)
     except ValueError:
         return value

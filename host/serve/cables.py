@@ -3,13 +3,14 @@
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 import ipaddress
+import os
 import re
 
 from ..guest.cable import plugged
 from ..guest.network import Watched, dgram_network, open_pcap, open_tap, user_network
 from .switch import Switch
 
-__all__ = ["Cable", "KINDS", "parse_cable", "plug"]
+__all__ = ["Cable", "KINDS", "network_of", "parse_cable", "plug"]
 
 #: As ``--cable`` takes them.
 KINDS = ("user", "tap:NAME", "dgram:LOCAL,PEER", "between", "none")
@@ -30,7 +31,7 @@ class Cable:
 def _place(text):
     """Where somebody listens: a path, which has a slash in it, or ADDRESS:PORT with an IPv6 address in brackets."""
     if "/" in text:
-        return text
+        return os.path.abspath(text)  # as a peer's socket tells where it is
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+)):(\d{1,5})", text)
     if not found or not 0 < int(found[3]) < 65536:
         raise ValueError(f"{text!r} is neither a path with a slash in it, nor ADDRESS:PORT")
@@ -61,6 +62,8 @@ def parse_cable(text, cards):
         local, peer = map(_place, places)
         if isinstance(local, str) != isinstance(peer, str):
             raise ValueError(f"dgram needs two paths, or two of ADDRESS:PORT, not {rest!r}")
+        if not isinstance(local, str) and (":" in local[0]) != (":" in peer[0]):
+            raise ValueError(f"dgram needs two IPv4 addresses, or two IPv6 addresses, not {rest!r}")
         return Cable(kind, local=local, peer=peer)
     if text not in ("user", "between", "none"):
         raise ValueError(f"{text!r} is none of {', '.join(KINDS)}")
@@ -70,8 +73,12 @@ def parse_cable(text, cards):
 
 
 @contextmanager
-def _network(cable, qemu, restrict):
-    """Yield what is at the other end, besides the cards: a list of none or one."""
+def network_of(cable, qemu, restrict=False):
+    """Yield what is at the other end, besides the cards: a list of none or one.
+
+    ``qemu()`` returns a :class:`ringnic.host.guest.assets.Qemu`, which is the user network; ``restrict``: that one is closed to
+    the host.
+    """
     with ExitStack() as stack:
         if cable.kind == "user":
             yield [stack.enter_context(user_network(qemu(), restrict=restrict))]
@@ -84,15 +91,12 @@ def _network(cable, qemu, restrict):
 
 
 @contextmanager
-def plug(cable, cards, *, qemu, restrict=False, pcap=None):
-    """Plug the cards in for the length of the block: two ends get a cable, more of them a :class:`.switch.Switch`.
+def plug(cable, cards, networks, *, pcap=None):
+    """Plug the cards and the networks in for the length of the block: two ends get a cable, more a :class:`.switch.Switch`.
 
-    Yield ``failed()``, which tells how a cable broke, if one did, else None. ``qemu()`` returns a
-    :class:`ringnic.host.guest.assets.Qemu`, which is the user network. ``restrict``: that one is closed to the host.
-    ``pcap``: file to write each frame to.
+    Yield ``failed()``, which tells how a cable broke, if one did, else None. ``pcap``: file to write each frame to.
     """
     with ExitStack() as stack:
-        networks = stack.enter_context(_network(cable, qemu, restrict))
         ends = [*cards, *networks]
         if cable.kind == "none":
             for card in cards:

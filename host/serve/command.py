@@ -1,6 +1,6 @@
 """``ringnic serve``: simulated cards for anybody's virtual machines, until Ctrl-C."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 import os
@@ -15,7 +15,7 @@ from ..guest.card import PAIRS, WIDTH, CardError, Place, entropy_card, rtl_card
 from ..guest.process import ends_as_exceptions
 from ..guest.registers import FOLDER_PREFIX, NAME
 from ..sockets import check_place
-from .cables import Cable, plug
+from .cables import Cable, network_of, plug
 from .lines import attach_help
 
 __all__ = ["LOOK_SECONDS", "ServeOptions", "run_serve", "say", "tell_of_client"]
@@ -47,8 +47,9 @@ class ServeOptions:
 
 
 def say(text):
-    """Tell of something on standard error."""
-    print(f"ringnic: {text}", file=sys.stderr, flush=True)
+    """Tell of something on standard error, if anybody listens there."""
+    with suppress(OSError):
+        print(f"ringnic: {text}", file=sys.stderr, flush=True)
 
 
 def tell_of_client(path, connected, error):
@@ -89,10 +90,12 @@ def _update(where, text):
 def _serve(options, stack):
     for path in options.sockets:  # before a minute goes into building
         check_place(os.path.abspath(path), group=options.group)
-    served = list(_cards(options, stack))
-    failed = (lambda: None) if options.card == "entropy" else stack.enter_context(plug(
-        options.cable, [card for *_, card in served], qemu=partial(find_qemu, say=say), restrict=options.restrict,
-        pcap=options.pcap))
+    if options.card == "entropy":
+        served, failed = list(_cards(options, stack)), lambda: None
+    else:
+        networks = stack.enter_context(network_of(options.cable, partial(find_qemu, say=say), options.restrict))
+        served = list(_cards(options, stack))
+        failed = stack.enter_context(plug(options.cable, [card for *_, card in served], networks, pcap=options.pcap))
     for where, address, _ in served:
         print(f"{where}{'' if address is None else f', MAC address {address}'}\n\n{attach_help(where)}\n", flush=True)
     say("serving; Ctrl-C ends it")

@@ -70,13 +70,16 @@ def serve(
     if board is not None and (features, pairs, mtu, width, mac) != (None, DEMO_PAIRS, DEFAULT_MTU, Width.WIDE, None):
         raise typer.BadParameter("--features, --pairs, --mtu, --width and --mac of a board's card are those of its build",
                                  param_hint="--board")
-    if card is CardKind.ENTROPY and (board, cable, mac, pcap, features) != (None, None, None, None, None):
-        raise typer.BadParameter("an entropy device has no network, and none of --board, --cable, --mac, --pcap and --features",
+    if card is CardKind.ENTROPY and (board, cable, mac, pcap, features, mtu, pairs, width, restrict) != (
+            None, None, None, None, None, DEFAULT_MTU, DEMO_PAIRS, Width.WIDE, False):
+        raise typer.BadParameter("an entropy device takes --tlp, --socket-group and --seed, and no option of a network card",
                                  param_hint="--card")
     try:
         plugged = parse_cable(cable, len(sockets))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--cable") from None
+    if pcap is not None and plugged.kind == "none":
+        raise typer.BadParameter("there are no frames without a cable", param_hint="--pcap")
     if restrict and plugged.kind != "user":
         raise typer.BadParameter("only the user network can be closed to the host", param_hint="--restrict")
     if mac is not None and mac + len(sockets) - 1 >= 1 << 48:

@@ -6,6 +6,7 @@ import importlib
 import os
 from pathlib import Path
 import sys
+import traceback
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -162,6 +163,12 @@ def verilog_design(files, top, *, includes=(), parameters=(), names=None):
                     tuple(name for name, (direction, _) in rtl.ports.items() if direction != "output" and name not in used))
 
 
+def _place(error):
+    """Where in somebody's code an exception comes from."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f" ({last.filename}, line {last.lineno})" if not last.filename.startswith("<") else ""
+
+
 def _component(name, parameters):
     """Make the component that ``MODULE:CLASS`` names, from here or wherever Python looks."""
     module, _, kind = name.partition(":")
@@ -170,15 +177,15 @@ def _component(name, parameters):
     sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise AttachError(f"{module} cannot be imported: {error}") from None
+    except Exception as error:  # it is somebody else's code
+        raise AttachError(f"{module} cannot be imported: {error}{_place(error)}") from None
     if (make := getattr(found, kind, None)) is None:
         classes = [name for name, value in vars(found).items() if isinstance(value, type)]
         raise AttachError(no_such("class", kind, classes, f"{module} has {', '.join(classes) or 'none'}"))
     try:
         component = make(**dict(parameters))
-    except (TypeError, ValueError) as error:
-        raise AttachError(f"{name} cannot be made: {error}") from None
+    except Exception as error:
+        raise AttachError(f"{name} cannot be made: {error}{_place(error)}") from None
     if not isinstance(component, wiring.Component):
         raise AttachError(f"{name} is no amaranth.lib.wiring.Component")
     return component

@@ -31,6 +31,7 @@ class EngineDevice:
         self._msi = HiddenMsi(function.msi, engine.config_write) if function.msi else None
         self._listened = set()
         self._dirty = False
+        self._kept = []            # values of the BARs' registers, as of the last reset
 
     def config_read(self, offset, size):
         kept = None if self._msi is None else self._msi.read(offset, size)
@@ -58,9 +59,12 @@ class EngineDevice:
         What passes functions through answers for both by itself: nobody above it sees that they were lost, or writes them again.
         """
         registers = [at for bar in self.function.bars.values() for at in (bar.register, bar.register + 4)[:1 + bar.wide]]
-        kept = [self.engine.config_read(at, 4) for at in registers]
-        reset()
-        for at, value in zip(registers, kept):
+        try:
+            self._kept = [self.engine.config_read(at, 4) for at in registers]
+            reset()
+        except TimeoutError:
+            self.engine.reset()  # of the slot: nothing else reaches a function that does not answer any more
+        for at, value in zip(registers, self._kept):
             self.engine.config_write(at, 4, value)
         if self._msi is not None:
             self._msi.reset()

@@ -11,6 +11,7 @@ __all__ = ["INTX", "MSI", "MSIX", "IRQS", "Interrupts"]
 
 INTX, MSI, MSIX, ERR, REQ = range(5)
 IRQS = 5
+WAIT = 0.05                # seconds
 
 DATA    = IrqFlag.NONE | IrqFlag.BOOL | IrqFlag.EVENTFD
 ACTIONS = IrqFlag.MASK | IrqFlag.UNMASK | IrqFlag.TRIGGER
@@ -24,20 +25,27 @@ def _take_eventfd(fd):
     os.set_blocking(fd, False)
 
 
-def _signal(fd):
+def _drain(fd):
+    """Empty an eventfd without waiting, whatever the client has made of its blocking mode."""
     try:
-        os.eventfd_write(fd, 1)
-    except BlockingIOError:
-        pass  # full: the client has more than enough to read already
+        os.preadv(fd, [bytearray(8)], -1, os.RWF_NOWAIT)
+    except OSError:
+        pass  # it was empty
 
 
 class Interrupts:
-    """Event descriptors of one client, by IRQ index and vector; a thread passes on what the device raises."""
+    """Event descriptors of one client, by IRQ index and vector; a thread passes on what the device raises.
+
+    A client shares its descriptors with us, and can make them block again and fill them. So only the thread writes to them, it
+    holds no lock meanwhile, and at the end the one that it waits for is emptied.
+    """
     def __init__(self, device):
         self._device = device
         self._fds = {}
         self._intx_masked = False
         self._lock = threading.Lock()
+        self._writing = None        # the descriptor that the thread writes to
+        self._doomed = []           # descriptors to be closed after that
         self.counts = {INTX: 1 if device.intx_pin else 0, **device.vectors, ERR: 1, REQ: 1}
         self._stop, self._stopper = os.pipe()
         self._thread = threading.Thread(target=self._pump, name="vfio-user interrupts", daemon=True)
@@ -54,7 +62,7 @@ class Interrupts:
             vectors = {vector for irq, vector in self._fds if irq == MSIX}
         if index == MSIX:
             self._device.listen(vectors)
-        self._deliver_intx()
+        os.eventfd_write(self._device.irq_fd, 1)  # INTx may be due, and is the thread's to tell of
 
     def _set(self, flags, index, start, count, fds):
         data, action = flags & DATA, flags & ACTIONS
@@ -84,7 +92,9 @@ class Interrupts:
 
     def _drop(self, index, vector):
         fd = self._fds.pop((index, vector), None)
-        if fd is not None:
+        if fd is not None and fd == self._writing:
+            self._doomed.append(fd)
+        elif fd is not None:
             os.close(fd)
         if index == INTX:
             self._intx_masked = False  # who listens next has not been told yet
@@ -103,25 +113,39 @@ class Interrupts:
             self._deliver()
 
     def _deliver(self):
-        messages = self._device.messages()
+        for message in self._device.messages():
+            self._signal(message)
         with self._lock:
-            for message in messages:
-                fd = self._fds.get(message)
-                if fd is not None:
-                    _signal(fd)
-        self._deliver_intx()
-
-    def _deliver_intx(self):
-        with self._lock:
-            fd = self._fds.get((INTX, 0))
-            if fd is not None and not self._intx_masked and self._device.intx:
+            due = not self._intx_masked and self._device.intx and (INTX, 0) in self._fds
+            if due:
                 self._intx_masked = True   # until the client says that the guest has dealt with it
-                _signal(fd)
+        if due:
+            self._signal((INTX, 0))
+
+    def _signal(self, message):
+        with self._lock:
+            if (fd := self._fds.get(message)) is None:
+                return
+            self._writing = fd
+        try:
+            os.eventfd_write(fd, 1)
+        except BlockingIOError:
+            pass  # full: the client has more than enough to read already
+        finally:
+            with self._lock:
+                self._writing = None
+                for doomed in self._doomed:
+                    os.close(doomed)
+                self._doomed.clear()
 
     def close(self):
         """End the thread and forget the client's descriptors; the device is told that nobody listens."""
         os.close(self._stopper)
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(WAIT)
+            with self._lock:
+                if self._writing is not None:
+                    _drain(self._writing)
         os.close(self._stop)
         for index, vector in list(self._fds):
             self._drop(index, vector)

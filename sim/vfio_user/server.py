@@ -104,13 +104,19 @@ class Server:
                     if self._closing:
                         return
                     self._connection = connection
-                self._watch(True, None)
+                self._tell(True, None)
                 try:
                     self.error = self._serve_one(connection)
                 finally:
                     with self._lock:
                         self._connection = None
-                self._watch(False, self.error)
+                self._tell(False, self.error)
+
+    def _tell(self, connected, error):
+        try:
+            self._watch(connected, error)
+        except Exception as failure:  # clients are served all the same
+            self.error = failure
 
     def _serve_one(self, connection):
         """Serve until the client goes; return what it did wrong, if it did."""
@@ -122,9 +128,15 @@ class Server:
         return None
 
 
+class _Gone(Exception):
+    """The client has gone in the middle of its request."""
+
+
 class _Client:
     def __init__(self, connection, device):
         self._connection = connection
+        self._ends = select.poll()
+        self._ends.register(connection, 0)  # tells of POLLHUP alone
         self._device = device
         self._agreed = False            # on a version
         self._memory = DmaTable(device)
@@ -144,11 +156,18 @@ class _Client:
 
     def run(self):
         """Serve until the client goes."""
-        while (message := receive(self._connection)) is not None:
-            try:
-                self._answer(message)
-            finally:
-                message.close()
+        try:
+            while not self._gone() and (message := receive(self._connection)) is not None:
+                try:
+                    self._answer(message)
+                finally:
+                    message.close()
+        except _Gone:
+            pass
+
+    def _gone(self):
+        """The client has closed its end, or we have: what it asked for before that, nobody waits for."""
+        return bool(self._ends.poll(0))
 
     def close(self):
         with ExitStack() as last:  # each, even if the device does not answer any more
@@ -231,13 +250,14 @@ class _Client:
             raise Refused(errno.EINVAL, f"{count} bytes at {offset:#x} of region {region}")
         return offset, region, count
 
-    @staticmethod
-    def _pieces(offset, count):
+    def _pieces(self, offset, count):
         """Naturally aligned pieces of at most 4 bytes."""
         while count:
             size = next(size for size in (4, 2, 1) if offset % size == 0 and size <= count)
             yield offset, size
             offset, count = offset + size, count - size
+            if count and self._gone():
+                raise _Gone
 
     def _region_read(self, message):
         offset, region, count = self._span(message)

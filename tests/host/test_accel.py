@@ -31,7 +31,9 @@ def qemu(tmp_path, monkeypatch):
     (RUNS, None),
     ("echo Linux; sleep 600", "KVM has started no guest within 0.5 s"),
     ("sleep 600", "KVM has started no guest within 0.5 s"),
-    ("echo 'qemu: failed to initialize kvm: Permission denied' >&2; exit 1", "failed to initialize kvm: Permission denied"),
+    ("while sleep 0.01; do echo Linux; done", "KVM has started no guest within 0.5 s"),
+    ("echo 'qemu-system-x86_64: failed to initialize kvm: Permission denied' >&2; exit 1",
+     "failed to initialize kvm: Permission denied"),
     ("echo Linux; exit 1", "QEMU ended with KVM, without a word"),
 ])
 def test_a_trial(qemu, script, fault):

@@ -1,5 +1,6 @@
 """The socket to serve at: who may connect, what is replaced, what is left alone."""
 
+import fcntl
 import os
 import socket
 import stat
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ringnic.host import sockets
 from ringnic.host.sockets import PathError, bound, listening
 
 
@@ -38,6 +40,41 @@ def test_a_group_that_is_not_there(path):
     with pytest.raises(PathError, match="^There is no group no_such_group$"), listening(path, "no_such_group"):
         pass
     assert not os.path.exists(path)
+
+
+def test_a_group_number_that_cannot_be(path):
+    with pytest.raises(PathError, match="^There is no group 99999999999: numbers end at 4294967294$"):
+        with listening(path, "99999999999"):
+            pass
+
+
+def test_a_group_of_others(path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "getegid", lambda: 12345)
+    monkeypatch.setattr(os, "getgroups", lambda: [12345])
+    with pytest.raises(PathError, match="^You are no member of the group 4, and only root"), listening(path, "4"):
+        pass
+    assert not os.path.exists(path)
+
+
+def test_a_group_that_the_system_refuses_leaves_no_socket(path, monkeypatch):
+    def chown(*_args):
+        raise PermissionError(1, "Operation not permitted")
+    monkeypatch.setattr(os, "chown", chown)
+    with pytest.raises(PathError, match="Operation not permitted"), listening(path, str(os.getgid())):
+        pass
+    assert not os.path.exists(path)
+
+
+def test_a_folder_that_somebody_has_locked(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(sockets, "LOCK_SECONDS", 0.1)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with pytest.raises(PathError, match="is locked by another program"), listening(path):
+            pass
+    finally:
+        os.close(folder)
 
 
 def test_a_stale_socket_is_replaced(path):

@@ -405,6 +405,67 @@ def test_interrupt_to_a_full_eventfd_that_blocks(path, card):
     closing_fds(full, other)
 
 
+def ends(server):
+    closer = threading.Thread(target=server.close, daemon=True)
+    closer.start()
+    closer.join(PATIENCE)
+    return not closer.is_alive()
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_an_eventfd_that_is_made_to_block_again(tmp_path, card, left):
+    """Its blocking mode and its count are the client's as much as ours."""
+    server = Server(str(tmp_path / "other"), card)
+    full = os.eventfd(0)
+    with closing(Peer(str(tmp_path / "other"))) as peer:
+        peer.send(message(SET_IRQS, struct.pack("<IIIII", 20, 36, 2, 0, 1)), [full])
+        assert peer.receive()[3] == 0
+        os.set_blocking(full, True)
+        os.eventfd_write(full, (1 << 64) - 2)
+        card.fire(0)
+        time.sleep(0.05)
+        assert peer.served()  # its own requests are answered meanwhile
+        peer.send(message(SET_IRQS, struct.pack("<IIIII", 20, 33, 2, 0, 0)))  # nobody listens any more
+        assert peer.receive()[3] == 0
+        if not left:
+            assert ends(server)
+    if left:
+        with closing(Peer(str(tmp_path / "other"))) as following:
+            assert following.served()
+        assert ends(server)
+    closing_fds(full)
+
+
+def test_what_a_client_asked_for_before_it_left_keeps_nobody_waiting(tmp_path, card, monkeypatch):
+    reads = []
+
+    def read(bar, offset, size):
+        reads.append(offset)
+        time.sleep(0.001)
+        return 0
+    monkeypatch.setattr(card, "bar_read", read)
+    server = Server(str(tmp_path / "other"), card)
+    with closing(Peer(str(tmp_path / "other"))) as peer:
+        peer.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                peer.socket.sendall(message(READ, struct.pack("<QII", 0, 0, 0x8000), flags=16))  # NO_REPLY
+    with closing(Peer(str(tmp_path / "other"))) as following:
+        assert following.served()
+    assert ends(server) and len(reads) < 0x8000 // 4  # not even one of them was carried out to its end
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_watcher_that_fails_stops_nobody(tmp_path, card, connected):
+    def watch(now, error):
+        if now == connected:
+            raise BrokenPipeError("nobody reads this")
+    with Server(str(tmp_path / "other"), card, watch=watch):
+        for _ in range(3):
+            with closing(Peer(str(tmp_path / "other"))) as peer:
+                assert peer.served()
+
+
 # Ten thousand
 
 def templates(rng):

@@ -46,7 +46,9 @@ def test_what_is_wrong_is_told_of_at_once(path, verilog, what, monkeypatch, tmp_
     assert sorted(os.listdir()) == ["file"]
 
 
-@pytest.mark.parametrize("text, value", [("64", 64), ("0x10", 16), ("0b101", 5), ("64'h0", "64'h0"), ("text", "text")])
+@pytest.mark.parametrize("text, value", [("64", 64), ("0x10", 16), ("0b101", 5), ("64'h1f", 31), ("4'sb101", 5),
+                                         ("'d12_000", 12000),
+                                         ("8'hxz", "8'hxz"), ("text", "text")])
 def test_numbers_and_texts(text, value):
     assert number_or_text(text) == value
 

@@ -1,5 +1,6 @@
 """What ``--cable`` means, and another program at the other end."""
 
+from contextlib import contextmanager
 import os
 import shutil
 import socket
@@ -10,7 +11,7 @@ import pytest
 
 from ringnic.host.guest.assets import Qemu
 from ringnic.host.guest.network import dgram_network
-from ringnic.host.serve.cables import Cable, parse_cable, plug
+from ringnic.host.serve.cables import Cable, network_of, parse_cable, plug
 from ringnic.host.sockets import PathError
 
 
@@ -21,7 +22,7 @@ from ringnic.host.sockets import PathError
     ("none", 1, Cable("none")),
     ("tap:tap0", 1, Cable("tap", tap="tap0")),
     ("dgram:/run/a,/run/b", 1, Cable("dgram", local="/run/a", peer="/run/b")),
-    ("dgram:./a,./b", 1, Cable("dgram", local="./a", peer="./b")),
+    ("dgram:./a,./b", 1, Cable("dgram", local=os.path.abspath("a"), peer=os.path.abspath("b"))),
     ("dgram:127.0.0.1:5000,localhost:5001", 2, Cable("dgram", local=("127.0.0.1", 5000), peer=("localhost", 5001))),
     ("dgram:[::1]:5000,[::1]:5001", 1, Cable("dgram", local=("::1", 5000), peer=("::1", 5001))),
 ])
@@ -39,6 +40,7 @@ def test_cables(text, cards, cable):
     ("between", 1, "a cable between cards needs two sockets or more"),
     ("dgram:/a", 1, "dgram needs two places"),
     ("dgram:/a,127.0.0.1:1", 1, "dgram needs two paths, or two of ADDRESS:PORT"),
+    ("dgram:127.0.0.1:1,[::1]:2", 1, "dgram needs two IPv4 addresses, or two IPv6 addresses"),
     ("dgram:127.0.0.1:0,127.0.0.1:1", 1, "'127.0.0.1:0' is neither"),
     ("dgram:127.0.0.1:65536,127.0.0.1:1", 1, "'127.0.0.1:65536' is neither"),
     ("dgram:somewhere:1,127.0.0.1:1", 1, "'somewhere' is no IP address"),
@@ -81,6 +83,24 @@ def test_datagrams(tmp_path, kind):
                     os.unlink(theirs)
         if kind == "unix":
             assert not os.path.exists(ours)
+
+
+def test_a_peer_of_another_user_is_none(tmp_path, monkeypatch):
+    """Whoever was first at the path of the peer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer, \
+            dgram_network(str(tmp_path / "a"), str(tmp_path / "b")) as network:
+        peer.bind(str(tmp_path / "b"))
+        peer.setblocking(False)
+        network.send(b"ours")
+        assert peer.recv(100) == b"ours"
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        if os.getuid() == 0:  # whose sockets everybody trusts
+            os.chown(tmp_path / "b", 65534, -1)
+        network.send(b"secret")
+        with pytest.raises(BlockingIOError):
+            peer.recv(100)
+        peer.sendto(b"made up", str(tmp_path / "a"))
+        assert network.recv() is None
 
 
 def free_port():
@@ -133,6 +153,13 @@ def ends():
         end.close()
 
 
+@contextmanager
+def together(cable, cards, qemu=None):
+    """The cards on a cable to the network that it is about."""
+    with network_of(cable, qemu) as networks, plug(cable, cards, networks) as failed:
+        yield failed
+
+
 # Of an EtherType for local experiments, which no firewall looks into (IEEE 802, 9.2.4).
 FRAME = bytes.fromhex("ffffffffffff02000000000188b5") + b"hello".ljust(46, b"\0")
 ANSWER = bytes.fromhex("02000000000102000000000288b5") + b"hello, too".ljust(46, b"\0")
@@ -140,7 +167,7 @@ ANSWER = bytes.fromhex("02000000000102000000000288b5") + b"hello, too".ljust(46,
 
 @pytest.mark.parametrize("cards", [2, 3])
 def test_between(ends, cards, tmp_path):
-    with plug(Cable("between"), ends[:cards], qemu=None, pcap=tmp_path / "p.pcap") as failed:
+    with plug(Cable("between"), ends[:cards], [], pcap=tmp_path / "p.pcap") as failed:
         ends[0].theirs.send(FRAME)
         for end in ends[1:cards]:
             assert end.theirs.recv(1000) == FRAME
@@ -152,7 +179,7 @@ def test_between(ends, cards, tmp_path):
 @pytest.mark.parametrize("cards", [1, 2])
 def test_cards_and_a_program(ends, tmp_path, cards):
     ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
-    with plug(Cable("dgram", local=ours, peer=theirs), ends[:cards], qemu=None), \
+    with together(Cable("dgram", local=ours, peer=theirs), ends[:cards]), \
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
         peer.bind(theirs)
         peer.sendto(FRAME, ours)
@@ -166,7 +193,7 @@ def test_cards_and_a_program(ends, tmp_path, cards):
 def test_a_cable_that_breaks_is_told_of(ends):
     ends[1].close()
     ends[1] = End(broken=True)
-    with pytest.raises(OSError, match="The disk is full"), plug(Cable("between"), ends[:2], qemu=None) as failed:
+    with pytest.raises(OSError, match="The disk is full"), plug(Cable("between"), ends[:2], []) as failed:
         ends[0].theirs.send(FRAME)
         while failed() is None:
             time.sleep(0.001)
@@ -200,8 +227,8 @@ def taps():
 
 def test_a_tap_in_a_bridge(ends, taps):
     """A card's frame leaves by one tap, passes the kernel's bridge, and comes to another card by the other."""
-    with plug(Cable("tap", tap=taps[0]), ends[:1], qemu=None), plug(Cable("tap", tap=taps[1]), ends[1:2], qemu=None):
-        with pytest.raises(OSError, match="another program has it open"), plug(Cable("tap", tap=taps[0]), ends[2:], qemu=None):
+    with together(Cable("tap", tap=taps[0]), ends[:1]), together(Cable("tap", tap=taps[1]), ends[1:2]):
+        with pytest.raises(OSError, match="another program has it open"), together(Cable("tap", tap=taps[0]), ends[2:]):
             pass
         ends[1].theirs.settimeout(0.2)
         for _ in range(100):  # the bridge takes a moment to see that its ports are up
@@ -218,7 +245,7 @@ def test_a_tap_in_a_bridge(ends, taps):
 
 def test_a_tap_that_is_removed_is_told_of(ends, taps):
     with pytest.raises(OSError, match=f"The tap interface {taps[0]} was removed"), \
-            plug(Cable("tap", tap=taps[0]), ends[:1], qemu=None) as failed:
+            together(Cable("tap", tap=taps[0]), ends[:1]) as failed:
         ip("link", "del", taps[0])
         while failed() is None:
             time.sleep(0.01)
@@ -228,7 +255,7 @@ def test_a_user_network_that_ends_is_told_of(ends, tmp_path):
     program = tmp_path / "qemu"
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
-    with plug(Cable("user"), ends[:1], qemu=lambda: Qemu((str(program),), "11")) as failed:
+    with together(Cable("user"), ends[:1], lambda: Qemu((str(program),), "11")) as failed:
         while failed() is None:
             time.sleep(0.01)
         assert str(failed()) == "The user network's QEMU has ended"
