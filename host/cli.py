@@ -156,6 +156,16 @@ def demo(
 
 
 @app.command()
+def doctor(report: Annotated[Optional[Path], out_file("Write what was found to this file, as JSON.")] = None):
+    """Show what this machine has of what the commands need, and the way to what it lacks. Nothing is fetched or changed.
+
+    The exit status is 0 if nothing is missing that the demo needs.
+    """
+    from .doctor import run_doctor
+    raise typer.Exit(run_doctor(report))
+
+
+@app.command()
 def rehearse(
     context: typer.Context,
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,

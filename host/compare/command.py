@@ -1,7 +1,5 @@
 """``ringnic compare``: what a packet costs a guest with an emulated, a paravirtual, and an assigned network card."""
 
-from datetime import datetime, timezone
-
 from rich.console import Console
 
 from ..errors import complain
@@ -10,9 +8,10 @@ from ..guest.card import CardError
 from ..guest.demo import Steps
 from ..guest.process import INTERRUPTED, ends_as_exceptions
 from ..guest.qemu import GuestError
+from ..results import write_json
 from .devices import DEVICES
 from .machine import Machines
-from .results import as_dict, outside, plot, table, write
+from .results import as_dict, outside, plot, table
 
 __all__ = ["run_compare"]
 
@@ -33,7 +32,7 @@ def run_compare(names, report=None, picture=None, *, accel="tcg", seed=0, rounds
     console = Console() if console is None else console
     errors = Console(stderr=True)
     found, wrong, status = [], [], 1
-    start, machines = datetime.now(timezone.utc), None
+    machines = None
     try:
         with ends_as_exceptions():
             machines = Machines(_say(errors), accel=accel, seed=seed)
@@ -57,8 +56,8 @@ def run_compare(names, report=None, picture=None, *, accel="tcg", seed=0, rounds
         return status
     console.print(table(found))
     if report is not None:
-        write(report, found, ok=not wrong, failed=wrong, qemu=machines.qemu.version, kernel=machines.kernel.release,
-              accel=machines.accel, seed=seed, transfer_bytes=size, start=start.isoformat(timespec="seconds"))
+        write_json(report, {"ok": not wrong, "failed": wrong, "qemu": machines.qemu.version, "kernel": machines.kernel.release,
+                            "accel": machines.accel, "transfer_bytes": size, "devices": found}, seed=seed)
     if picture is not None:
         plot(picture, found)
     return status

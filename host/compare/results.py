@@ -1,11 +1,10 @@
 """What a comparison found: checked, as a table for people, as JSON for programs, and as a picture."""
 
 from dataclasses import asdict
-import json
 
 from rich.table import Table
 
-__all__ = ["as_dict", "outside", "plot", "table", "write"]
+__all__ = ["as_dict", "outside", "plot", "table"]
 
 # What is compared, by the name of a field of :class:`~.devices.Expected`.
 COLUMNS = {"ping": "a ping", "tcp_out": "a packet, TCP out", "tcp_in": "a packet, TCP in"}
@@ -41,11 +40,6 @@ def as_dict(device, load):
             "accesses": figures(load), "interrupts": interrupts(load), "expected": asdict(device.expected),
             "pings_a_round": load.pings, "rounds": [counted(one) for one in load.rounds],
             "tcp_out": counted(load.tcp_out), "tcp_in": counted(load.tcp_in)}
-
-
-def write(path, found, **facts):
-    """Write the results of all devices, and ``facts`` of the run, to ``path``."""
-    path.write_text(json.dumps({**facts, "devices": found}, indent=2) + "\n")
 
 
 def table(found):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ringnic.host.compare.devices import ASSIGNED, DEVICES
 from ringnic.host.compare.load import Counted, Load
-from ringnic.host.compare.results import as_dict, outside, plot, table, write
+from ringnic.host.compare.results import as_dict, outside, plot, table
 from ringnic.host.guest.qemu import GuestError
 
 
@@ -73,10 +73,7 @@ def test_no_access_at_all_is_not_as_expected():
 
 def test_report_and_table_and_picture(load, tmp_path):
     found = [as_dict(DEVICES["e1000"], load)]
-    write(tmp_path / "report.json", found, ok=True, seed=7)
-    read = json.loads((tmp_path / "report.json").read_text())
-    assert read["ok"] and read["seed"] == 7
-    [one] = read["devices"]
+    [one] = json.loads(json.dumps(found))
     assert one["accesses"] == {"ping": 7, "tcp_out": 1.25, "tcp_in": 1.5}
     assert one["tcp_in"]["accesses"] == 150 and one["rounds"][1]["reads"] == 120 and one["tso"]
     file = StringIO()
