@@ -73,8 +73,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "hdl/part.py").write_text(PART)
     (tmp_path / "tests/conftest.py").write_text(CONFTEST)
     (tmp_path / "tests/hdl/test_part.py").write_text(TESTS)
-    monkeypatch.setattr(runs, "SLACK_SECONDS", 2)
-    monkeypatch.setattr(runs, "SLACK_FACTOR", 1)
+    monkeypatch.setattr(runs, "SLACK_SECONDS", 4)
+    monkeypatch.setattr(runs, "SLACK_FACTOR", 2)
     return tmp_path
 
 
