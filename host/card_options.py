@@ -7,9 +7,7 @@ import typer
 from ..hdl.spec.net import MAX_MTU, MIN_MTU
 from .options import ethernet_board
 
-__all__ = ["DEMO_PAIRS", "BoardCard", "Mtu"]
-
-DEMO_PAIRS = 4  # queue pairs
+__all__ = ["BoardCard", "Mtu"]
 
 Mtu = Annotated[int, typer.Option(
     metavar="BYTES", min=MIN_MTU, max=MAX_MTU, help="MTU that the card offers; the guest takes it as its default, and what is "

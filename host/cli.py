@@ -12,11 +12,12 @@ import typer
 
 from ..hdl.spec.net import DEFAULT_MTU
 from .build.commands import app as build_app
-from .card_options import DEMO_PAIRS, BoardCard, Mtu
+from .card_options import BoardCard, Mtu
 from .checkout import ROOT, checkout
 from .compare.commands import app as compare_app
 from .errors import complain
 from .guest.cache import cache_dir
+from .guest.card import PAIRS, Wave
 from .options import Accel, Features, Width, block_board, cycle_window, feature_bits, out_file
 from .serve.commands import app as serve_app
 from .slot.commands import app as slot_app
@@ -118,14 +119,14 @@ def demo(
     kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1 or 6.12 (Debian's stock ones), backports (its "
                                              "newest), or the path of a bzImage.")] = "6.1",
     accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; auto tries whether kvm works here.")] = Accel.TCG,
-    seed: Annotated[int, typer.Option(help="Of everything random: the file's content, the model's delays.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is random: the file's content, the model's delays.")] = 0,
     qemu: Annotated[Optional[Path], typer.Option(help="QEMU to use, 10.1 or later. Default: the machine's, if new "
                                                       "enough, else Debian's, fetched.")] = None,
     tap: Annotated[Optional[str], typer.Option(metavar="IFNAME", help="Join the cable to this tap interface, which is up and "
                                                "has an IPv4 address, instead of a user network.")] = None,
     size: Annotated[int, typer.Option(help="MiB to transfer each way.", min=1)] = 4,
     features: Features = None,
-    pairs: Annotated[int, typer.Option(help="Queue pairs of the card.", min=1, max=16)] = DEMO_PAIRS,
+    pairs: Annotated[int, typer.Option(help="Queue pairs of the card.", min=1, max=16)] = PAIRS,
     cpus: Annotated[int, typer.Option(help="Processors of the guest; its driver uses as many queue pairs.",
                                       min=1, max=16)] = 1,
     mtu: Mtu = DEFAULT_MTU,
@@ -143,10 +144,9 @@ def demo(
         raise typer.BadParameter("a shell has no results for --report")
     if wave_cycles is not None and wave is None:
         raise typer.BadParameter("there are no signals to choose cycles of without --wave FILE", param_hint="--wave-cycles")
-    if board is not None and (features, pairs, mtu, wave) != (None, DEMO_PAIRS, DEFAULT_MTU, None):
+    if board is not None and (features, pairs, mtu, wave) != (None, PAIRS, DEFAULT_MTU, None):
         raise typer.BadParameter("of a board's card, --features and --pairs are for `ringnic build`, --mtu is fixed, and there "
                                  "is no --wave")
-    from .guest.card import Wave
     from .guest.session import DemoOptions, run_demo
     options = DemoOptions(
         report=report, wave=wave and Wave(wave, *wave_cycles or ()), pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel,
@@ -171,7 +171,7 @@ def rehearse(
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
     kernel: Annotated[str, typer.Option(help="Of both machines: 6.1 or 6.12 (Debian's stock ones), or backports (its "
                                              "newest).")] = "6.1",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
     mtu: Mtu = DEFAULT_MTU,
     board: BoardCard = None,
 ):
@@ -199,7 +199,6 @@ def bench(
         raise typer.BadParameter("a picture needs matplotlib: pip install 'ringnic[plot]'", param_hint="--plot")
     from .bench import run_bench, run_board_bench
     from .build.command import find_board
-    from .guest.card import PAIRS
     if board is not None:
         if plot is not None:
             raise typer.BadParameter("there is no picture of a board", param_hint="--plot")
@@ -256,7 +255,8 @@ def conformance(
 @app.command()
 def fuzz(
     seconds: Annotated[float, typer.Option(help="How long to go on, the building of the simulator not counted.", min=0)] = 60,
-    seed: Annotated[int, typer.Option(help="Of everything random: a campaign of a seed begins with the same actions.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is random: a campaign of a seed begins with "
+                                              "the same actions.")] = 0,
     report: Annotated[Optional[Path], out_file("Write what was done, met and found to this file, as JSON.")] = None,
     replay: Annotated[Optional[Path], typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Do only what this file "
                                                    "says, one that was saved when a promise was broken.")] = None,
@@ -315,7 +315,6 @@ def test(
     _need_pytest()
     pytest = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache_dir() / 'pytest'}", *context.args]
     if features is not None:
-        from .guest.card import PAIRS
         feature_bits(features, PAIRS)
         # One word: the list may begin with a hyphen.
         pytest.append(f"--features={features}")

@@ -1,6 +1,7 @@
 """How every command speaks of errors and of progress: on standard error, in a line, ``ringnic: what is wrong; what to do``."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+import sys
 
 __all__ = ["complain", "naming", "note", "told"]
 
@@ -12,19 +13,16 @@ def told(error):
     return str(error)
 
 
-def _say(text, style=None):
-    from rich.console import Console  # where there is nothing to say, it is not loaded
-    Console(stderr=True).print(f"ringnic: {text}", style=style, markup=False, highlight=False, soft_wrap=True)
-
-
 def complain(error):
     """Print what is wrong: a text or an exception."""
-    _say(told(error), "red")
+    from rich.console import Console  # where there is nothing to complain of, it is not loaded
+    Console(stderr=True).print(f"ringnic: {told(error)}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def note(text):
-    """Print what is going on."""
-    _say(text)
+    """Print what is going on, if anybody listens. Any thread may call it."""
+    with suppress(OSError):
+        print(f"ringnic: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager

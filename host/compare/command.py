@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from ..errors import complain
+from ..errors import complain, note
 from ..guest.assets import AssetError
 from ..guest.card import CardError
 from ..guest.demo import Steps
@@ -19,10 +19,6 @@ ROUNDS, PINGS = 10, 20
 SIZE = 2 << 20  # bytes, each way
 
 
-def _say(console):
-    return lambda text: console.print(f"[dim]ringnic: {text}[/]", highlight=False)
-
-
 def run_compare(names, report=None, picture=None, *, accel="tcg", seed=0, rounds=ROUNDS, pings=PINGS, size=SIZE, console=None):
     """Measure the devices of these names, show, write ``report`` (JSON) and ``picture``; return the exit status.
 
@@ -35,7 +31,7 @@ def run_compare(names, report=None, picture=None, *, accel="tcg", seed=0, rounds
     machines = None
     try:
         with ends_as_exceptions():
-            machines = Machines(_say(errors), accel=accel, seed=seed)
+            machines = Machines(note, accel=accel, seed=seed)
             steps = Steps(errors)
             for name in names:
                 device = DEVICES[name]

@@ -24,7 +24,8 @@ def compare(
                                                               "vfio-pci, in a guest of a guest. Some minutes more.")] = False,
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
     plot: Annotated[Optional[Path], out_file("Draw the results into this file (PNG, SVG or PDF).")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random: the file's content, the simulated card's delays.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is random: the file's content, the simulated "
+                                              "card's delays.")] = 0,
     accel: Annotated[Accel, typer.Option(help="QEMU's accelerator; auto tries whether kvm works here.")] = Accel.TCG,
 ):
     """Compare RingNIC with emulated and paravirtual network cards: how many device accesses leave the guest for a packet.

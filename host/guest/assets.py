@@ -10,8 +10,8 @@ from .cache import cache_dir, entry
 from .debian import Archive, AssetError
 from .initramfs import DRIVERS, module_order
 
-__all__ = ["AssetError", "KERNELS", "Kernel", "Qemu", "Tools", "debian_qemu", "find_generic_kernel", "find_kernel", "find_qemu",
-           "find_shell_tools", "find_tools", "libraries"]
+__all__ = ["AssetError", "KERNELS", "LIBRARIES", "Kernel", "Qemu", "Tools", "debian_qemu", "find_generic_kernel", "find_kernel",
+           "find_qemu", "find_shell_tools", "find_tools", "libraries", "library_place"]
 
 QEMU_MIN = (10, 1)  # the first release with the device vfio-user-pci
 # Names of kernels, and the suites whose stock cloud kernel each is; "backports" is the newest for Debian's stable release.
@@ -19,6 +19,7 @@ KERNELS = {"6.1": ("bookworm",), "6.12": ("trixie",), "backports": ("trixie", "t
 # Debian's package of the newest kernel of each flavour, and what it is to download.
 META_PACKAGES = {"cloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
 KERNEL_MB = {"cloud": 30, "generic": 70}
+LIBRARIES = "/lib/x86_64-linux-gnu"  # of a guest
 _LIBS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")  # after and before Debian merged /lib into /usr
 
 
@@ -66,10 +67,9 @@ def libraries(root, program):
 
 def _fetch_qemu(folder, say):
     say("Fetching QEMU from Debian backports (about 40 MB)")
-    archive = Archive(cache_dir() / "apt-qemu", ("trixie", "trixie-backports"))
-    archive.update()
     root = folder / "all"
-    archive.unpack_closure(["qemu-system-x86"], root)
+    with Archive(cache_dir() / "apt-qemu", ("trixie", "trixie-backports")) as archive:
+        archive.unpack_closure(["qemu-system-x86"], root)
     program = "usr/bin/qemu-system-x86_64"
     keep = [root / program, *libraries(root, root / program)]
     keep += [path for share in ("usr/share/qemu", "usr/share/seabios") for path in (root / share).rglob("*")
@@ -80,7 +80,6 @@ def _fetch_qemu(folder, say):
         if not target.exists():
             shutil.copy2(path, target)  # follows the link: one file each, by the name that the loader looks for
     shutil.rmtree(root)
-    shutil.rmtree(cache_dir() / "apt-qemu")
 
 
 def find_qemu(path=None, say=print, least=QEMU_MIN):
@@ -116,17 +115,14 @@ def debian_qemu(say=print):
 
 def _fetch_kernel(name, folder, say, flavour="cloud"):
     say(f"Fetching Debian's stock {name} {flavour} kernel (about {KERNEL_MB[flavour]} MB)")
-    state = cache_dir() / f"apt-kernel-{name}-{flavour}"
-    archive = Archive(state, KERNELS[name])
-    archive.update()
     series = r"\d" if name == "backports" else re.escape(name) + r"\."
-    image = next(iter(archive.depends(META_PACKAGES[flavour], rf"linux-image-{series}.*")), None)
-    if image is None:
-        raise AssetError(f"no {flavour} kernel {name} in Debian's {' or '.join(KERNELS[name])}")
-    # Since 7.1 the image, its modules, and the list of what is built in are packages of their own, named after one another.
-    release = re.escape(image.removeprefix("linux-image-"))
-    archive.unpack([image, *archive.depends(image, rf"linux-(base|binary|modules)-{release}")], folder)
-    shutil.rmtree(state)
+    with Archive(cache_dir() / f"apt-kernel-{name}-{flavour}", KERNELS[name]) as archive:
+        image = next(iter(archive.depends(META_PACKAGES[flavour], rf"linux-image-{series}.*")), None)
+        if image is None:
+            raise AssetError(f"no {flavour} kernel {name} in Debian's {' or '.join(KERNELS[name])}")
+        # Since 7.1 the image, its modules, and the list of what is built in are packages of their own, named after one another.
+        release = re.escape(image.removeprefix("linux-image-"))
+        archive.unpack([image, *archive.depends(image, rf"linux-(base|binary|modules)-{release}")], folder)
 
 
 def _image(root):
@@ -190,12 +186,9 @@ def _release(image):
 
 def _fetch_tools(folder, say):
     say("Fetching busybox and ethtool")
-    state = cache_dir() / "apt-tools"
-    archive = Archive(state, ("bookworm",))
-    archive.update()
-    archive.unpack(["busybox-static"], folder / "busybox")
-    archive.unpack_closure(["ethtool"], folder / "ethtool")
-    shutil.rmtree(state)
+    with Archive(cache_dir() / "apt-tools", ("bookworm",)) as archive:
+        archive.unpack(["busybox-static"], folder / "busybox")
+        archive.unpack_closure(["ethtool"], folder / "ethtool")
 
 
 def find_tools(say=print):
@@ -207,20 +200,20 @@ def find_tools(say=print):
         path for path in (ethtool / "usr/sbin/ethtool", ethtool / "sbin/ethtool") if path.exists()), "/usr/sbin/ethtool"))
 
 
+def library_place(name):
+    """Return where a guest has a library of this name, or the loader of libraries."""
+    return f"/lib64/{name}" if name.startswith("ld-") else f"{LIBRARIES}/{name}"
+
+
 def _with_libraries(root, program, place):
     """Return files of a guest in which ``program``, unpacked below ``root`` with what it needs, runs as ``place``."""
-    return {place: program, **{
-        f"/lib64/{path.name}" if path.name.startswith("ld-") else f"/lib/x86_64-linux-gnu/{path.name}": path
-        for path in libraries(root, program)}}
+    return {place: program, **{library_place(path.name): path for path in libraries(root, program)}}
 
 
 def _fetch_shell_tools(folder, say):
     say("Fetching tcpdump and iperf3 for the guest's shell (about 5 MB)")
-    state = cache_dir() / "apt-shell"
-    archive = Archive(state, ("bookworm",))
-    archive.update()
-    archive.unpack_closure(["tcpdump", "iperf3"], folder)
-    shutil.rmtree(state)
+    with Archive(cache_dir() / "apt-shell", ("bookworm",)) as archive:
+        archive.unpack_closure(["tcpdump", "iperf3"], folder)
 
 
 def find_shell_tools(say=print):

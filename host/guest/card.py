@@ -51,6 +51,11 @@ class Place:
     watch: Callable = lambda connected, error: None
     registers: Path | None = None
 
+    @classmethod
+    def of(cls, place):
+        """Return a place, or that of a path."""
+        return place if isinstance(place, cls) else cls(place)
+
 
 @dataclass(frozen=True)
 class Wave:
@@ -129,11 +134,8 @@ def card_features(pairs=PAIRS):
 
 
 @contextmanager
-def _served(socket_path, make, prepare=lambda engine: None, **server):
-    """Yield the engine that ``make()`` returns, after ``prepare(engine)``, running and served at ``socket_path``.
-
-    ``server``: further keywords of :class:`ringnic.sim.vfio_user.server.Server`.
-    """
+def _served(place, make, prepare=lambda engine: None):
+    """Yield the engine that ``make()`` returns, after ``prepare(engine)``, running and served at a :class:`Place`."""
     # Imported here: nothing else of the host's needs a simulator.
     from ...sim.engine.build import BuildError
     from ...sim.vfio_user.server import EngineDevice, Server
@@ -145,12 +147,12 @@ def _served(socket_path, make, prepare=lambda engine: None, **server):
     with engine:
         prepare(engine)
         engine.start()
-        with Server(str(socket_path), EngineDevice(engine), **server) as served:
+        with Server(str(place.path), EngineDevice(engine), group=place.group, watch=place.watch) as server:
             try:
                 yield engine
             except GuestError as error:
-                if served.error is not None:
-                    raise CardError(f"The card gave up on QEMU: {served.error}") from error
+                if server.error is not None:
+                    raise CardError(f"The card gave up on QEMU: {server.error}") from error
                 raise
 
 
@@ -161,8 +163,8 @@ def simulated_card(place, make, prepare, **facts):
     ``place``: a :class:`Place`, or only its path. ``prepare(engine)``: called before the engine runs. ``facts``: keywords of the
     card. Its registers can be read meanwhile, see :mod:`.registers`.
     """
-    place = place if isinstance(place, Place) else Place(place)
-    with _served(place.path, make, prepare, group=place.group, watch=place.watch) as engine:
+    place = Place.of(place)
+    with _served(place, make, prepare) as engine:
         card = SimulatedCard(engine, place.path, **facts)
         with serve_registers(place.registers or Path(place.path).with_name(NAME), card.registers, place.path):
             yield card
@@ -208,7 +210,6 @@ def entropy_card(place, *, seed, features=None, tlp=None):
     ``seed``: of its randomness; ``tlp``: as of :func:`rtl_card`.
     """
     from ...sim.engine.engine import Engine, Link
-    place = place if isinstance(place, Place) else Place(place)
-    with _served(place.path, lambda: Engine(card="entropy", link=Link(seed=seed), features=features, tlp_log=tlp),
-                 group=place.group, watch=place.watch):
+    place = Place.of(place)
+    with _served(place, lambda: Engine(card="entropy", link=Link(seed=seed), features=features, tlp_log=tlp)):
         yield vfio_user_device(place.path)

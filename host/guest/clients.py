@@ -3,28 +3,24 @@
 from pathlib import Path
 import shutil
 
-from .assets import libraries
+from .assets import LIBRARIES, libraries, library_place
 from .cache import cache_dir, entry
 from .debian import Archive
 
 __all__ = ["TESTPMD", "TESTPMD_DRIVERS", "find_testpmd", "find_uboot"]
 
 SUITES = ("trixie",)
-LIBRARIES = "lib/x86_64-linux-gnu"
 # In the guest. The drivers are libraries that testpmd is not linked with; it must be told of them.
 TESTPMD = "/usr/bin/dpdk-testpmd"
-TESTPMD_DRIVERS = tuple(f"/{LIBRARIES}/librte_{name}.so.25" for name in ("mempool_ring", "net_virtio"))
+TESTPMD_DRIVERS = tuple(f"{LIBRARIES}/librte_{name}.so.25" for name in ("mempool_ring", "net_virtio"))
 
 
 def _fetch_uboot(folder, say):
     say("Fetching U-Boot (2 MB)")
-    state = cache_dir() / "apt-uboot"
-    archive = Archive(state, SUITES)
-    archive.update()
-    archive.unpack(["u-boot-qemu"], folder / "all")
+    with Archive(cache_dir() / "apt-uboot", SUITES) as archive:
+        archive.unpack(["u-boot-qemu"], folder / "all")
     shutil.copy2(folder / "all/usr/lib/u-boot/qemu-x86_64/u-boot.rom", folder)
     shutil.rmtree(folder / "all")
-    shutil.rmtree(state)
 
 
 def find_uboot(say=print):
@@ -34,23 +30,19 @@ def find_uboot(say=print):
 
 def _fetch_testpmd(folder, say):
     say("Fetching DPDK's testpmd and its libraries (about 30 MB)")
-    state = cache_dir() / "apt-testpmd"
-    archive = Archive(state, SUITES)
-    archive.update()
     root = folder / "all"
-    # testpmd is in a package for developers. Of what that depends on it loads the libraries, by name, and nothing else.
-    packages = archive.closure(["dpdk-dev", "librte-net-virtio25", "librte-mempool-ring25"],
-                               r"(lib.*(?<!-dev)|zlib1g|ibverbs-providers)")
-    archive.unpack(packages, root)
+    with Archive(cache_dir() / "apt-testpmd", SUITES) as archive:
+        # testpmd is in a package for developers. Of what that depends on it loads the libraries, by name, and nothing else.
+        packages = archive.closure(["dpdk-dev", "librte-net-virtio25", "librte-mempool-ring25"],
+                                   r"(lib.*(?<!-dev)|zlib1g|ibverbs-providers)")
+        archive.unpack(packages, root)
     programs = [root / TESTPMD.lstrip("/"), *(root / "usr" / name.lstrip("/") for name in TESTPMD_DRIVERS)]
     for path in {*programs, *(library for program in programs for library in libraries(root, program))}:
         shutil.copy2(path, folder / path.name)  # follows the link: one file each, by the name that the loader looks for
     shutil.rmtree(root)
-    shutil.rmtree(state)
 
 
 def find_testpmd(say=print):
     """Return :data:`TESTPMD`, :data:`TESTPMD_DRIVERS` and the libraries that they load: path in the guest to file here."""
     root = entry("testpmd", lambda folder: _fetch_testpmd(folder, say))
-    return {f"/lib64/{path.name}" if path.name.startswith("ld-") else TESTPMD if path.name == Path(TESTPMD).name else
-            f"/{LIBRARIES}/{path.name}": path for path in root.iterdir()}
+    return {TESTPMD if path.name == Path(TESTPMD).name else library_place(path.name): path for path in root.iterdir()}

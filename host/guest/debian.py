@@ -53,12 +53,22 @@ class Archive:
         Folder for the private apt state; may exist.
     suites : sequence of str
         Suite names; ``install`` prefers the last one.
+
+    As a context manager it is up to date within the block, after which its state is removed unless something failed.
     """
     def __init__(self, root, suites):
         self._suites = tuple(suites)
         self._root = Path(root)
         self._env = None
         self._mirror = DEFAULT_MIRROR
+
+    def __enter__(self):
+        self.update()
+        return self
+
+    def __exit__(self, failure, *_):
+        if failure is None:
+            shutil.rmtree(self._root)
 
     def update(self):
         """Write the private apt state and fetch the package lists."""

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from functools import partial
-import os
 from pathlib import Path
 import re
 import time
 
-from ..guest.process import ends_as_exceptions
+from ..errors import note
 from ..sockets import check_place
-from .command import LOOK_SECONDS, say, tell_of_client
+from .command import LOOK_SECONDS, tell_of_client, until_interrupted
 from .lines import attach_help
 
 __all__ = ["AttachOptions", "parse_pair", "number_or_text", "run_attach"]
@@ -19,8 +18,8 @@ __all__ = ["AttachOptions", "parse_pair", "number_or_text", "run_attach"]
 class AttachOptions:
     """What the command line asks for; see ``ringnic attach --help``.
 
-    Either ``verilog`` files with ``top``, or ``amaranth``. ``parameters``: pairs of a name and a value, a number or a text.
-    ``ports``: pairs of a role and the name of a port.
+    ``socket`` is an absolute path. Either ``verilog`` files with ``top``, or ``amaranth``. ``parameters``: pairs of a name and a
+    value, a number or a text. ``ports``: pairs of a role and the name of a port.
     """
     socket: Path
     verilog: tuple = ()
@@ -75,35 +74,27 @@ def _facts(function):
     yield f"interrupts: {_interrupts(function)}"
 
 
-def _serve(options):
+def _serve(options, stack):
     from ...sim.attach.session import attached
-    path = Path(os.path.abspath(options.socket))
+    path = options.socket
     check_place(path, group=options.group)      # before a minute goes into building
     endpoint = _endpoint(options)
     if endpoint.unconnected:
-        say(f"inputs that stay 0: {', '.join(endpoint.unconnected)}")
+        note(f"inputs that stay 0: {', '.join(endpoint.unconnected)}")
     if endpoint.never_idle:
-        say("the endpoint has no output busy, so its clock never rests, which keeps a processor busy")
-    say("building the endpoint's model, if it is not there yet")
-    with attached(endpoint, path, wave=options.wave, tlp=options.tlp, group=options.group,
-                  watch=partial(tell_of_client, path)) as attachment:
-        print("\n".join([str(path), *_facts(attachment.function), "", attach_help(path), ""]), flush=True)
-        say("serving; Ctrl-C ends it")
-        while True:
-            for line in attachment.news():
-                say(line)
-            time.sleep(LOOK_SECONDS)
+        note("the endpoint has no output busy, so its clock never rests, which keeps a processor busy")
+    note("building the endpoint's model, if it is not there yet")
+    attachment = stack.enter_context(attached(endpoint, path, wave=options.wave, tlp=options.tlp, group=options.group,
+                                              watch=partial(tell_of_client, path)))
+    print("\n".join([str(path), *_facts(attachment.function), "", attach_help(path), ""]), flush=True)
+    note("serving; Ctrl-C ends it")
+    while True:
+        for line in attachment.news():
+            note(line)
+        time.sleep(LOOK_SECONDS)
 
 
 def run_attach(options):
-    """Serve until Ctrl-C; return the exit status, which is 0 then and 1 if something is wrong, of which it tells."""
+    """Serve until Ctrl-C; return the exit status of :func:`.command.until_interrupted`."""
     from ...sim.attach.rtl import AttachError
-    try:
-        with ends_as_exceptions():
-            _serve(options)
-    except KeyboardInterrupt:
-        say("ended")
-        return 0
-    except (AttachError, OSError) as error:
-        say(error)
-    return 1
+    return until_interrupted(partial(_serve, options), AttachError)

@@ -1,15 +1,14 @@
 """``ringnic serve``: simulated cards for anybody's virtual machines, until Ctrl-C."""
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-import os
 from pathlib import Path
-import sys
 import tempfile
 import time
 
 from ...hdl.spec.net import DEFAULT_MAC, DEFAULT_MTU
+from ..errors import complain, note
 from ..guest.assets import AssetError, find_qemu
 from ..guest.card import PAIRS, WIDTH, CardError, Place, entropy_card, rtl_card
 from ..guest.process import ends_as_exceptions
@@ -18,7 +17,7 @@ from ..sockets import check_place
 from .cables import Cable, network_of, plug
 from .lines import attach_help
 
-__all__ = ["LOOK_SECONDS", "ServeOptions", "run_serve", "say", "tell_of_client"]
+__all__ = ["LOOK_SECONDS", "ServeOptions", "run_serve", "tell_of_client", "until_interrupted"]
 
 LOOK_SECONDS = 0.2         # between two looks at whether a cable is still whole
 
@@ -27,8 +26,8 @@ LOOK_SECONDS = 0.2         # between two looks at whether a cable is still whole
 class ServeOptions:
     """What the command line asks for; see ``ringnic serve --help``.
 
-    ``features`` are bit numbers, None for all. ``mac_address``: of the first card, from which those of the others count up.
-    ``board``: a :class:`ringnic.boards.board.Board` or None.
+    ``sockets`` are absolute paths; ``features`` are bit numbers, None for all. ``mac_address``: of the first card, from which
+    those of the others count up. ``board``: a :class:`ringnic.boards.board.Board` or None.
     """
     sockets: tuple
     card: str = "net"
@@ -46,27 +45,20 @@ class ServeOptions:
     seed: int = 0
 
 
-def say(text):
-    """Tell of something on standard error, if anybody listens there."""
-    with suppress(OSError):
-        print(f"ringnic: {text}", file=sys.stderr, flush=True)
-
-
 def tell_of_client(path, connected, error):
     """Tell of a client that comes or goes."""
-    say(f"{path}: a client has connected" if connected else
-         f"{path}: the client has gone" if error is None else f"{path}: the client was disconnected: {error}")
+    what = "a client has connected" if connected else "the client has gone"
+    note(f"{path}: {what if error is None else f'the client was disconnected: {error}'}")
 
 
 def _cards(options, stack):
     """Yield each card, served, with its address as text, or None if it has none of its own."""
-    for number, path in enumerate(options.sockets):
-        where = Path(os.path.abspath(path))
+    for number, where in enumerate(options.sockets):
         # Its registers are where `ringnic monitor --demo` looks for them.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)))
         place = Place(where, options.group, partial(tell_of_client, where), folder / NAME)
         seed = options.seed + number
-        say(f"{where}: building the card's model, if it is not there yet")
+        note(f"{where}: building the card's model, if it is not there yet")
         update = partial(_update, where)
         if options.card == "entropy":
             stack.enter_context(entropy_card(place, seed=seed, features=options.features, tlp=options.tlp))
@@ -84,34 +76,42 @@ def _cards(options, stack):
 
 
 def _update(where, text):
-    say(f"{where}: {text}")
+    note(f"{where}: {text}")
 
 
 def _serve(options, stack):
     for path in options.sockets:  # before a minute goes into building
-        check_place(os.path.abspath(path), group=options.group)
+        check_place(path, group=options.group)
     if options.card == "entropy":
         served, failed = list(_cards(options, stack)), lambda: None
     else:
-        networks = stack.enter_context(network_of(options.cable, partial(find_qemu, say=say), options.restrict))
+        networks = stack.enter_context(network_of(options.cable, partial(find_qemu, say=note), options.restrict))
         served = list(_cards(options, stack))
         failed = stack.enter_context(plug(options.cable, [card for *_, card in served], networks, pcap=options.pcap))
     for where, address, _ in served:
         print(f"{where}{'' if address is None else f', MAC address {address}'}\n\n{attach_help(where)}\n", flush=True)
-    say("serving; Ctrl-C ends it")
+    note("serving; Ctrl-C ends it")
     while failed() is None:
         time.sleep(LOOK_SECONDS)
     raise failed()
 
 
-def run_serve(options):
-    """Serve until Ctrl-C; return the exit status, which is 0 then and 1 if something is wrong, of which it tells."""
+def until_interrupted(serve, *failures):
+    """Call ``serve(stack)``, whose work ends with its :class:`~contextlib.ExitStack`; return the exit status.
+
+    It is 0 after Ctrl-C, and 1 after one of ``failures`` or an :exc:`OSError`, of which it tells.
+    """
     try:
         with ends_as_exceptions(), ExitStack() as stack:
-            _serve(options, stack)
+            serve(stack)
     except KeyboardInterrupt:
-        say("ended")
+        note("ended")
         return 0
-    except (AssetError, CardError, OSError) as error:
-        say(error)
+    except (*failures, OSError) as error:
+        complain(error)
     return 1
+
+
+def run_serve(options):
+    """Serve until Ctrl-C; return the exit status of :func:`until_interrupted`."""
+    return until_interrupted(partial(_serve, options), AssetError, CardError)

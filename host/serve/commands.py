@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 import typer
 
 from ...hdl.spec.net import DEFAULT_MAC, DEFAULT_MTU
-from ..card_options import DEMO_PAIRS, BoardCard, Mtu
+from ..card_options import BoardCard, Mtu
+from ..guest.card import PAIRS
 from ..options import Features, Width, feature_bits, out_file
 
 __all__ = ["app"]
@@ -45,7 +46,7 @@ def serve(
     mac: Annotated[Optional[str], typer.Option(metavar="ADDRESS", callback=_mac_address, help="MAC address of the first card, "
                                                "from which those of the others count up. Default: 52:54:00:52:4e:01.")] = None,
     mtu: Mtu = DEFAULT_MTU,
-    pairs: Annotated[int, typer.Option(help="Queue pairs of each card.", min=1, max=16)] = DEMO_PAIRS,
+    pairs: Annotated[int, typer.Option(help="Queue pairs of each card.", min=1, max=16)] = PAIRS,
     features: Features = None,
     width: Annotated[Width, typer.Option(help="Bits of the datapath.")] = Width.WIDE,
     pcap: Annotated[Optional[Path], out_file("Write the frames on the cable, or into the switch, to this packet "
@@ -55,7 +56,7 @@ def serve(
     board: BoardCard = None,
     socket_group: Annotated[Optional[str], typer.Option(metavar="GROUP", help="Let this group's members connect, too, such as "
                                                         "libvirt's. Default: only you.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
 ):
     """Serve simulated cards to virtual machines of yours, one after another at each socket, until Ctrl-C.
 
@@ -63,15 +64,16 @@ def serve(
     """
     from .cables import parse_cable
     from .command import ServeOptions, run_serve
-    if len(set(map(os.path.abspath, sockets))) < len(sockets):
+    sockets = tuple(Path(os.path.abspath(path)) for path in sockets)
+    if len(set(sockets)) < len(sockets):
         raise typer.BadParameter("each card needs a path of its own", param_hint="SOCKET")
     if tlp is not None and len(sockets) > 1:
         raise typer.BadParameter("the packets of one card can be written, not of several", param_hint="--tlp")
-    if board is not None and (features, pairs, mtu, width, mac) != (None, DEMO_PAIRS, DEFAULT_MTU, Width.WIDE, None):
+    if board is not None and (features, pairs, mtu, width, mac) != (None, PAIRS, DEFAULT_MTU, Width.WIDE, None):
         raise typer.BadParameter("--features, --pairs, --mtu, --width and --mac of a board's card are those of its build",
                                  param_hint="--board")
     if card is CardKind.ENTROPY and (board, cable, mac, pcap, features, mtu, pairs, width, restrict) != (
-            None, None, None, None, None, DEFAULT_MTU, DEMO_PAIRS, Width.WIDE, False):
+            None, None, None, None, None, DEFAULT_MTU, PAIRS, Width.WIDE, False):
         raise typer.BadParameter("an entropy device takes --tlp, --socket-group and --seed, and no option of a network card",
                                  param_hint="--card")
     try:
@@ -88,7 +90,7 @@ def serve(
         from ...boards.table import BOARDS
         board = BOARDS[board]
     raise typer.Exit(run_serve(ServeOptions(
-        tuple(sockets), card=str(card), cable=plugged, restrict=restrict, mac_address=DEFAULT_MAC if mac is None else mac,
+        sockets, card=str(card), cable=plugged, restrict=restrict, mac_address=DEFAULT_MAC if mac is None else mac,
         mtu=mtu, pairs=pairs, features=feature_bits(features, pairs), width=int(width), board=board, pcap=pcap, tlp=tlp,
         group=socket_group, seed=seed)))
 
@@ -134,6 +136,6 @@ def attach(
     if amaranth is not None and (top, include, port) != (None, None, None):
         raise typer.BadParameter("--top, --include and --port are for Verilog", param_hint="--amaranth")
     raise typer.Exit(run_attach(AttachOptions(
-        socket, verilog=tuple(verilog or ()), top=top, includes=tuple(include or ()), amaranth=amaranth,
+        Path(os.path.abspath(socket)), verilog=tuple(verilog or ()), top=top, includes=tuple(include or ()), amaranth=amaranth,
         parameters=tuple((name, number_or_text(value)) for name, value in _pairs(param, "--param")),
         ports=_pairs(port, "--port"), wave=wave, tlp=tlp, group=socket_group)))

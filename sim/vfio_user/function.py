@@ -6,12 +6,12 @@ Table Structure".
 
 from dataclasses import dataclass
 
-from ...hdl.spec.pcie import MSIX_ENTRY_SIZE, CapId, Cfg, MsixCap
+from ...hdl.spec.pcie import MSIX_ENTRY_SIZE, CapId, Cfg, Command, MsixCap
 from ...host.bus.capabilities import capabilities, offers_flr
 
 __all__ = ["IO_SPACE", "MEMORY_SPACE", "Bar", "Function", "FunctionError", "MsiCapability", "MsixTable", "read_function"]
 
-IO_SPACE, MEMORY_SPACE = 1, 2      # Command
+IO_SPACE, MEMORY_SPACE = 1, 1 << Command.MEMORY_ENABLE
 BARS = 6
 MAX_BAR = 1 << 40                  # bytes: what is left for a region in the offsets of vfio-user
 MAX_IO = 1 << 16                   # bytes: all of a PC's I/O space

@@ -1,6 +1,5 @@
 """The XML that ``ringnic serve`` prints, judged by libvirt's own schema, as its virt-xml-validate does."""
 
-import shutil
 import subprocess
 
 import pytest
@@ -14,12 +13,9 @@ SUITE = "bookworm"
 
 
 def fetch(folder):
-    state = cache_dir() / "apt-libvirt"
-    archive = Archive(state, (SUITE,))
-    archive.update()
-    archive.unpack_closure(["libxml2-utils"], folder)
-    archive.unpack(["libvirt0"], folder)
-    shutil.rmtree(state)
+    with Archive(cache_dir() / "apt-libvirt", (SUITE,)) as archive:
+        archive.unpack_closure(["libxml2-utils"], folder)
+        archive.unpack(["libvirt0"], folder)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 import re
+import shutil
 
 import pytest
 
@@ -112,8 +113,13 @@ class FakeArchive:
     def __init__(self, root, suites):
         self.root = root
 
-    def update(self):
+    def __enter__(self):
         self.root.mkdir(parents=True)
+        return self
+
+    def __exit__(self, failure, *_):
+        if failure is None:
+            shutil.rmtree(self.root)
 
     def depends(self, package, pattern):
         image = f"linux-image-{self.release}"

@@ -1,4 +1,4 @@
-"""The learning switch: where frames go, and what nobody can make it do."""
+"""The learning switch: it forwards frames as the standard says, and no peer can exhaust or block it."""
 
 import random
 import threading
