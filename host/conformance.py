@@ -24,8 +24,8 @@ from .guest.process import INTERRUPTED, child, ends_as_exceptions
 from .plan import PlanError, load, marks, plan_files
 from .results import write_json
 
-__all__ = ["NOT_APPLICABLE", "TESTS", "Gathered", "Result", "RunError", "build_name", "gather", "report", "run_conformance",
-           "show", "to_junit", "to_markdown"]
+__all__ = ["FAILING", "NOT_APPLICABLE", "TESTS", "Gathered", "Result", "RunError", "build_name", "gather", "report",
+           "run_conformance", "show", "to_junit", "to_markdown"]
 
 TESTS = ROOT / "tests"
 PASSING, FAILING, MISSING, NOT_APPLICABLE = "passing", "failing", "missing", "not applicable"

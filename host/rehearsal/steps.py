@@ -8,6 +8,7 @@ import re
 import time
 
 from ...hdl.spec.virtio import VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1, Common, Status
+from ..conformance import FAILING
 from ..guest.demo import DHCP, LOST_SECONDS, expect, guest_steps, wait_for
 from ..guest.network import GATEWAY
 from ..guest.patience import Patience
@@ -144,7 +145,8 @@ class Rehearsal:
         with self.steps("ringnic selftest") as update:
             status, _ = self._ringnic(f"selftest {self.bdf} --quick --report /tmp/selftest.json", update, check=False)
             self.found["selftest"] = found = self._read_json("/tmp/selftest.json")
-            expect(status == 0, f"ringnic selftest ended with status {status}")
+            failing = "; ".join(f"{row['id']}: {row['reason']}" for row in found["rows"] if row["status"] == FAILING)
+            expect(status == 0, f"`ringnic selftest` ended with status {status}; {failing or found['failed']}")
             update(f"{found['rows_passing']} of {found['rows_applicable']} rows")
 
     def _unbind(self, title):
