@@ -152,10 +152,17 @@ class Card(WholeCard):
         """Give it time for what it should not do."""
         self.bus.run(WHILE)
 
-    def interrupts(self):
-        """Vectors that came since the last call, after a while."""
+    def interrupts(self, wanted=frozenset()):
+        """Vectors that came since the last call: those ``wanted``, which are waited for like anything else, and others that
+        come within a while. A kernel may take long to tell of one."""
+        came = set()
+        self.until(lambda: came.update(self.bus.poll_irq()) or came >= wanted, f"interrupts {sorted(wanted)}")
         self.rest()
-        return self.bus.poll_irq()
+        return came | self.bus.poll_irq()
+
+    def expect_interrupts(self, wanted):
+        """These vectors came since the last call, or come in bounded time, and no other does within a while."""
+        assert self.interrupts(wanted) == wanted
 
     def forget_interrupts(self):
         """Those that the card has sent until now. A kernel may take a while to tell of one."""

@@ -19,13 +19,12 @@ PACKED, EVENT_IDX = frozenset({VIRTIO_F_RING_PACKED}), frozenset({VIRTIO_F_EVENT
 USED_EVENT = 4  # bytes behind the start of the available ring, and 2 for each entry
 
 
-def send(card, net, count=1):
-    """Send so many frames, one after the other is used; return the vectors that came meanwhile."""
-    for k in range(count):
-        net.send(frame(80, k))
-        card.expect_wire([frame(80, k)])
-        card.until(net.reclaim, "used buffer")
-    return card.interrupts()
+def send(card, net, wanted):
+    """Send a frame; when it is used these vectors come."""
+    net.send(frame(80))
+    card.expect_wire([frame(80)])
+    card.until(net.reclaim, "used buffer")
+    card.expect_interrupts(wanted)
 
 
 def quiet(card, features):
@@ -42,7 +41,7 @@ def test_used_event_is_ignored_without_its_feature(card, event):
     net = quiet(card, set())
     net.tx.write_u16(net.tx.avail_offset + USED_EVENT + 2 * net.tx.size, event)
     for _ in range(3):
-        assert send(card, net) == {TX_VECTOR}
+        send(card, net, {TX_VECTOR})
 
 
 @pytest.mark.clause("UNS-2", "UNS-3")
@@ -50,7 +49,7 @@ def test_flags_of_the_available_ring(card):
     net = quiet(card, set())
     for wanted in (True, False, True, False, False, True):
         net.tx.write_u16(net.tx.avail_offset, 0 if wanted else VIRTQ_AVAIL_F_NO_INTERRUPT)
-        assert send(card, net) == ({TX_VECTOR} if wanted else set())
+        send(card, net, {TX_VECTOR} if wanted else set())
 
 
 @pytest.mark.clause("UNS-4", "UNS-5", "UNS-6")
@@ -62,7 +61,7 @@ def test_used_event(card, flags):
     event = 4
     net.tx.write_u16(net.tx.avail_offset + USED_EVENT + 2 * net.tx.size, event)
     for k in range(8):
-        assert send(card, net) == ({TX_VECTOR} if k == event else set())
+        send(card, net, {TX_VECTOR} if k == event else set())
 
 
 @pytest.mark.clause("PK-B5")
@@ -71,7 +70,7 @@ def test_flags_of_the_driver_event_structure(card, features):
     net = quiet(card, features)
     for flags in (RingEvent.ENABLE, RingEvent.DISABLE, RingEvent.ENABLE, RingEvent.DISABLE, RingEvent.DISABLE):
         net.tx.write_event(flags)
-        assert send(card, net) == ({TX_VECTOR} if flags == RingEvent.ENABLE else set())
+        send(card, net, {TX_VECTOR} if flags == RingEvent.ENABLE else set())
 
 
 @pytest.mark.clause("PK-B5")
@@ -85,7 +84,7 @@ def test_event_at_a_descriptor(card, offset, wrap):
     card.interrupts()
     for k in range(10):
         hit = (k % 5, 1 - k // 5) == (offset, wrap)
-        assert send(card, net) == ({TX_VECTOR} if hit else set())
+        send(card, net, {TX_VECTOR} if hit else set())
 
 
 @pytest.mark.clause("MSX-3", "MSX-7")
@@ -97,11 +96,8 @@ def test_queues_with_one_vector_with_others_and_with_none(card, ring):
         assert net.tx.enable_cb()
         net.rx.disable_cb()
         card.interrupts()
-        got = send(card, net)
-        if vector < card.net._vectors:  # those that the driver has set up in the table
-            assert got == {vector}
-        else:
-            assert got == set()
+        # The driver has set up those of the table that it counts.
+        send(card, net, {vector} if vector < net._vectors else set())
 
 
 @pytest.mark.clause("MSX-3", "MSX-8", "ISR-2", "ISR-5")
@@ -115,7 +111,7 @@ def test_configuration_changes_by_any_vector_or_none(card):
         net.transport.read_isr()
         up = not up
         card.wire.set_link(up)
-        assert card.interrupts() == ({vector} - {VIRTIO_MSI_NO_VECTOR})
+        card.expect_interrupts({vector} - {VIRTIO_MSI_NO_VECTOR})
         assert net.transport.read_isr() & Isr.CONFIG
         assert net.transport.read_isr() == 0
 
@@ -134,7 +130,7 @@ def test_without_msix(card, ring):
     net.transport.read_isr()
     assert not pending()
     assert net.tx.enable_cb()
-    send(card, net)
+    send(card, net, set())
     assert pending()
     assert net.transport.read_isr() == Isr.QUEUE
     assert not pending() and net.transport.read_isr() == 0

@@ -46,6 +46,12 @@ def test_quickly(tmp_path):
     assert "packets/s, round trip" in said
 
 
+def test_interrupts_that_a_busy_kernel_tells_of_late(tmp_path):
+    status, said, found = on_golden_card(tmp_path, "--late", BDF, "-k", "test_interrupts")
+    assert status == 0, said
+    assert found["failed"] == [] and found["tests"] >= 20
+
+
 def test_some(tmp_path):
     status, said, found = on_golden_card(tmp_path, BDF, "-k", "test_identity or test_generation", "--seed", "7")
     assert (status, found["tests"], found["seed"], found["measured"]) == (0, 1, 7, {})
