@@ -13,12 +13,12 @@ import typer
 from ..hdl.spec.net import DEFAULT_MTU
 from .build.commands import app as build_app
 from .card_options import BoardCard, Mtu
-from .checkout import ROOT, checkout
+from .checkout import ROOT
 from .compare.commands import app as compare_app
 from .errors import complain
 from .guest.cache import cache_dir
 from .guest.card import PAIRS, Wave
-from .options import Accel, Features, Width, block_board, cycle_window, feature_bits, out_file
+from .options import Accel, Features, Width, block_board, cycle_window, feature_bits, need_checkout, out_file
 from .serve.commands import app as serve_app
 from .slot.commands import app as slot_app
 
@@ -78,14 +78,6 @@ def ringnic(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
 ):
     """RingNIC: an FPGA network card that is a virtio-net device, with no vendor driver anywhere."""
-
-
-def _need_checkout(context: typer.Context):
-    """End with one line if what the command works on is not here."""
-    if checkout() is None:
-        command = f"ringnic {context.info_name}"
-        complain(f"`{command}` needs a checkout of the project, and this is an installed package; run ./{command} in a checkout")
-        raise typer.Exit(1)
 
 
 def _need_pytest():
@@ -180,7 +172,7 @@ def rehearse(
     The outer machine has an IOMMU and the card; there the commands of this program do what they do on a real one: devices, bind,
     selftest, guest, unbind. The exit status is 0 if every check held. Some minutes.
     """
-    _need_checkout(context)
+    need_checkout(context)
     if board is not None and mtu != DEFAULT_MTU:
         raise typer.BadParameter("of a board's card, --mtu is fixed")
     from .rehearsal.session import run_rehearsal
@@ -246,7 +238,7 @@ def conformance(
     With --board, rows that the block decides in place of the card are reported as the block's, and not as passing. The exit
     status is 0 if every row passes that applies to what the card offers. Some minutes.
     """
-    _need_checkout(context)
+    need_checkout(context)
     _need_pytest()
     from .conformance import run_conformance
     raise typer.Exit(run_conformance(report, markdown, junit, seed=seed, board=board))
@@ -293,7 +285,7 @@ def mutate(
 
     The exit status is 0 if a test kills each mutant, or the list says why none can, and 95 % of all are killed. Some minutes.
     """
-    _need_checkout(context)
+    need_checkout(context)
     from .mutation.command import run_check, run_mutate
     if check:
         raise typer.Exit(run_check())
@@ -311,7 +303,7 @@ def test(
     features: Features = None,
 ):
     """Run the tests. What is not an option here goes to pytest, such as -k NAME, -x, or tests/FILE."""
-    _need_checkout(context)
+    need_checkout(context)
     _need_pytest()
     pytest = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache_dir() / 'pytest'}", *context.args]
     if features is not None:

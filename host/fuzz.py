@@ -12,6 +12,7 @@ from rich.table import Table
 from ..sim.fuzz.campaign import Campaign, replay
 from ..sim.fuzz.case import ACTIONS, Case, open_engine
 from ..sim.fuzz.minimise import minimise
+from .errors import note
 from .guest.process import ends_as_exceptions
 from .results import write_json
 
@@ -107,7 +108,7 @@ def _shorten(case, opened, progress, task):
     try:
         return minimise(case, opened, lambda length: progress.update(task, description=f"Making it small: {length} actions"))
     except ValueError as error:
-        progress.console.print(f"[yellow]{error}[/]; it is kept whole")
+        note(f"{error}; it is kept whole")
         return case
 
 

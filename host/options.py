@@ -7,7 +7,11 @@ from typing import Annotated, Optional
 
 import typer
 
-__all__ = ["Accel", "Features", "Width", "block_board", "cycle_window", "ethernet_board", "feature_bits", "out_file", "writable"]
+from .checkout import checkout
+from .errors import complain
+
+__all__ = ["Accel", "Features", "Width", "block_board", "cycle_window", "ethernet_board", "feature_bits", "need_checkout",
+           "out_file", "writable"]
 
 
 class Accel(StrEnum):
@@ -21,6 +25,14 @@ class Width(StrEnum):
     """Bits of the datapath."""
     NARROW = "64"
     WIDE = "128"
+
+
+def need_checkout(context: typer.Context):
+    """End with one line if what the command works on is not here."""
+    if checkout() is None:
+        command = f"ringnic {context.info_name}"
+        complain(f"`{command}` needs a checkout of the project, and this is an installed package; run ./{command} in a checkout")
+        raise typer.Exit(1)
 
 
 def writable(path: Path | None):

@@ -14,11 +14,14 @@ __all__ = ["about", "write_json"]
 BEGAN = datetime.now(timezone.utc)  # of the command, whose module imports this one
 
 
-def about(*, build_id=None, seed=None):
-    """Return what every report says of its run. ``build_id``: of the card, eight hexadecimal digits."""
+def about(*, build_id=None, seed=None, command=None):
+    """Return what every report says of its run.
+
+    ``build_id``: of the card, eight hexadecimal digits. ``command``: the command line, if it is not to be as it was given.
+    """
     from .. import __version__
     return {"version": __version__, "commit": commit(), "build_id": build_id, "seed": seed,
-            "command": shlex.join(["ringnic", *sys.argv[1:]]),
+            "command": shlex.join(["ringnic", *sys.argv[1:]]) if command is None else command,
             "began": BEGAN.isoformat(timespec="seconds"),
             "ended": datetime.now(timezone.utc).isoformat(timespec="seconds")}
 

@@ -20,7 +20,7 @@ from ..hdl.spec.virtio import VIRTIO_ID_NET
 from .bus.vfio import VfioBus, VfioError
 from .conformance import NOT_APPLICABLE, TESTS, RunError, gather, report, show
 from .driver import PciFunction, Transport
-from .errors import complain
+from .errors import complain, note
 from .features import names
 from .guest.process import INTERRUPTED
 from .plan import PlanError, load, plan_files
@@ -173,7 +173,7 @@ def examine(bdf, console, *, quick=False, select="", seed=0):
     with _ends_as_interrupts():
         rows = load(plan_files(TESTS))
         card = _identify(bdf)
-        console.print(f"{bdf}: RingNIC, build {card['build_id']}; loopback, so nothing goes out to the wire", highlight=False)
+        note(f"{bdf}: RingNIC, build {card['build_id']}; loopback, so nothing goes out to the wire")
         watch = _run(bdf, console, quick, select, seed)
     return card | _found(watch, rows, seed=seed, build=card["build_id"], seconds=time.monotonic() - began), watch.outcomes
 

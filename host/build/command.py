@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ...boards.table import BOARDS
-from ..errors import complain
+from ..errors import complain, note
 from ..guest.process import ends_as_exceptions
 from ..nearest import no_board
 from .judge import ReportError, judge, vivado_errors
@@ -151,7 +151,7 @@ def _judged(console, board, folder, manifest, failed):
         console.print("configuration: {ms:g} ms of the {limit_ms} ms that a host waits".format(**verdict.configuration),
                       highlight=False)
     for line in verdict.warnings:
-        console.print(f"note: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        note(line)
     if verdict.problems:
         where = failed()
         raise BuildError("\n".join([f"this bitstream will not do; the reports are in {where}:", *verdict.problems]))
@@ -163,8 +163,7 @@ def _tell(console, board, manifest):
                   f"{manifest['queue_pairs']} queue pairs, build {manifest['build_id']}, MAC address {address}",
                   highlight=False, soft_wrap=True)
     if manifest["lanes"] > 1:
-        console.print("note: more than one lane runs at twice the clock, for which timing is unproven", style="yellow",
-                      highlight=False)
+        note("more than one lane runs at twice the clock, for which timing is unproven")
 
 
 def _write(console, board, folder, *, lanes, pairs, mac_address, features):
@@ -200,8 +199,8 @@ def _build(console, board, *, lanes, pairs, mac_address, features, project_only)
     if vivado is not None:
         console.print(f"{place / top_name(board)}.bit and .bin are ready: ringnic flash {board.name}", highlight=False)
         return 0
-    console.print(f"{place}: no bitstream yet; where Vivado {VERSIONS[0]} to {VERSIONS[1]} is, run `vivado -mode batch -source "
-                  f"{SCRIPT}` in it, then `ringnic build {board.name} --judge` here", highlight=False, soft_wrap=True)
+    note(f"{place}: no bitstream yet; where Vivado {VERSIONS[0]} to {VERSIONS[1]} is, run `vivado -mode batch -source {SCRIPT}` "
+         f"in it, then `ringnic build {board.name} --judge` here")
     return 0 if project_only else NO_VIVADO
 
 

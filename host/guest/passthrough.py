@@ -9,9 +9,7 @@ import shlex
 import sys
 import tempfile
 
-from rich.console import Console
-
-from ..errors import complain
+from ..errors import complain, note
 from ..slot.checks import in_use
 from ..slot.sysfs import VFIO_PCI, Machine, SlotError, parse_bdf
 from .accel import choose_accel
@@ -103,7 +101,7 @@ def _disk(image):
     return ["-drive", f"file={str(image).replace(',', ',,')},format={form},if=virtio"]
 
 
-def _kernel(options, folder, console):
+def _kernel(options, folder):
     """QEMU options that boot a kernel: with the initramfs that was named, else with one made for it in ``folder``."""
     parameters = f"console=ttyS0 {options.append}".strip()
     if options.initrd is not None:
@@ -112,33 +110,28 @@ def _kernel(options, folder, console):
                 raise PassthroughError(f"there is no file {path}")
         kernel, initrd = Kernel(Path(options.kernel), None, None), options.initrd
     else:
-        def say(text):
-            console.print(f"[dim]{text}[/]", highlight=False)
-        kernel, initrd = find_kernel(options.kernel, say), folder / "guest-initramfs.gz"
+        kernel, initrd = find_kernel(options.kernel, note), folder / "guest-initramfs.gz"
         try:
-            initrd.write_bytes(build_initramfs(kernel, find_tools(say)))
+            initrd.write_bytes(build_initramfs(kernel, find_tools(note)))
         except ValueError as error:  # a kernel of another make
             raise AssetError(str(error)) from None
         parameters += " quiet ringnic.shell"
     return ["-kernel", str(kernel.image), "-initrd", str(initrd), "-append", parameters]
 
 
-def _run(options, console, machine):
+def _run(options, machine):
     if options.show:
-        console.print(hostdev_xml(parse_bdf(options.bdf)), markup=False, highlight=False)
-        console.print()
+        print(hostdev_xml(parse_bdf(options.bdf)), end="\n\n")
     else:
         check_card(machine.function(options.bdf))
         check_memory(options, machine)
-    def say(text):
-        console.print(f"[dim]{text}[/]", highlight=False)
-    qemu = find_qemu(options.qemu, say, least=QEMU_MIN)
+    qemu = find_qemu(options.qemu, note, least=QEMU_MIN)
     # KVM is what one expects to work in front of a card: it is tried only where that is left to us.
-    accel = options.accel if options.accel != "auto" else choose_accel(options.accel, qemu, find_kernel(say=say))
+    accel = options.accel if options.accel != "auto" else choose_accel(options.accel, qemu, find_kernel(say=note))
     with tempfile.TemporaryDirectory(prefix="ringnic-") as folder:
         # A command line that is shown names files that stay.
         kept = cache_dir() if options.show else Path(folder)
-        boot = _disk(options.image) if options.image is not None else _kernel(options, kept, console)
+        boot = _disk(options.image) if options.image is not None else _kernel(options, kept)
         terminal = sys.stdin.isatty()
         argv = command(qemu, boot, ["-device", f"vfio-pci,host={parse_bdf(options.bdf)}"], accel=accel, cpus=options.cpus,
                        memory_mb=options.memory_mb, huge_pages=options.huge_pages, reboots=options.image is not None,
@@ -146,7 +139,7 @@ def _run(options, console, machine):
                        # A distribution may ask for more than QEMU's plainest processor.
                        cpu="host" if accel == "kvm" else "max" if options.image is not None else None)
         if options.show:
-            console.print(shlex.join(argv), markup=False, highlight=False, soft_wrap=True)
+            print(shlex.join(argv))
             return 0
         with terminal_kept(), child(argv) as process:
             status = process.wait()
@@ -157,10 +150,9 @@ def _run(options, console, machine):
 
 def run_guest(options, machine=None):
     """Run the guest until it ends and return the exit status. ``machine``: where the card is, by default this one."""
-    console = Console(stderr=not options.show)
     try:
         with ends_as_exceptions():
-            return _run(options, console, Machine() if machine is None else machine)
+            return _run(options, Machine() if machine is None else machine)
     except (AssetError, GuestError, PassthroughError, SlotError, OSError) as error:
         complain(error)
         return 1

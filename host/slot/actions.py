@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 
+from ..errors import complain
 from .sysfs import Function, Machine, SlotError, undisturbed
 
 __all__ = ["Action", "Bind", "GiveTo", "Load", "Override", "Probe", "Remove", "RemoveFile", "Rescan", "Unbind", "Unload",
@@ -319,8 +320,8 @@ def all_or_nothing(actions, say):
     """Do one action after the other, each whole, telling its line of shell before.
 
     If one fails, or an interruption comes between two, those that were begun are undone, the last one first, and the
-    exception goes on. What cannot be undone is told as well, after an interruption by ``say``; those before it are then left for
-    another try.
+    exception goes on. What cannot be undone is told as well, after an interruption as an error beside it; those before it are
+    then left for another try.
     """
     begun = []
     try:
@@ -338,7 +339,7 @@ def all_or_nothing(actions, say):
                         inverse.do()
                 except SlotError as worse:
                     if not isinstance(error, Exception):
-                        say(f"# undoing what was begun: {worse}")
+                        complain(f"undoing what was begun: {worse}")
                         break
                     told = f"{error}; then, undoing it: " if isinstance(error, SlotError) else "undoing what was begun: "
                     raise SlotError(f"{told}{worse}") from error

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 import pwd
 
+from ..errors import complain
 from . import checks, state
 from .actions import GiveTo, Load, Override, Probe, RemoveFile, Unload, WriteFile, all_or_nothing, way
 from .state import Before
@@ -191,7 +192,7 @@ def lent(function, say, command):
         raise (NotPutBack(f"{error}; then, {failure}") if isinstance(error, SlotError) else failure) from error
     except BaseException:
         if failure is not None:
-            say(f"# {failure}")
+            complain(failure)
         raise
     if failure is not None:
         raise failure

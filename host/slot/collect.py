@@ -5,19 +5,19 @@ The file is made to be shown to others. It has no name of the machine, no MAC ad
 
 from dataclasses import asdict
 from datetime import datetime, timezone
-import json
 import platform
 import re
 import time
 
 from rich.console import Console
 
-from ... import __version__
 from ...boards.table import BOARDS
 from ...hdl.spec.virtio import Status
-from ..checkout import ROOT, commit
+from ..checkout import ROOT
+from ..errors import complain, note
 from ..features import names
 from ..nearest import no_board
+from ..results import write_json
 from . import checks
 from .bind import NotPutBack, lent
 from .devices import look
@@ -93,7 +93,7 @@ class Report:
                  if name not in ("driver", "interfaces", "link", "features", "in_the_way")}
         self.found = {
             "schema": SCHEMA, "collected": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "ringnic": {"version": __version__, "commit": commit()}, "board": board,
+            "board": board,
             "host": {"kernel": self.machine.read("/proc/sys/kernel/osrelease"), "machine": platform.machine(),
                      "processor": self._processor()},
             "card": facts, "before": self._moment("before"), "after": None,
@@ -180,7 +180,7 @@ def _selftest(function, console):
     try:
         found, outcomes = examine(function.address, console)
     except CANNOT_RUN as error:
-        console.print(f"no selftest: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(f"no selftest: {error}")
         return {"error": f"{error}"}
     tell(console, found, outcomes)
     return found
@@ -202,7 +202,8 @@ def collect(machine, bdf, output, say, *, board=None, selftest=True):
     """
     console, function = Console(), machine.function(bdf)
     command = f"collect {function}{f' --board {board}' if board else ''}{'' if selftest else ' --no-selftest'}"
-    report = Report(function, _card(machine, function, board, command), board)
+    card = _card(machine, function, board, command)
+    report = Report(function, card, board)
     failure = None
     if selftest:
         try:
@@ -215,8 +216,10 @@ def collect(machine, bdf, output, say, *, board=None, selftest=True):
         except SlotError as error:
             raise SlotError(f"{error}; all but the selftest: ringnic {command} --no-selftest") from None
     found = report.end(None if failure is None else f"{failure}")
-    output.write_text(json.dumps(found, indent=1) + "\n")
-    say(f"# {output} is written; it has no name of this machine, MAC address or serial number. {HOME}")
+    # Not the command as it was given: the file's path may tell who wrote it.
+    write_json(output, found, build_id=card.build_id, seed=None if found["selftest"] is None else found["selftest"].get("seed"),
+               command=f"ringnic {command}")
+    note(f"{output} is written; it has no name of this machine, MAC address or serial number. {HOME}")
     if failure is not None:
         raise failure
     return 1 if "error" in (found["selftest"] or {}) else 0

@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 import typer
 
 from ...boards.table import BOARDS
-from ..options import Accel, out_file
+from ..errors import complain, note
+from ..options import Accel, need_checkout, out_file
 
 __all__ = ["app"]
 
@@ -31,21 +32,19 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would b
 
 
 def _say(line):
-    """Tell of an action; what follows it may come from another program."""
+    """Print the line of shell that an action is; what follows it may come from another program."""
     print(line, flush=True)
 
 
 def _carried_out(work):
     """Do ``work(machine)`` and end with its exit status; errors of the slot, and of files to write, are one line."""
-    from rich.console import Console
     from ..guest.process import INTERRUPTED, ends_as_exceptions
     from .sysfs import Machine, SlotError
     try:
         with ends_as_exceptions():
             status = work(Machine())
     except (SlotError, OSError) as error:
-        line = f"{error}" if isinstance(error, SlotError) else ": ".join(filter(None, (error.filename, error.strerror)))
-        Console(stderr=True, highlight=False, soft_wrap=True).print(line, style="red", markup=False)
+        complain(error)
         status = 1
     except KeyboardInterrupt:
         status = INTERRUPTED
@@ -73,9 +72,9 @@ def bind(
     def work(machine):
         from .bind import bind
         if not bind(machine, bdf, _say, persist=persist, user=user, dry_run=dry_run):
-            _say(f"# {bdf} has vfio-pci already: nothing to do")
+            note(f"{bdf} has vfio-pci already: nothing to do")
         elif not dry_run:
-            _say(f"# {bdf} is ready for a guest: ringnic guest {bdf}; back to what it was: ringnic unbind {bdf}")
+            note(f"{bdf} is ready for a guest: ringnic guest {bdf}; back to what it was: ringnic unbind {bdf}")
         return 0
     _carried_out(work)
 
@@ -86,7 +85,7 @@ def unbind(bdf: Bdf, dry_run: DryRun = False):
     def work(machine):
         from .bind import unbind
         if not unbind(machine, bdf, _say, dry_run=dry_run):
-            _say(f"# {bdf} is not with vfio-pci: nothing to do")
+            note(f"{bdf} is not with vfio-pci: nothing to do")
         return 0
     _carried_out(work)
 
@@ -114,6 +113,7 @@ def flash(
 
 @app.command()
 def selftest(
+    context: typer.Context,
     bdf: BoundBdf,
     quick: Annotated[bool, typer.Option("--quick", help="One case for each row of the plan.")] = False,
     select: Annotated[str, typer.Option("-k", metavar="EXPR", help="Only tests of these names, as pytest understands it.")] = "",
@@ -125,6 +125,7 @@ def selftest(
 
     Nothing goes out to the wire. The exit status is 0 if every row of the plan passes that a real card can show.
     """
+    need_checkout(context)
     from ..selftest import run_selftest
     raise typer.Exit(run_selftest(bdf, report, quick=quick, select=select, seed=seed))
 
@@ -145,7 +146,7 @@ def collect(
     """
     def work(machine):
         from .collect import collect
-        return collect(machine, bdf, output, _say, board=board, selftest=not no_selftest)
+        return collect(machine, bdf, output, note, board=board, selftest=not no_selftest)
     _carried_out(work)
 
 

@@ -13,6 +13,7 @@ import shlex
 import time
 
 from ...boards.table import BOARDS
+from ..errors import note
 from ..nearest import no_board
 from . import checks, state
 from .actions import Action, Bind, Override, Remove, Rescan, Unbind, way
@@ -198,8 +199,8 @@ def flash(machine, board, bitstream, say, *, bdf=None, volatile=False, cable=Non
             raise SlotError(f"{program.argv[0]} is not on this machine: {INSTALL[program.argv[0]]}")
         if here and not machine.may_write("/sys/bus/pci/rescan"):
             raise SlotError(f"this needs root, to look for the card after: sudo ringnic flash ..., or say `--bdf {NOT_HERE}`")
-    say(f"# {board.title}, {board.part}: unverified, nobody has run this on one yet (known from {board.source})"
-        + (f"; {board.note}" if board.note else ""))
+    note(f"{board.title}, {board.part}: unverified, nobody has run this on one yet (known from {board.source})"
+         + (f"; {board.note}" if board.note else ""))
     bridge = None if function is None else function.bridge
     if function is None:
         plan = [program, *([Rescan(machine, None)] if here else [])]

@@ -20,6 +20,7 @@ from ...hdl.spec.bar import (BUILD_ID_OFFSET, COMMON_OFFSET, CONTROL_OFFSET, COU
 from ...hdl.spec.net import VIRTIO_NET_S_LINK_UP
 from ...hdl.spec.virtio import Common, Status
 from ..counters import read_counters
+from ..errors import note
 from ..guest.registers import ALL_ONES, NoDemo, demo_registers, find_demo
 from ..results import write_json
 from .link import Link, read_link
@@ -311,7 +312,7 @@ def run_monitor(machine, bdf, report=None, *, demo=False, once=False, console=No
     except NoDemo as reason:
         if history.last is None:
             raise SlotError(f"{reason}") from None
-        console.print(f"{reason}", markup=False)
+        note(f"{reason}")
     except Unreadable as reason:
         raise SlotError(f"{card.title} cannot be watched: {reason}") from None
     finally:

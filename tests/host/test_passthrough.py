@@ -135,10 +135,18 @@ def test_a_qemu_that_fails(machine, files, capsys):
     assert "QEMU ended with status 3" in capsys.readouterr().err
 
 
-def test_show(machine, files, capsys):
-    """Neither card nor memory are looked at: the lines may be for another machine."""
+def test_show(machine, files, capsys, monkeypatch):
+    """Neither card nor memory are looked at: the lines may be for another machine. What is fetched is no result."""
+    find = passthrough.find_qemu
+
+    def fetched(path, say, least):
+        say("QEMU comes from afar")
+        return find(path, say, least)
+    monkeypatch.setattr(passthrough, "find_qemu", fetched)
     assert run_guest(options(files, bdf="7f:1f.3", show=True, memory_mb=1 << 20), machine) == 0
-    xml, _, line = capsys.readouterr().out.partition("\n\n")
+    said = capsys.readouterr()
+    assert said.err == "ringnic: QEMU comes from afar\n"
+    xml, _, line = said.out.partition("\n\n")
     assert ElementTree.fromstring(xml).find("source/address").attrib == {
         "domain": "0x0000", "bus": "0x7f", "slot": "0x1f", "function": "0x3"}
     assert "vfio-pci,host=0000:7f:1f.3" in line and not (files / "argv").exists()

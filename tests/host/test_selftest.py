@@ -27,7 +27,8 @@ def on_golden_card(tmp_path, *arguments):
     file = tmp_path / "report.json"
     done = subprocess.run([sys.executable, "-W", "error", PROGRAM, tmp_path / "machine", *arguments, "--report", file], text=True,
                           capture_output=True, timeout=300)
-    assert done.returncode or done.stderr == ""
+    says = f"ringnic: {BDF}: RingNIC, build 00000000; loopback, so nothing goes out to the wire\n"
+    assert done.returncode or done.stderr == says
     return done.returncode, " ".join((done.stdout + done.stderr).split()), json.loads(file.read_text()) if file.exists() else None
 
 
@@ -203,7 +204,7 @@ def test_a_full_disk(run, capsys):
     run("good")
     assert run_selftest(BDF, Path("/dev/full"), select="good") == 1
     said, errors = capsys.readouterr()
-    assert "applicable rows pass" in said and errors == "ringnic: /dev/full: No space left on device\n"
+    assert "applicable rows pass" in said and errors.endswith("\nringnic: /dev/full: No space left on device\n")
 
 
 def test_no_checkout(run, monkeypatch):

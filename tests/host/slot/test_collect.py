@@ -90,7 +90,8 @@ def test_everything(machine, card, tests, ringnic):
     assert done.exit_code == 0, done.output
     assert machine.state() == before and tests[0] == [(CARD, "vfio-pci")]
     assert found["schema"] == 1 and found["board"] == "ax7203" and found["collected"].endswith("+00:00")
-    assert sorted(found["ringnic"]) == ["commit", "version"]
+    about = found["ringnic"]
+    assert (about["build_id"], about["command"]) == ("1a2b3c4d", f"ringnic collect {CARD} --board ax7203")
     assert found["host"]["kernel"] == "6.1.0-test" and found["host"]["processor"] == "A Processor"
     assert found["card"] | {"ringnic": True, "build_id": "1a2b3c4d", "iommu_group": "14", "ids": "1af4:1041", "answers": True,
                             "msix_vectors": 10, "reset_methods": ["flr", "pm"]} == found["card"]
@@ -102,8 +103,8 @@ def test_everything(machine, card, tests, ringnic):
             "status": ["ACKNOWLEDGE", "DRIVER", "DRIVER_OK", "FEATURES_OK"], "num_queues": 9, "ethernet_link_up": True,
             "loopback": False, "counters": dict.fromkeys(COUNTERS, 0) | counts, "link_training": None}
     assert found["selftest"] == FOUND and found["not_put_back"] is None and found["missing"] == {}
-    assert done.output.startswith("modprobe vfio-pci\n") and "2 of 2 rows" in done.output
-    assert "# ringnic-collect.json is written" in done.output
+    assert done.stdout == "2 of 2 rows\n" and done.stderr.startswith("ringnic: modprobe vfio-pci\n")
+    assert "\nringnic: ringnic-collect.json is written" in done.stderr
 
 
 def test_the_training_of_the_link(machine, card, ringnic):
@@ -153,8 +154,8 @@ def test_what_bind_refuses(machine, card, tests, ringnic):
     machine.put("/sys/class/net/eth0/flags", "0x1003")
     done, found = ringnic("01:00.0", "--board", "ax7203")
     assert (done.exit_code, found, tests[0]) == (1, None, [])
-    assert done.stderr == (f"the network interface eth0 of {CARD} is up: take it down first, `ip link set eth0 down`; all but "
-                           f"the selftest: ringnic collect {CARD} --board ax7203 --no-selftest\n")
+    assert done.stderr == (f"ringnic: the network interface eth0 of {CARD} is up: take it down first, `ip link set eth0 down`; "
+                           f"all but the selftest: ringnic collect {CARD} --board ax7203 --no-selftest\n")
 
 
 def test_a_card_that_vfio_pci_has(machine, card, tests, ringnic):
@@ -171,7 +172,7 @@ def test_a_card_that_vfio_pci_has(machine, card, tests, ringnic):
     machine.running(77, "qemu", "/dev/vfio/14")
     done, _ = ringnic(CARD)
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"{CARD} is in use by qemu (pid 77): end it first; all but the selftest")
+    assert done.stderr.startswith(f"ringnic: {CARD} is in use by qemu (pid 77): end it first; all but the selftest")
 
 
 def test_ctrl_c_at_any_moment(machine, card, tests, tmp_path):
@@ -189,8 +190,7 @@ def test_ctrl_c_at_any_moment(machine, card, tests, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             once()
         assert machine.state() == before, f"at moment {machine.interrupt_at} of {moments}"
-        # The very last is the word that the file is there.
-        assert (tmp_path / "file").exists() == (machine.interrupt_at == moments)
+        assert not (tmp_path / "file").exists()
 
 
 @pytest.mark.parametrize("ends, status", [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
@@ -206,7 +206,7 @@ def test_a_selftest_that_cannot_run(machine, card, tests, ringnic):
     before = machine.state()
     tests[1].append(VfioError("the card has gone"))
     done, found = ringnic(CARD)
-    assert (done.exit_code, machine.state()) == (1, before) and "no selftest: the card has gone" in done.output
+    assert (done.exit_code, machine.state()) == (1, before) and "ringnic: no selftest: the card has gone\n" in done.stderr
     assert found["selftest"] == {"error": "the card has gone"} and found["lspci"] and found["after"]
 
 
@@ -217,7 +217,7 @@ def test_a_card_that_its_driver_does_not_take_back(machine, card, tests, ringnic
     done, found = ringnic(CARD)
     says = ("the kernel refused `echo 0000:01:00.0 > /sys/bus/pci/drivers/virtio-pci/bind`: No such device; see `dmesg`; "
             f"{CARD} is not put back: ringnic unbind {CARD}")
-    assert done.exit_code == 1 and done.stderr == f"{says}\n"
+    assert done.exit_code == 1 and done.stderr.endswith(f"\nringnic: {says}\n")
     assert (found["selftest"], found["not_put_back"]) == (FOUND, says)
     machine.refuse.clear()
     assert CliRunner().invoke(app, ["unbind", CARD]).exit_code == 0 and machine.state() == before
@@ -228,8 +228,8 @@ def test_ctrl_c_and_a_driver_that_does_not_take_it_back(machine, card, tests, ri
     machine.refuse["/sys/bus/pci/drivers/virtio-pci/bind"] = "No such device"
     tests[1].append(KeyboardInterrupt())
     done, found = ringnic(CARD)
-    assert (done.exit_code, found, done.stderr) == (130, None, "")
-    assert done.output.endswith(f"; {CARD} is not put back: ringnic unbind {CARD}\n")
+    assert (done.exit_code, found, done.stdout) == (130, None, "")
+    assert done.stderr.endswith(f"; {CARD} is not put back: ringnic unbind {CARD}\n")
 
 
 def test_neither_lent_nor_put_back(machine, card, tests, ringnic):
@@ -244,7 +244,7 @@ def test_a_card_that_does_not_answer(machine, card, tests, ringnic):
     machine.put(f"{AT}/config", b"\xff" * 256)
     done, found = ringnic(CARD)
     assert (done.exit_code, found) == (1, None)
-    assert done.stderr.startswith(f"{CARD} does not answer (all ones): its link is down")
+    assert done.stderr.startswith(f"ringnic: {CARD} does not answer (all ones): its link is down")
     assert done.stderr.endswith(f"; all but the selftest: ringnic collect {CARD} --no-selftest\n")
     done, found = ringnic(CARD, "--no-selftest")
     assert done.exit_code == 0 and found["missing"] == {"before.counters": "it does not answer (all ones)"}
@@ -293,14 +293,15 @@ def test_one_clear_line(machine, card, tests, ringnic, change, argv, says):
     for options in ((), ("--no-selftest",)):
         done, found = ringnic(*argv, *options)
         line = says.replace("OPTIONS", "".join(f" {option}" for option in options))
-        assert (done.exit_code, done.stderr, found, tests[0]) == (1, f"{line}\n", None, [])
+        assert (done.exit_code, done.stderr, found, tests[0]) == (1, f"ringnic: {line}\n", None, [])
 
 
 def test_no_permission_to_change_drivers(machine, card, tests, ringnic, monkeypatch):
     monkeypatch.setattr(machine, "may_write", lambda name: False)
     done, found = ringnic(CARD)
     assert (done.exit_code, found, tests[0]) == (1, None, [])
-    assert done.stderr.startswith(f"this needs root, to write to /sys/bus/pci/devices: sudo ringnic collect {CARD}; all but")
+    assert done.stderr.startswith(f"ringnic: this needs root, to write to /sys/bus/pci/devices: sudo ringnic collect {CARD}; all "
+                                  "but")
 
 
 def test_kernel_messages_that_cannot_be_read(machine, card, tests, ringnic):
@@ -315,5 +316,5 @@ def test_files_that_cannot_be_written(machine, card, tests, ringnic, tmp_path):
     done, _ = ringnic(CARD, "--output", str(tmp_path / "no/file"))
     assert (done.exit_code, tests[0]) == (2, []) and "cannot write" in done.output
     done, _ = ringnic(CARD, "--output", "/dev/full")
-    assert (done.exit_code, done.stderr) == (1, "No space left on device\n")
+    assert done.exit_code == 1 and done.stderr.endswith("\nringnic: /dev/full: No space left on device\n")
     assert tests[0] and machine.state() == before

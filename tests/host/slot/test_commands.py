@@ -26,16 +26,16 @@ def test_there_and_back(machine, ringnic, tmp_path):
     told = ringnic("bind", "01:00.0", "--dry-run")
     assert told.exit_code == 0 and machine.state() == before
     done = ringnic("bind", "01:00.0")
-    assert done.exit_code == 0 and done.output.startswith(told.output)
-    assert done.output.removeprefix(told.output) == (
-        "# 01:00.0 is ready for a guest: ringnic guest 01:00.0; back to what it was: ringnic unbind 01:00.0\n")
+    assert done.exit_code == 0 and done.stdout == told.stdout and told.stderr == ""
+    assert done.stderr == (
+        "ringnic: 01:00.0 is ready for a guest: ringnic guest 01:00.0; back to what it was: ringnic unbind 01:00.0\n")
     again = ringnic("bind", "01:00.0")
-    assert (again.exit_code, again.output) == (0, "# 01:00.0 has vfio-pci already: nothing to do\n")
+    assert (again.exit_code, again.stdout, again.stderr) == (0, "", "ringnic: 01:00.0 has vfio-pci already: nothing to do\n")
     told = ringnic("unbind", CARD, "--dry-run")
     done = ringnic("unbind", CARD)
     assert done.output == told.output and machine.state() == before
     again = ringnic("unbind", CARD)
-    assert (again.exit_code, again.output) == (0, f"# {CARD} is not with vfio-pci: nothing to do\n")
+    assert (again.exit_code, again.output) == (0, f"ringnic: {CARD} is not with vfio-pci: nothing to do\n")
 
 
 def test_devices(machine, ringnic, tmp_path):
@@ -52,7 +52,7 @@ def test_devices(machine, ringnic, tmp_path):
 ])
 def test_one_clear_line(ringnic, argv, message):
     found = ringnic(*argv)
-    assert (found.exit_code, found.stderr, found.stdout) == (1, message, "")
+    assert (found.exit_code, found.stderr, found.stdout) == (1, f"ringnic: {message}", "")
 
 
 @pytest.mark.parametrize("ends, status", [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SlotError("[no] way"), 1),
@@ -62,13 +62,21 @@ def test_exit_status(machine, ringnic, monkeypatch, ends, status):
         raise ends
     monkeypatch.setattr(machine, "functions", end)
     found = ringnic("devices")
-    assert found.exit_code == status and found.stderr == ("[no] way\n" if status == 1 else "")
+    assert found.exit_code == status and found.stderr == ("ringnic: [no] way\n" if status == 1 else "")
 
 
 def test_a_full_disk(machine, ringnic):
     machine.add()
     found = ringnic("devices", "--report", "/dev/full")
-    assert (found.exit_code, found.stderr) == (1, "/dev/full: No space left on device\n") and CARD in found.stdout
+    assert (found.exit_code, found.stderr) == (1, "ringnic: /dev/full: No space left on device\n") and CARD in found.stdout
+
+
+def test_a_selftest_needs_a_checkout(ringnic, monkeypatch):
+    monkeypatch.setattr("ringnic.host.options.checkout", lambda: None)
+    found = ringnic("selftest", "01:00.0")
+    assert (found.exit_code, found.stdout, found.stderr) == (1, "", "ringnic: `ringnic selftest` needs a checkout of the "
+                                                             "project, and this is an installed package; run ./ringnic selftest "
+                                                             "in a checkout\n")
 
 
 def test_loading_is_quick():

@@ -184,21 +184,21 @@ def test_a_card_on_a_cable(ringnic):
 def test_a_card_that_does_not_tell(ringnic, plug, given, text):
     plug(*given)
     found = ringnic("01:00.0")
-    assert (found.exit_code, found.stderr, found.stdout) == (1, text, "")
+    assert (found.exit_code, found.stderr, found.stdout) == (1, f"ringnic: {text}", "")
 
 
 def test_a_card_that_does_not_answer(ringnic, plug, machine):
     plug(TRAINED)
     machine.put(f"/sys/bus/pci/devices/{CARD}/config", b"\xff" * 256)
     found = ringnic("01:00.0")
-    assert (found.exit_code, found.stderr, found.stdout) == (1, f"{CARD} cannot be read: {GONE}\n", "")
+    assert (found.exit_code, found.stderr, found.stdout) == (1, f"ringnic: {CARD} cannot be read: {GONE}\n", "")
 
 
 def test_bytes_that_are_no_text(ringnic):
     """Some cables have names that are not UTF-8."""
     found = ringnic(input=b"Info : Kabel f\xfcr JTAG\n" + printed(TRAINED).encode())
     assert found.exit_code == 0 and found.output.splitlines() == decode(TRAINED).lines
-    assert ringnic(input=b"\xff\xfe").stderr.startswith("there are no words of a card")
+    assert ringnic(input=b"\xff\xfe").stderr.startswith("ringnic: there are no words of a card")
 
 
 @pytest.mark.parametrize("stdin", [None, SimpleNamespace(isatty=lambda: True)], ids=["closed", "terminal"])
@@ -209,14 +209,16 @@ def test_nothing_is_piped(machine, monkeypatch, capsys, stdin):
         commands.link(None)
     said = capsys.readouterr()
     assert (ends.value.exit_code, said.out) == (1, "")
-    assert said.err == f"give an ADDRESS, or pipe OpenOCD's output: {OPENOCD.format('interface/CABLE.cfg')} 2>&1 | ringnic link\n"
+    assert said.err == (f"ringnic: give an ADDRESS, or pipe OpenOCD's output: {OPENOCD.format('interface/CABLE.cfg')} 2>&1 "
+                        "| ringnic link\n")
 
 
 def test_nothing_on_the_cable(ringnic):
     found = ringnic(input="Error: unable to open ftdi device\n")
-    assert found.exit_code == 1 and found.stderr.startswith("there are no words of a card") and "| ringnic link\n" in found.stderr
+    assert found.exit_code == 1 and found.stderr.startswith("ringnic: there are no words of a card")
+    assert "| ringnic link\n" in found.stderr
     assert "irscan xc7.tap 0x02" in found.stderr
 
 
 def test_no_such_card(ringnic):
-    assert ringnic("02:00.0").stderr.startswith("there is no PCI function 0000:02:00.0")
+    assert ringnic("02:00.0").stderr.startswith("ringnic: there is no PCI function 0000:02:00.0")

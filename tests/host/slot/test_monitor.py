@@ -326,12 +326,12 @@ def test_one_clear_line(machine, ringnic, tmp_path, driver, used, message):
         machine.running(77, "qemu", "/dev/vfio/14")
     for options in ((), ("--once",)):
         found = ringnic("01:00.0", *options, "--report", str(tmp_path / "card.json"))
-        assert (found.exit_code, found.stderr, found.stdout) == (1, message, "")
+        assert (found.exit_code, found.stderr, found.stdout) == (1, f"ringnic: {message}", "")
     assert not (tmp_path / "card.json").exists()
 
 
 def test_no_such_card(ringnic):
-    assert ringnic("02:00.0").stderr.startswith("there is no PCI function 0000:02:00.0")
+    assert ringnic("02:00.0").stderr.startswith("ringnic: there is no PCI function 0000:02:00.0")
     found = ringnic()
     assert found.exit_code == 2 and "--demo for that of a" in found.stderr
 
@@ -340,7 +340,7 @@ def test_the_card_of_a_demo(page, ringnic, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     found = ringnic("--demo")
     assert (found.exit_code, found.stderr) == (
-        1, "no demo of yours is running here: start `ringnic demo` or `ringnic serve` in another terminal\n")
+        1, "ringnic: no demo of yours is running here: start `ringnic demo` or `ringnic serve` in another terminal\n")
     (tmp_path / "ringnic-1").mkdir()
     monkeypatch.setattr(monitor, "INTERVAL", 0.01)
     looks = []
@@ -350,7 +350,8 @@ def test_the_card_of_a_demo(page, ringnic, monkeypatch, tmp_path):
         # The first three looks come before the guest's driver, when nothing answers: find_demo()'s and two of ours.
         return (lambda offset: 0xffff_ffff) if len(looks) <= 3 else page.read
     with serve_registers(tmp_path / "ringnic-1" / NAME, look, tmp_path / "card.sock"):
-        assert ringnic("other.sock", "--demo").stderr == f"no card is served at other.sock; there are: {tmp_path}/card.sock\n"
+        assert ringnic("other.sock", "--demo").stderr == (f"ringnic: no card is served at other.sock; there are: "
+                                                          f"{tmp_path}/card.sock\n")
         looks.clear()
         found = ringnic(str(tmp_path / "card.sock"), "--demo", "--once", "--report", str(tmp_path / "card.json"))
         assert found.exit_code == 0 and "RingNIC the demo's card, build 1a2b3c4d, 9 queues" in found.output
@@ -369,4 +370,4 @@ def test_a_demo_that_ends(page, ringnic, monkeypatch, tmp_path):
         return page.read(offset)
     with serve_registers(tmp_path / "ringnic-1" / NAME, lambda: read, tmp_path / "card.sock"):
         found = ringnic("--demo")
-    assert (found.exit_code, found.stderr) == (0, "") and found.stdout.endswith("the demo has ended\n")
+    assert found.exit_code == 0 and found.stderr == "ringnic: the demo has ended\n"
