@@ -69,7 +69,8 @@ class Pcie:
 class Ethernet:
     """A PHY; ``phy`` if a source names it.
 
-    ``kind``: ``"rgmii"`` or ``"gmii"``; ``pins``: ``{port: pin, or pins from bit 0}`` by the names of that interface.
+    ``kind``: ``"rgmii"`` or ``"gmii"``; of an RGMII the card delays TXC and the PHY RXC, by 2 ns each. ``pins``: ``{port: pin, or
+    pins from bit 0}`` by the names of that interface.
     ``reset_n`` is None if no source names it. ``phy_address``: on MDIO; 0, to which most PHYs answer as well as to their own.
     """
     kind: str

@@ -5,11 +5,15 @@ The lanes' pins are not here: they follow from the transceivers, whose place the
 
 from ..slot.bitstream import board_code
 
-__all__ = ["clock_constraints", "ethernet_ports", "pin_constraints"]
+__all__ = ["clock_constraints", "ethernet_ports", "pin_constraints", "rgmii_pads"]
 
 REFCLK_NS = 10               # of the slot's reference clock
 ETHERNET_NS = 8              # of a receive clock at 1 Gbit/s
 JTAG_NS = 15                 # of TCK: 66 MHz at most (DS181 and DS182, F_TCK)
+# RGMII 2.0, 3.3, where the end that drives a clock delays it by 2 ns: how long data are stable before and after each of its
+# edges, at least. The card delays TXC, and the PHY RXC.
+DRIVEN_NS = 1.2              # at the pads that drive them (TsetupT and TholdT)
+TAKEN_NS = 1.0               # at the pads that take them (TsetupR and TholdR): wires of the board may cost the difference
 
 
 def _pin(port, pin, standard, **more):
@@ -30,6 +34,12 @@ def ethernet_ports(ethernet):
             found.update({f"eth_{name}[{bit}]": (pin, out) for bit, pin in enumerate(pins)})
     found |= {"eth_mdc": (ethernet.mdc, True), "eth_mdio": (ethernet.mdio, True)}
     return found if ethernet.reset_n is None else {**found, "eth_reset_n": (ethernet.reset_n, True)}
+
+
+def rgmii_pads(ethernet, way):
+    """Ports of an RGMII that go with a clock, ``"rx"`` or ``"tx"``, as a list of Tcl."""
+    data = [f"eth_{way}_data[{bit}]" for bit in range(len(ethernet.pins[f"{way}_data"]))]
+    return f"[get_ports {{{' '.join([f'eth_{way}_ctl', *data])}}}]"
 
 
 def _slot(board):
@@ -111,9 +121,27 @@ def _jtag():
     yield "set_clock_groups -asynchronous -group [get_clocks jtag_tck]"
 
 
+def _rgmii(ethernet):
+    """UG903, "Constraining Input and Output Delays": data that come with a clock, at both of its edges.
+
+    Both clocks are in the middle of their data, so each edge takes what the edge before it sent, and Vivado relates the right
+    edges: there is nothing to except.
+    """
+    yield "# RGMII 2.0 with delayed clocks (RGMII-ID): TXC is 2 ns behind its data by the card, RXC by the PHY"
+    yield ("create_generated_clock -name eth_tx_clk -divide_by 1 -source [get_pins -hierarchical -filter {NAME =~ "
+           "*nic/buffers/txc/C}] [get_ports {eth_tx_clk}]")
+    for edge in ("", " -clock_fall -add_delay"):
+        for limit, ns in (("max", ETHERNET_NS / 2 - TAKEN_NS), ("min", TAKEN_NS)):
+            yield f"set_input_delay -clock eth_rx_clk{edge} -{limit} {ns:.3f} {rgmii_pads(ethernet, 'rx')}"
+        for limit, ns in (("max", DRIVEN_NS), ("min", -DRIVEN_NS)):
+            yield f"set_output_delay -clock eth_tx_clk{edge} -{limit} {ns:.3f} {rgmii_pads(ethernet, 'tx')}"
+
+
 def clock_constraints(board):
-    """XDC for clocks that come from inside of the FPGA."""
+    """XDC for clocks that come from inside of the FPGA, and for what is timed by them."""
     lines = [*_pipe_clocks(), *_jtag()]
+    if board.ethernet is not None and board.ethernet.kind == "rgmii":
+        lines += _rgmii(board.ethernet)
     if board.ethernet is not None:
         lane = "get_pins -hierarchical -filter {NAME =~ *pipe_lane[0]*_channel_i/TXOUTCLK}"
         lines += [

@@ -2,10 +2,11 @@
 
 from dataclasses import asdict, dataclass, field
 import hashlib
+import math
 import re
 
 from .ip import CELL_READBACK
-from .script import FACTS, REPORTS
+from .script import FACTS, PADS, REPORTS, has_rgmii
 
 __all__ = ["CONFIGURATION_LIMIT_MS", "ReportError", "Verdict", "configuration", "judge", "vivado_errors"]
 
@@ -22,9 +23,13 @@ class ReportError(Exception):
 
 @dataclass
 class Verdict:
-    """``problems``: what makes the bitstream unfit, one line each. ``warnings``: what its owner should know."""
+    """``problems``: what makes the bitstream unfit, one line each. ``warnings``: what its owner should know.
+
+    ``pads``: slack at the pads of an RGMII in ns, by the names of :data:`.script.PADS`.
+    """
     vivado: str = ""
     timing: dict = field(default_factory=dict)
+    pads: dict = field(default_factory=dict)
     utilization: dict = field(default_factory=dict)
     lanes: list = field(default_factory=list)
     capabilities: dict = field(default_factory=dict)
@@ -90,8 +95,8 @@ def utilization(text):
 
 
 def _facts(text):
-    """``(version of Vivado, {lane: [channel, rx_p, rx_n, tx_p, tx_n]}, {property: value})``."""
-    version, lanes, cell = "", {}, {}
+    """``(version of Vivado, {lane: [channel, rx_p, rx_n, tx_p, tx_n]}, {property: value}, {pads: slack})``."""
+    version, lanes, cell, pads = "", {}, {}, {}
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         words = rest.split()
@@ -101,7 +106,9 @@ def _facts(text):
             lanes[int(words[0])] = words[1:]
         elif kind == "cell":
             cell[words[0]] = " ".join(words[1:])
-    return version, lanes, cell
+        elif kind == "pads":
+            pads[words[0]] = " ".join(words[1:])
+    return version, lanes, cell, pads
 
 
 def _number(text):
@@ -143,13 +150,30 @@ def _judge_lanes(board, lanes, verdict, placed):
             verdict.problems.append(f"lane {at} is at {' '.join(words)}, and the board has it at {' '.join(expected)}")
 
 
+def _judge_pads(verdict, found):
+    """Those of an RGMII. A miss is a warning: all but Ethernet works without them, and its delays are for a board to confirm."""
+    for name in PADS:
+        try:
+            slack = float(found.get(name, ""))
+        except ValueError:
+            slack = math.nan
+        if not math.isfinite(slack):
+            raise ReportError(f"{FACTS} does not say what {name} of the RGMII has to spare")
+        verdict.pads[name] = slack
+        if slack < 0:
+            way, _, check = name.partition("_")
+            verdict.warnings.append(
+                f"at the RGMII's pads {'received' if way == 'rx' else 'sent'} data miss {check} by {-slack:g} ns: frames may be "
+                "lost at 1 Gbit/s (docs/boards/bring-up.md)")
+
+
 def judge(board, folder, *, lanes, images):
     """The :class:`Verdict` on what Vivado left in ``folder``.
 
     ``images``: ``(file name, offset in the flash)`` of the bitstreams for flash; the first is the one that counts for the time
     that the FPGA takes to load. Raises :exc:`ReportError` if a report is not there, or is not understood.
     """
-    version, placed, cell = _facts(_read(folder, FACTS))
+    version, placed, cell, pads = _facts(_read(folder, FACTS))
     verdict = Verdict(vivado=version)
     verdict.timing = {**timing_summary(_read(folder, REPORTS["timing"])), **unconstrained(_read(folder, REPORTS["checks"]))}
     verdict.utilization = utilization(_read(folder, REPORTS["utilization"]))
@@ -160,6 +184,8 @@ def judge(board, folder, *, lanes, images):
         verdict.problems.append(f"{verdict.timing['no_clock']} registers have no clock that is constrained")
     if verdict.timing["unconstrained_internal_endpoints"]:
         verdict.problems.append(f"{verdict.timing['unconstrained_internal_endpoints']} paths inside are not constrained")
+    if has_rgmii(board):
+        _judge_pads(verdict, pads)
     _judge_lanes(board, lanes, verdict, placed)
     for name, value in CELL_READBACK.items():
         verdict.capabilities[name] = cell.get(name, "")

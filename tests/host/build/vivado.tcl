@@ -35,6 +35,9 @@ array set COMMANDS {
     create_generated_clock {{-add} {-name -source -divide_by -multiply_by -master_clock} 1 1}
     set_clock_groups      {{-asynchronous -physically_exclusive -logically_exclusive} {} 0 99}
     set_false_path        {{} {-from -to -through} 0 0}
+    set_input_delay       {{-max -min -rise -fall -clock_fall -add_delay} {-clock -reference_pin} 2 2}
+    set_output_delay      {{-max -min -rise -fall -clock_fall -add_delay} {-clock -reference_pin} 2 2}
+    get_timing_paths      {{-setup -hold} {-from -to -through -max_paths -nworst -delay_type} 0 0}
     get_cells             {{-quiet -hierarchical} {-filter} 0 1}
     get_pins              {{-quiet -hierarchical} {-filter} 0 1}
     get_ports             {{-quiet} {-filter} 0 1}
@@ -114,7 +117,7 @@ proc arguments {command words} {
             dict set found $word 1
         } elseif {$word in $options} {
             dict set found $word [lindex $words [incr at]]
-        } elseif {[string match -* $word]} {
+        } elseif {[string match -* $word] && ![string is double -strict $word]} {
             refuse "\[Common 17-170\] Unknown option '$word' of $command"
         } else {
             lappend rest $word
@@ -223,16 +226,21 @@ proc get_pins {args} {
     lassign [arguments get_pins $args] options
     set found [list]
     set pins [list card/clocks/pclk_mux/I0 card/clocks/pclk_mux/I1 card/clocks/pclk_mux/O card/clocks/pclk_mux/S0 \
-        card/clocks/pclk_mux/S1 card/link_tap/TCK]
+        card/clocks/pclk_mux/S1 card/link_tap/TCK card/nic/buffers/txc/C]
     dict for {cell ref} $::made_cells { if {[string match *_CHANNEL $ref]} { lappend pins $cell/TXOUTCLK } }
     foreach pin $pins { if {[matches [dict get $options -filter] $pin ""]} { lappend found pin:$pin } }
     if {![llength $found]} { refuse "\[Vivado 12-180\] no pins match [dict get $options -filter]" }
     return $found
 }
+proc verilog {} {
+    set channel [open [lindex $::made_files 0]]
+    set text [read $channel]
+    close $channel
+    return $text
+}
 proc get_ports {args} {
     lassign [arguments get_ports $args] options names
-    set verilog [read [set channel [open [lindex $::made_files 0]]]]
-    close $channel
+    set verilog [verilog]
     set found [list]
     foreach name [lindex $names 0] {
         regexp {^([^\[]*)(\[(\d+)\])?$} $name -> stem ignored bit
@@ -263,7 +271,57 @@ proc create_generated_clock {args} {
 }
 # One group alone is asynchronous to all other clocks (UG835, set_clock_groups).
 proc set_clock_groups {args} { lassign [arguments set_clock_groups $args] o groups; if {[llength $groups] < 1} { refuse groups } }
-proc set_false_path {args} { arguments set_false_path $args }
+proc set_false_path {args} {
+    lassign [arguments set_false_path $args] options
+    foreach {option kind} {-from input -to output} {
+        if {[dict exists $options $option]} { foreach port [dict get $options $option] { dict unset ::made_delays $port } }
+    }
+}
+
+# Delays at pads: {port: {max or min, and the edge of the clock: ns}}. Without -add_delay others of the port go (UG835). A pad
+# whose delay is given for one edge only, or for max or min only, is not timed.
+set made_delays [dict create]
+proc io_delay {command way words} {
+    lassign [arguments $command $words] options rest
+    lassign $rest ns ports
+    if {![string is double -strict $ns]} { refuse "\[Common 17-161\] '$ns' is no delay" }
+    if {[dict get $options -clock] ni $::made_clocks} { refuse "\[Vivado 12-4739\] no clocks match [dict get $options -clock]" }
+    if {[dict exists $options -max] == [dict exists $options -min]} { refuse "$command: -max or -min" }
+    set limit [expr {[dict exists $options -max] ? "max" : "min"}]
+    set edge [expr {[dict exists $options -clock_fall] ? "fall" : "rise"}]
+    foreach port $ports {
+        if {![regexp "\\m$way \[^;\]*\\m[regsub {\[.*} [string range $port 5 end] {}];" [verilog]]} {
+            refuse "\[Constraints 18-512\] $command: $port is no $way"
+        }
+        if {![dict exists $options -add_delay]} {
+            foreach other {rise fall} { if {[dict exists $::made_delays $port]} { dict unset ::made_delays $port $limit,$other } }
+        }
+        dict set ::made_delays $port $limit,$edge $ns
+    }
+}
+proc set_input_delay {args} { io_delay set_input_delay input $args }
+proc set_output_delay {args} { io_delay set_output_delay output $args }
+
+# The worst path at pads of an RGMII whose clock is in the middle of its data; the FPGA itself costs nothing here.
+proc get_timing_paths {args} {
+    lassign [arguments get_timing_paths $args] options
+    set hold [dict exists $options -hold]
+    set worst ""
+    foreach {option half} {-from 4 -to 2} {
+        if {![dict exists $options $option]} { continue }
+        foreach port [dict get $options $option] {
+            if {![dict exists $::made_delays $port] || [dict size [dict get $::made_delays $port]] != 4} { return [list] }
+            dict for {what ns} [dict get $::made_delays $port] {
+                if {[string match min,* $what] != $hold} { continue }
+                set slack [expr {$hold ? ($option eq "-from" ? $ns : $half + $ns) : $half - $ns}]
+                if {$worst eq "" || $slack < $worst} { set worst $slack }
+            }
+        }
+    }
+    if {$::FAULT eq "pads [expr {$hold ? "hold" : "setup"}]"} { set worst -0.21 }
+    if {$::FAULT eq "pads untimed"} { set worst inf }
+    return [list path:$worst]
+}
 
 proc checked {object name value} {
     set kind [lindex [split $object :] 0]
@@ -317,6 +375,7 @@ proc reset_property {name objects} {
 proc get_property {name object} {
     if {[llength $object] != 1} { refuse "\[Common 17-55\] 'get_property' expects one object: $object" }
     set object [lindex $object 0]
+    if {[string match path:* $object] && $name eq "SLACK"} { return [format %.3f [string range $object 5 end]] }
     if {[string match ip:* $object]} {
         set plain [string range $name 7 end]
         if {![info exists ::IP($plain)]} { refuse "\[Common 17-54\] The object '$object' does not have a property '$name'." }
