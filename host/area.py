@@ -16,12 +16,12 @@ import time
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from .errors import complain
 from .guest.cache import cache_dir
 from .guest.process import child, ends_as_exceptions
+from .progress import bar
 from .results import write_json
 
 __all__ = ["FAMILIES", "PAIRS", "WIDTHS", "AreaError", "Area", "Timing", "growth", "run_area"]
@@ -267,7 +267,7 @@ def write_report(path, versions, areas, timing):
     """Write what was found as JSON; return it as read back."""
     write_json(path, {
         "tools": versions, "cases": [asdict(area) for area in areas], "growth": growth(areas),
-        "timing": None if timing is None else asdict(timing)})
+        "timing": None if timing is None else asdict(timing)}, seed=None if timing is None else SEED)
     return json.loads(path.read_text())
 
 
@@ -283,17 +283,16 @@ def run_area(report=None, *, families=FAMILIES, widths=WIDTHS, pairs=PAIRS, time
     try:
         with ends_as_exceptions(), tempfile.TemporaryDirectory(prefix="ringnic-area-") as work:
             tools = Tools(work)
-            with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                          console=console, transient=True) as progress:
-                task = progress.add_task("", total=len(cases) + timed)
+            with bar(console, len(cases) + timed) as progress:
                 for case in cases:
-                    progress.update(task, description="Synthesis, {}, {} bit, {} pairs (minutes each)".format(*case))
+                    name = "{}, {} bit, {} pairs".format(*case)
+                    progress.begins(f"Synthesis, {name} (minutes each)")
                     areas.append(tools.area(*case))
-                    progress.advance(task)
+                    progress.ends(f"{name}: {areas[-1].luts:,} LUTs")
                 if timed:
-                    progress.update(task, description=f"Place and route, {DEVICE_NAME} (several minutes)")
+                    progress.begins(f"Place and route, {DEVICE_NAME} (several minutes)")
                     timing = tools.timing(*TIMED[1:])
-                    progress.advance(task)
+                    progress.ends(f"{DEVICE_NAME}: {timing.fmax_mhz:g} MHz")
     except AreaError as error:
         complain(error)
         return 1

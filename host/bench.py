@@ -8,7 +8,6 @@ import tempfile
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..hdl.spec.net import VIRTIO_NET_F_MQ
@@ -21,7 +20,8 @@ from .errors import complain
 from .guest.process import INTERRUPTED, ends_as_exceptions
 from .guest.report import Report
 from .guest.session import DemoOptions, run_demo
-from .results import write_json
+from .progress import bar
+from .results import simulated_build_id, write_json
 
 __all__ = ["run_bench", "run_board_bench", "write_report"]
 
@@ -31,6 +31,7 @@ GOOD, FAIR = 80, 50   # percent of the link's limit
 GUEST_BYTES = 2 << 20
 FARTHER_NS = (0, 500, 1000)   # of a host whose memory answers later
 PAIRS = 4
+SEED = 0              # of the links' delays, wherever none is given
 SHORT = FRAME_BYTES[0]
 # What is looked at more closely, with short frames.
 CLOSE_LINK, CLOSE_WIDTH = "gen2x4", 64
@@ -174,7 +175,7 @@ def write_report(path, cases, latencies=(), speeds=(), core_mhz=CORE_MHZ):
     """Write what was measured as JSON; return it as read back."""
     write_json(path, {
         "core_mhz": core_mhz, "cases": [asdict(case) for case in cases], "latency": [asdict(found) for found in latencies],
-        "simulator": list(speeds)})
+        "simulator": list(speeds)}, build_id=simulated_build_id(), seed=SEED)
     return json.loads(path.read_text())
 
 
@@ -182,12 +183,11 @@ def run_board_bench(board, report, features=None):
     """Measure the card on a board (:class:`ringnic.boards.board.Board`): behind its PCI Express block, with its MAC."""
     console, cases = Console(), []
     todo = [(direction, size, ring) for ring in _rings(features) for direction in DIRECTIONS for size in FRAME_BYTES]
-    with ends_as_exceptions(), Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                                        console=console, transient=True) as progress:
-        task = progress.add_task("Building the simulator", total=len(todo))
+    with ends_as_exceptions(), bar(console, len(todo)) as progress:
         for direction, size, ring in todo:
+            progress.begins(f"{board.name}, {direction}, {size} bytes, {ring.name}")
             cases.append(measure_board(board, direction, size, ring=ring, features=features))
-            progress.update(task, advance=1, description=f"{board.name}, {direction}, {size} bytes, {ring.name}")
+            progress.ends()
     console.print(_case_table(f"{board.name}: {cases[0].link}, {WIDTH} bit at {USER_MHZ:g} MHz; each way, with MAC", cases))
     console.print(f"[dim]{LEGEND.replace('link allows', 'slot and the wire allow')}[/]")
     if report is not None:
@@ -213,28 +213,27 @@ def run_bench(report, plot, features=None):
             for direction in ("tx", "rx")]
     cases, latencies, speeds = [], [], []
     with ends_as_exceptions(), ExitStack() as stack:
-        progress = stack.enter_context(Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=console, transient=True))
-        task = progress.add_task("Building the simulator",
-                                 total=len(plain) + len(kinds) + len(distances) + len(lone) + len(WIDTHS) + 2)
+        progress = stack.enter_context(bar(console, len(plain) + len(kinds) + len(distances) + len(lone) + len(WIDTHS) + 2))
         for look, found, todo in ((measure, cases, plain + kinds + distances), (measure_latency, latencies, lone)):
             for case, options in todo:
+                progress.begins("{}, {} bit, {}, {} bytes, {ring.name}".format(*case, **options))
                 found.append(look(*case, **options, features=features))
-                progress.update(task, advance=1,
-                                description="{}, {} bit, {}, {} bytes, {ring.name}".format(*case, **options))
+                progress.ends()
         for width in WIDTHS:
+            progress.begins(f"Simulator alone, {width} bit")
             speeds.append({"what": "alone", "width": width,
                            "cycles_per_second": simulator_speed(width, ring=rings[0], features=features)})
-            progress.update(task, advance=1, description="Simulator alone")
+            progress.ends()
         with tempfile.TemporaryDirectory(prefix="ringnic-") as folder:
-            progress.update(task, description="Simulator with waveform")
+            progress.begins("Simulator with waveform")
             speeds.append({"what": "alone, writing a waveform", "width": WIDTHS[0],
                            "cycles_per_second": simulator_speed(WIDTHS[0], ring=rings[0], features=features,
                                                                 trace=Path(folder) / "bench.fst")})
-        progress.update(task, advance=1, description="Simulator with a guest")
+        progress.ends()
+        progress.begins("Simulator with a guest")
         if (speed := _guest_speed(features, console)) is not None:
             speeds.append(speed)
+        progress.ends()
     by_kind = len(plain), len(plain) + len(kinds)
     for link in LINKS:
         for width in WIDTHS:

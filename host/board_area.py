@@ -18,6 +18,7 @@ from .build.project import top_name
 from .errors import complain
 from .guest.card import card_features
 from .guest.process import ends_as_exceptions
+from .progress import working
 from .results import write_json
 
 __all__ = ["EXCLUDED", "PAIRS", "BoardArea", "run_board_area"]
@@ -80,7 +81,7 @@ def run_board_area(names, report=None, *, lanes=1):
         with ends_as_exceptions(), tempfile.TemporaryDirectory(prefix="ringnic-area-") as work:
             tools, areas = Tools(work), []
             for board in boards:
-                with console.status(f"Synthesis of the card of {board.name} (minutes)"):
+                with working(console, f"Synthesis of the card of {board.name} (minutes)"):
                     areas.append(board_area(tools, board, lanes))
     except (AreaError, BuildError) as error:
         complain(error)

@@ -15,14 +15,14 @@ from xml.etree import ElementTree
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from .checkout import ROOT, commit
 from .errors import complain, naming
 from .guest.process import INTERRUPTED, child, ends_as_exceptions
 from .plan import PlanError, load, marks, plan_files
-from .results import write_json
+from .progress import bar
+from .results import simulated_build_id, write_json
 
 __all__ = ["FAILING", "NOT_APPLICABLE", "TESTS", "Gathered", "Result", "RunError", "build_name", "gather", "report",
            "run_conformance", "show", "to_junit", "to_markdown"]
@@ -271,12 +271,10 @@ def _pytest(outcomes, seed, board):
 def run_tests(seed, console, board=None):
     """Run all tests that name rows, with progress; return their outcomes. :exc:`RunError` if they do not run."""
     found = []
-    with (tempfile.TemporaryDirectory(prefix="ringnic-conformance-") as work,
-          Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
-                   transient=True) as progress):
+    with tempfile.TemporaryDirectory(prefix="ringnic-conformance-") as work, bar(console) as progress:
         lines, log = Path(work) / "outcomes", Path(work) / "log"
         lines.touch()
-        task = progress.add_task("Looking for tests", total=None)
+        progress.begins("Looking for tests")
         with log.open("w") as out, child(_pytest(lines, seed, board), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
                                          stdin=subprocess.DEVNULL) as process, lines.open() as reader:
             pending, ended = "", False
@@ -287,11 +285,13 @@ def run_tests(seed, console, board=None):
                     if "error" in outcome:
                         raise RunError(outcome["error"])
                     if "total" in outcome:
-                        progress.update(task, total=outcome["total"], description="Tests")
+                        progress.begins(f"{outcome['total']} tests", "Tests")
+                        progress.shows(total=outcome["total"])
                         continue
                     found.append(outcome)
                     failed = sum(one["verdict"] == "failed" for one in found)
-                    progress.update(task, advance=1, description=f"Tests, [red]{failed} failed[/]" if failed else "Tests")
+                    progress.ends()
+                    progress.shows(f"Tests, [red]{failed} failed[/]" if failed else "Tests")
                 if not ended:
                     time.sleep(POLL_SECONDS)
         if process.returncode not in RAN_TESTS:
@@ -357,7 +357,7 @@ def run_conformance(json_file=None, markdown=None, junit=None, *, seed=0, board=
     found = report(results, seed=seed, build=build, seconds=time.monotonic() - began, tests=len(outcomes),
                    board=board)
     if json_file is not None:
-        write_json(json_file, found, seed=seed)
+        write_json(json_file, found, build_id=simulated_build_id(), seed=seed)
     for path, content in ((markdown, to_markdown(found)), (junit, to_junit(found))):
         if path is not None:
             with naming(path):

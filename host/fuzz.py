@@ -6,7 +6,6 @@ import time
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..sim.fuzz.campaign import Campaign, replay
@@ -14,7 +13,8 @@ from ..sim.fuzz.case import ACTIONS, Case, open_engine
 from ..sim.fuzz.minimise import minimise
 from .errors import note
 from .guest.process import ends_as_exceptions
-from .results import write_json
+from .progress import bar
+from .results import simulated_build_id, write_json
 
 __all__ = ["load_case", "run_fuzz", "run_replay", "save_case"]
 
@@ -72,23 +72,22 @@ def run_fuzz(seconds, seed, report, *, board=None, opened=open_engine, folder=Pa
     status. ``board``: of the card of this board, behind a model of its block."""
     console = Console()
     campaign = Campaign(seed, opened, board)
-    with ends_as_exceptions(), Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-                                        console=console, transient=True) as progress:
-        task = progress.add_task("Building the simulator", total=seconds)
+    with ends_as_exceptions(), bar(console, seconds, counted=False) as progress:
+        progress.begins("Building the simulator")
         campaign.prepare()
+        progress.begins(f"Fuzzing for {seconds:g} s")
         start = time.monotonic()
 
         def tell(campaign):
             spent = time.monotonic() - start
             rate = campaign.actions / spent
-            progress.update(task, completed=spent, description=f"{campaign.actions:,} actions, {rate:,.0f} a second, "
-                                                               f"{len(campaign.cells)} cells")
+            progress.shows(f"{campaign.actions:,} actions, {rate:,.0f} a second, {len(campaign.cells)} cells", completed=spent)
         broken = campaign.run(seconds, tell)
         spent = time.monotonic() - start
         found = None
         if broken is not None:
             case, promise = broken
-            small = _shorten(case, opened, progress, task)
+            small = _shorten(case, opened, progress)
             path = Path(folder) / f"fuzz-{seed}-{case.number}.json"
             save_case(path, small)
             found = {"rule": promise.rule, "text": str(promise), "case": case.number, "file": str(path),
@@ -100,13 +99,14 @@ def run_fuzz(seconds, seed, report, *, board=None, opened=open_engine, folder=Pa
         console.print(f"[red]Broken[/]: {found['text']}", soft_wrap=True)
         console.print(f"{found['actions']} actions show it: ringnic fuzz --replay {found['file']}", soft_wrap=True)
     if report is not None:
-        write_json(report, _results(campaign, spent, found), seed=seed)
+        write_json(report, _results(campaign, spent, found), build_id=simulated_build_id(), seed=seed)
     return 1 if found else 0
 
 
-def _shorten(case, opened, progress, task):
+def _shorten(case, opened, progress):
+    progress.begins("Making it small")
     try:
-        return minimise(case, opened, lambda length: progress.update(task, description=f"Making it small: {length} actions"))
+        return minimise(case, opened, lambda length: progress.shows(f"Making it small: {length} actions"))
     except ValueError as error:
         note(f"{error}; it is kept whole")
         return case
@@ -123,5 +123,6 @@ def run_replay(path, report, *, opened=open_engine):
         console.print(f"[red]Broken[/]: {promise}", soft_wrap=True)
     if report is not None:
         write_json(report, {"file": str(path), "actions": len(case.actions), "rule": promise and promise.rule,
-                            "text": promise and str(promise)})
+                            "text": promise and str(promise)},
+                   build_id=simulated_build_id(), seed=case.seed)
     return 0 if promise is None else 1

@@ -9,7 +9,7 @@ import sys
 from .checkout import commit
 from .errors import naming
 
-__all__ = ["about", "write_json"]
+__all__ = ["about", "simulated_build_id", "write_json"]
 
 BEGAN = datetime.now(timezone.utc)  # of the command, whose module imports this one
 
@@ -24,6 +24,12 @@ def about(*, build_id=None, seed=None, command=None):
             "command": shlex.join(["ringnic", *sys.argv[1:]]) if command is None else command,
             "began": BEGAN.isoformat(timespec="seconds"),
             "ended": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+
+
+def simulated_build_id():
+    """Return the build id of a card that is simulated from these sources."""
+    from ..sim.engine.build import sources_digest  # and all that a simulator needs
+    return sources_digest()[:8]
 
 
 def write_json(path, found, **facts):

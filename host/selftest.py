@@ -13,7 +13,6 @@ import time
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..hdl.spec.bar import BAR_INDEX, BAR_SIZE, BUILD_ID_OFFSET, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ..hdl.spec.virtio import VIRTIO_ID_NET
@@ -24,6 +23,7 @@ from .errors import complain, note
 from .features import names
 from .guest.process import INTERRUPTED
 from .plan import PlanError, load, plan_files
+from .progress import bar
 from .results import write_json
 
 __all__ = ["CANNOT_RUN", "examine", "run_selftest", "tell"]
@@ -51,7 +51,7 @@ class _Watch:
     """
     def __init__(self, progress):
         self._progress = progress
-        self._task = progress.add_task("Looking for tests", total=None)
+        progress.begins("The tests run", "Looking for tests")
         self.outcomes = []
         self.left_out = set()
         self.error = None
@@ -61,10 +61,10 @@ class _Watch:
         if "error" in line:
             self.error = line["error"]
         elif "total" in line:
-            self._progress.update(self._task, total=line["total"])
+            self._progress.shows(total=line["total"])
         else:
             self.outcomes.append(line)
-            self._progress.update(self._task, advance=1)
+            self._progress.ends()
 
     def pytest_deselected(self, items):
         self.left_out |= {row for item in items if not item.get_closest_marker("simulated")
@@ -73,7 +73,7 @@ class _Watch:
     def pytest_runtest_logstart(self, nodeid):
         failed = sum(one["verdict"] == "failed" for one in self.outcomes)
         name = escape(nodeid.rpartition("/")[2].removeprefix("test_").replace(".py::test_", ": "))
-        self._progress.update(self._task, description=f"[red]{failed} failed[/], {name}" if failed else name)
+        self._progress.shows(f"[red]{failed} failed[/], {name}" if failed else name)
 
     def pytest_keyboard_interrupt(self, excinfo):
         if not isinstance(excinfo.value, KeyboardInterrupt):  # pytest.exit
@@ -116,8 +116,7 @@ def _run(bdf, console, quick, select, seed):
                  "--tb", "short", "--color", "no", "--bdf", bdf, "--seed", seed]
     arguments += [*(["--quick"] if quick else []), *(["-k", select] if select else []), FOLDER]
     said = io.StringIO()
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
-                  transient=True, redirect_stdout=False, redirect_stderr=False, refresh_per_second=2) as progress:
+    with bar(console, redirect_stdout=False, redirect_stderr=False, refresh_per_second=2) as progress:
         watch = _Watch(progress)
         with redirect_stdout(said), redirect_stderr(said):
             status = pytest.main([str(one) for one in arguments], plugins=[outcomes, outcomes.Outcomes(watch.say), watch])

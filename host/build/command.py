@@ -2,7 +2,6 @@
 
 from contextlib import contextmanager, suppress
 import hashlib
-import json
 from pathlib import Path
 import re
 import shutil
@@ -16,6 +15,8 @@ from ...boards.table import BOARDS
 from ..errors import complain, note
 from ..guest.process import ends_as_exceptions
 from ..nearest import no_board
+from ..progress import working
+from ..results import write_json
 from .judge import ReportError, judge, vivado_errors
 from ..slot.bitstream import REPORT
 from .project import image_files, read_manifest, top_name, write_project
@@ -118,7 +119,7 @@ def build_id(*facts):
 
 def _run_vivado(console, vivado, folder, place):
     """Run Vivado in ``folder``; if that fails, leave the folder beside ``place`` for its owner to look at."""
-    with console.status(f"Vivado {vivado.version} at work: half an hour or so"):
+    with working(console, f"Vivado {vivado.version} at work: half an hour or so"):
         status = vivado.run(folder)
     if status == 0:
         return
@@ -143,7 +144,7 @@ def _judged(console, board, folder, manifest, failed):
     except ReportError as error:
         failed()
         raise BuildError(f"Vivado's reports are not what was expected: {error}") from None
-    (folder / REPORT).write_text(json.dumps({**manifest, **verdict.report()}, indent=2) + "\n")
+    write_json(folder / REPORT, {**manifest, **verdict.report()}, build_id=manifest["build_id"])
     used = "   ".join(f"{name} {row['used']:,g} ({row['percent']:g} %)" for name, row in verdict.utilization.items())
     console.print(f"Vivado {verdict.vivado}   {used}", highlight=False)
     console.print(f"slack: setup {verdict.timing['wns_ns']:g} ns, hold {verdict.timing['whs_ns']:g} ns", highlight=False)
@@ -172,7 +173,7 @@ def _tell(console, board, manifest):
 def _write(console, board, folder, *, lanes, pairs, mac_address, features):
     """Write the project into an empty folder; return its manifest."""
     number = build_id(board, lanes, pairs, mac_address, sorted(features))
-    with console.status("Writing the Verilog"):
+    with working(console, "Writing the Verilog"):
         verilog = _verilog(board, lanes=lanes, pairs=pairs, mac_address=mac_address, features=features, build_id=number)
     return write_project(board, folder, verilog, lanes=lanes, pairs=pairs, mac_address=mac_address, features=features,
                          build_id=number)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+from ..results import write_json
 from .constraints import clock_constraints, pin_constraints
 from .ip import ip_properties
 from .script import SCRIPT, VERSIONS, build_script, ip_script
@@ -50,7 +51,7 @@ def write_project(board, folder, verilog, *, lanes, pairs, mac_address, features
         "vivado": {"first": VERSIONS[0], "last": VERSIONS[1]},
         "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    write_json(folder / MANIFEST, manifest, build_id=manifest["build_id"])
     return manifest
 
 
@@ -58,6 +59,9 @@ def read_manifest(folder):
     """What :func:`write_project` has written there; None if it has not, or not whole."""
     try:
         found = json.loads((folder / MANIFEST).read_text())
-        return found if isinstance(found, dict) and "board" in found else None
+        if not isinstance(found, dict) or "board" not in found:
+            return None
+        found.pop("ringnic", None)  # of the run that wrote it
+        return found
     except (OSError, ValueError):
         return None

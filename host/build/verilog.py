@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import complain
+from ..progress import working
 from .command import BuildError, build_id, find_board, mac_of
 
 __all__ = ["Port", "port_table", "run_verilog"]
@@ -87,7 +88,7 @@ def run_verilog(path, *, board=None, width=64, pairs=4, features=frozenset(), ma
     """
     console = Console()
     try:
-        with console.status("Making the Verilog"):
+        with working(console, "Making the Verilog"):
             if board is None:
                 top, text = _core(width=width, pairs=pairs, mac=mac, offered=sum(1 << bit for bit in features))
             else:

@@ -8,7 +8,7 @@ from ..guest.card import CardError
 from ..guest.demo import Steps
 from ..guest.process import INTERRUPTED, ends_as_exceptions
 from ..guest.qemu import GuestError
-from ..results import write_json
+from ..results import simulated_build_id, write_json
 from .devices import DEVICES
 from .machine import Machines
 from .results import as_dict, outside, plot, table
@@ -53,7 +53,8 @@ def run_compare(names, report=None, picture=None, *, accel="tcg", seed=0, rounds
     console.print(table(found))
     if report is not None:
         write_json(report, {"ok": not wrong, "failed": wrong, "qemu": machines.qemu.version, "kernel": machines.kernel.release,
-                            "accel": machines.accel, "transfer_bytes": size, "devices": found}, seed=seed)
+                            "accel": machines.accel, "transfer_bytes": size, "devices": found},
+                   build_id=simulated_build_id(), seed=seed)
     if picture is not None:
         plot(picture, found)
     return status

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 import time
 
-from ...hdl.spec.bar import BAR_INDEX, COUNTERS_MAGIC, COUNTERS_OFFSET
+from ...hdl.spec.bar import BAR_INDEX, BUILD_ID_OFFSET, COUNTERS_MAGIC, COUNTERS_OFFSET
 from ...hdl.spec.net import DEFAULT_MAC, DEFAULT_MTU
 from ...hdl.spec.pcie import Cfg, Command
 from ..counters import read_counters
@@ -103,10 +103,10 @@ class SimulatedCard:
         bar = engine.config_read(Cfg.BAR0 + 4 * BAR_INDEX, 4) & ~0xF
         return lambda offset: engine.mem_read(bar + offset, 4)
 
-    def _counters(self):
-        """The card's own counters; none if they do not answer."""
+    def _page(self):
+        """The card's own counters, and its build id; no counters and None if it does not answer."""
         read = self.registers()
-        return read_counters(read) if read(COUNTERS_OFFSET) == COUNTERS_MAGIC else {}
+        return (read_counters(read), f"{read(BUILD_ID_OFFSET):08x}") if read(COUNTERS_OFFSET) == COUNTERS_MAGIC else ({}, None)
 
     def progress(self):
         """Return a number that grows while the card moves frames or data, and not because somebody looks at its registers."""
@@ -118,7 +118,8 @@ class SimulatedCard:
         report.link, report.width, report.verilog = self._link, self._width, self._verilog
         report.cycles = stats["cycles"] - self._before
         report.cycles_per_second = stats["cycles"] / stats["busy_seconds"] if stats["busy_seconds"] else None
-        counters = {**stats, **self._counters()}
+        own, report.build_id = self._page()
+        counters = {**stats, **own}
         report.counters = {
             **counters,
             "packets_tx": stats["frames_out"], "packets_rx": stats["frames_in"],

@@ -9,8 +9,8 @@ import time
 from rich.markup import escape
 
 from ...hdl.spec.virtio import VIRTIO_F_RING_PACKED
-from ..errors import note
 from ..features import names
+from ..progress import working
 from .qemu import GuestError
 from .report import mbit_s
 from .transfer import Transfer, serve
@@ -38,13 +38,11 @@ class Steps:
         detail = ""
         start = time.monotonic()
         terminal = self._console.is_terminal
-        if not terminal and not self._console.quiet:  # no spinner tells of it
-            note(f"{title} ...")
-        with self._console.status(escape(title)) as status:
+        with working(self._console, title) as show:
             def update(text):
                 nonlocal detail
                 detail = text
-                status.update(f"{escape(title)}  [dim]{escape(text)}[/]")
+                show(text)
             try:
                 yield update
             except BaseException:

@@ -26,7 +26,8 @@ def _number(value, unit="", digits=2):
 class Report:
     """Results of one run; what was not reached is None.
 
-    ``width`` is that of the card's datapath, in bits. ``verilog``: SHA-256 of what a board's card was made of. ``ring``: "split"
+    ``width`` is that of the card's datapath, in bits. ``verilog``: SHA-256 of what a board's card was made of. ``build_id``:
+    what the card says of itself. ``ring``: "split"
     or "packed"; ``features``: names of what card and driver agreed upon; ``queue_pairs``: as many as the driver uses. Times
     called ``host`` are by this machine's clock; the guest's clock runs with it, not with the model's. Cycles are of the model's
     core clock, from the guest's start on. ``failed`` lists the checks that did not hold, in words.
@@ -38,6 +39,7 @@ class Report:
     link: str | None = None
     width: int | None = None
     verilog: str | None = None
+    build_id: str | None = None
     ring: str | None = None
     features: list = field(default_factory=list)
     queue_pairs: int | None = None
@@ -89,7 +91,7 @@ class Report:
                 "tlps_per_packet": self.per_packet("tlps"), "link_bytes_per_packet": self.per_packet("link_bytes")}
 
     def write(self, path):
-        write_json(path, self.as_dict(), seed=self.seed)
+        write_json(path, self.as_dict(), build_id=self.build_id, seed=self.seed)
 
     def table(self):
         """Return the rich table of a finished run."""

@@ -9,7 +9,7 @@ from ..checkout import ROOT
 from ..conformance import build_name
 from ..errors import complain
 from ..guest.process import INTERRUPTED, ends_as_exceptions
-from ..results import write_json
+from ..results import simulated_build_id, write_json
 from .mutants import MutantError, chosen, fitted, load
 from .report import GOAL, list_table, report, show, wrong
 from .run import mutate
@@ -48,7 +48,7 @@ def run_mutate(json_file=None, *, names=(), listing=False, jobs=2, seed=0, root=
     def keep(outcomes):
         if json_file is not None:
             part = Path(f"{json_file}.part")
-            write_json(part, found_in(outcomes), seed=seed)
+            write_json(part, found_in(outcomes), build_id=build_id, seed=seed)
             part.replace(json_file)
     try:
         with ends_as_exceptions():
@@ -57,7 +57,7 @@ def run_mutate(json_file=None, *, names=(), listing=False, jobs=2, seed=0, root=
             if listing:
                 console.print(list_table(root, mutants))
                 return 0
-            build = build_name()
+            build, build_id = build_name(), simulated_build_id()
             outcomes = mutate(root, mutants, jobs=jobs, seed=seed, console=console, keep=keep)
     except MutantError as error:
         complain(error)

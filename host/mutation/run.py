@@ -1,6 +1,6 @@
 """Runs of the tests in copies of the project, each with one mutant."""
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 import json
 import os
@@ -12,9 +12,9 @@ import sys
 import tempfile
 import time
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+from ..errors import note
 from ..guest.process import child
+from ..progress import bar
 from .mutants import MutantError
 
 __all__ = ["BROKEN", "GREEN", "KILLED", "Outcome", "SURVIVED", "mutate"]
@@ -118,8 +118,8 @@ class _Run:
         return ended[-1].partition("::")[0] if ended else self.files[0]
 
 
-def _all_of(root, tasks, *, jobs, seed, known, tell):
-    """Yield the outcome of each of ``tasks`` (name, files, limit, mutant), ``jobs`` of them at a time.
+def _all_of(root, tasks, *, jobs, seed, known, progress):
+    """Yield the outcome of each of ``tasks`` (name, files, limit, mutant), ``jobs`` of them at a time, with progress on a bar.
 
     ``known``: seconds by test, which may grow meanwhile.
     """
@@ -130,22 +130,14 @@ def _all_of(root, tasks, *, jobs, seed, known, tell):
                 name, files, limit, mutant = tasks.pop()
                 stack = everything.enter_context(ExitStack())
                 running.append((_Run(stack, root, name, files, seed=seed, limit=limit, known=known, mutant=mutant), stack))
-                tell([run.name for run, _ in running])
+                progress.begins(name, ", ".join(run.name for run, _ in running))
             for run, stack in list(running):
                 if (outcome := run.poll()) is not None:
                     stack.close()
                     running.remove((run, stack))
+                    progress.ends(f"{outcome.name}: {outcome.verdict}, {outcome.seconds:.0f} s of a processor")
                     yield outcome
             time.sleep(POLL_SECONDS)
-
-
-@contextmanager
-def _progress(console, what, total):
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console,
-                  transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield (lambda names: progress.update(task, description=f"{what}: {', '.join(names)}"),
-               lambda: progress.update(task, advance=1))
 
 
 def mutate(root, mutants, *, jobs, seed, console, keep=lambda outcomes: None):
@@ -156,24 +148,22 @@ def mutate(root, mutants, *, jobs, seed, console, keep=lambda outcomes: None):
     """
     files = list(dict.fromkeys(file for mutant in mutants for file in mutant.tests))
     durations, known = {}, {}
-    with _progress(console, "Without a mutant", len(files)) as (tell, advance):
+    with bar(console, len(files)) as progress:
         tasks = [(file, (file,), BASELINE_SECONDS, None) for file in files]
-        for outcome in _all_of(root, tasks, jobs=jobs, seed=seed, known=known, tell=tell):
+        for outcome in _all_of(root, tasks, jobs=jobs, seed=seed, known=known, progress=progress):
             if outcome.verdict != GREEN:
                 raise MutantError(f"{outcome.name} fails without a mutant: {outcome.test} {outcome.reason}")
             durations[outcome.name] = outcome.seconds
             known |= outcome.took
-            advance()
     outcomes = {}
-    with _progress(console, "Mutants", len(mutants)) as (tell, advance):
+    with bar(console, len(mutants)) as progress:
         tasks = [(mutant.name, mutant.tests, SLACK_SECONDS + SLACK_FACTOR * sum(durations[file] for file in mutant.tests), mutant)
                  for mutant in mutants]
-        for outcome in _all_of(root, tasks, jobs=jobs, seed=seed, known=known, tell=tell):
+        for outcome in _all_of(root, tasks, jobs=jobs, seed=seed, known=known, progress=progress):
             outcomes[outcome.name] = outcome
             keep(outcomes)
-            advance()
-            if outcome.verdict == SURVIVED:
-                console.print(f"[red]survived[/] {outcome.name}", highlight=False)
+            if outcome.verdict == SURVIVED and console.is_terminal:  # what no one should wait for the end to see
+                note(f"{outcome.name}: {SURVIVED}")
     for outcome in outcomes.values():
         if outcome.verdict == BROKEN:
             raise MutantError(f"{outcome.name} cannot be tested: {outcome.reason}")

@@ -55,7 +55,8 @@ class Found:
     failed: list = field(default_factory=list)
 
     def write(self, path):
-        write_json(path, {"ok": not self.failed, **asdict(self)}, build_id=self.selftest.get("build_id"), seed=self.seed)
+        build_id = self.selftest.get("build_id") or self.guest.get("build_id")
+        write_json(path, {"ok": not self.failed, **asdict(self)}, build_id=build_id, seed=self.seed)
 
 
 class _Line:

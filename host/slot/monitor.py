@@ -22,6 +22,7 @@ from ...hdl.spec.virtio import Common, Status
 from ..counters import read_counters
 from ..errors import note
 from ..guest.registers import ALL_ONES, NoDemo, demo_registers, find_demo
+from ..progress import working
 from ..results import write_json
 from .link import Link, read_link
 from .sysfs import VFIO_PCI, SlotError
@@ -267,11 +268,14 @@ def _as_dict(card, history):
 
 def _wait(card, console, history):
     """Take the first sample, of a simulated card as soon as it has a driver."""
-    with console.status(f"{card.title}: waiting for a driver that enables it"):
+    with ExitStack() as stack:
+        shown = False
         while True:
             try:
                 return history.add(card.sample(time.monotonic()))
             except NotEnabled:
+                if not shown:
+                    shown = stack.enter_context(working(console, f"{card.title}: waiting for a driver that enables it"))
                 time.sleep(LOOK)
 
 

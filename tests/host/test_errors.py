@@ -13,6 +13,7 @@ from ringnic.host import cli
 from ringnic.host.errors import complain, naming, told
 from ringnic.host.guest.demo import Steps
 from ringnic.host.guest.network import open_pcap
+from ringnic.host.progress import bar, working
 from ringnic.host.results import write_json
 
 FULL = "/dev/full"
@@ -78,3 +79,24 @@ def test_what_a_report_says_of_its_run(tmp_path, monkeypatch):
     assert found["found"] == 1 and about["version"] == ringnic.__version__
     assert (about["command"], about["seed"], about["build_id"]) == ("ringnic fuzz --report 'a b.json'", 7, "0000beef")
     assert about["began"] <= about["ended"] and {"commit"} <= about.keys()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_is_lines_without_a_terminal(terminal, capsys):
+    file = StringIO()
+    with bar(Console(file=file, width=40, force_terminal=terminal), 2) as progress:
+        progress.begins("[one]")
+        progress.ends("[one]: done")
+        progress.begins("two", "one, two")
+        progress.shows("[red]half[/] of two")
+        progress.ends()
+    assert capsys.readouterr().err == ("" if terminal else "ringnic: [one] ...\nringnic: [one]: done\nringnic: two ...\n")
+    assert bool(file.getvalue()) == terminal
+
+
+def test_nothing_of_a_quiet_console(capsys):
+    console = Console(quiet=True)
+    with bar(console, 1) as progress, working(console, "a thing"):
+        progress.begins("one")
+        progress.ends("one: done")
+    assert capsys.readouterr() == ("", "")

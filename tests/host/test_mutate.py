@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import re
 import shutil
 
 import pytest
@@ -95,7 +96,14 @@ def test_what_becomes_of_mutants(project, capsys):
     assert endless["verdict"] == "killed" and "of a processor" in endless["reason"]
     assert endless["test"] == "tests/hdl/test_part.py"
     assert unseen["verdict"] == "survived" and unseen["seconds"] > 0
-    assert "2 of 3 mutants killed" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "2 of 3 mutants killed" in said.out
+    lines = [re.sub(r"\d+ s of", "N s of", line) for line in said.err.splitlines()]
+    file = "ringnic: tests/hdl/test_part.py"
+    assert lines[:2] == [f"{file} ...", f"{file}: green, N s of a processor"]
+    assert sorted(lines[2:]) == sorted([*(f"ringnic: {name} ..." for name in ("square", "endless", "unseen")),
+                                        *(f"ringnic: {name}: killed, N s of a processor" for name in ("square", "endless")),
+                                        "ringnic: unseen: survived, N s of a processor"])
     assert (project / "hdl/part.py").read_text() == PART
 
 
