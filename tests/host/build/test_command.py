@@ -43,6 +43,7 @@ def left(*kinds):
 
 PROJECT = ["ax7203", *[f"ax7203/{name}" for name in (
     "build.tcl", "ip.tcl", "project.json", "ringnic_ax7203.v", "ringnic_ax7203_clocks.xdc", "ringnic_ax7203_pins.xdc")]]
+WRITING = "ringnic: Writing the Verilog ...\n"
 SAYS_WHERE = ("build/ax7203: no bitstream yet; where Vivado 2019.1 to 2025.2 is, run `vivado -mode batch -source build.tcl` in "
               "it, then `ringnic build ax7203 --judge` here\n")
 
@@ -50,7 +51,7 @@ SAYS_WHERE = ("build/ax7203: no bitstream yet; where Vivado 2019.1 to 2025.2 is,
 @pytest.mark.parametrize("options, status", [(("--project",), 0), ((), 2)])
 def test_without_vivado(ringnic, options, status):
     done = ringnic("ax7203", *options)
-    assert done.exit_code == status and done.stderr == f"ringnic: {SAYS_WHERE}"
+    assert done.exit_code == status and done.stderr == f"{WRITING}ringnic: {SAYS_WHERE}"
     assert left() == PROJECT
     manifest = json.loads(Path("build/ax7203/project.json").read_text())
     assert (manifest["board"], manifest["part"], manifest["lanes"]) == ("ax7203", "xc7a200tfbg484-2", 1)
@@ -152,7 +153,7 @@ def test_a_card_that_cannot_be(ringnic, monkeypatch):
     monkeypatch.setattr(command, "_verilog", VERILOG)
     monkeypatch.setattr("ringnic.sim.board.board_verilog", refuse)
     done = ringnic("ax7203", "--project")
-    assert (done.exit_code, done.stderr) == (1, "ringnic: no card for ax7203: Card must be smaller\n")
+    assert (done.exit_code, done.stderr) == (1, f"{WRITING}ringnic: no card for ax7203: Card must be smaller\n")
 
 
 def test_no_permission(ringnic, tmp_path):
