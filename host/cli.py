@@ -49,7 +49,7 @@ LEVEL_FOLDERS = {
     Level.BENCH: ("bench",),
     Level.ENGINE: ("sim", "engine", "conformance"),
     Level.GUEST: ("guest", "install"),
-    Level.LONG: ("hdl", "bench"),
+    Level.LONG: ("hdl", "bench", "engine", "guest", "install"),
     Level.CLIENTS: ("clients",),
     Level.FORMAL: ("formal",),
 }

@@ -141,7 +141,7 @@ def test_merged_buffers_are_counted_and_filled(rig, slot):
 
 
 @pytest.mark.parametrize("event_idx", [False, True], ids=["flags", "event_idx"])
-@pytest.mark.parametrize("size", [1, 2, 4, 1024])
+@pytest.mark.parametrize("size", [1, 2, 4, pytest.param(1024, marks=pytest.mark.long)])
 def test_rings_wrap(rig, size, event_idx):
     if VIRTIO_F_RING_PACKED in rig.ring and size > 2:
         size -= 1    # 2.8.10.1: any size

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from ringnic.host.compare.command import run_compare
 
 
+@pytest.mark.long
 def test_an_emulated_card_and_ours(tmp_path):
     path = tmp_path / "report.json"
     assert run_compare(("rtl8139", "ringnic"), path, rounds=3, pings=10, size=1 << 18) == 0

@@ -1,6 +1,7 @@
 """What is imported is what ``pyproject.toml`` names as dependency, and what ``.ci/requirements.txt`` has."""
 
 import ast
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 import re
@@ -42,11 +43,14 @@ def imported(*folders):
     return found
 
 
+distributions = cache(packages_distributions)  # which reads the files of every package that is installed
+
+
 def distribution(module):
     """Name of the distribution that a module is of; None for Python's own and for the project's."""
     if module.startswith("cocotbext."):
         return module.replace(".", "-")
-    found = {canonicalize_name(name) for name in packages_distributions().get(module, ())}
+    found = {canonicalize_name(name) for name in distributions().get(module, ())}
     return None if module in sys.stdlib_module_names or not found or "ringnic" in found else min(found)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import ringnic
 
+pytestmark = pytest.mark.long   # an environment of its own, and a simulator built in it
 ROOT = Path(__file__).resolve().parents[2]
 PACKED = ("hdl", "host", "sim", "boards", "README.md", "LICENSE", "pyproject.toml")
 # A card is built, from the Verilog on, and answers: an entropy device, the smallest.
