@@ -216,6 +216,18 @@ def _fetch_shell_tools(folder, say):
         archive.unpack_closure(["tcpdump", "iperf3"], folder)
 
 
+def _fetch_lspci(folder, say):
+    say("Fetching lspci")
+    with Archive(cache_dir() / "apt-lspci", ("bookworm",)) as archive:
+        archive.unpack_closure(["pciutils"], folder)
+
+
+def find_lspci(say=print):
+    """Return lspci and what it needs: path in a machine to file here."""
+    root = entry("lspci", lambda folder: _fetch_lspci(folder, say))
+    return _with_libraries(root, root / "usr/bin/lspci", "/usr/bin/lspci")
+
+
 def find_shell_tools(say=print):
     """Return programs for a person in a guest, and what they need: path in the guest to file here."""
     root = entry("shell", lambda folder: _fetch_shell_tools(folder, say))

@@ -133,11 +133,12 @@ def _modules(cpio, kernel):
     cpio.file(f"{folder}/modules.dep", f"{last}: {' '.join(reversed(before))}\n".encode())
 
 
-def build_image(kernel, inner_kernel, tools, qemu):
+def build_image(kernel, inner_kernel, tools, qemu, programs):
     """Return the outer machine's initramfs, not compressed, as bytes.
 
     ``kernel`` and ``inner_kernel`` are of the outer machine and of the guest in it; ``qemu`` is a
-    :class:`~..guest.assets.Qemu` that lies in a folder of its own.
+    :class:`~..guest.assets.Qemu` that lies in a folder of its own. ``programs``: files by their place in the outer machine; of
+    libraries that this machine has too, its own are taken.
     """
     cpio = Cpio()
     tree = _Tree(cpio)
@@ -162,6 +163,8 @@ def build_image(kernel, inner_kernel, tools, qemu):
     tree.file("/bin/setpriv", setpriv)  # busybox has one that does less
     for path in _libraries([setpriv]):
         tree.file(path, path)
+    for place, path in programs.items():
+        tree.file(place, path)
     tree.folder(QEMU, qemu.folder)
     argv = (arg.replace(str(qemu.folder), QEMU) for arg in qemu.argv)
     cpio.file("/bin/qemu-system-x86_64", f"#!/bin/sh\nexec {' '.join(argv)} \"$@\"\n".encode(), 0o755)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ...hdl.spec.net import DEFAULT_MTU
 from ..errors import complain, note, told
-from ..guest.assets import AssetError, debian_qemu, find_kernel, find_tools
+from ..guest.assets import AssetError, debian_qemu, find_kernel, find_lspci, find_tools
 from ..guest.cable import plugged
 from ..guest.card import PAIRS, CardError, rtl_card
 from ..guest.demo import Steps, expect, wait_for
@@ -102,11 +102,11 @@ def start_machines(stack, steps, say, *, kernel, made=rtl_card, seed=0, mtu=DEFA
 
     All ends with ``stack``. ``steps`` shows what happens, ``say`` is called with a text when something is fetched.
     """
-    qemu, tools = debian_qemu(say), find_tools(say)
+    qemu, tools, programs = debian_qemu(say), find_tools(say), find_lspci(say)
     kernel = find_kernel(kernel, say)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringnic-")))
     with steps("Build the machine's initramfs") as update:
-        image = build_image(kernel, kernel, tools, qemu)
+        image = build_image(kernel, kernel, tools, qemu, programs)
         (folder / "image.cpio").write_bytes(image)
         update(f"{len(image) >> 20} MiB: Python, this project, QEMU, and the inner guest")
     with steps("Build and start the card's model") as update:

@@ -174,11 +174,11 @@ def _card(machine, function, board, command):
     return card
 
 
-def _selftest(function, console):
+def _selftest(function, console, quick):
     """The selftest's report, or why there is none."""
     from ..selftest import CANNOT_RUN, examine, tell
     try:
-        found, outcomes = examine(function.address, console)
+        found, outcomes = examine(function.address, console, quick=quick)
     except CANNOT_RUN as error:
         complain(f"no selftest: {error}")
         return {"error": f"{error}"}
@@ -186,7 +186,7 @@ def _selftest(function, console):
     return found
 
 
-def collect(machine, bdf, output, say, *, board=None, selftest=True):
+def collect(machine, bdf, output, say, *, board=None, selftest=True, quick=False):
     """Write what there is to know about the card at ``bdf`` to the file ``output``; return the exit status.
 
     With a ``selftest`` the card is with vfio-pci meanwhile, and then again with whoever had it. The status is 0 if the file has
@@ -199,16 +199,19 @@ def collect(machine, bdf, output, say, *, board=None, selftest=True):
         Told of each change of the machine, as a line of shell, before it is made.
     board : str or None
         Which board it is, if somebody says so.
+    quick : bool
+        Of the selftest, one case for each row.
     """
     console, function = Console(), machine.function(bdf)
-    command = f"collect {function}{f' --board {board}' if board else ''}{'' if selftest else ' --no-selftest'}"
+    options = [*(["--board", board] if board else []), *(["--quick"] if quick else []), *([] if selftest else ["--no-selftest"])]
+    command = " ".join(["collect", f"{function}", *options])
     card = _card(machine, function, board, command)
     report = Report(function, card, board)
     failure = None
     if selftest:
         try:
             with lent(function, say, command):
-                report.add_selftest(_selftest(function, console))
+                report.add_selftest(_selftest(function, console, quick))
         except NotPutBack as error:
             if report.found["selftest"] is None:
                 raise

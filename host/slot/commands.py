@@ -138,6 +138,7 @@ def collect(
                                                                       "it.")] = None,
     no_selftest: Annotated[bool, typer.Option("--no-selftest", help="Leave out the selftest; whoever has the card keeps "
                                                                     "it.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Of the selftest, one case for each row of the plan.")] = False,
 ):
     """Put all that a first report about a card needs into one file: `lspci -vvv`, links, counters, selftest, kernel messages.
 
@@ -146,7 +147,7 @@ def collect(
     """
     def work(machine):
         from .collect import collect
-        return collect(machine, bdf, output, note, board=board, selftest=not no_selftest)
+        return collect(machine, bdf, output, note, board=board, selftest=not no_selftest, quick=quick)
     _carried_out(work)
 
 

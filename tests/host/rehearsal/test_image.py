@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ringnic.host.guest.assets import Kernel, Qemu, Tools
+from ringnic.host.guest.assets import LIBRARIES, Kernel, Qemu, Tools
 from ringnic.host.rehearsal.image import INNER_INITRAMFS, INNER_KERNEL, build_image
 
 from ..test_initramfs import entries, fake_modules
@@ -19,13 +19,14 @@ def image(tmp_path_factory):
     folder = tmp_path_factory.mktemp("image")
     modules = fake_modules(folder / "m/6.1", virtio_pci="", virtio_net="", vfio="", vfio_iommu_type1="vfio",
                            **{"vfio-pci": "vfio-pci-core,vfio", "vfio-pci-core": "vfio"})
-    for name in ("busybox", "vmlinuz", "qemu/lib/ld.so", "qemu/qemu-system"):
+    for name in ("busybox", "vmlinuz", "lspci", "libc", "qemu/lib/ld.so", "qemu/qemu-system"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_bytes(name.encode())
     kernel = Kernel(folder / "vmlinuz", modules, "6.1")
     argv = (f"{folder}/qemu/lib/ld.so", f"{folder}/qemu/qemu-system", "-L", f"{folder}/qemu/firmware")
     qemu = Qemu(argv, "11", folder / "qemu")
-    return entries(build_image(kernel, kernel, Tools(folder / "busybox", {}), qemu))
+    return entries(build_image(kernel, kernel, Tools(folder / "busybox", {}), qemu,
+                               {"/usr/bin/lspci": folder / "lspci", f"{LIBRARIES}/libc.so.6": folder / "libc"}))
 
 
 def test_programs(image):
@@ -34,6 +35,8 @@ def test_programs(image):
     assert image["bin/qemu-system-x86_64"][1] == \
         b'#!/bin/sh\nexec /opt/qemu/lib/ld.so /opt/qemu/qemu-system -L /opt/qemu/firmware "$@"\n'
     assert image["opt/qemu/lib/ld.so"][1] == b"qemu/lib/ld.so"
+    # Its libraries are this machine's, where they are here too: one libc serves all.
+    assert image["usr/bin/lspci"][1] == b"lspci" and image[f"{LIBRARIES}/libc.so.6"[1:]][1].startswith(b"\x7fELF")
     python = os.path.realpath(sys.executable)
     assert python.encode() in image["bin/ringnic"][1] and python[1:] in image
     assert image["bin/setpriv"][0] & stat.S_IXUSR and not stat.S_ISLNK(image["bin/setpriv"][0])

@@ -57,8 +57,8 @@ def tests(machine, monkeypatch):
     """The selftest: what it is asked for; it may be told to end otherwise, by ``ends``."""
     asked, ends = [], []
 
-    def examine(bdf, console):
-        asked.append((bdf, machine.function(bdf).driver))
+    def examine(bdf, console, quick):
+        asked.append((bdf, machine.function(bdf).driver, *(["quick"] if quick else [])))
         machine.tick()
         machine.put(f"{AT}/resource0", bar(kicks=3))
         if ends:
@@ -105,6 +105,12 @@ def test_everything(machine, card, tests, ringnic):
     assert found["selftest"] == FOUND and found["not_put_back"] is None and found["missing"] == {}
     assert done.stdout == "2 of 2 rows\n" and done.stderr.startswith("ringnic: modprobe vfio-pci\n")
     assert "\nringnic: ringnic-collect.json is written" in done.stderr
+
+
+def test_a_quick_one(machine, card, tests, ringnic):
+    done, found = ringnic(CARD, "--quick")
+    assert done.exit_code == 0 and tests[0] == [(CARD, "vfio-pci", "quick")] and found["selftest"] == FOUND
+    assert found["ringnic"]["command"] == f"ringnic collect {CARD} --quick"
 
 
 def test_the_training_of_the_link(machine, card, ringnic):
