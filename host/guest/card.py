@@ -109,7 +109,11 @@ class SimulatedCard:
         return (read_counters(read), f"{read(BUILD_ID_OFFSET):08x}") if read(COUNTERS_OFFSET) == COUNTERS_MAGIC else ({}, None)
 
     def progress(self):
-        """Return a number that grows while the card moves frames or data, and not because somebody looks at its registers."""
+        """Return a number that grows while the card moves frames or data, and not because somebody looks at its registers.
+
+        :exc:`OSError` if a disk is too full for what is written of the card.
+        """
+        self.engine.check_files()
         stats = self.engine.stats()
         return sum(stats[name] for name in MOVED)
 

@@ -92,6 +92,9 @@ def _serve(options, stack):
         print(f"{where}{'' if address is None else f', MAC address {address}'}\n\n{attach_help(where)}\n", flush=True)
     note("serving; Ctrl-C ends it")
     while failed() is None:
+        for *_, card in served:
+            if card is not None:
+                card.progress()  # raises what ends it
         time.sleep(LOOK_SECONDS)
     raise failed()
 

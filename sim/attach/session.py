@@ -24,7 +24,11 @@ class Attachment:
         self.function = function
 
     def news(self):
-        """Yield what the endpoint did since the last call and should not have done, a line each."""
+        """Yield what the endpoint did since the last call and should not have done, a line each.
+
+        :exc:`OSError` if a disk is too full for what is written of it.
+        """
+        self._engine.check_files()
         for line in self._engine.violations():
             yield f"the endpoint broke a rule of PCI Express, {line}"
         faults = self._engine.dma_faults()

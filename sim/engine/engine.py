@@ -8,6 +8,7 @@ import inspect
 import os
 import select
 import struct
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from ...hdl.nic import RingNIC
@@ -17,6 +18,7 @@ from ..budget import DLLP_SHARE
 from ..pcie_7x.card import BlockNIC
 from ..top import Design, design_of
 from .build import build, sources_digest
+from .files import Piped, Room
 
 __all__ = ["Link", "Engine"]
 
@@ -177,7 +179,7 @@ class Engine:
     """
     def __init__(self, *, card="net", width=64, link=Link(), features=None, mac_address=DEFAULT_MAC, gmii_ratio=1, trace=None,
                  window=(0, FOREVER), tlp_log=None, nic=None, **options):
-        self._handle = None
+        self._handle, self._files = None, []
         if gmii_ratio < 1:
             raise ValueError(f"GMII ratio must be at least 1, not {gmii_ratio!r}")
         if nic is None:
@@ -201,29 +203,55 @@ class Engine:
         mask = (1 << 128) - 1 if features is None else sum(1 << bit for bit in set(features))
         offered = (ctypes.c_uint32 * 4)(*(mask >> 32 * k & 0xffff_ffff for k in range(4)))
         self._handle = self._library.engine_new(ctypes.byref(link.model()), gmii_ratio, offered, mac_address)
-        if tlp_log is not None and not self._call("log", os.fsencode(tlp_log)):
+        try:
+            if tlp_log is not None:
+                self._log(tlp_log)
+            if trace is not None:
+                self._call("start_trace", os.fsencode(trace), *window)
+                self._files.append(Room(trace))
+        except BaseException:
             self.close()
-            raise OSError(f"Cannot write TLPs to {tlp_log}")
-        if trace is not None:
-            self._call("start_trace", os.fsencode(trace), *window)
+            raise
 
     def _call(self, name, *arguments):
         if self._handle is None:
             raise ValueError("Engine is closed")
         return getattr(self._library, f"engine_{name}")(self._handle, *arguments)
 
+    def _log(self, path):
+        """Begin to write TLPs to a file."""
+        file = Piped(path)
+        self._files.append(file)
+        try:
+            if not self._call("log", os.fsencode(file.way)):
+                raise OSError(f"Cannot write TLPs to {path}")
+        finally:
+            file.opened()
+
+    def check_files(self):
+        """Raise :exc:`OSError` if the disk does not take the TLPs or the waveform that are written. From one thread at a time."""
+        for file in self._files:
+            file.check()
+
     def close(self):
-        """Stop and free everything, when no other thread is in a call. May be called again."""
+        """Stop and free everything, when no other thread is in a call. May be called again.
+
+        Raises what :meth:`check_files` does, if the last of a file could not be written.
+        """
         if self._handle is not None:
             self._library.engine_free(self._handle)
             self._handle = None
             self._memory.clear()
+            for file in self._files:
+                file.close()
+            self.check_files()
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *exc):
-        self.close()
+    def __exit__(self, kind, *_):
+        with nullcontext() if kind is None else suppress(OSError):
+            self.close()
 
     # Time
 

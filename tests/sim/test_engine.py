@@ -1,5 +1,6 @@
 """The engine around a card that has no logic: what the link brings comes out as frames, frames go up the link as TLPs."""
 
+import errno
 import os
 import random
 import struct
@@ -433,8 +434,34 @@ def test_tlp_log(tmp_path):
 
 
 def test_tlp_log_nowhere(tmp_path):
-    with pytest.raises(OSError, match="Cannot write TLPs to"):
+    with pytest.raises(FileNotFoundError) as error:
         Engine(nic=Relay(), link=FAST, tlp_log=tmp_path / "no" / "tlps")
+    assert error.value.filename == str(tmp_path / "no" / "tlps")
+
+
+def test_tlp_log_on_a_full_disk():
+    """The run goes on until somebody asks; then, and at the end, the file is named."""
+    with pytest.raises(OSError) as at_the_end:
+        with Engine(nic=Relay(), link=FAST, tlp_log="/dev/full") as card:
+            card.mem_write(0x1000, 4, 1)
+            card.run_until(idle=True)
+            card.check_files()     # the engine still keeps what it wrote
+    with pytest.raises(OSError) as meanwhile:
+        with Engine(nic=Relay(), link=FAST, tlp_log="/dev/full") as card:
+            for number in range(5000):
+                card.mem_write(0x1000, 4, number)
+                card.run_until(idle=True)
+                card.check_files()
+    for error in (at_the_end.value, meanwhile.value):
+        assert (error.filename, error.errno) == ("/dev/full", errno.ENOSPC)
+    assert number < 4999
+
+
+def test_a_full_disk_hides_no_other_failure():
+    with pytest.raises(ZeroDivisionError), Engine(nic=Relay(), link=FAST, tlp_log="/dev/full") as card:
+        card.mem_write(0x1000, 4, 1)
+        card.run_until(idle=True)
+        1 / 0
 
 
 def test_thread(card64):
