@@ -2,7 +2,6 @@
 
 import errno
 import os
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,9 +11,8 @@ from ...host.errors import naming
 __all__ = ["Piped", "Room"]
 
 CHUNK = 1 << 16
-FULL = (errno.ENOSPC, errno.EDQUOT)
 LOOK_SECONDS = 1.0
-SPARE = 1 << 16   # bytes: more than what is left where a write was cut short
+SPARE = 64 << 20
 
 
 class Piped:
@@ -60,25 +58,24 @@ class Piped:
 
 
 class Room:
-    """Whether there is room for more of the file ``path``, by a look at its disk once a second at most.
+    """Whether the disk of the file ``path`` has room for more of a waveform, by a look once a second at most.
 
-    A waveform is not written from its begin to its end, so it cannot go by a pipe.
+    A waveform is not written from its begin to its end, so it cannot go by a pipe. And the library that writes it ends the whole
+    process where a write fails. So there has to be room for what it may write at once.
     """
     def __init__(self, path):
         self._path, self._next = Path(path), 0.0
 
     def check(self, now=None):
-        """Raise :exc:`OSError` if there is none."""
+        """Raise :exc:`OSError` if there is too little."""
         now = time.monotonic() if now is None else now
         if now < self._next:
             return
         self._next = now + LOOK_SECONDS
-        try:
-            with tempfile.TemporaryFile(dir=self._path.parent) as file:
-                os.posix_fallocate(file.fileno(), 0, SPARE)
-        except OSError as error:
-            if error.errno in FULL:  # else this tells nothing: only the file itself may be writable, for one
-                raise OSError(error.errno, error.strerror, str(self._path)) from None
+        disk = os.statvfs(self._path.parent)
+        free = disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
+        if disk.f_blocks and free < SPARE:  # some file systems do not tell
+            raise OSError(errno.ENOSPC, f"a waveform needs {SPARE >> 20} MiB free on its disk until it ends", str(self._path))
 
     def close(self):
         """The next look is due."""
