@@ -136,9 +136,8 @@ def demo(
         raise typer.BadParameter("a shell has no results for --report")
     if wave_cycles is not None and wave is None:
         raise typer.BadParameter("there are no signals to choose cycles of without --wave FILE", param_hint="--wave-cycles")
-    if board is not None and (features, pairs, mtu, wave) != (None, PAIRS, DEFAULT_MTU, None):
-        raise typer.BadParameter("of a board's card, --features and --pairs are for `ringnic build`, --mtu is fixed, and there "
-                                 "is no --wave")
+    if board is not None and (features, pairs, mtu) != (None, PAIRS, DEFAULT_MTU):
+        raise typer.BadParameter("of a board's card, --features and --pairs are for `ringnic build`, and --mtu is fixed")
     from .guest.session import DemoOptions, run_demo
     options = DemoOptions(
         report=report, wave=wave and Wave(wave, *wave_cycles or ()), pcap=pcap, tlp=tlp, shell=shell, kernel=kernel, accel=accel,

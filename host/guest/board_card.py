@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from ...hdl.spec.net import DEFAULT_MTU
 from ..build.command import BuildError
 from ..build.written import written
-from .card import PAIRS, CardError, simulated_card
+from .card import PAIRS, CardError, simulated_card, traced
 
 __all__ = ["board_card"]
 
@@ -27,16 +27,15 @@ def _wait_for_phy(engine, user_mhz, update):
 def board_card(board):
     """What makes the card of a :class:`ringnic.boards.board.Board`, which has Ethernet, as :func:`.card.rtl_card` makes another.
 
-    Features, queue pairs and MTU are those of the build, and there is no waveform.
+    Features, queue pairs and MTU are those of the build.
     """
     @contextmanager
     def made(place, *, seed, wave, tlp, update, features, pairs, mtu):
         from ...hdl.spec.pcie_7x import LINKS
+        from ...sim.engine.view import BOARD_GROUPS, save_view
         from ...sim.whole_card import card_engine
         if (features, pairs, mtu) != (None, PAIRS, DEFAULT_MTU):
             raise CardError("A board's card has the features, queue pairs and MTU that it was built with")
-        if wave is not None:
-            raise CardError("There is no waveform of a board's card: leave out the board")
         try:
             build = written(board, update)
         except BuildError as error:
@@ -46,9 +45,12 @@ def board_card(board):
 
         def make():
             update("some minutes the first time")
-            return card_engine(board, build.verilog, top=build.top, lanes=build.lanes, pairs=build.pairs, seed=seed, tlp_log=tlp)
+            return card_engine(board, build.verilog, top=build.top, lanes=build.lanes, pairs=build.pairs, seed=seed, tlp_log=tlp,
+                               **traced(wave))
 
         def prepare(engine):
+            if wave is not None:
+                save_view(wave.path, engine.names(), BOARD_GROUPS)
             _wait_for_phy(engine, user_mhz, update)
             update(f"{name}, Verilog {build.sha256[:12]}{'' if build.current else ' of earlier sources'}")
 

@@ -15,7 +15,7 @@ from .qemu import GuestError, vfio_user_device
 from .registers import NAME, serve_registers
 
 __all__ = ["CardError", "DROPS", "GMII_RATIO", "PAIRS", "Place", "WIDTH", "Wave", "card_features", "entropy_card", "rtl_card",
-           "simulated_card"]
+           "simulated_card", "traced"]
 
 # The demo's card, as a board would have it: a gigabit MAC with its byte-wide GMII, PCIe 2.0 x4.
 WIDTH = 128
@@ -63,6 +63,11 @@ class Wave:
     path: Path
     first: int = 0
     last: int = (1 << 64) - 1
+
+
+def traced(wave):
+    """Options of an engine that writes a :class:`Wave`, or of one that does not, if that is None."""
+    return {} if wave is None else {"trace": wave.path, "window": (wave.first, wave.last)}
 
 
 class SimulatedCard:
@@ -190,14 +195,12 @@ def rtl_card(place, *, seed, wave, tlp, update, features=None, pairs=PAIRS, mtu=
     from ...sim.engine.engine import Engine, Link
     from ...sim.engine.view import save_view
 
-    trace = {} if wave is None else {"trace": wave.path, "window": (wave.first, wave.last)}
-
     def make():
         update("about a minute the first time")
         ratio = min(GMII_RATIO, GMII_RATIO * width // BITS_AT_RATIO)
         link = Link(gen=LINK_GEN, lanes=LINK_LANES, core_mhz=GMII_MHZ / ratio, jitter_ns=100, seed=seed)
         return Engine(width=width, mac="gmii", gmii_ratio=ratio, queue_pairs=pairs, mtu=mtu, link=link, features=features,
-                      mac_address=mac_address, tlp_log=tlp, **trace)
+                      mac_address=mac_address, tlp_log=tlp, **traced(wave))
 
     def prepare(engine):
         if wave is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vcd.gtkw import GTKWSave
 
-__all__ = ["GROUPS", "save_view"]
+__all__ = ["BOARD_GROUPS", "GROUPS", "save_view"]
 
 
 def _stream(path, *fields):
@@ -41,12 +41,35 @@ GROUPS = {
               *(f"{_ENGINE}.{name}" for name in ("reset_valid", "reset_queue", "pausing", "reset_done"))],
 }
 
+_CARD = "nic.card"
 
-def save_view(wave, names):
+#: The same of a board's whole card: the ports of its PCI Express block, then the network card behind the adapter. There are no
+#: pads of an RGMII, which change between the instants that a waveform shows: these are the edges of the user clock.
+BOARD_GROUPS = {
+    "Clock": [f"{_CARD}.user_clk_out", f"{_CARD}.user_reset_out", "nic.busy", "nic.ethernet_up"],
+    "Link": [f"{_CARD}.{name}" for name in (
+        "user_lnk_up", "pl_ltssm_state", "cfg_command", "cfg_dcommand", "cfg_interrupt_msixenable", "cfg_pmcsr_powerstate")],
+    "Block to card": [f"{_CARD}.m_axis_rx_{name}" for name in ("tvalid", "tready", "tlast", "tkeep", "tuser", "tdata")],
+    "Card to block": [*(f"{_CARD}.s_axis_tx_{name}" for name in ("tvalid", "tready", "tlast", "tkeep", "tuser", "tdata")),
+                      f"{_CARD}.tx_buf_av"],
+    "Interrupts and errors": [f"{_CARD}.cfg_{name}" for name in (
+        "interrupt", "interrupt_rdy", "interrupt_assert", "err_ur", "err_cpl_rdy", "trn_pending", "to_turnoff", "turnoff_ok")],
+    "TLPs from the host": _stream(f"{_CARD}.tlp_rx", "last", "data"),
+    "TLPs to the host": _stream(f"{_CARD}.tlp_tx", "last", "data"),
+    **{title: [name.replace("nic.core.", f"{_CARD}.nic.") for name in GROUPS[title]]
+       for title in ("Notifications", "Ring engine", "Receive", "Transmit", "Control queue")},
+    "Wire": GROUPS["Wire"],
+    "Reset": [name.replace("nic.core.", f"{_CARD}.nic.") for name in GROUPS["Reset"]],
+}
+
+
+def save_view(wave, names, groups=GROUPS):
     """Write the view beside the waveform ``wave``: the same name with ``.gtkw`` (GTKWave) and ``.sucl`` (Surfer).
 
     ``names`` : dict
         Of the simulator's signals, with their widths in bits: :meth:`.engine.Engine.names`.
+    ``groups`` : dict
+        What the view shows: :data:`GROUPS`, or :data:`BOARD_GROUPS`.
     Returns both paths.
     """
     wave = Path(wave)
@@ -56,7 +79,7 @@ def save_view(wave, names):
         save.dumpfile(str(wave))
         save.signals_width(320)
         save.sst_expanded(False)
-        for title, signals in GROUPS.items():
+        for title, signals in groups.items():
             found = [name for name in signals if name in names]
             if not found:
                 continue
