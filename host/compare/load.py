@@ -4,6 +4,7 @@ Pings come in short rounds, and the median round is reported: a driver that also
 reads 60 registers of statistics) does so in few of the rounds.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 from statistics import median
@@ -33,6 +34,10 @@ class Counted:
     reads: int = 0
     writes: int = 0
     notifications: int = 0
+
+    def take(self, kinds):
+        """Take the accesses, numbers by "read", "write" and "notify"."""
+        self.reads, self.writes, self.notifications = kinds["read"], kinds["write"], kinds["notify"]
 
     @property
     def accesses(self):
@@ -71,8 +76,7 @@ class Load:
         for one in (*self.rounds, self.tcp_in, self.tcp_out):
             if one.command not in phases:
                 raise GuestError(f"QEMU's trace lacks the end of command {one.command} on the guest's console")
-            kinds = count(phases[one.command], regions)
-            one.reads, one.writes, one.notifications = kinds["read"], kinds["write"], kinds["notify"]
+            one.take(count(phases[one.command], regions))
 
 
 def _look(guest):
@@ -80,18 +84,22 @@ def _look(guest):
     return int(tx), int(rx), sum(int(word) for line in vectors for word in line.split()[1:] if word.isdigit())
 
 
-def _counted(guest, command, timeout):
-    before = _look(guest)
+def _counted(guest, command, timeout, handled):
+    before, until = _look(guest), handled()
     guest.run(command, timeout=timeout)
-    number = guest.commands
-    return Counted(number, *(now - then for now, then in zip(_look(guest), before)))
+    number, during = guest.commands, handled()
+    during.subtract(until)
+    one = Counted(number, *(now - then for now, then in zip(_look(guest), before)))
+    one.take(during)
+    return one
 
 
-def run_load(guest, driver, update, *, rounds, pings, size, seed, timeout=300):
-    """Take a guest that has booted through all phases; return its :class:`Load`, whose accesses are still to come from the trace.
+def run_load(guest, driver, update, *, rounds, pings, size, seed, timeout=300, handled=Counter):
+    """Take a guest that has booted through all phases; return its :class:`Load`.
 
     ``driver``: which the device must have; ``size``: bytes to transfer each way; ``timeout``: seconds that a command may stand
-    still. Raises :exc:`GuestError` where something does not work.
+    still. ``handled``: returns the accesses so far, numbers by kind; without it there are none until :meth:`Load.read_trace`
+    takes them from a trace. Raises :exc:`GuestError` where something does not work.
     """
     load = Load(pings)
     load.driver = guest.run(f"basename $(readlink {DEVICE}/device/driver)")[-1]
@@ -99,16 +107,17 @@ def run_load(guest, driver, update, *, rounds, pings, size, seed, timeout=300):
     guest.run(f"ip link set eth0 up && {DHCP}", timeout=timeout)
     load.tso = any("tcp-segmentation-offload: on" in line for line in guest.run("ethtool -k eth0"))
     ping = f"ping -q -A -W {LOST_SECONDS} -c {pings} {GATEWAY} | grep ' 0% packet loss'"
-    guest.run(ping, timeout=timeout)  # ARP, caches and the translated code warm up
+    guest.run(ping, timeout=timeout, check=False)  # ARP, caches and the translated code warm up; a slow guest may give up on ARP
     for number in range(rounds):
         update(f"pings, round {number + 1} of {rounds}")
-        load.rounds.append(_counted(guest, ping, timeout))
+        load.rounds.append(_counted(guest, ping, timeout, handled))
     transfer = Transfer(Random(seed).randbytes(size))
     with serve(transfer):
         update("TCP into the guest")
-        load.tcp_in = _counted(guest, f"wget -q -O /tmp/file http://{GATEWAY}:{transfer.port}/file", timeout)
+        load.tcp_in = _counted(guest, f"wget -q -O /tmp/file http://{GATEWAY}:{transfer.port}/file", timeout,
+                                handled)
         update("TCP out of the guest")
         head = rf"PUT /file HTTP/1.0\r\nContent-Length: {size}\r\n\r\n"
-        load.tcp_out = _counted(guest, f"{{ printf '{head}'; cat /tmp/file; }} | nc {GATEWAY} {transfer.port}", timeout)
+        load.tcp_out = _counted(guest, f"{{ printf '{head}'; cat /tmp/file; }} | nc {GATEWAY} {transfer.port}", timeout, handled)
     expect(transfer.received_digest == transfer.digest, "The file did not come back, or changed on the way")
     return load

@@ -12,6 +12,7 @@ from ..guest.initramfs import build_initramfs
 from ..guest.network import user_network
 from ..guest.qemu import start_guest
 from ..guest.registers import FOLDER_PREFIX
+from . import assigned
 from .assigned import measure_assigned
 from .devices import ASSIGNED, DEVICES
 from .load import run_load
@@ -22,7 +23,6 @@ __all__ = ["Machines"]
 # Debian's kernel for all machines: its kernel for clouds has no drivers of emulated cards.
 KERNEL = "6.1"
 SIMULATED = "ringnic"
-ASSIGNED_SIZE = 1 << 19  # bytes: a guest in a guest is slow
 
 
 class Machines:
@@ -57,8 +57,8 @@ class Machines:
     def measure(self, device, update, *, rounds, pings, size):
         """Return the :class:`~.load.Load` of a guest with ``device``; ``update`` is called with a text on how far it is."""
         if device.name == ASSIGNED:
-            return measure_assigned(device, update, self._say, kernel=KERNEL, rounds=rounds, pings=pings, seed=self._seed,
-                                    size=min(size, ASSIGNED_SIZE))
+            return measure_assigned(device, update, self._say, kernel=KERNEL, rounds=min(rounds, assigned.ROUNDS),
+                                    pings=min(pings, assigned.PINGS), size=min(size, assigned.SIZE), seed=self._seed)
         with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX) as name:
             folder = Path(name)
             (folder / "initramfs.gz").write_bytes(self._initramfs)

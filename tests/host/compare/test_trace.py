@@ -5,8 +5,6 @@ import re
 
 import pytest
 
-from ringnic.host.compare.assigned import PASSED_ON
-from ringnic.host.compare.devices import ASSIGNED, DEVICES
 from ringnic.host.compare.trace import NOTIFICATION, count, phases
 
 # Of a trace of QEMU 11.1.3 with e1000: its accesses of one ping.
@@ -98,14 +96,3 @@ def test_unknown_regions_are_not_the_devices():
     lines = [*mark(1), *PING, *mark(2)]
     assert kinds(lines, 2, "rtl8139") == {"read": 0, "write": 0, "notify": 0}
     assert kinds(lines, 2, "rtl8139", "apic-msi")["write"] == 1
-
-
-def test_what_the_outer_machine_passes_on_is_enough():
-    card = [line.replace("e1000-mmio", "0000:01:00.0 BAR 0") for line in PING]
-    lines = [*mark(1), *card, *PING, *mark(2), *card, *mark(3)]
-    kept = [line for line in lines if re.search(PASSED_ON, line)]
-    assert len(kept) == len(lines) - len(PING) - 2  # without those of other devices
-    regions = DEVICES[ASSIGNED].regions
-    assert [kinds(kept, number, *regions)["read"] for number in (2, 3)] == [3, 3]
-    assert {number: count(one, regions) for number, one in phases(kept).items()} == {
-        number: count(one, regions) for number, one in phases(lines).items()}
