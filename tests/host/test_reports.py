@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import ringnic
 from ringnic.host import area, bench, board_area, conformance, doctor, fuzz, selftest
 from ringnic.host.build import command as build
+from ringnic.host.build.judge import Verdict
 from ringnic.host.cli import app
 from ringnic.host.compare import command as compare
 from ringnic.host.compare.load import Counted, Load
@@ -146,9 +147,8 @@ def builds(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     monkeypatch.setattr(build, "_verilog", lambda board, *, lanes, **options: port_list(board, lanes))
     monkeypatch.setattr(build, "build_id", lambda *facts: int(BUILD_ID, 16))
-    monkeypatch.setattr(build, "judge", lambda *_, **options: SimpleNamespace(
-        report=lambda: {}, vivado="", utilization={}, timing={"wns_ns": 0, "whs_ns": 0}, configuration={"ms": None}, warnings=[],
-        problems=[]))
+    monkeypatch.setattr(build, "judge", lambda *_, **options: Verdict(timing={"wns_ns": 0, "whs_ns": 0},
+                                                                      configuration={"ms": None}))
     assert build.run_build("ax7203", project_only=True) == 0
     project = Path("build/ax7203/project.json").read_text()
     facts = json.loads(project)["ringnic"]
