@@ -250,7 +250,8 @@ class Engine:
         return self
 
     def __exit__(self, kind, *_):
-        with nullcontext() if kind is None else suppress(OSError):
+        # An interruption is how much ends that serves a card, and hides no failure.
+        with nullcontext() if kind in (None, KeyboardInterrupt) else suppress(OSError):
             self.close()
 
     # Time
