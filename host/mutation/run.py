@@ -55,8 +55,8 @@ class _Run:
         (self._work / "known").write_text(json.dumps(known))
         self._began = time.monotonic()
         arguments = [sys.executable, "-m", "ringnic.host.mutation.process", self._work, self.limit,
-                     "-p", "ringnic.host.outcomes", "--outcomes", self._work / "outcomes", "-p", "no:cacheprovider",
-                     "-x", "-q", "--tb", "short", "--color", "no", "--seed", seed, *files]
+                     "--disable-plugin-autoload", "-p", "ringnic.host.outcomes", "--outcomes", self._work / "outcomes",
+                     "-p", "no:cacheprovider", "-x", "-q", "--tb", "short", "--color", "no", "--seed", seed, *files]
         self._process = stack.enter_context(child(arguments, cwd=self._tree, env=environment, stdin=subprocess.DEVNULL,
                                                   stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True))
         stack.callback(self._end)

@@ -65,12 +65,13 @@ def write_list(root, *mutants, then="[]"):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Root of a project of one part and its tests; what is beyond them ends soon."""
-    for folder in ("hdl", "host/mutation", "tests/hdl", "tests/mutation"):
+    for folder in ("hdl", "host/mutation", "host/package", "tests/hdl", "tests/mutation"):
         (tmp_path / folder).mkdir(parents=True)
     for package in ("hdl", "host", "host/mutation"):
         (tmp_path / package / "__init__.py").touch()
-    for name in ("outcomes.py", "mutation/process.py"):
+    for name in ("outcomes.py", "mutation/process.py", "package/__init__.py"):
         shutil.copy(ROOT / "host" / name, tmp_path / "host" / name)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)  # what pytest makes of a warning
     (tmp_path / "hdl/part.py").write_text(PART)
     (tmp_path / "tests/conftest.py").write_text(CONFTEST)
     (tmp_path / "tests/hdl/test_part.py").write_text(TESTS)
