@@ -53,7 +53,7 @@ def run_compare(names, report=None, picture=None, *, accel="tcg", seed=0, rounds
     console.print(table(found))
     if report is not None:
         write_json(report, {"ok": not wrong, "failed": wrong, "qemu": machines.qemu.version, "kernel": machines.kernel.release,
-                            "accel": machines.accel, "transfer_bytes": size, "devices": found},
+                            "accel": machines.accel, "devices": found},
                    build_id=simulated_build_id(), seed=seed)
     if picture is not None:
         plot(picture, found)

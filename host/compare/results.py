@@ -38,7 +38,8 @@ def as_dict(device, load):
         return {**asdict(one), "accesses": one.accesses}
     return {"name": device.name, "way": device.way, "driver": load.driver, "tso": load.tso,
             "accesses": figures(load), "interrupts": interrupts(load), "expected": asdict(device.expected),
-            "pings_a_round": load.pings, "rounds": [counted(one) for one in load.rounds],
+            "pings_a_round": load.pings, "transfer_bytes": load.transfer_bytes,
+            "rounds": [counted(one) for one in load.rounds],
             "tcp_out": counted(load.tcp_out), "tcp_in": counted(load.tcp_in)}
 
 

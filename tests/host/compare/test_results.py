@@ -23,7 +23,7 @@ PHASES = {1: accesses(500, 500), 5: accesses(60, 80), 6: accesses(120, 85), 7: a
 
 
 def some_load():
-    load = Load(pings=20, driver="e1000", tso=True)
+    load = Load(pings=20, transfer_bytes=1 << 20, driver="e1000", tso=True)
     load.rounds = [Counted(number, 20, 20, 20 + number - 5) for number in (5, 6, 7)]
     load.tcp_in, load.tcp_out = Counted(9, 30, 70, 50), Counted(11, 25, 15, 8)
     return load
@@ -75,6 +75,7 @@ def test_report_and_table_and_picture(load, tmp_path):
     found = [as_dict(DEVICES["e1000"], load)]
     [one] = json.loads(json.dumps(found))
     assert one["accesses"] == {"ping": 7, "tcp_out": 1.25, "tcp_in": 1.5}
+    assert one["transfer_bytes"] == 1 << 20
     assert one["tcp_in"]["accesses"] == 150 and one["rounds"][1]["reads"] == 120 and one["tso"]
     file = StringIO()
     Console(width=120, file=file).print(table(found))
