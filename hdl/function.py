@@ -82,7 +82,7 @@ class VirtioFunction(wiring.Component):
         self.counters = tuple(counters)
         num_queues = len(device.host.buffers[0].available)
         vectors = num_queues + 1          # one for configuration changes
-        self._engine = Engine(width=width, num_queues=num_queues, ports=len(device.host.buffers))
+        self._engine = Engine(width=width, num_queues=num_queues, ports=len(device.host.buffers), hold_cycles=pcie.hold_cycles)
         self._transport = Transport(
             device_features=sum(1 << bit for bit in {*COMMON_FEATURES, *device.FEATURES}),
             feature_prerequisites=device.FEATURE_PREREQUISITES, num_queues=num_queues, max_queue_size=max_queue_size,

@@ -21,6 +21,8 @@ class PcieParameters:
         Completions that the receive buffer in front of the function holds; None if its credits protect it.
     hosted : bool
         A PCIe block in front of the function keeps its configuration.
+    hold_cycles : int
+        How long used buffers of a busy queue wait for company: see :class:`..virtqueue.pacing.Pacing`.
     timeout_cycles : int
         A read that is not answered in this time (to 1.5 times that) fails: 50 us to 50 ms (7.5.3.16).
     """
@@ -28,6 +30,7 @@ class PcieParameters:
     link_width:     int = 1
     max_payload:    int = 1
     tags:           int = 32
+    hold_cycles:    int = 256
     timeout_cycles: int = 1 << 20
     cpl_headers:    int | None = None
     hosted:         bool = False

@@ -54,6 +54,9 @@ class Engine(wiring.Component):
         Largest number of ring entries or descriptors in one read, a power of two.
     used_batch : int
         Largest number of chains given back at once, and of the chains of one packet, a power of two.
+    hold_cycles : int
+        Used chains of a busy queue are kept for company for one to two times as long, for each queue that is busy: see
+        :class:`.pacing.Pacing`. About the time in which the link carries 16 of the smallest packets; a power of two.
     look_cycles : int
         While a device wants chains of a queue, its ring is read once in so many cycles without a notification: a power of
         two.
@@ -85,13 +88,15 @@ class Engine(wiring.Component):
     events : Out
         Strobes for the counters.
     """
-    def __init__(self, *, width, num_queues, ports, prefetch=64, batch=32, used_batch=64, look_cycles=512):
+    def __init__(self, *, width, num_queues, ports, prefetch=64, batch=32, used_batch=64, hold_cycles=256,
+                 look_cycles=512):
         self.width = width
         self.num_queues = num_queues
         self.ports = ports
         self.prefetch = prefetch
         self.batch = batch
         self.used_batch = used_batch
+        self.hold_cycles = hold_cycles
         self.look_cycles = look_cycles
         super().__init__({
             "setup_valid": In(1),
@@ -126,7 +131,8 @@ class Engine(wiring.Component):
         m.submodules.packed_fetch = packed = PackedFetch(**sizes, max_batch=self.batch)
         m.submodules.store    = store    = HeadStore(num_queues=self.num_queues, ports=self.ports,
                                                      depth=self.prefetch, batch=self.batch // 2)
-        m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.used_batch)
+        m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.used_batch,
+                                                      hold_cycles=self.hold_cycles)
         m.submodules.suppress = suppress = Suppress(**sizes)
         m.submodules.lookout  = lookout  = Lookout(num_queues=self.num_queues, interval=self.look_cycles)
         walks = [Walk(**sizes) for _ in range(self.ports)]
@@ -168,6 +174,7 @@ class Engine(wiring.Component):
             packed.passed.eq(used.o.p),
             used.in_order.eq(self.in_order),
             used.packed.eq(self.packed),
+            used.hurry.eq(self.pausing),
             suppress.packed.eq(self.packed),
             suppress.event_idx.eq(self.event_idx),
         ]

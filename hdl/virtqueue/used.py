@@ -14,6 +14,7 @@ from ..lib.dma import WritePort, write_beat
 from ..lib.queue import Queue
 from ..lib.slice import Slice
 from ..spec.virtio import VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE
+from .pacing import Pacing
 from .rows import QueueRows
 from .suppress import Published
 from .table import QueueTable
@@ -27,10 +28,9 @@ Entry = data.StructLayout({"chain": ChainId, "len": 32})
 class UsedWriter(wiring.Component):
     """Collect used chains a queue, write them many to a TLP, and tell :class:`Suppress`.
 
-    A batch leaves when the device has nothing else in hand (``flush``), when ``batch`` chains wait, or at the latest
-    two ticks of ``hold_cycles`` after its first. The driver sees a packet (``more``) whole or not at all: split, its last
-    write is the index; packed, it is the first descriptor, which hides the ones behind it. With IN_ORDER a batch of chains
-    with nothing to report is one entry.
+    When a batch leaves is decided by :class:`Pacing`; at the latest when ``batch`` chains wait. The driver sees a packet
+    (``more``) whole or not at all: split, its last write is the index; packed, it is the first descriptor, which hides the ones
+    behind it. With IN_ORDER a batch of chains with nothing to report is one entry.
 
     Parameters
     ----------
@@ -40,13 +40,15 @@ class UsedWriter(wiring.Component):
     batch : int
         Chains a batch, and a packet, at most: a power of two.
     hold_cycles : int
-        Cycles of one tick.
+        As of :class:`Pacing`.
 
     Members
     -------
     i : array of In(stream(Used))
     packed, in_order : In(1)
         Negotiated features.
+    hurry : In(1)
+        Queues are to come to rest: nothing is kept.
     write : Out(WritePort)
     o : Out(stream(Published))
         Offered after the last write of a batch has left.
@@ -66,6 +68,7 @@ class UsedWriter(wiring.Component):
             "setup":       In(QueueSetup),
             "packed":      In(1),
             "in_order":    In(1),
+            "hurry":       In(1),
             "i":           In(stream.Signature(Used)).array(ports),
             "write":       Out(WritePort(width)),
             "o":           Out(stream.Signature(Published)),
@@ -107,12 +110,10 @@ class UsedWriter(wiring.Component):
         m.d.sync += in_done.eq(in_done + (pending.i.valid & pending.i.ready & pending.i.p.ends)
                                - (self.o.valid & self.o.ready))
 
-        to_flush, dirty, aged = (Signal(self.num_queues, name=name) for name in ("to_flush", "dirty", "aged"))
-        # Something is to be flushed; exact in IDLE but for what has grown old in the cycle before.
+        m.submodules.pacing = pacing = Pacing(num_queues=self.num_queues, hold_cycles=self.hold_cycles)
+        # Something is to be flushed; exact in IDLE but for what has become due in the cycle before by its age.
         flushes = Signal()
-        m.d.sync += flushes.eq(to_flush.any())
-        tick = Signal(range(self.hold_cycles))
-        m.d.sync += tick.eq(Mux(tick == self.hold_cycles - 1, 0, tick + 1))
+        m.d.sync += flushes.eq(pacing.due.any())
 
         queue, used = Signal(queue_shape), Signal(Used)
         waiting = Signal(self.ports)
@@ -120,7 +121,7 @@ class UsedWriter(wiring.Component):
         flush_turn, flush_choice = Signal(queue_shape), Signal(queue_shape)
         m.d.comb += waiting.eq(Cat(port.valid for port in self.i))
         round_robin(m, waiting, turn, choice)
-        round_robin(m, to_flush, flush_turn, flush_choice)
+        round_robin(m, pacing.due, flush_turn, flush_choice)
 
         row, size = rows.row, table.row.size
         m.d.comb += [
@@ -134,6 +135,10 @@ class UsedWriter(wiring.Component):
             stage_w.addr.eq(Cat(row.staged[:slot_bits], queue)),
             stage_w.data.chain.eq(used.chain),
             stage_w.data.len.eq(used.len),
+            pacing.queue.eq(queue),
+            pacing.ends.eq(used.flush & ~used.more),
+            pacing.full.eq((row.staged - row.written)[:16] >= self.batch - 1),
+            pacing.hurry.eq(self.hurry),
         ]
 
         # The batch that is being written, run by run. A run is one write of neighbours.
@@ -227,21 +232,16 @@ class UsedWriter(wiring.Component):
                     rows.new.parts.eq(row.parts | used.more),
                     rows.new.reports.eq(row.reports | used.chain.writable | (used.len != 0)),
                 ]
-                m.d.sync += dirty.bit_select(queue, 1).eq(1)
+                m.d.comb += pacing.given.eq(1)
                 with m.If(~used.more):
                     m.d.comb += rows.new.complete.eq(row.staged + 1)
-                with m.If((used.flush & ~used.more) | ((row.staged - row.written)[:16] >= self.batch - 1)):
-                    m.d.sync += [to_flush.bit_select(queue, 1).eq(1), flushes.eq(1)]
+                with m.If(pacing.prompt):
+                    m.d.sync += flushes.eq(1)
                 m.next = "IDLE"
 
             with m.State("LOOK-UP FLUSH"):
-                m.d.sync += [
-                    to_flush.bit_select(queue, 1).eq(0),
-                    dirty.bit_select(queue, 1).eq(0),
-                    aged.bit_select(queue, 1).eq(0),
-                    hidden.eq(0),
-                    moved.eq(0),
-                ]
+                m.d.comb += pacing.taken.eq(1)
+                m.d.sync += [hidden.eq(0), moved.eq(0)]
                 m.next = "MEASURE"
             with m.State("MEASURE"):
                 m.d.sync += fits.eq(row.slots <= size)
@@ -329,6 +329,7 @@ class UsedWriter(wiring.Component):
                     m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += [
+                    pacing.written.eq(1),
                     rows.write.eq(1),
                     rows.new.written.eq(row.complete),
                     rows.new.slot.eq(slot),
@@ -339,14 +340,9 @@ class UsedWriter(wiring.Component):
                     m.d.comb += [rows.new.apart.eq(0), rows.new.parts.eq(0), rows.new.reports.eq(0)]
                 m.next = "IDLE"
 
-        m.d.comb += [rows.held.eq(~state.ongoing("IDLE")), self.untold.eq(dirty)]
+        m.d.comb += [rows.held.eq(~state.ongoing("IDLE")), self.untold.eq(pacing.waits)]
         with m.If(~state.ongoing("IDLE")):
             m.d.comb += self.untold.bit_select(queue, 1).eq(1)
-        m.d.comb += self.busy.eq(~state.ongoing("IDLE") | dirty.any() | to_flush.any() | waiting.any()
+        m.d.comb += self.busy.eq(~state.ongoing("IDLE") | pacing.waits.any() | pacing.due.any() | waiting.any()
                                  | (pending.level != 0) | (done.level != 0))
-        with m.If(tick == 0):
-            m.d.sync += aged.eq(dirty)
-            for k in range(self.num_queues):
-                with m.If(dirty[k] & aged[k]):
-                    m.d.sync += to_flush[k].eq(1)
         return m

@@ -10,7 +10,7 @@ from ringnic.hdl.virtqueue.rows import QueueRows
 from ringnic.hdl.virtqueue.used import UsedWriter
 
 DEVICE = 0x2_0000
-HOLD = 32
+HOLD = 64
 
 
 class RowsFromEnd(QueueRows):
@@ -106,18 +106,82 @@ def test_full_batch_leaves_without_being_told(make):
     bench.run(testbench)
 
 
-@pytest.mark.parametrize("delay", [0, 5, 17, 31])
-def test_held_back_for_two_ticks_at_most(make, delay):
+def test_a_lone_chain_does_not_wait(make):
+    """It is written as soon as one that nothing would hold back, if nothing of its queue was written for two ticks."""
+    bench = make()
+
+    async def cycles(ctx, hurry):
+        ctx.set(bench.dut.hurry, hurry)
+        before = bench.index(1)
+        await bench.give(ctx, 1, 7, flush=1)
+        passed = 0
+        while bench.index(1) == before:
+            await ctx.tick()
+            passed += 1
+        return passed
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        needed = [await cycles(ctx, 1)]
+        for _ in range(3):
+            await ctx.tick().repeat(2 * HOLD + 10)
+            needed.append(await cycles(ctx, 0))
+        assert len(set(needed)) == 1
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("delay", [0, 11, 37, 63])
+@pytest.mark.parametrize("flush", [0, 1])
+def test_kept_for_two_ticks_at_most(make, delay, flush):
+    """Without ``flush`` from its collection on, with it from the last publication on; ticks count for all busy queues."""
     bench = make()
 
     async def testbench(ctx):
         await bench.start(ctx)
         await ctx.tick().repeat(1 + delay)
-        await bench.give(ctx, 1, 7)
-        await ctx.tick().repeat(HOLD - 4)
+        if flush:
+            await bench.give(ctx, 1, 6, flush=1)
+            await bench.until(ctx, lambda: bench.publications(1))
+        bench.writes.clear()
+        await bench.give(ctx, 1, 7, flush=flush)
+        await ctx.tick().repeat(HOLD - 4 - flush * (3 * bench.latency + 20))
         assert bench.writes == []
         await ctx.tick().repeat(HOLD + 4 + 3 * bench.latency + 20)
-        assert bench.index(1) == 1 and bench.publications(1) == [(0, 1)]
+        assert bench.index(1) == 1 + flush and bench.publications(1)[-1] == (flush, 1 + flush)
+    bench.run(testbench)
+
+
+def test_nothing_is_kept_in_a_hurry(make):
+    """What waits leaves at once, and so does what comes."""
+    bench = make()
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for k in range(2):
+            await bench.give(ctx, 1, k, flush=1)
+        await ctx.tick().repeat(20)
+        assert bench.index(1) == 1
+        ctx.set(bench.dut.hurry, 1)
+        await ctx.tick().repeat(3 * bench.latency + 40)
+        assert bench.index(1) == 2 and not ctx.get(bench.dut.busy)
+        await bench.give(ctx, 1, 2)
+        await ctx.tick().repeat(3 * bench.latency + 40)
+        assert bench.index(1) == 3 and not ctx.get(bench.dut.busy)
+    bench.run(testbench)
+
+
+def test_the_end_of_a_packet_does_not_wait_for_its_beginning(make):
+    """Chains of one packet that come so slowly that the first grow old: there was nothing to write yet."""
+    bench = make()
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        await bench.give(ctx, 1, 0, more=1)
+        await ctx.tick().repeat(3 * HOLD)
+        assert bench.writes == []
+        await bench.give(ctx, 1, 1, flush=1)
+        await ctx.tick().repeat(3 * bench.latency + 20)
+        assert bench.publications(1) == [(0, 2)]
     bench.run(testbench)
 
 
@@ -179,6 +243,7 @@ def test_nothing_is_lost_while_publications_wait(make):
     bench = make(sizes=(64,), gate=lambda: state["open"])
 
     async def feed(ctx):
+        ctx.set(bench.dut.hurry, 1)
         await bench.start(ctx)
         for k in range(40):
             await bench.give(ctx, 0, k, flush=1)
