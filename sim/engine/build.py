@@ -38,6 +38,7 @@ extern "C" uLong compressBound(uLong size);
 extern "C" int compress2(Bytef* to, uLongf* room, const Bytef* from, uLong size, int level);
 """,
 }
+WORK_PREFIX = "tmp"     # of the folder of a build
 TRACE_LIBRARIES = ("-l:liblz4.so.1", "-l:libz.so.1")
 
 
@@ -100,7 +101,9 @@ def build(make, *, name=None, trace=False):
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
-            with tempfile.TemporaryDirectory(dir=folder) as work:
+            for left in folder.glob(f"{WORK_PREFIX}*"):  # by builds that were killed, for who builds has the lock
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=folder) as work:
                 _build(Path(work), design or make(), library, trace=trace)
     return library
 

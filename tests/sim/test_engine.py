@@ -601,6 +601,17 @@ def test_build_is_kept(tmp_path, monkeypatch):
         build_module.build(lambda: design_of(Relay(width=32)))
 
 
+def test_what_a_killed_build_has_left_goes_with_the_next(tmp_path, monkeypatch):
+    monkeypatch.setenv("RINGNIC_CACHE", str(tmp_path))
+    folder = tmp_path / "build"
+    (folder / "tmpabcdefgh/obj").mkdir(parents=True)
+    (folder / "tmpabcdefgh/obj/nic.o").touch()
+    (folder / "verilated-x.a").touch()
+    monkeypatch.setattr(build_module, "_build", lambda work, design, library, trace: library.touch())
+    library = build_module.build(lambda: object(), name="any")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["lock", library.name, "verilated-x.a"])
+
+
 def test_saved_view(tmp_path):
     names = {"nic.clk": 1, "nic.tlp_tx_data": 64, "nic.other": 3}
     gtkw, sucl = save_view(tmp_path / "a.fst", names)
