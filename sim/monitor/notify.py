@@ -16,6 +16,8 @@ Counted are the looks that say yes, and the answers in which status has NEEDS_RE
 a message may always be a change of it: nothing is judged.
 """
 
+from collections import deque
+
 from ...hdl.spec.pcie import MSIX_ENTRY_SIZE
 from ...hdl.spec.virtio import VIRTIO_MSI_NO_VECTOR
 from .masks import DISABLED, FUNCTION, VECTOR, Masks
@@ -77,9 +79,11 @@ class Notifications:
         self._former = [former for former in self._former if former[2] >= seq]
 
     def excuse(self):
-        """Whether messages can be sent has changed: of what is due nothing must come in time, and all of it may."""
+        """Whether messages can be sent has changed: of what is due nothing must come in time, and all of it may. The time in
+        which the device could not look at a wish does not count."""
         for ring in self.monitor.rings.values():
             ring.dues = [[self.report.cycle, False] for _ in ring.dues]
+            ring.steps = deque((self.report.cycle, old, new) for _, old, new in ring.steps)
 
     def vectors_of(self, address, data):
         """Return the vectors that have this message."""

@@ -235,6 +235,7 @@ class Registers:
             queue = self.queue(select)
             if queue.resetting and seq > queue.resetting and not value & 1:
                 queue.resetting = False
+                queue.vector = VIRTIO_MSI_NO_VECTOR       # 2.6.1.1.1: the default state
                 self.report.held("QRST-1")
                 self.monitor.forget_queue(queue.index)
         elif offset <= DEVICE_OFFSET + MAX_PAIRS_AT and offset + len(data) >= DEVICE_OFFSET + MAX_PAIRS_AT + 2:

@@ -25,7 +25,7 @@ BASE = frozenset({VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS})
 RINGS = {name: frozenset(bits) for name, bits in {
     "split": (), "split_event_idx": (VIRTIO_F_EVENT_IDX,),
     "packed": (VIRTIO_F_RING_PACKED,), "packed_event_idx": (VIRTIO_F_RING_PACKED, VIRTIO_F_EVENT_IDX)}.items()}
-WHILE = 3000     # cycles in which a card does what it wants to do
+WHILE = 10_000   # cycles in which a card does what it wants to do: used buffers of nine busy queues wait for company half as long
 SLOT_QUEUE_SIZE = 64  # of a real card: an IOMMU may take long to learn of memory
 LOOPBACK = 1 << GMII_CONTROLS.index("loopback")
 

@@ -6,8 +6,8 @@ import pytest
 
 from ringnic.hdl.spec.bar import COMMON_OFFSET, ISR_OFFSET, MSIX_TABLE_OFFSET
 from ringnic.hdl.spec.pcie import CapId, Cfg, Command, Exp, MsixCap
-from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1, VIRTIO_MSI_NO_VECTOR,
-                                     Common, Status, VirtqDescF)
+from ringnic.hdl.spec.virtio import (VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1, Common, Status,
+                                     VirtqDescF)
 from ringnic.sim.monitor import LIMIT, Monitor
 
 BAR = 0xe000_0000
@@ -107,7 +107,8 @@ class Script:
     def enable(self, index):
         self.common(Common.QUEUE_SELECT, 2, index)
         self.common(Common.QUEUE_SIZE, 2, self.size)
-        self.common(Common.QUEUE_MSIX_VECTOR, 2, self.vectors.get(index, VIRTIO_MSI_NO_VECTOR))
+        if index in self.vectors:
+            self.common(Common.QUEUE_MSIX_VECTOR, 2, self.vectors[index])
         areas = {Common.QUEUE_DESC: self.DESC, Common.QUEUE_DRIVER: self.DRIVER, Common.QUEUE_DEVICE: self.DEVICE}
         for offset, area in areas.items():
             at = RINGS + STRIDE * index + area

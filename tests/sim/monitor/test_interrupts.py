@@ -3,8 +3,10 @@
 import pytest
 
 from ringnic.hdl.spec.bar import MSIX_TABLE_OFFSET
-from ringnic.hdl.spec.pcie import Cfg
-from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_MSI_NO_VECTOR, Common, Status
+from ringnic.hdl.spec.pcie import Cfg, Pm
+from ringnic.hdl.spec.virtio import VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_RESET, VIRTIO_MSI_NO_VECTOR, Common, Status
+
+from .conftest import PM_AT
 
 TX, VECTOR = 1, 2
 A = 0x2_0000_0000
@@ -120,6 +122,34 @@ def test_queue_without_vector(split):
     assert script.violations() == [] and script.observed("MSX-7") == 1
     script.message(VECTOR)
     assert script.violations() == ["MSX-7"]
+
+
+def test_queue_that_was_reset_has_no_vector(split):
+    """2.6.1.1.1: it is as after a reset of the device, until the driver gives it one again."""
+    script = split(VIRTIO_F_RING_RESET, queue=TX)
+    script.reset_queue(TX)
+    script.reset_is_done()
+    script.vectors = {None: 0, 0: 1}
+    script.avail = script.used = 0
+    script.enable(TX)
+    script.begin()
+    used(script)
+    script.wish(0)
+    script.rest()
+    assert script.violations() == [] and script.observed("MSX-7") == 1
+
+
+@pytest.mark.parametrize("offset, off, on", [(Cfg.COMMAND, 2, 6), (PM_AT + Pm.PMCSR, 3, 0)], ids=["bus_master", "d3hot"])
+def test_look_after_a_sleep(split, offset, off, on):
+    """What became visible before is looked at when the device may read again, however late, and a message may follow."""
+    script = split(queue=TX)
+    used(script)
+    script.config_done(offset, off)
+    script.rest()
+    script.config_done(offset, on)
+    script.wish(0)
+    script.message(VECTOR)
+    assert script.violations() == []
 
 
 def test_configuration_without_vector(split):
