@@ -12,10 +12,9 @@ from rich.table import Table
 
 from ..hdl.spec.net import VIRTIO_NET_F_MQ
 from ..hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
-from ..sim.bench import (CORE_MHZ, DIRECTIONS, FRAME_BYTES, NEAR_NS, measure, measure_board, measure_latency,
+from ..sim.bench import (DIRECTIONS, FRAME_BYTES, NEAR_NS, SETUPS, Setup, measure, measure_board, measure_latency,
                          simulator_speed)
-from ..sim.budget import LINKS, Ring, limit_mpps
-from ..sim.pcie_7x.board import USER_MHZ, WIDTH
+from ..sim.budget import Ring, limit_mpps
 from .errors import complain
 from .guest.process import INTERRUPTED, ends_as_exceptions
 from .guest.report import Report
@@ -25,7 +24,7 @@ from .results import simulated_build_id, write_json
 
 __all__ = ["run_bench", "run_board_bench", "write_report"]
 
-WIDTHS = (64, 128)
+WIDTHS = (64, 128)    # of the simulator whose own speed is measured
 FCS = 4
 GOOD, FAIR = 80, 50   # percent of the link's limit
 GUEST_BYTES = 2 << 20
@@ -34,8 +33,9 @@ PAIRS = 4
 SEED = 0              # of the links' delays, wherever none is given
 SHORT = FRAME_BYTES[0]
 # What is looked at more closely, with short frames.
-CLOSE_LINK, CLOSE_WIDTH = "gen2x4", 64
-LEGEND = "Limit: Mpps that the link allows; cycles, TLPs, reads and link bytes are for one packet."
+CLOSE = Setup("gen2x4", 64)
+LEGEND = ("tx, rx: Mpps each way. Limit: Mpps that the link allows, and how much of it the slower way reaches; cycles, TLPs, "
+          "reads and link bytes are for one packet.")
 
 
 def _percent(value):
@@ -67,8 +67,16 @@ def _many(features):
 
 
 def _extras(found):
-    names = {"in order": getattr(found, "in_order", False), "notif. data": found.notification_data}
+    names = {"in order": getattr(found, "in_order", False), "notif.": found.notification_data}
     return ", ".join(name for name, there in names.items() if there) or "-"
+
+
+def _named(setup):
+    return f"{setup.link}, {setup.width} bit"
+
+
+def _clocked(setup):
+    return f"{_named(setup)} at {setup.core_mhz:g} MHz"
 
 
 def _table(title, texts, numbers):
@@ -80,11 +88,15 @@ def _table(title, texts, numbers):
     return table
 
 
+def _mpps(rate):
+    return "-" if rate is None else f"{rate:.3f}"
+
+
 def _case_table(title, cases):
-    table = _table(title, ("Ring", "Way"),
-                   ("Frame", "Mpps", "Gbit/s", "Limit", "of it", "Cycles", "TLPs", "Reads", "Bytes", "Drops"))
+    table = _table(title, ("Ring",),
+                   ("Frame", "tx", "rx", "Gbit/s", "Limit", "of it", "Cycles", "TLPs", "Reads", "Bytes", "Drops"))
     for case in cases:
-        table.add_row(case.ring, case.direction, str(case.frame_bytes), f"{case.mpps:.3f}", f"{case.gbit_s:.2f}",
+        table.add_row(case.ring, str(case.frame_bytes), _mpps(case.tx_mpps), _mpps(case.rx_mpps), f"{case.gbit_s:.2f}",
                       f"{case.limit_mpps:.3f}", _percent(case.percent_of_limit), f"{case.cycles_per_packet:.1f}",
                       f"{case.tlps_per_packet:.2f}", f"{case.reads_per_packet:.2f}",
                       f"{case.link_bytes_per_packet:.0f}", str(case.dropped),
@@ -93,18 +105,18 @@ def _case_table(title, cases):
 
 
 def _variant_table(cases):
-    table = _table(f"Kinds of ring, {CLOSE_LINK}, {CLOSE_WIDTH} bit, {SHORT} bytes both ways", ("Ring", "With"),
-                   ("Pairs", "Mpps", "of max", "Cycles", "TLPs", "Reads", "Bytes", "Drops"))
+    table = _table(f"Kinds of ring, {_named(CLOSE)}, {SHORT} bytes both ways", ("Ring", "With"),
+                   ("Pairs", "tx", "rx", "of max", "Cycles", "TLPs", "Reads", "Drops"))
     for case in cases:
-        table.add_row(case.ring, _extras(case), str(case.pairs), f"{case.mpps:.3f}", _percent(case.percent_of_limit),
-                      f"{case.cycles_per_packet:.1f}", f"{case.tlps_per_packet:.2f}", f"{case.reads_per_packet:.2f}",
-                      f"{case.link_bytes_per_packet:.0f}", str(case.dropped))
+        table.add_row(case.ring, _extras(case), str(case.pairs), _mpps(case.tx_mpps), _mpps(case.rx_mpps),
+                      _percent(case.percent_of_limit), f"{case.cycles_per_packet:.1f}", f"{case.tlps_per_packet:.2f}",
+                      f"{case.reads_per_packet:.2f}", str(case.dropped))
     return table
 
 
 def _distance_table(cases):
     """``cases``: one after another at each of :data:`FARTHER_NS`."""
-    table = _table(f"A host that is farther away, {CLOSE_LINK}, {CLOSE_WIDTH} bit, {SHORT} bytes", ("Ring", "Way"),
+    table = _table(f"A host that is farther away, {_named(CLOSE)}, {SHORT} bytes", ("Ring", "Way"),
                    (f"Mpps at {NEAR_NS:g} ns", *(f"{more:+d} ns" for more in FARTHER_NS[1:])))
     for k in range(0, len(cases), len(FARTHER_NS)):
         near, *far = cases[k:k + len(FARTHER_NS)]
@@ -113,7 +125,7 @@ def _distance_table(cases):
 
 
 def _latency_table(latencies):
-    table = _table(f"One packet on an idle card, {CLOSE_LINK}, {CLOSE_WIDTH} bit, {SHORT} bytes", ("Ring", "With", "Way"),
+    table = _table(f"One packet on an idle card, {_named(CLOSE)}, {SHORT} bytes", ("Ring", "With", "Way"),
                    ("ns", "Dependent reads", "ns for 1 ns of the host's"))
     for found in latencies:
         table.add_row(found.ring, _extras(found), found.direction, f"{found.latency_ns:.0f}", str(found.dependent_reads),
@@ -136,10 +148,12 @@ def _plot(cases, path):
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(1, len(LINKS), figsize=(6 * len(LINKS), 4.5), squeeze=False)
-    for axis, link in zip(axes[0], LINKS):
+    links = list(dict.fromkeys(setup.link for setup in SETUPS))
+    figure, axes = pyplot.subplots(1, len(links), figsize=(6 * len(links), 4.5), squeeze=False)
+    for axis, link in zip(axes[0], links):
+        widths = [setup.width for setup in SETUPS if setup.link == link]
         for direction, colour in zip(DIRECTIONS, ("tab:blue", "tab:orange", "tab:green")):
-            for width, mark in zip(WIDTHS, ("o", "s")):
+            for width, mark in zip(widths, ("o", "s")):
                 for ring, style in (("split", "-"), ("packed", ":")):
                     line = [case for case in cases
                             if (case.link, case.direction, case.width, case.ring) == (link, direction, width, ring)]
@@ -171,10 +185,10 @@ def _guest_speed(features, console):
     return {"what": "with a guest", "width": report.width, "cycles_per_second": report.cycles_per_second}
 
 
-def write_report(path, cases, latencies=(), speeds=(), core_mhz=CORE_MHZ):
+def write_report(path, cases, latencies=(), speeds=()):
     """Write what was measured as JSON; return it as read back."""
     write_json(path, {
-        "core_mhz": core_mhz, "cases": [asdict(case) for case in cases], "latency": [asdict(found) for found in latencies],
+        "cases": [asdict(case) for case in cases], "latency": [asdict(found) for found in latencies],
         "simulator": list(speeds)}, build_id=simulated_build_id(), seed=SEED)
     return json.loads(path.read_text())
 
@@ -188,10 +202,10 @@ def run_board_bench(board, report, features=None):
             progress.begins(f"{board.name}, {direction}, {size} bytes, {ring.name}")
             cases.append(measure_board(board, direction, size, ring=ring, features=features))
             progress.ends()
-    console.print(_case_table(f"{board.name}: {cases[0].link}, {WIDTH} bit at {USER_MHZ:g} MHz; each way, with MAC", cases))
+    console.print(_case_table(f"{board.name}: {_clocked(cases[0])}; with MAC", cases))
     console.print(f"[dim]{LEGEND.replace('link allows', 'slot and the wire allow')}[/]")
     if report is not None:
-        write_report(report, cases, core_mhz=USER_MHZ)
+        write_report(report, cases)
     return 0
 
 
@@ -202,22 +216,21 @@ def run_bench(report, plot, features=None):
     """
     console = Console()
     rings = _rings(features)
-    close = CLOSE_LINK, CLOSE_WIDTH
-    plain = [((link, width, direction, size), {"ring": ring}) for link in LINKS for width in WIDTHS for ring in rings
+    plain = [((setup, direction, size), {"ring": ring}) for setup in SETUPS for ring in rings
              for direction in DIRECTIONS for size in FRAME_BYTES]
-    kinds = [((*close, "both", SHORT), {"ring": ring, "pairs": pairs}) for ring in _variants(features)
+    kinds = [((CLOSE, "both", SHORT), {"ring": ring, "pairs": pairs}) for ring in _variants(features)
              for pairs in ((1, PAIRS) if _many(features) else (1,))]
-    distances = [((*close, direction, SHORT), {"ring": ring, "read_latency_ns": NEAR_NS + more})
+    distances = [((CLOSE, direction, SHORT), {"ring": ring, "read_latency_ns": NEAR_NS + more})
                  for ring in rings for direction in DIRECTIONS for more in FARTHER_NS]
-    lone = [((*close, direction, SHORT), {"ring": ring}) for ring in _variants(features) if not ring.in_order
+    lone = [((CLOSE, direction, SHORT), {"ring": ring}) for ring in _variants(features) if not ring.in_order
             for direction in ("tx", "rx")]
     cases, latencies, speeds = [], [], []
     with ends_as_exceptions(), ExitStack() as stack:
         progress = stack.enter_context(bar(console, len(plain) + len(kinds) + len(distances) + len(lone) + len(WIDTHS) + 2))
         for look, found, todo in ((measure, cases, plain + kinds + distances), (measure_latency, latencies, lone)):
-            for case, options in todo:
-                progress.begins("{}, {} bit, {}, {} bytes, {ring.name}".format(*case, **options))
-                found.append(look(*case, **options, features=features))
+            for (setup, direction, size), options in todo:
+                progress.begins(f"{_named(setup)}, {direction}, {size} bytes, {options['ring'].name}")
+                found.append(look(setup, direction, size, **options, features=features))
                 progress.ends()
         for width in WIDTHS:
             progress.begins(f"Simulator alone, {width} bit")
@@ -235,10 +248,9 @@ def run_bench(report, plot, features=None):
             speeds.append(speed)
         progress.ends()
     by_kind = len(plain), len(plain) + len(kinds)
-    for link in LINKS:
-        for width in WIDTHS:
-            console.print(_case_table(f"{link}, {width} bit at {CORE_MHZ:g} MHz; each way, no MAC",
-                                      [case for case in cases[:by_kind[0]] if (case.link, case.width) == (link, width)]))
+    for setup in SETUPS:
+        mine = [case for case in cases[:by_kind[0]] if (case.link, case.width) == (setup.link, setup.width)]
+        console.print(_case_table(f"{_clocked(setup)}; no MAC", mine))
     console.print(f"[dim]{LEGEND}[/]")
     console.print(_variant_table(cases[slice(*by_kind)]))
     console.print(_distance_table(cases[by_kind[1]:]))

@@ -9,6 +9,9 @@ import struct
 import time
 from dataclasses import dataclass
 
+from ..hdl.pcie.parameters import PcieParameters
+from ..hdl.pcie.series7.adapter import PARAMETERS
+from ..hdl.spec.pcie import CapId, DevCap, DevCtl, Exp
 from ..hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
 from ..host.driver.net import FEATURES, NoSpace, VirtioNet
 from .budget import LINKS, Ring, limit_mpps
@@ -16,7 +19,8 @@ from .pcie_7x.board import LANES, USER_MHZ, WIDTH, board_engine
 from .bus import EngineBus
 from .engine.engine import Engine, Link
 
-__all__ = ["CORE_MHZ", "DIRECTIONS", "FRAME_BYTES", "NEAR_NS", "Case", "Latency", "measure", "measure_latency", "simulator_speed"]
+__all__ = ["CORE_MHZ", "DIRECTIONS", "FRAME_BYTES", "NEAR_NS", "SETUPS", "Case", "Latency", "Setup", "measure", "measure_board",
+           "measure_latency", "simulator_speed"]
 
 CORE_MHZ = 125.0
 FRAME_BYTES = (64, 128, 256, 512, 1024, 1518)   # as on the wire, with FCS
@@ -26,21 +30,47 @@ WARM_UP, COUNTED = 300, 900                     # packets each way, of short fra
 LONG, FEWER = 512, 3                            # bytes from which a third is enough
 SLICE = 100                                     # cycles between looks of the driver
 STALL = 2_000_000                               # cycles after which a case has failed
-ON_THE_WIRE = 12288                             # bytes the card has not delivered yet: what it can hold without a drop
+ON_THE_WIRE = 24576                             # bytes that the driver has not got yet: less than the card's memory for frames
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_down", "mwr_down")
+GENERATIONS = {2.5: 1, 5.0: 2, 8.0: 3}          # by GT/s
 NEAR_NS, FAR_NS = 250.0, 1250.0                 # of a host's read latency
 GMII_MHZ = 125.0
 WIRE_OVERHEAD = 20                              # bytes: preamble and gap (802.3, 4.4.2)
 REST = 5000                                     # cycles after which nothing is under way any more
 LONE = 4                                        # packets whose latency is averaged
+MAX_PAYLOAD, MAX_READ_REQUEST = 1, 2            # coded: 256 and 512 bytes, what hosts program
 UDP = struct.Struct(">6s6sH BBHHHBBH4s4s HHHH")
 
 
 @dataclass(frozen=True)
-class Case:
-    """One line of the table. Rates are for each way; TLPs and bytes are of both ways of the link, for one packet."""
+class Setup:
+    """A link, and the card on it: bits of its datapath, its clock in MHz, and ``hold_cycles`` as of
+    :class:`ringnic.hdl.pcie.parameters.PcieParameters`."""
     link: str
     width: int
+    core_mhz: float = CORE_MHZ
+    hold_cycles: int = PcieParameters.hold_cycles
+
+    @property
+    def pcie(self):
+        """Parameters of the card's function."""
+        return PcieParameters(hold_cycles=self.hold_cycles)
+
+
+#: Those that `ringnic bench` shows; the first is what the boards with one lane have at 2.5 GT/s.
+SETUPS = (Setup("gen1x1", 64, 62.5, 512), Setup("gen2x4", 64), Setup("gen2x4", 128), Setup("gen3x8", 256, 250.0))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table. TLPs and bytes are of both ways of the link, for one packet.
+
+    ``tx_mpps``, ``rx_mpps``: packets each way; None for a way that is not in use. ``mpps``, and what is made of it: of the slower
+    way.
+    """
+    link: str
+    width: int
+    core_mhz: float
     ring: str
     in_order: bool
     notification_data: bool
@@ -48,6 +78,8 @@ class Case:
     direction: str
     frame_bytes: int
     read_latency_ns: float
+    tx_mpps: float | None
+    rx_mpps: float | None
     mpps: float
     gbit_s: float
     limit_mpps: float
@@ -85,7 +117,19 @@ def _open(engine, ring, pairs=1):
     net = VirtioNet.open(EngineBus(engine), FEATURES - {bit for bit, wanted in chosen.items() if not wanted}, pairs=pairs)
     if any((bit in net.features) != wanted for bit, wanted in chosen.items()):
         raise ValueError(f"The card does not offer a {ring.name} ring with what {ring} says")
+    _program(net.transport.function)
     return net
+
+
+def _program(function):
+    """Do what a host's firmware and kernel do: Device Control as the link wants it (7.5.3.4), tags of 8 bits if there are any."""
+    read, write, at = function.bus.config_read, function.bus.config_write, function.find(CapId.EXP)
+    tags = read(at + Exp.DEV_CAP, 4) >> DevCap.EXT_TAG & 1
+    fields = {DevCtl.MAX_PAYLOAD: (7, MAX_PAYLOAD), DevCtl.MAX_READ_REQUEST: (7, MAX_READ_REQUEST), DevCtl.EXT_TAG: (1, tags)}
+    control = read(at + Exp.DEV_CTL, 2)
+    for bit, (mask, value) in fields.items():
+        control = control & ~(mask << bit) | value << bit
+    write(at + Exp.DEV_CTL, 2, control)
 
 
 def _datagram(size, flow, outward):
@@ -149,17 +193,21 @@ class _Traffic:
             self.step()
 
 
-def _model(link, read_latency_ns, seed=0):
-    gen, lanes = {name: (round(rate / 2.5), lanes) for name, (rate, lanes, _) in LINKS.items()}[link]
-    return Link(gen=gen, lanes=lanes, core_mhz=CORE_MHZ, read_latency_ns=read_latency_ns, seed=seed)
+def _model(setup, read_latency_ns, seed=0):
+    rate, lanes, _ = LINKS[setup.link]
+    return Link(gen=GENERATIONS[rate], lanes=lanes, core_mhz=setup.core_mhz, read_latency_ns=read_latency_ns, seed=seed)
 
 
-def measure(link, width, direction, frame_bytes, *, ring=Ring(), pairs=1, read_latency_ns=NEAR_NS, features=None, seed=0):
-    """Run one case; ``link`` is a key of :data:`ringnic.sim.budget.LINKS`, ``features`` what the card offers."""
+def _engine(setup, read_latency_ns, features=None, seed=0):
+    return Engine(width=setup.width, pcie=setup.pcie, link=_model(setup, read_latency_ns, seed), features=features)
+
+
+def measure(setup, direction, frame_bytes, *, ring=Ring(), pairs=1, read_latency_ns=NEAR_NS, features=None, seed=0):
+    """Run one case of a :class:`Setup`; ``features``: what the card offers."""
     def make():
-        return Engine(width=width, link=_model(link, read_latency_ns, seed), features=features)
-    return _measure(make, link, width, direction, frame_bytes, ring, pairs, read_latency_ns, CORE_MHZ,
-                    limit_mpps(link, direction, frame_bytes - FCS, ring))
+        return _engine(setup, read_latency_ns, features, seed)
+    return _measure(make, setup, direction, frame_bytes, ring, pairs, read_latency_ns,
+                    limit_mpps(setup.link, direction, frame_bytes - FCS, ring))
 
 
 def measure_board(board, direction, frame_bytes, *, ring=Ring(), read_latency_ns=NEAR_NS, features=None):
@@ -167,33 +215,35 @@ def measure_board(board, direction, frame_bytes, *, ring=Ring(), read_latency_ns
 
     The limit is the lower one of the slot's and the wire's.
     """
-    link = f"gen{board.generation}x{LANES}"
+    setup = Setup(f"gen{board.generation}x{LANES}", WIDTH, USER_MHZ, PARAMETERS.hold_cycles)
 
     def make():
         return board_engine(board, read_latency_ns=read_latency_ns, mac="gmii", gmii_ratio=round(GMII_MHZ / USER_MHZ),
                             features=features)
     wire = GMII_MHZ / (frame_bytes + WIRE_OVERHEAD)
-    return _measure(make, link, WIDTH, direction, frame_bytes, ring, 1, read_latency_ns, USER_MHZ,
-                    min(wire, limit_mpps(link, direction, frame_bytes - FCS, ring)))
+    return _measure(make, setup, direction, frame_bytes, ring, 1, read_latency_ns,
+                    min(wire, limit_mpps(setup.link, direction, frame_bytes - FCS, ring)))
 
 
-def _measure(make, link, width, direction, frame_bytes, ring, pairs, read_latency_ns, core_mhz, limit):
+def _measure(make, setup, direction, frame_bytes, ring, pairs, read_latency_ns, limit):
     with make() as engine:
         traffic = _Traffic(engine, direction, frame_bytes - FCS, ring, pairs)
         share = FEWER if frame_bytes >= LONG else 1
         first, sent, received = traffic.until(WARM_UP // share)
         last, sent_after, received_after = traffic.until((WARM_UP + COUNTED) // share)
         counters = traffic.net.counters()
-    ways = {"tx": [sent_after - sent], "rx": [received_after - received],
-            "both": [sent_after - sent, received_after - received]}[direction]
+    ways = {"tx": sent_after - sent, "rx": received_after - received}
+    if direction != "both":
+        ways = {direction: ways[direction]}
     delta = {name: last[name] - first[name] for name in last}
-    packets, slower = sum(ways), min(ways)
-    mpps = slower / delta["cycles"] * core_mhz
+    rates = {way: count / delta["cycles"] * setup.core_mhz for way, count in ways.items()}
+    packets, mpps = sum(ways.values()), min(rates.values())
     return Case(
-        link=link, width=width, ring=ring.name, in_order=ring.in_order, notification_data=ring.notification_data, pairs=pairs,
-        direction=direction, frame_bytes=frame_bytes,
-        read_latency_ns=read_latency_ns, mpps=mpps, gbit_s=mpps * frame_bytes * 8 / 1e3, limit_mpps=limit,
-        percent_of_limit=100 * mpps / limit, cycles_per_packet=delta["cycles"] / slower,
+        link=setup.link, width=setup.width, core_mhz=setup.core_mhz, ring=ring.name, in_order=ring.in_order,
+        notification_data=ring.notification_data, pairs=pairs, direction=direction, frame_bytes=frame_bytes,
+        read_latency_ns=read_latency_ns, tx_mpps=rates.get("tx"), rx_mpps=rates.get("rx"), mpps=mpps,
+        gbit_s=mpps * frame_bytes * 8 / 1e3, limit_mpps=limit,
+        percent_of_limit=100 * mpps / limit, cycles_per_packet=delta["cycles"] / min(ways.values()),
         tlps_per_packet=sum(delta[name] for name in TLPS) / packets, reads_per_packet=delta["mrd_up"] / packets,
         link_bytes_per_packet=(delta["bytes_up"] + delta["bytes_down"]) / packets,
         dropped=sum(counters[name] for name in ("rx_dropped_no_buffer", "rx_dropped_full", "tx_dropped")))
@@ -233,18 +283,18 @@ def _lone(engine, net, direction, frame):
     return engine.stats()["cycles"] - start, _dependent(engine.events(), goal)
 
 
-def measure_latency(link, width, direction, frame_bytes, *, ring=Ring(), features=None):
+def measure_latency(setup, direction, frame_bytes, *, ring=Ring(), features=None):
     """Latency at a host's read latency of :data:`NEAR_NS`, and how it grows towards :data:`FAR_NS`."""
     frame = _datagram(frame_bytes - FCS, 0, direction == "tx")
     found = []
     for read_latency_ns in (NEAR_NS, FAR_NS):
-        with Engine(width=width, link=_model(link, read_latency_ns), features=features) as engine:
+        with _engine(setup, read_latency_ns, features) as engine:
             net = _open(engine, ring)
             lone = [_lone(engine, net, direction, frame) for _ in range(1 + LONE)][1:]
-            found.append((sum(cycles for cycles, _ in lone) / LONE / CORE_MHZ * 1e3, max(reads for _, reads in lone)))
+            found.append((sum(cycles for cycles, _ in lone) / LONE / setup.core_mhz * 1e3, max(reads for _, reads in lone)))
     (near, reads), (far, _) = found
-    return Latency(link=link, width=width, ring=ring.name, notification_data=ring.notification_data, direction=direction,
-                   frame_bytes=frame_bytes, read_latency_ns=NEAR_NS, latency_ns=near, dependent_reads=reads,
+    return Latency(link=setup.link, width=setup.width, ring=ring.name, notification_data=ring.notification_data,
+                   direction=direction, frame_bytes=frame_bytes, read_latency_ns=NEAR_NS, latency_ns=near, dependent_reads=reads,
                    ns_per_ns=(far - near) / (FAR_NS - NEAR_NS))
 
 

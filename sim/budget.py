@@ -21,7 +21,7 @@ BATCH = 64                   # packets a kick, an interrupt, an index write
 FETCH = 256                  # bytes a read of ring entries or descriptors
 
 #: name: (GT/s, lanes, share of the symbols that is data). Those that `ringnic bench` shows, and a board's.
-LINKS = {"gen1x1": (2.5, 1, 0.8), "gen2x4": (5.0, 4, 0.8)}
+LINKS = {"gen1x1": (2.5, 1, 0.8), "gen2x4": (5.0, 4, 0.8), "gen3x8": (8.0, 8, 128 / 130)}
 ALL_LINKS = LINKS | {"gen2x1": (5.0, 1, 0.8)}
 
 
