@@ -296,6 +296,6 @@ class VfioBus(Bus):
 
     def run(self, cycles):
         # A simulated card may stand still for a while. An answer to a register read shows that its clock has gone on.
-        for _ in range(-(-cycles // READ_CYCLES)):
-            time.sleep(READ_CYCLES * CYCLE_SECONDS)
+        for left in range(cycles, 0, -READ_CYCLES):
+            time.sleep(min(left, READ_CYCLES) * CYCLE_SECONDS)
             self.bar_read(BAR_INDEX, COUNTERS_OFFSET, 4)

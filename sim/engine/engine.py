@@ -250,7 +250,7 @@ class Engine:
         return self
 
     def __exit__(self, kind, *_):
-        # An interruption is how much ends that serves a card, and hides no failure.
+        # Commands that serve a card are usually ended by an interruption, which must not hide a failure.
         with nullcontext() if kind in (None, KeyboardInterrupt) else suppress(OSError):
             self.close()
 

@@ -36,7 +36,7 @@ class Piped:
         os.close(self._write)
 
     def _copy(self):
-        # After a failure the rest goes nowhere: an engine that nobody reads from would stand still.
+        # After a failure the rest is read and discarded, because a full pipe would stop the engine.
         while chunk := os.read(self._read, CHUNK):
             try:
                 with naming(self._path):
@@ -60,7 +60,7 @@ class Piped:
 class Room:
     """Whether the disk of the file ``path`` has room for more of a waveform, by a look once a second at most.
 
-    A waveform is not written from its begin to its end, so it cannot go by a pipe. And the library that writes it ends the whole
+    A waveform is not written from beginning to end, so it cannot go through a pipe. And the library that writes it ends the whole
     process where a write fails. So there has to be room for what it may write at once.
     """
     def __init__(self, path):
