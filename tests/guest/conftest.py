@@ -5,6 +5,7 @@ from functools import cache
 import os
 from pathlib import Path
 import tempfile
+from threading import Timer
 
 import pytest
 from rich.console import Console
@@ -18,7 +19,7 @@ from ringnic.host.guest.assets import find_kernel, find_qemu, find_tools
 from ringnic.host.guest.cable import plugged
 from ringnic.host.features import parse
 from ringnic.host.guest.card import DROPS, card_features, rtl_card
-from ringnic.host.guest.demo import DHCP, FAULTS, LOST_SECONDS, Steps, guest_steps
+from ringnic.host.guest.demo import DHCP, FAULTS, Steps, guest_steps, ping_command
 from ringnic.host.guest.initramfs import build_initramfs
 from ringnic.host.guest.network import GATEWAY, socket_network, user_network
 from ringnic.host.guest.qemu import start_guest
@@ -56,13 +57,15 @@ def reference_card():
 class Echo:
     """A network of one peer that answers ARP, pings of any length, and who asks for an address by any name: it has its own.
 
-    ``lengths`` are those of the frames it got.
+    ``lengths`` are those of the frames it got. ``delays``: seconds by which the next answers are late; later ones are not.
     """
     address = "192.168.77.1"
     mac = "02:00:00:00:00:01"
 
     def __init__(self):
         self.lengths = []
+        self.delays = []
+        self._timer = None
         self._answers = []
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -70,6 +73,8 @@ class Echo:
         return self._fd
 
     def close(self):
+        if self._timer:
+            self._timer.cancel()
         os.close(self._fd)
 
     def send(self, frame):
@@ -86,7 +91,15 @@ class Echo:
             answer = IP(src=ip.dst, dst=ip.src) / UDP(sport=53, dport=udp.sport) / DNS(id=query.id, qr=1, qd=query.qd, an=found)
         else:
             return
-        self._answers.append(bytes(Ether(src=self.mac, dst=packet.src) / answer))
+        frame = bytes(Ether(src=self.mac, dst=packet.src) / answer)
+        if self.delays and (delay := self.delays.pop(0)):
+            self._timer = Timer(delay, self._answer, [frame])
+            self._timer.start()
+        else:
+            self._answer(frame)
+
+    def _answer(self, frame):
+        self._answers.append(frame)
         os.eventfd_write(self._fd, 1)
 
     def recv(self):
@@ -153,10 +166,8 @@ class Machine:
         self.run(f"ip link set eth0 up && {DHCP}")
 
     def ping(self, count, options=""):
-        """Pings lost of ``count``."""
-        peer = getattr(self.network, "address", GATEWAY)
-        _, lines = self.run(f"ping -A -W {LOST_SECONDS} -c {count} {options} {peer}", check=False)
-        return count - sum("time=" in line for line in lines)
+        """Pings without an answer, of ``count``; those that come after one of them count, too."""
+        return count - len(self.run(ping_command(count, getattr(self.network, "address", GATEWAY), options), check=False)[1])
 
     def counters(self):
         report = Report()
