@@ -7,6 +7,8 @@ import pytest
 from ringnic.hdl.spec.virtio import VirtqDescF
 from ringnic.hdl.virtqueue.walk import Walk
 
+from ...kit.streams import always
+
 NEXT, WRITE, INDIRECT = (VirtqDescF[name].value for name in ("NEXT", "WRITE", "INDIRECT"))
 DESC, TABLES, NOWHERE = 0x1_0000, 0x4_0000, 1 << 50
 TOP = 1 << 64
@@ -65,35 +67,32 @@ def make(stage):
         bench.serve_reads(bench.dut.table)
         bench.serve_reads(bench.dut.single)
         bench.ring = Ring(bench, size, indirect, max_table)
-        bench.got = bench.collect(bench.dut.o, gate)
+        bench.chains, segments = [], []  # [(queue, id, segments)] of the chains that came in whole; the one that comes
+
+        def take(item):
+            assert not item.error or item.last
+            segments.append(FAILED if item.error else (item.addr, item.len, bool(item.write)))
+            if item.last:
+                assert item.error or item.chain.writable == any(write for _, _, write in segments)
+                bench.chains.append((item.queue, item.chain.id, segments.copy()))
+                segments.clear()
+        bench.background(bench.collect_into, bench.dut.o, take, gate or always)
 
         async def start(ctx):
             ctx.set(bench.dut.indirect, indirect)
             await bench.setup(ctx, 0, size=size, queue_desc=DESC)
             await bench.setup(ctx, 1, size=16, queue_desc=DESC)
-
-        def chains():
-            """``[(queue, id, segments)]`` of the chains that came in whole."""
-            out, segments = [], []
-            for item in bench.got:
-                assert not item.error or item.last
-                segments.append(FAILED if item.error else (item.addr, item.len, bool(item.write)))
-                if item.last:
-                    assert item.error or item.chain.writable == any(write for _, _, write in segments)
-                    out.append((item.queue, item.chain.id, segments))
-                    segments = []
-            return out
-        bench.start, bench.chains = start, chains
+        bench.start = start
         return bench
     return bench
 
 
 async def walk(ctx, bench, index, queue=0):
     """Segments of the chain at ``index``."""
-    before = len(bench.chains())
+    before = len(bench.chains)
     await bench.send(ctx, bench.dut.i, bench.ring.head(index, queue))
-    await bench.until(ctx, lambda: len(bench.chains()) > before)
-    (came_queue, ident, segments), = bench.chains()[before:]
+    await bench.until(ctx, lambda: len(bench.chains) > before)
+    (came_queue, ident, segments), = bench.chains[before:]
     assert (came_queue, ident) == (queue, index)
     return segments
 
@@ -237,8 +236,8 @@ def test_nothing_of_a_queue_comes_behind_a_chain_that_failed(make, case, busy):
         for count in (1, 2):
             for index, queue in ((1, 0), (0, 0), (1, 0), (1, 1), (1, 0), (1, 1)):
                 await bench.send(ctx, bench.dut.i, bench.ring.head(index, queue))
-            await bench.until(ctx, lambda: len(bench.chains()) == 6 * count)
-            came = [(queue, segments[-1] == FAILED or segments == good and "good") for queue, _, segments in bench.chains()]
+            await bench.until(ctx, lambda: len(bench.chains) == 6 * count)
+            came = [(queue, segments[-1] == FAILED or segments == good and "good") for queue, _, segments in bench.chains]
             assert came == [(0, "good"), (0, True), (0, True), (1, "good"), (0, True), (1, "good")] * count
             await bench.setup(ctx, 0, size=8, queue_desc=DESC)
     bench.run(testbench)
@@ -331,8 +330,8 @@ def test_tables_are_read_ahead_and_their_answers_taken(make):
         await bench.start(ctx)
         for _ in range(10):
             await bench.send(ctx, bench.dut.i, bench.ring.head(0))
-        await bench.until(ctx, lambda: len(bench.chains()) == 10)
-        assert bench.chains() == [(0, 0, bench.ring.segments(0))] * 10
+        await bench.until(ctx, lambda: len(bench.chains) == 10)
+        assert bench.chains == [(0, 0, bench.ring.segments(0))] * 10
 
     async def unblock(ctx):
         await ctx.tick().repeat(300)
@@ -378,9 +377,9 @@ def test_random(make, rng, width, pause):
                 await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))
                 await bench.setup(ctx, 0, size=8, queue_desc=DESC)
                 behind = 0
-        await bench.until(ctx, lambda: len(bench.chains()) == len(expected))
+        await bench.until(ctx, lambda: len(bench.chains) == len(expected))
         await ctx.tick().repeat(3)
-        assert bench.chains() == expected
+        assert bench.chains == expected
         assert bench.failed == [0] * fails
         await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))
     bench.run(testbench)
