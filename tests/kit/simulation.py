@@ -1,6 +1,9 @@
 """A component in Amaranth's simulator, with what every simulation has: a clock, a limit, an eye on the streams."""
 
+from functools import lru_cache
+
 from amaranth.hdl import ClockDomain, Module
+from amaranth.hdl._ast import SignalKey
 
 from . import busy, streams
 from .simulator import Simulator
@@ -31,13 +34,30 @@ async def until(ctx, condition, limit=PATIENCE):
     raise AssertionError(f"not after {limit} cycles")
 
 
+@lru_cache(maxsize=8)
+def _around(dut, glue, sync, beside, forget):
+    """Return the module around a component, and the rules of its streams if there are any. It is the same for the same
+    component, so that this is elaborated once."""
+    m = Module()
+    m.domains.sync = ClockDomain()
+    m.submodules.dut = dut
+    m.d.comb += glue
+    m.d.sync += sync
+    if beside:
+        beside(m)
+    rules = None
+    if watched := streams.outputs(dut):
+        m.submodules.rules = rules = streams.Rules(watched, forget and forget.signal)
+    return m, rules
+
+
 class Simulation:
     """``dut`` in a simulator.
 
     Parameters
     ----------
     dut : Elaboratable
-        Every stream that leaves a :class:`wiring.Component` is watched, and ``busy`` if it has that and ``watch_busy``.
+        One that is simulated again, by another test, is not elaborated again: see ``functools.cache``. Every stream that leaves a :class:`wiring.Component` is watched, and ``busy`` if it has that and ``watch_busy``.
     rng : random.Random
         Decides where the bench pauses.
     glue, sync
@@ -57,20 +77,11 @@ class Simulation:
     def __init__(self, dut, rng=None, *, glue=(), sync=(), beside=None, pause=0.0, limit=20000, forget=None, watch_busy=True):
         self.dut, self.rng, self.pause = dut, rng, pause
         self._background = []
-        m = Module()
-        m.domains.sync = ClockDomain()
-        m.submodules.dut = dut
-        m.d.comb += glue
-        m.d.sync += sync
-        if beside:
-            beside(m)
-        watched = streams.outputs(dut)
-        if watched:
-            m.submodules.rules = rules = streams.Rules(watched, forget)
+        m, rules = _around(dut, tuple(glue), tuple(sync), beside, None if forget is None else SignalKey(forget))
         self.sim = Simulator(m)
         self.sim.add_clock(PERIOD)
         self.background(watchdog, limit)
-        if watched:
+        if rules:
             self.background(rules.watch)
         if watch_busy and hasattr(dut, "busy"):
             self.background(busy.watch, dut)

@@ -1,5 +1,6 @@
 """Receive: frames to chains, few or many, with and without MRG_RXBUF."""
 
+from functools import cache
 import itertools
 
 import pytest
@@ -11,6 +12,8 @@ from ...kit import streams
 from ...kit.memory import Memory
 from ...kit.simulation import Simulation
 
+receive = cache(Receive)  # one that is simulated again is not elaborated again
+
 HEADER = 12
 
 
@@ -18,7 +21,7 @@ class Bench:
     """The engine with receive queues (0, 2, ...), host memory behind the write port, and a wire."""
     def __init__(self, rng, *, width=64, busy=1.0, depth=512, max_segments=64, max_frame=9014, pairs=1, patience=4096):
         self.rng, self.width, self.busy = rng, width, busy
-        self.dut = Receive(width=width, num_queues=2 * pairs, pairs=pairs, depth=depth, max_segments=max_segments,
+        self.dut = receive(width=width, num_queues=2 * pairs, pairs=pairs, depth=depth, max_segments=max_segments,
                            max_frame=max_frame, patience=patience)
         self.queues = range(0, 2 * pairs, 2)
         self.chains = {queue: [] for queue in self.queues}   # every chain ever posted

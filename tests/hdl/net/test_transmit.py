@@ -1,11 +1,15 @@
 """Transmit: chains to frames, whatever the driver writes into them."""
 
+from functools import cache
+
 import pytest
 
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.transmit import Transmit
 
 from ...kit.simulator import Simulator
+
+transmit = cache(Transmit)  # one that is simulated again is not elaborated again
 
 HEADER = 12
 TUNNEL_IPV4, TUNNEL_IPV6 = 0x20, 0x40   # bits of gso_type
@@ -29,7 +33,7 @@ class Bench:
     """The engine (takes, segments, used) and a host memory behind the read port, both with a will of their own."""
     def __init__(self, rng, *, width=64, pairs=1, latency=20, busy=1.0, depth=1024, patience=1 << 15):
         self.rng, self.width, self.latency, self.busy = rng, width, latency, busy
-        self.dut = Transmit(width=width, num_queues=2 * pairs, pairs=pairs, max_frame=MAX_FRAME, depth=depth, patience=patience)
+        self.dut = transmit(width=width, num_queues=2 * pairs, pairs=pairs, max_frame=MAX_FRAME, depth=depth, patience=patience)
         self.chains = {queue: [] for queue in range(1, 2 * pairs, 2)}   # not yet taken: (id, segments)
         self.memory, self.bad = {}, set()
         self.segments, self.reads = [], []

@@ -1,5 +1,6 @@
 """What DMA is tested with: the host at the other end of the TLPs; and what a configuration space is tested with."""
 
+from functools import cache
 import random
 
 import pytest
@@ -10,6 +11,9 @@ from ringnic.hdl.pcie.dma_write import Writer
 
 from ...kit import registers, streams, tlps
 from ...kit.simulation import Simulation
+
+# One that is simulated again is not elaborated again.
+dma, reader, writer = cache(Dma), cache(Reader), cache(Writer)
 
 RID = 0x0508
 
@@ -45,14 +49,14 @@ class Host:
         self.watch_busy = part is not Dma if watch_busy is None else watch_busy
         self.width, self.size, self.rng, self.hold, self.rcb = width, width // 8, random.Random(seed), hold, rcb
         if part is Dma:
-            self.dut = Dma(width=width, **{"read_clients": 2, "write_clients": 2, "timeout_cycles": 1 << 16} | kwargs)
+            self.dut = dma(width=width, **{"read_clients": 2, "write_clients": 2, "timeout_cycles": 1 << 16} | kwargs)
             self.strobes = {name: self.dut.events[name] for name, _ in self.dut.events.shape()}
         elif part is Reader:
-            self.dut = dut = Reader(width=width, **{"clients": 2, "timeout_cycles": 1 << 16} | kwargs)
+            self.dut = dut = reader(width=width, **{"clients": 2, "timeout_cycles": 1 << 16} | kwargs)
             self.strobes = {"dma_read_tlps": dut.sent, "dma_read_errors": dut.error, "dma_timeouts": dut.timeout,
                             "cpl_unexpected": dut.unexpected, "tlps_malformed": dut.malformed}
         else:
-            self.dut = Writer(width=width, **{"clients": 2} | kwargs)
+            self.dut = writer(width=width, **{"clients": 2} | kwargs)
             self.strobes = {"dma_write_tlps": self.dut.sent}
         self.mps, self.mrrs = mps, mrrs
         self.log, self.pending, self.written, self.cycle = [], [], {}, 0

@@ -1,6 +1,6 @@
 """Endpoint: requests, registers, DMA and interrupts together, on raw TLPs."""
 
-from functools import partial
+from functools import cache, partial
 import random
 
 import pytest
@@ -82,10 +82,21 @@ def test_guard():
     Simulation(dut).run(main)
 
 
+@cache
+def endpoint(width):
+    """Return an endpoint, and what adds its configuration space to a module."""
+    dut = Endpoint(width=width, read_clients=2, write_clients=2, msix_vectors=3, interrupt_sources=4)
+
+    def keep_config(m):
+        m.submodules.config = config = SoftConfig(width=width, msix_vectors=3)
+        connect(m, config.function, dut.config)
+    return dut, keep_config
+
+
 class Bench:
     def __init__(self, width):
         self.width, self.out, self.regs, self.events, self.stall = width, [], {}, {}, False
-        self.dut = Endpoint(width=width, read_clients=2, write_clients=2, msix_vectors=3, interrupt_sources=4)
+        self.dut, self._keep_config = endpoint(width)
 
     async def send(self, ctx, *tlps):
         for tlp in tlps:
@@ -123,10 +134,7 @@ class Bench:
         async def main(ctx):
             await self.setup(ctx)
             await body(ctx)
-        def keep_config(m):
-            m.submodules.config = config = SoftConfig(width=self.width, msix_vectors=3)
-            connect(m, config.function, self.dut.config)
-        simulation = Simulation(self.dut, beside=keep_config, limit=100_000)
+        simulation = Simulation(self.dut, beside=self._keep_config, limit=100_000)
         simulation.background(registers.serve, self.dut.regs, self.regs)
         simulation.background(take, self.dut.tlp_tx, self.width, self.out.append, lambda: self.stall)
         for process in (self.count, *others):

@@ -1,5 +1,6 @@
 """Heads to segments: chains and tables of every form against a walk of a few lines, and every rule broken."""
 
+from functools import cache
 import struct
 
 import pytest
@@ -8,6 +9,8 @@ from ringnic.hdl.spec.virtio import VirtqDescF
 from ringnic.hdl.virtqueue.walk import Walk
 
 from ...kit.streams import always
+
+walk_of = cache(Walk)  # one that is simulated again is not elaborated again
 
 NEXT, WRITE, INDIRECT = (VirtqDescF[name].value for name in ("NEXT", "WRITE", "INDIRECT"))
 DESC, TABLES, NOWHERE = 0x1_0000, 0x4_0000, 1 << 50
@@ -63,7 +66,7 @@ class Ring:
 @pytest.fixture
 def make(stage):
     def bench(*, width=64, size=8, indirect=1, max_ahead=4, max_table=40, gate=None, **options):
-        bench = stage(Walk(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
+        bench = stage(walk_of(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
         bench.serve_reads(bench.dut.table)
         bench.serve_reads(bench.dut.single)
         bench.ring = Ring(bench, size, indirect, max_table)
@@ -430,7 +433,7 @@ def packed_random(ring, rng):
 @pytest.fixture
 def make_packed(stage):
     def bench(*, width=64, size=8, max_ahead=4, max_table=24, **options):
-        bench = stage(Walk(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
+        bench = stage(walk_of(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
         bench.serve_reads(bench.dut.table)
         bench.serve_reads(bench.dut.single)
         bench.ring = PackedRing(bench, size, max_table)

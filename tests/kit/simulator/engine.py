@@ -1,5 +1,6 @@
 """The engine."""
 
+from functools import lru_cache
 from heapq import heappop, heappush
 
 from amaranth.hdl import Signal, Value
@@ -75,13 +76,20 @@ class _State:
         self.engine.watched.setdefault(index, [self.engine.values[f"v{index}"], []])[1].append(waker)
 
 
+@lru_cache(maxsize=8)
+def _program(design):
+    """Return a design's slots, its processes and how many are combinational, who reads a signal, and the code."""
+    slots = Slots()
+    order, count, readers, text = source(processes(slots, design.fragment))
+    return slots, order, count, readers, compiled(text)
+
+
 class Engine(BaseEngine):
-    """For ``Simulator(design, engine=Engine)``."""
+    """A simulation of a design, from its initial values on."""
     def __init__(self, design):
         self._design = design
-        self.slots = Slots()
-        order, self._count, readers, text = source(processes(self.slots, design.fragment))
-        count = self._count
+        self.slots, order, count, readers, code = _program(design)
+        self._count = count
         self._comb = {index for process in order[:count] for index in process.outputs}
         self._readers = [([k for k in readers.get(index, ()) if k < count], [k for k in readers.get(index, ()) if k >= count])
                          for index in range(len(self.slots.signals))]
@@ -92,7 +100,7 @@ class Engine(BaseEngine):
         self.values = {"dirty": self._dirty, "due": self._due, "push": heappush, "edge": self._changes, "write": self.write}
         self.values |= {name: signal.init for name, signal in zip(self.names, self.slots.signals)}
         self.values |= {f"m{index}": list(memory._init._raw) for index, memory in enumerate(self.slots.memories)}
-        exec(compiled(text), self.values)
+        exec(code, self.values)
         self._run = [self.values[f"p{k}"] for k in range(len(order))]
         self.watched = {}                   # number of a signal: [value that its wakers know, wakers]
         self.clocked, self.edges = {}, []   # domains by the number of a clock that is given; domains whose edge this is
@@ -114,9 +122,9 @@ class Engine(BaseEngine):
     def number(self, signal):
         """The number of a signal, which need not be one of the design."""
         index = self.slots.signal(signal)
-        if index == len(self.names):
-            self.names.append(f"v{index}")
-            self.values[f"v{index}"] = signal.init
+        for new in range(len(self.names), len(self.slots.signals)):
+            self.names.append(f"v{new}")
+            self.values[f"v{new}"] = self.slots.signals[new].init
             self._readers.append(([], []))
         return index
 
@@ -280,8 +288,8 @@ class Engine(BaseEngine):
             text = process.read(value)
         except NotImplementedError:  # a row of a memory
             return lambda: self.evaluate(value)
-        for index in range(len(self.names), len(self.slots.signals)):
-            self.number(self.slots.signals[index])
+        for signal in self.slots.signals[len(self.names):]:
+            self.number(signal)
         if process.lines:
             return lambda: self.evaluate(value)
         return eval(compiled_expression(f"lambda: int({text})"), self.values)
