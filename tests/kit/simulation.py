@@ -57,7 +57,8 @@ class Simulation:
     Parameters
     ----------
     dut : Elaboratable
-        One that is simulated again, by another test, is not elaborated again: see ``functools.cache``. Every stream that leaves a :class:`wiring.Component` is watched, and ``busy`` if it has that and ``watch_busy``.
+        Every stream that leaves a :class:`wiring.Component` is watched, and ``busy`` if it has that and ``watch_busy``. One that
+        another test has simulated is not elaborated again.
     rng : random.Random
         Decides where the bench pauses.
     glue, sync

@@ -105,6 +105,7 @@ class Engine(BaseEngine):
         self.watched = {}                   # number of a signal: [value that its wakers know, wakers]
         self.clocked, self.edges = {}, []   # domains by the number of a clock that is given; domains whose edge this is
         self._domains, self._clocks, self._testbenches, self._active = {}, [], [], set()
+        self.made = {}                      # identity of a view: the view, its bits, and the constant that was made of them
         self._unsettled, self._started = False, False
         self._state = _State(self)
         self.sync = design.fragment.domains.get("sync")

@@ -10,6 +10,9 @@ from amaranth.sim._async import AsyncProcess, TestbenchContext, TickTrigger
 __all__ = ["Clock", "Domain", "Testbench", "Timeline"]
 
 
+MADE = 1000  # constants that are kept; views that are made anew in each cycle would fill the memory
+
+
 class Timeline:
     """What happens when; times are in femtoseconds."""
     def __init__(self):
@@ -66,13 +69,18 @@ class _Tick(TickTrigger):
 
     def run(self):
         """Sample, at the edge and before anything changes."""
-        evaluate = self._engine.evaluate
+        evaluate, made = self._engine.evaluate, self._engine.made
         values = [get() for get in self._getters] if self._getters else [evaluate(value) for value in self._sampled]
         for k, value in enumerate(self._sampled):
             if type(value) is not Signal and isinstance(value, ValueCastable):
-                shape = value.shape()
-                if isinstance(shape, ShapeCastable):
-                    values[k] = shape.from_bits(values[k])
+                known = made.get(id(value))
+                if known is None or known[1] != values[k] or known[0] is not value:
+                    shape = value.shape()
+                    if len(made) > MADE:
+                        made.clear()
+                    known = made[id(value)] = value, values[k], (
+                        shape.from_bits(values[k]) if isinstance(shape, ShapeCastable) else values[k])
+                values[k] = known[2]
         reset = self._home.reset
         self._result = (True, bool(reset and reset()), *values)
         self._process.runnable, self._process.waits_on = True, None
