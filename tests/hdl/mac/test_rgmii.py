@@ -7,7 +7,6 @@ import zlib
 
 import pytest
 from amaranth.hdl import ClockDomain, Module
-from amaranth.sim import Simulator
 
 from ringnic.hdl.mac.mdio import PhyMonitor
 from ringnic.hdl.mac.rgmii import Rgmii, RgmiiParameters, RgmiiReceive
@@ -15,6 +14,7 @@ from ringnic.hdl.spec.mii import LinkSpeed
 
 from ...kit.phy import FULL, MdioPhy, attach
 from ...kit.simulation import cycles
+from ...kit.simulator import Simulator
 
 CLOCK = 8e-9
 HALVES = {10: 100, 100: 10, 1000: 2}         # half clocks of 125 MHz in a period of TXC: 400, 40 and 8 ns
