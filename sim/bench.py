@@ -32,7 +32,6 @@ SLICE = 100                                     # cycles between looks of the dr
 STALL = 2_000_000                               # cycles after which a case has failed
 ON_THE_WIRE = 24576                             # bytes that the driver has not got yet: less than the card's memory for frames
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_down", "mwr_down")
-GENERATIONS = {2.5: 1, 5.0: 2, 8.0: 3}          # by GT/s
 NEAR_NS, FAR_NS = 250.0, 1250.0                 # of a host's read latency
 GMII_MHZ = 125.0
 WIRE_OVERHEAD = 20                              # bytes: preamble and gap (802.3, 4.4.2)
@@ -194,8 +193,8 @@ class _Traffic:
 
 
 def _model(setup, read_latency_ns, seed=0):
-    rate, lanes, _ = LINKS[setup.link]
-    return Link(gen=GENERATIONS[rate], lanes=lanes, core_mhz=setup.core_mhz, read_latency_ns=read_latency_ns, seed=seed)
+    generation, lanes = LINKS[setup.link]
+    return Link(gen=generation, lanes=lanes, core_mhz=setup.core_mhz, read_latency_ns=read_latency_ns, seed=seed)
 
 
 def _engine(setup, read_latency_ns, features=None, seed=0):

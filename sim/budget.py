@@ -10,7 +10,7 @@ ring of heads to be read, but what comes back takes 16 bytes a packet, not 8.
 from dataclasses import dataclass
 from math import ceil
 
-__all__ = ["ALL_LINKS", "DLLP_SHARE", "LINKS", "Cost", "Ring", "link_bytes_per_second", "packet_cost", "limit_mpps"]
+__all__ = ["GENERATIONS", "LINKS", "Cost", "Ring", "bytes_per_second", "link_bytes_per_second", "packet_cost", "limit_mpps"]
 
 FRAMING = 8
 REQUEST_HEADER = 16          # 64-bit address
@@ -20,9 +20,10 @@ NET_HEADER = 12
 BATCH = 64                   # packets a kick, an interrupt, an index write
 FETCH = 256                  # bytes a read of ring entries or descriptors
 
-#: name: (GT/s, lanes, share of the symbols that is data). Those that `ringnic bench` shows, and a board's.
-LINKS = {"gen1x1": (2.5, 1, 0.8), "gen2x4": (5.0, 4, 0.8), "gen3x8": (8.0, 8, 128 / 130)}
-ALL_LINKS = LINKS | {"gen2x1": (5.0, 1, 0.8)}
+#: PCIe generation: transfers a second, and the share of the symbols that is data (PCI Express Base, 4.2.1 and 4.2.2).
+GENERATIONS = {1: (2.5e9, 8 / 10), 2: (5e9, 8 / 10), 3: (8e9, 128 / 130)}
+#: name: (generation, lanes). Those that `ringnic bench` shows, and a board's.
+LINKS = {"gen1x1": (1, 1), "gen2x1": (2, 1), "gen2x4": (2, 4), "gen3x8": (3, 8)}
 
 
 @dataclass
@@ -49,10 +50,15 @@ class Cost:
         return Cost(self.up + other.up, self.down + other.down)
 
 
+def bytes_per_second(generation, lanes):
+    """Bytes of TLPs with framing that a link carries each way: the raw rate less coding, DLLPs and ordered sets."""
+    transfers, coding = GENERATIONS[generation]
+    return transfers * lanes * coding / 8 * (1 - DLLP_SHARE)
+
+
 def link_bytes_per_second(link):
-    """Bytes of TLPs with framing that ``link`` (a key of :data:`ALL_LINKS`) carries each way."""
-    gigatransfers, lanes, coding = ALL_LINKS[link]
-    return gigatransfers * 1e9 * lanes * coding / 8 * (1 - DLLP_SHARE)
+    """The same of ``link``, a key of :data:`LINKS`."""
+    return bytes_per_second(*LINKS[link])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ...hdl.nic import RingNIC
 from ...hdl.rng import RingRNG
 from ...hdl.spec.net import DEFAULT_MAC
-from ..budget import DLLP_SHARE
+from ..budget import GENERATIONS, bytes_per_second
 from ..pcie_7x.card import BlockNIC
 from ..top import Design, design_of
 from .build import build, sources_digest
@@ -95,16 +95,15 @@ class Link:
     completion: int | None = None
 
     def __post_init__(self):
-        if self.gen not in (1, 2, 3):
+        if self.gen not in GENERATIONS:
             raise ValueError(f"PCIe generation must be 1, 2 or 3, not {self.gen!r}")
         if self.lanes not in (1, 2, 4, 8, 16):
             raise ValueError(f"Lanes must be 1, 2, 4, 8 or 16, not {self.lanes!r}")
 
     @property
     def bytes_per_second(self):
-        """TLP bytes with framing, each way: the raw rate less coding, DLLPs and ordered sets."""
-        rate, coding = {1: (2.5e9, 0.8), 2: (5e9, 0.8), 3: (8e9, 128 / 130)}[self.gen]
-        return rate * self.lanes * coding / 8 * (1 - DLLP_SHARE)
+        """As of :func:`ringnic.sim.budget.bytes_per_second`."""
+        return bytes_per_second(self.gen, self.lanes)
 
     def model(self):
         cycle = 1e3 / self.core_mhz  # ns
