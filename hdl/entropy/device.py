@@ -68,15 +68,13 @@ class EntropyDevice(wiring.Component):
         ]
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.sync += [len_.eq(0), take.p.op.eq(TakeOp.TAKE)]
+                m.d.sync += len_.eq(0)
                 with m.If(buffers.available[0] & ~buffers.pause & (words.level == words.depth)):
                     m.next = "TAKE"
             with m.State("TAKE"):
-                m.d.comb += take.valid.eq(1)
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.KEEP)]
                 with m.If(take.ready):
-                    m.d.sync += take.p.op.eq(TakeOp.COMMIT)
-                    with m.If(take.p.op == TakeOp.COMMIT):
-                        m.next = "SEGMENTS"
+                    m.next = "SEGMENTS"
             with m.State("SEGMENTS"):
                 m.d.comb += segment.ready.eq(1)
                 with m.If(segment.valid):

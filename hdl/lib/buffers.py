@@ -13,10 +13,11 @@ __all__ = ["TakeOp", "Take", "ChainId", "Segment", "Used", "QueueSetup", "Buffer
 
 class TakeOp(enum.Enum, shape=2):
     """TAKE: hand out the next chain. COMMIT: every chain taken so far of this queue is kept. REWIND: forget the takes
-    since the last COMMIT, the same chains come again."""
+    since the last COMMIT, the same chains come again. KEEP: TAKE and COMMIT in one."""
     TAKE   = 0
     COMMIT = 1
     REWIND = 2
+    KEEP   = 3
 
 
 class Take(data.Struct):
@@ -76,9 +77,9 @@ def BufferPort(num_queues):
 
     ``enabled``: bit per queue, high while it is set up and has not failed; who waits for chains of any other waits in vain.
     ``available``: bit per queue, high while a TAKE of that queue would be answered; a TAKE is offered only then.
-    ``take``: acts in order. COMMIT and REWIND are offered only for chains in hand. ``segment``: chains in the order of the
-    TAKEs; the device accepts them without depending on anything but itself. ``used``: of each queue in the order of its TAKEs,
-    for IN_ORDER may have been negotiated.
+    ``take``: acts in order. What is said of a TAKE is true of a KEEP. COMMIT and REWIND are offered only for chains in hand.
+    ``segment``: chains in the order of the TAKEs; the device accepts them without depending on anything but itself.
+    ``used``: of each queue in the order of its TAKEs, for IN_ORDER may have been negotiated.
     ``pause``: a queue is being reset. The device takes nothing more, and gives back or rewinds what it has taken, of all
     queues; ``holds`` is high as long as it has chains in hand, from the cycle in which it offers the TAKE until the ``used`` (or
     REWIND, or COMMIT of a chain that had an error) has been accepted; so nothing is offered on ``take`` while it is low, and a

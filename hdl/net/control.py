@@ -109,11 +109,7 @@ class Control(wiring.Component):
                 with m.If(wanted & ~self.buffers.pause):
                     m.next = "TAKE"
             with m.State("TAKE"):
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.TAKE)]
-                with m.If(take.ready):
-                    m.next = "COMMIT"
-            with m.State("COMMIT"):
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT)]
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.KEEP)]
                 with m.If(take.ready):
                     m.next = "SEGMENTS"
             with m.State("SEGMENTS"):

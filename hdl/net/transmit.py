@@ -102,13 +102,10 @@ class Transmit(wiring.Component):
                     m.d.sync += turn.eq(choice)
                     m.next = "TAKE"
             with m.State("TAKE"):
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.TAKE)]
+                # Whatever the chain holds, it goes back as used.
+                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.KEEP)]
                 with m.If(take.ready):
                     m.d.comb += taken.eq(1)
-                    m.next = "COMMIT"
-            with m.State("COMMIT"):
-                m.d.comb += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT)]
-                with m.If(take.ready):
                     m.next = "CHOOSE"
         m.d.comb += take.p.queue.eq((turn << 1) + 1)
 

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["QueueRows"]
+__all__ = ["QueueRows", "PipelinedRows"]
 
 
 class QueueRows(wiring.Component):
@@ -66,6 +66,70 @@ class QueueRows(wiring.Component):
         ]
         with m.If(write.en):
             m.d.sync += fresh.bit_select(self.queue, 1).eq(0)
+        with m.If(self.setup_valid):
+            m.d.sync += fresh.bit_select(setup_queue, 1).eq(1)
+        return m
+
+
+class PipelinedRows(wiring.Component):
+    """One row of ``shape`` a queue, as :class:`QueueRows`, for a stage that begins with a queue in every cycle.
+
+    A look-up and a write a cycle, each write in the cycle after its look-up. A row shows what was written in the cycle of its
+    look-up, so a queue may be looked up and written in every cycle.
+
+    Parameters
+    ----------
+    num_queues : int
+    shape : layout
+
+    Members
+    -------
+    setup_valid : In(1), setup_queue : In(16)
+        Strobe: forget what is known of this queue.
+    queue : In
+        Looked up in this cycle.
+    at : Out, row : Out(shape)
+        The queue that was looked up in the cycle before, and its row; all zero after a reset, and when it was set up since it was
+        written.
+    meets : Out(1)
+        It is being set up: ``row`` is of its former life, and a write in this cycle is lost.
+    write : In(1), new : In(shape)
+        Store ``new`` as the row of ``at``.
+    """
+    def __init__(self, *, num_queues, shape):
+        self.num_queues = num_queues
+        self.shape = shape
+        super().__init__({
+            "setup_valid": In(1),
+            "setup_queue": In(16),
+            "queue":       In(range(max(2, num_queues))),
+            "at":          Out(range(max(2, num_queues))),
+            "row":         Out(shape),
+            "meets":       Out(1),
+            "write":       In(1),
+            "new":         In(shape),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.rows = rows = memory.Memory(shape=self.shape, depth=max(2, self.num_queues), init=[])
+        write, read = rows.write_port(), rows.read_port(domain="comb")
+        fresh = Signal(self.num_queues, init=(1 << self.num_queues) - 1)
+        setup_queue = self.setup_queue[:len(self.queue)]
+        zero = Signal()
+        m.d.comb += [
+            self.meets.eq(self.setup_valid & (setup_queue == self.at)),
+            zero.eq(fresh.bit_select(self.queue, 1) | (self.setup_valid & (setup_queue == self.queue))),
+            read.addr.eq(self.queue),
+            write.addr.eq(self.at),
+            write.en.eq(self.write & ~self.meets),
+            write.data.eq(self.new),
+        ]
+        m.d.sync += [self.at.eq(self.queue), self.row.eq(Mux(zero, 0, read.data))]
+        with m.If(write.en & (self.queue == self.at)):
+            m.d.sync += self.row.eq(self.new)
+        with m.If(write.en):
+            m.d.sync += fresh.bit_select(self.at, 1).eq(0)
         with m.If(self.setup_valid):
             m.d.sync += fresh.bit_select(setup_queue, 1).eq(1)
         return m

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup, Take, TakeOp
-from .rows import QueueRows
+from .rows import PipelinedRows
 
 __all__ = ["Head", "Room", "Push", "HeadStore"]
 
@@ -45,9 +45,10 @@ class TakenHead(data.Struct):
 
 
 class HeadStore(wiring.Component):
-    """Keep up to ``depth`` heads a queue. Every operation takes two cycles; they are served in turn.
+    """Keep up to ``depth`` heads a queue: one operation a cycle, whatever its queue.
 
-    A request is seen the cycle after it is offered, so a requester that is alone is served every third cycle.
+    The requesters are served in turn. An operation is seen the cycle after it is offered, chosen then, and served in the cycle
+    after that. So a requester that is alone is served every third cycle.
 
     A set-up happens before or after an operation, never in the middle of one: an operation that meets the set-up of its queue is
     served after it, and finds the queue empty. What was pushed before is never handed out again.
@@ -63,7 +64,7 @@ class HeadStore(wiring.Component):
 
     Members
     -------
-    setup_valid, setup : see :class:`QueueRows`
+    setup_valid, setup : see :class:`PipelinedRows`
     i_room : In(stream(Room)), grant : Out
         ``grant`` is valid in the cycle of the transfer: places now reserved, 0 to ``want``.
     i_push : In(stream(Push))
@@ -73,7 +74,8 @@ class HeadStore(wiring.Component):
     available : Out(num_queues)
         Bit per queue: a TAKE has something to take.
     freed_valid : Out(1), freed_queue : Out(16)
-        Strobe: places of that queue became free, or its last head was taken: room is worth asking for again.
+        Strobe, in the cycle after an operation of a device: the last request for room of that queue was granted nothing, and
+        would be granted something now.
     busy : Out(1)
         A head is on its way out.
     """
@@ -102,58 +104,49 @@ class HeadStore(wiring.Component):
         m = Module()
         depth_bits = (self.depth - 1).bit_length()
         count = depth_bits + 1
-        # ``spare``: free places, less the depth.
+        # ``spare``: free places, less the depth. ``lacks``: free places from which the last request for room, which was granted
+        # nothing, is granted something; 0 if it was granted.
         row_layout = data.StructLayout({
-            "reserved": count, "pushed": count, "taken": count, "committed": count, "spare": count})
+            "reserved": count, "pushed": count, "taken": count, "committed": count, "spare": count, "lacks": count})
         queues = max(2, self.num_queues)
 
-        m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
+        m.submodules.rows = rows = PipelinedRows(num_queues=self.num_queues, shape=row_layout)
         m.submodules.heads = heads = memory.Memory(shape=Head, depth=queues * self.depth, init=[])
         head_w, head_r = heads.write_port(), heads.read_port()
 
-        # One requester is chosen, its queue's row is read, and in the next cycle the row is written back.
+        # One requester is chosen, its queue's row is looked up, and in the next cycle the row is written back.
         # What is offered stays, so requests come from registers: devices take some time to say what they want.
         n = 2 + self.ports
         streams = [self.i_room, self.i_push, *self.i_take]
-        offered, requests = Signal(n), Signal(n)
+        offered, requests, acts = Signal(n), Signal(n), Signal(n)
         queues_of = [Signal(range(queues), name=f"queue{k}") for k in range(n)]
         ops = [Signal(TakeOp, name=f"op{k}") for k in range(self.ports)]
+        takes = Cat((op == TakeOp.TAKE) | (op == TakeOp.KEEP) for op in ops)
         for k, port in enumerate(streams):
             m.d.sync += [offered[k].eq(port.valid & ~port.ready), queues_of[k].eq(port.p.queue)]
         m.d.sync += [op.eq(take.p.op) for op, take in zip(ops, self.i_take)]
         read = Signal(self.ports)   # the head memory has been read for this port
-        queue = Signal(range(queues))
-        chosen = Signal(range(n))
-        at_row = Signal()
-        m.d.comb += requests.eq(offered & Cat(
+        turn, pick = Signal(range(n)), Signal(range(n))
+        m.d.comb += requests.eq(offered & ~acts & Cat(
             C(0b11, 2),
             # A TAKE needs a free place at the walker; what the port took before has left by then.
-            *[(op != TakeOp.TAKE) | ~(head.valid | read[k]) for k, (op, head) in enumerate(zip(ops, self.o_head))]))
-        turn = Signal(range(n))
-        pick = Signal(range(n))
+            *[~is_take | ~(head.valid | read[k]) for k, (is_take, head) in enumerate(zip(takes, self.o_head))]))
         round_robin(m, requests, turn, pick)
-        at = Signal(range(queues))      # as looked up
         m.d.comb += [
-            queue.eq(Mux(at_row, at, Array(queues_of)[pick])),
             rows.setup_valid.eq(self.setup_valid),
             rows.setup_queue.eq(self.setup.queue),
-            rows.queue.eq(queue),
+            rows.queue.eq(Array(queues_of)[pick]),
             rows.new.eq(rows.row),
         ]
-        m.d.sync += at_row.eq(requests.any() & ~at_row)
-        with m.If(~at_row):
-            m.d.sync += [chosen.eq(pick), at.eq(queue)]
-        with m.Else():
-            m.d.sync += turn.eq(chosen)
+        m.d.sync += acts.eq(0)
+        with m.If(requests.any()):
+            m.d.sync += [turn.eq(pick), acts.bit_select(pick, 1).eq(1)]
 
-        row = rows.row
-        free = Signal(count)
+        at, row = rows.at, rows.row
         m.d.comb += [
-            free.eq(row.spare ^ self.depth),
             head_w.addr.eq(Cat(row.pushed[:depth_bits], at)),
             head_w.data.eq(self.i_push.p.head),
             head_r.addr.eq(Cat(row.taken[:depth_bits], at)),
-            self.freed_queue.eq(at),
         ]
         # The walker sees a register, for a block RAM is slow.
         m.d.sync += read.eq(0)
@@ -163,57 +156,81 @@ class HeadStore(wiring.Component):
             with m.If(read[k]):
                 m.d.sync += [head.valid.eq(1), head.p.head.eq(head_r.data)]
 
-        meets, reserves, has_head = Signal(), Signal(), Signal()
+        reserves, has_head = Signal(), Signal()
+        after = Signal(count)           # of ``taken``, if one is taken
         m.d.comb += [
-            meets.eq(self.setup_valid & (self.setup.queue[:len(at)] == at)),
             reserves.eq(row.pushed != row.reserved),
             has_head.eq(row.taken != row.pushed),
+            after.eq(row.taken + 1),
         ]
-        with m.If(at_row & ~meets):
+        with m.If(acts.any() & ~rows.meets):
             m.d.comb += rows.write.eq(1)
-            with m.Switch(chosen):
-                with m.Case(0):
-                    with m.If(free >= self.i_room.p.want):
-                        m.d.comb += self.grant.eq(self.i_room.p.want)
-                    # What a device holds without COMMIT may be all there is: then it is waiting for these.
-                    with m.Elif((free >= self.batch) | (row.taken == row.reserved)):
-                        m.d.comb += self.grant.eq(free)
-                    m.d.comb += [
-                        self.i_room.ready.eq(1),
-                        rows.new.reserved.eq(row.reserved + self.grant),
-                        rows.new.spare.eq(row.spare - self.grant),
-                    ]
-                with m.Case(1):
-                    m.d.comb += self.i_push.ready.eq(1)
-                    with m.If(reserves):
-                        m.d.comb += [head_w.en.eq(1), rows.new.pushed.eq(row.pushed + 1)]
-                        m.d.sync += self.available.bit_select(at, 1).eq(1)
-                for k, (take, head) in enumerate(zip(self.i_take, self.o_head)):
-                    with m.Case(2 + k):
-                        m.d.comb += take.ready.eq((ops[k] != TakeOp.TAKE) | has_head)
-                        with m.Switch(ops[k]):
-                            with m.Case(TakeOp.TAKE):
-                                with m.If(has_head):
-                                    m.d.comb += [
-                                        rows.new.taken.eq(row.taken + 1),
-                                        self.freed_valid.eq((row.taken + 1)[:count] == row.reserved),
-                                    ]
-                                    m.d.sync += [
-                                        self.available.bit_select(at, 1).eq((row.taken + 1)[:count] != row.pushed),
-                                        read[k].eq(1),
-                                        head.p.queue.eq(at),
-                                    ]
-                            with m.Case(TakeOp.COMMIT):
+            with m.If(acts[0]):
+                self._reserve(m, row, rows.new)
+            with m.If(acts[1]):
+                m.d.comb += self.i_push.ready.eq(1)
+                with m.If(reserves):
+                    m.d.comb += [head_w.en.eq(1), rows.new.pushed.eq(row.pushed + 1)]
+                    m.d.sync += self.available.bit_select(at, 1).eq(1)
+            for k, (take, head) in enumerate(zip(self.i_take, self.o_head)):
+                with m.If(acts[2 + k]):
+                    m.d.comb += take.ready.eq(~takes[k] | has_head)
+                    with m.If(takes[k] & has_head):
+                        m.d.comb += rows.new.taken.eq(after)
+                        m.d.sync += [
+                            self.available.bit_select(at, 1).eq(after != row.pushed),
+                            read[k].eq(1),
+                            head.p.queue.eq(at),
+                        ]
+                    with m.Switch(ops[k]):
+                        with m.Case(TakeOp.KEEP):
+                            with m.If(has_head):
                                 m.d.comb += [
-                                    rows.new.committed.eq(row.taken),
-                                    rows.new.spare.eq(row.spare + (row.taken - row.committed)[:count]),
-                                    self.freed_valid.eq(row.committed != row.taken),
+                                    rows.new.committed.eq(after),
+                                    rows.new.spare.eq(row.spare + (after - row.committed)[:count]),
                                 ]
-                            with m.Case(TakeOp.REWIND):
-                                m.d.comb += rows.new.taken.eq(row.committed)
-                                m.d.sync += self.available.bit_select(at, 1).eq(row.committed != row.pushed)
+                        with m.Case(TakeOp.COMMIT):
+                            m.d.comb += [
+                                rows.new.committed.eq(row.taken),
+                                rows.new.spare.eq(row.spare + (row.taken - row.committed)[:count]),
+                            ]
+                        with m.Case(TakeOp.REWIND):
+                            m.d.comb += rows.new.taken.eq(row.committed)
+                            m.d.sync += self.available.bit_select(at, 1).eq(row.committed != row.pushed)
 
         with m.If(self.setup_valid):
-            m.d.sync += self.available.bit_select(self.setup.queue[:len(queue)], 1).eq(0)
-        m.d.comb += self.busy.eq(at_row | read.any() | Cat(head.valid for head in self.o_head).any())
+            m.d.sync += self.available.bit_select(self.setup.queue[:len(at)], 1).eq(0)
+        self._tell(m, Cat(take.ready for take in self.i_take).any(), at, rows.new)
+        m.d.comb += self.busy.eq(acts.any() | read.any() | Cat(head.valid for head in self.o_head).any())
         return m
+
+    def _reserve(self, m, row, new):
+        """Answer the request for room."""
+        free, want = Signal(len(row.spare)), self.i_room.p.want
+        m.d.comb += [
+            free.eq(row.spare ^ self.depth),
+            self.i_room.ready.eq(1),
+            new.reserved.eq(row.reserved + self.grant),
+            new.spare.eq(row.spare - self.grant),
+            new.lacks.eq(0),
+        ]
+        with m.If(free >= want):
+            m.d.comb += self.grant.eq(want)
+        # What a device holds without COMMIT may be all there is: then it is waiting for these.
+        with m.Elif((free >= self.batch) | ((row.taken == row.reserved) & (free != 0))):
+            m.d.comb += self.grant.eq(free)
+        with m.Else():
+            m.d.comb += new.lacks.eq(Mux(want > self.batch, self.batch, want))
+
+    def _tell(self, m, acted, at, new):
+        """Tell of room that is worth asking for again. As of the cycle after the operation: sums are slow."""
+        moved, freed, all_taken = Signal(), Signal(len(new.spare)), Signal()
+        lacks = Signal.like(freed)
+        m.d.sync += [
+            moved.eq(acted),
+            self.freed_queue.eq(at),
+            freed.eq(new.spare ^ self.depth),
+            all_taken.eq(new.taken == new.reserved),
+            lacks.eq(new.lacks),
+        ]
+        m.d.comb += self.freed_valid.eq(moved & (lacks != 0) & ((freed >= lacks) | (all_taken & (freed != 0))))

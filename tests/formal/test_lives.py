@@ -78,25 +78,72 @@ def test_broken_rows(formal, line, instead):
     formal.refutes(lambda p: keeps_rows(p, line, instead), 8)
 
 
+def keeps_pipelined_rows(p, line=ROWS, instead=ROWS):
+    """A row that is looked up in any cycle, and may be written in the next, shows what was written last, in the cycle of the
+    look-up at the latest; zero if its queue was set up since. A write beside a set-up of its queue does nothing.
+    """
+    dut = p.add(broken("ringnic.hdl.virtqueue.rows", line, instead).PipelinedRows(
+        num_queues=BOTH, shape=data.StructLayout({"value": 2})))
+    m = p.m
+    queue = p.const(range(BOTH), "queue")
+    meets = sets_up(p, dut, queue, dut.setup_queue)
+    m.d.comb += [
+        dut.queue.eq(p.free(range(BOTH), "named")),
+        dut.write.eq(p.free(name="writes")),
+        dut.new.value.eq(p.free(2, "new")),
+    ]
+    value = Signal(2)
+    ours = dut.at == queue
+    with m.If(dut.write & ours):
+        m.d.sync += value.eq(dut.new.value)
+    with m.If(meets):
+        m.d.sync += value.eq(0)
+    begun = p.past(C(1))
+    p.check(~begun | (dut.at == p.past(dut.queue)))
+    p.check(~begun | ~ours | (dut.row.value == value))
+    p.check(dut.meets == (dut.setup_valid & (dut.setup_queue == dut.at)))
+    p.cover((dut.row.value == 3) & ours & p.past(dut.write & ours & (dut.row.value == 2)))
+    p.cover((dut.row.value != 0) & ours & p.past(dut.write & ours) & p.past(p.past(meets)))
+
+
+def test_pipelined_rows(formal):
+    formal.always(keeps_pipelined_rows)
+    formal.covers(keeps_pipelined_rows, 8)
+
+
+@pytest.mark.parametrize("line, instead", [
+    ("write.en.eq(self.write & ~self.meets)", "write.en.eq(self.write)"),
+    ("(self.queue, 1) | (self.setup_valid & (setup_queue == self.queue))", "(self.queue, 1)"),
+    ("with m.If(write.en & (self.queue == self.at)):", "with m.If(0):"),
+    ("with m.If(write.en & (self.queue == self.at)):", "with m.If(write.en):"),
+    ("with m.If(write.en & (self.queue == self.at)):", "with m.If(self.write & (self.queue == self.at)):"),
+    ("write.addr.eq(self.at)", "write.addr.eq(self.queue)"),
+])
+def test_broken_pipelined_rows(formal, line, instead):
+    formal.refutes(lambda p: keeps_pipelined_rows(p, line, instead), 8)
+
+
 # Prefetched heads
 
 STORE, DEPTH = "class HeadStore(", 2
 
 
-def stores(p, line=STORE, instead=STORE):
+def stores(p, line=STORE, instead=STORE, batch=1):
     """Heads of a queue come out in the order in which they were pushed since it was set up, those taken and not committed again
-    after a REWIND, and no other; taken <= pushed <= reserved, and never more places than there are.
+    after a REWIND, and no other; taken <= pushed <= reserved, and never more places than there are. Who was granted nothing is
+    told as soon as the same request would be granted something, and not before.
 
     Operations of either queue are offered in any order, set-ups come in any cycle. One head is marked, any.
     """
     module = broken("ringnic.hdl.virtqueue.store", line, instead)
-    dut = p.add(module.HeadStore(num_queues=BOTH, ports=1, depth=DEPTH, batch=1))
+    dut = p.add(module.HeadStore(num_queues=BOTH, ports=1, depth=DEPTH, batch=batch))
     m = p.m
     queue = p.const(range(BOTH), "queue")
     meets = sets_up(p, dut, queue, dut.setup.queue)
     of = {name: p.free(range(BOTH), name) for name in ("of_room", "of_push", "of_take")}
     want, op, marks = p.free(2, "want"), p.free(2, "op"), p.free(name="marks")
-    p.assume((want != 0) & (want <= DEPTH) & (op <= TakeOp.REWIND.value))
+    p.assume((want != 0) & (want <= DEPTH))
+    takes = (op == TakeOp.TAKE) | (op == TakeOp.KEEP)
     room = p.feed(dut.i_room, Cat(of["of_room"], C(0, 15), want)) & (of["of_room"] == queue)
     head = Cat(marks, C(0, len(Value.cast(dut.i_push.payload.head)) - 1))
     push = p.feed(dut.i_push, Cat(of["of_push"], C(0, 15), head)) & (of["of_push"] == queue)
@@ -110,28 +157,38 @@ def stores(p, line=STORE, instead=STORE):
     used_up, there, where, is_marked, is_ours = Signal(), Signal(), Signal(counts), Signal(), Signal()
     p.assume(~dut.i_push.valid | ~marks | ((of["of_push"] == queue) & ~used_up))
     p.check(~(room | push | take) | ~meets)
+    refused = Signal.like(want)     # what was wanted when nothing was granted, last
+    granted = lambda want: (free != 0) & ((free >= want) | (free >= batch) | (taken == reserved))
+    worth = (refused != 0) & granted(refused)
     with m.If(room):
         p.check((dut.grant <= want) & (dut.grant <= free))
-        m.d.sync += reserved.eq(reserved + dut.grant)
+        p.check((dut.grant != 0) == granted(want))
+        m.d.sync += [reserved.eq(reserved + dut.grant), refused.eq(Mux(dut.grant == 0, want, 0))]
+    told = dut.freed_valid & (dut.freed_queue == queue)
+    p.check(~told | worth)
+    p.check(~worth | p.past(worth) | told)
+    p.cover(told)
     with m.If(push & (pushed != reserved)):
         m.d.sync += pushed.eq(pushed + 1)
         with m.If(marks):
             m.d.sync += [there.eq(1), where.eq(pushed)]
     with m.If(push & marks):
         m.d.sync += used_up.eq(1)
-    with m.If(take & (op == TakeOp.TAKE)):
+    after = Signal(counts)      # of ``taken``
+    m.d.comb += after.eq(taken + takes)
+    with m.If(take & takes):
         p.check(taken != pushed)
-        m.d.sync += taken.eq(taken + 1)
-    with m.If(take & (op == TakeOp.COMMIT)):
-        m.d.sync += committed.eq(taken)
-        with m.If((where - committed)[:len(where)] < (taken - committed)[:len(taken)]):
+        m.d.sync += taken.eq(after)
+    with m.If(take & ((op == TakeOp.COMMIT) | (op == TakeOp.KEEP))):
+        m.d.sync += committed.eq(after)
+        with m.If((where - committed)[:len(where)] < (after - committed)[:len(after)]):
             m.d.sync += there.eq(0)
     with m.If(take & (op == TakeOp.REWIND)):
         m.d.sync += taken.eq(committed)
-    with m.If(dut.i_take[0].valid & dut.i_take[0].ready & (op == TakeOp.TAKE)):
+    with m.If(dut.i_take[0].valid & dut.i_take[0].ready & takes):
         m.d.sync += [is_ours.eq(take), is_marked.eq(take & there & (where == taken))]
     with m.If(meets):
-        m.d.sync += [reserved.eq(0), pushed.eq(0), taken.eq(0), committed.eq(0), there.eq(0)]
+        m.d.sync += [reserved.eq(0), pushed.eq(0), taken.eq(0), committed.eq(0), there.eq(0), refused.eq(0)]
     p.check(dut.available.bit_select(queue, 1) == (taken != pushed))
     with m.If(dut.o_head[0].valid):
         p.check((dut.o_head[0].payload.head.id == is_marked) & ((dut.o_head[0].payload.queue == queue) == is_ours))
@@ -139,23 +196,35 @@ def stores(p, line=STORE, instead=STORE):
     p.cover(out & is_ours & used_up & ~there & p.past(pushed != 0))
     p.cover(take & (op == TakeOp.REWIND) & (taken != committed))
     p.cover(meets & dut.i_push.valid & (of["of_push"] == queue) & (pushed != 0))
+    # An operation just behind the set-up, and of the same queue just behind another.
+    p.cover(room & p.past(meets & (reserved != 0)))
+    p.cover(push & p.past(take & takes))
+    p.cover(take & (op == TakeOp.KEEP) & p.past(push) & p.past(taken == pushed))
 
 
-def test_store(formal):
-    formal.always(stores)
-    formal.covers(stores, 20)
+@pytest.mark.parametrize("batch", [1, DEPTH])
+def test_store(formal, batch):
+    formal.always(lambda p: stores(p, batch=batch))
+    formal.covers(lambda p: stores(p, batch=batch), 20)
 
 
 @pytest.mark.parametrize("line, instead", [
-    ("with m.If(at_row & ~meets):", "with m.If(at_row):"),
+    ("with m.If(acts.any() & ~rows.meets):", "with m.If(acts.any()):"),
     ("reserves.eq(row.pushed != row.reserved)", "reserves.eq(1)"),
     ("has_head.eq(row.taken != row.pushed)", "has_head.eq(1)"),
-    ("self.setup.queue[:len(queue)], 1).eq(0)", "self.setup.queue[:len(queue)], 1).eq(1)"),
+    ("self.setup.queue[:len(at)], 1).eq(0)", "self.setup.queue[:len(at)], 1).eq(1)"),
     ("rows.new.taken.eq(row.committed)", "rows.new.taken.eq(row.taken)"),
+    ("rows.new.committed.eq(after)", "rows.new.committed.eq(row.taken)"),
+    ("row.spare + (after - row.committed)[:count]", "row.spare + 1"),
+    ("offered & ~acts & Cat(", "offered & Cat("),
+    ("((freed >= lacks) | (all_taken & (freed != 0)))", "(freed >= lacks)"),
+    ("((freed >= lacks) | (all_taken & (freed != 0)))", "(freed != 0)"),
+    ("new.lacks.eq(0)", "new.lacks.eq(row.lacks)"),
+    ("new.lacks.eq(Mux(want > self.batch, self.batch, want))", "new.lacks.eq(want)"),
     ("bit_select(at, 1).eq(row.committed != row.pushed)", "bit_select(at, 1).eq(row.taken != row.pushed)"),
 ])
 def test_broken_store(formal, line, instead):
-    formal.refutes(lambda p: stores(p, line, instead), 24)
+    formal.refutes(lambda p: stores(p, line, instead, batch=DEPTH if "freed" in line else 1), 24)
 
 
 # Devices
@@ -169,8 +238,9 @@ def asks_in_time(p, buffers):
     p.check(~take.valid | buffers.holds)
     begins = buffers.holds & ~p.past(buffers.holds)
     was_available = p.past(Mux(buffers.pause, 0, buffers.available))
-    p.check(~begins | (take.valid & (op == TakeOp.TAKE) & was_available.bit_select(queue, 1)))
-    p.cover(take.valid & (op == TakeOp.COMMIT))
+    takes = (op == TakeOp.TAKE) | (op == TakeOp.KEEP)
+    p.check(~begins | (take.valid & takes & was_available.bit_select(queue, 1)))
+    p.cover(take.valid & ((op == TakeOp.COMMIT) | (op == TakeOp.KEEP)))
     p.cover(p.past(buffers.holds) & ~buffers.holds & buffers.pause)
 
 
@@ -190,7 +260,7 @@ def transmit_asks(p, line="class Transmit(", instead="class Transmit("):
     p.m.d.comb += [dut.buffers.pause.eq(p.free(name="pause")), dut.buffers.available.eq(p.free(2, "available")),
                    dut.read.req.ready.eq(1), dut.o.ready.eq(p.free(name="ready"))]
     p.feed(dut.read.beat)
-    p.m.d.sync += left.eq(left + (p.take(dut.buffers.take) & (dut.buffers.take.payload.op == TakeOp.TAKE)) - ends)
+    p.m.d.sync += left.eq(left + (p.take(dut.buffers.take) & (dut.buffers.take.payload.op == TakeOp.KEEP)) - ends)
     p.take(dut.buffers.used)
     asks_in_time(p, dut.buffers)
 

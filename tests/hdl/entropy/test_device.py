@@ -32,17 +32,15 @@ class Bench:
                             for k, (addr, size, write) in enumerate(parts)])
 
     async def takes(self, ctx):
-        port, taken, open_ = self.dut.host.buffers[0], 0, False
+        port, taken = self.dut.host.buffers[0], 0
         while True:
             ctx.set(port.available, taken < len(self.chains) and not ctx.get(port.pause))
             ctx.set(port.take.ready, not self.idle())
             _, _, moved, op = await ctx.tick().sample(port.take.valid & port.take.ready, port.take.p.op)
             if moved:
-                assert (op == TakeOp.COMMIT) == open_
-                open_ = op == TakeOp.TAKE
-                if open_:
-                    self.segments += self.chains[taken]
-                    taken += 1
+                assert op == TakeOp.KEEP
+                self.segments += self.chains[taken]
+                taken += 1
 
     async def give_segments(self, ctx):
         port = self.dut.host.buffers[0].segment

@@ -143,7 +143,7 @@ class Bench:
             while True:
                 ctx.set(port.available, sum(1 << queue for queue, chains in self.chains.items() if chains))
                 _, _, valid, p = await ctx.tick().sample(port.take.valid, port.take.p)
-                if valid and p.op == TakeOp.TAKE:
+                if valid and p.op in (TakeOp.TAKE, TakeOp.KEEP):
                     pending.extend(self.chains[p.queue].pop(0))
 
         async def segments(ctx):

@@ -67,7 +67,6 @@ class Bench:
 
     async def takes(self, ctx):
         take, p = self.dut.buffers.take, self.dut.buffers.take.p
-        open_ = {queue: 0 for queue in self.chains}
         while True:
             ctx.set(self.dut.buffers.pause, self.pausing)
             ctx.set(self.dut.buffers.available, 0 if self.pausing else sum(
@@ -75,14 +74,10 @@ class Bench:
             ctx.set(take.ready, not self.idle())
             _, _, taken, op, queue = await ctx.tick().sample(take.valid & take.ready, p.op, p.queue)
             self.cycle += 1
-            if taken and op == TakeOp.TAKE:
-                assert open_[queue] == 0
+            if taken:
+                assert op == TakeOp.KEEP
                 self.segments += self.chains[queue].pop(0)
                 self.taken.append(queue)
-                open_[queue] += 1
-            elif taken:
-                assert op == TakeOp.COMMIT
-                open_[queue] = 0
 
     async def give_segments(self, ctx):
         port = self.dut.buffers.segment

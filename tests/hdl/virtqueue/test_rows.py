@@ -4,7 +4,7 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.lib import data
 
-from ringnic.hdl.virtqueue.rows import QueueRows
+from ringnic.hdl.virtqueue.rows import PipelinedRows, QueueRows
 
 from ...kit.streams import pulse
 
@@ -145,3 +145,49 @@ def test_rows_are_zero_after_a_reset(stage):
         ctx.set(reset, 0)
         assert await look_up(ctx, rows, 1) == (0, 0)
     stage(dut).run(testbench)
+
+
+@pytest.mark.parametrize("num_queues", [1, 2, 3, 8])
+def test_pipelined_rows_against_a_list(stage, rng, num_queues):
+    """A look-up in each cycle, mostly of the same few queues; each row is written back in the next, or not; set-ups in any."""
+    dut = PipelinedRows(num_queues=num_queues, shape=ROW)
+    model, rate = [(0, 0)] * num_queues, 2 if num_queues == 1 else 4
+
+    async def testbench(ctx):
+        at = None
+        for _ in range(600):
+            queue, setup, writes = rng.randrange(num_queues), rng.randrange(num_queues), at is not None and rng.random() < 0.7
+            sets_up, new = rng.random() < 1 / rate, (rng.randrange(1 << 16), rng.randrange(32))
+            ctx.set(dut.queue, queue)
+            ctx.set(dut.setup_queue, setup)
+            ctx.set(dut.setup_valid, sets_up)
+            ctx.set(dut.write, writes)
+            ctx.set(dut.new, dict(zip("ab", new)))
+            assert at is None or ctx.get(dut.meets) == (sets_up and setup == at)
+            if writes:
+                model[at] = new
+            if sets_up:
+                model[setup] = (0, 0)
+            await ctx.tick()
+            at = queue
+            assert ctx.get(dut.at) == at
+            assert (ctx.get(dut.row.a), ctx.get(dut.row.b)) == model[at]
+    stage(dut).run(testbench)
+
+
+def test_pipelined_rows_are_zero_after_a_reset(stage):
+    reset = Signal()
+    dut = PipelinedRows(num_queues=2, shape=ROW)
+    wrapped = ResetInserter(reset)(dut)
+
+    async def testbench(ctx):
+        ctx.set(dut.queue, 1)
+        await ctx.tick()
+        ctx.set(dut.new, {"a": 7, "b": 7})
+        await pulse(ctx, dut.write)
+        await ctx.tick()
+        assert ctx.get(dut.row.a) == 7
+        await pulse(ctx, reset)
+        await ctx.tick()
+        assert ctx.get(dut.row.a) == 0
+    stage(wrapped).run(testbench)

@@ -85,7 +85,7 @@ def test_set_up_forgets(make):
     bench.run(testbench)
 
 
-OPERATIONS = {"take": TakeOp.TAKE, "commit": TakeOp.COMMIT, "rewind": TakeOp.REWIND}
+OPERATIONS = {"take": TakeOp.TAKE, "commit": TakeOp.COMMIT, "rewind": TakeOp.REWIND, "keep": TakeOp.KEEP}
 
 
 @pytest.mark.parametrize("other", [False, True])
@@ -126,11 +126,11 @@ def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, 
             _, _, ready, grant = await ctx.tick().sample(port.ready, dut.grant)
             if now >= looks - 1 and served is None and ready:
                 served, granted = now, grant
-        after = not other and (served is None or served > looks + phase)
+        after, takes = not other and (served is None or served > looks + phase), operation in ("take", "keep")
         assert other or served != looks + phase
         # A chain that is taken before the set-up is on its way; a TAKE after it waits for the first chain of the new life.
-        assert (served is None) == (after and operation == "take")
-        assert ids(heads) == ([(queue, 12)] if operation == "take" and not after else [])
+        assert (served is None) == (after and takes)
+        assert ids(heads) == ([(queue, 12)] if takes and not after else [])
         assert not available(ctx, dut, 1)
         reserved = granted if after and operation == "room" else 0
         assert await ask(ctx, dut, 1, 4 - reserved) == 4 - reserved
@@ -142,11 +142,12 @@ def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, 
             assert ids(heads) == [(1, 20)]
             await take(ctx, bench, 1, TakeOp.REWIND)
         await push(ctx, bench, 1, 21, 22, 23)
-        assert await take_all(ctx, 1) == [(1, k) for k in range(20, 24)]
+        kept = served is None and operation == "keep"
+        assert await take_all(ctx, 1) == [(1, k) for k in range(20 + kept, 24)]
         # The other queue goes on where it was.
         await take(ctx, bench, 0, TakeOp.REWIND)
         done = operation if other else None
-        assert await take_all(ctx, 0) == [(0, k) for k in {"push": [11, 12, 13], "commit": [12]}.get(done, [11, 12])]
+        assert await take_all(ctx, 0) == [(0, k) for k in {"push": [11, 12, 13], "commit": [12], "keep": []}.get(done, [11, 12])]
 
     async def testbench(ctx):
         for phase in range(-4, 6):
@@ -171,18 +172,100 @@ def test_take_commit_and_rewind(make):
             assert not available(ctx, dut, 1)
             await take(ctx, bench, 1, TakeOp.REWIND)
             assert available(ctx, dut, 1)
-        assert bench.freed == [1]
         assert await ask(ctx, dut, 1, 1) == 1  # the committed one; those taken and given up still have their places
         assert await ask(ctx, dut, 1, 1) == 0
         await take(ctx, bench, 1)
         await take(ctx, bench, 1, TakeOp.COMMIT)
-        await take(ctx, bench, 1, TakeOp.COMMIT)  # nothing more to keep: nothing is freed
+        await take(ctx, bench, 1, TakeOp.COMMIT)  # nothing more to keep
         await take(ctx, bench, 1, TakeOp.REWIND)
         await take(ctx, bench, 1)
         await ctx.tick().repeat(4)
         assert ids(bench.heads[0]) == [(1, k) for k in (10, 11, 12, 11, 12, 11, 12)]
-        assert bench.freed == [1, 1]
     bench.run(testbench)
+
+
+def test_keep_is_take_and_commit(make):
+    """Also of what was taken before: none of it comes again, and the places of all are free."""
+    bench = make()
+
+    async def testbench(ctx):
+        dut = bench.dut
+        assert await ask(ctx, dut, 1, 4) == 4
+        await push(ctx, bench, 1, 10, 11, 12, 13)
+        await take(ctx, bench, 1)
+        await take(ctx, bench, 1, TakeOp.KEEP)
+        await take(ctx, bench, 1, TakeOp.REWIND)
+        await take(ctx, bench, 1, TakeOp.KEEP)
+        await take(ctx, bench, 1, TakeOp.REWIND)
+        assert await ask(ctx, dut, 1, 3) == 3
+        assert await ask(ctx, dut, 1, 1) == 0
+        await take(ctx, bench, 1, TakeOp.KEEP)
+        assert not available(ctx, dut, 1)
+        await ctx.tick().repeat(4)
+        assert ids(bench.heads[0]) == [(1, k) for k in (10, 11, 12, 13)]
+    bench.run(testbench)
+
+
+def test_room_is_told_of_when_a_request_for_it_would_be_granted(make):
+    bench = make(depth=8, batch=4)
+
+    async def testbench(ctx):
+        async def frees(op=TakeOp.KEEP):
+            before = len(bench.freed)
+            await take(ctx, bench, 1, op)
+            await ctx.tick().repeat(2)
+            assert bench.freed[before:] in ([], [1])
+            return len(bench.freed) > before
+
+        dut = bench.dut
+        assert await ask(ctx, dut, 1, 8) == 8
+        await push(ctx, bench, 1, *range(8))
+        assert not await frees()                  # nobody was refused
+        assert await ask(ctx, dut, 1, 8) == 0
+        assert [await frees() for _ in range(3)] == [False, False, True]
+        assert await ask(ctx, dut, 1, 2) == 2     # two are left
+        assert await ask(ctx, dut, 1, 3) == 0
+        assert [await frees(op) for op in (TakeOp.TAKE, TakeOp.REWIND, TakeOp.TAKE, TakeOp.COMMIT)] == [False] * 3 + [True]
+        assert await ask(ctx, dut, 1, 3) == 3
+        assert not await frees()                  # granted
+        assert not await ask(ctx, dut, 1, 2)
+        assert await ask(ctx, dut, 0, 8) == 8     # of the other queue nothing is told
+        assert await frees()
+    bench.run(testbench)
+
+
+def served(bench, ports, queue):
+    """Offer all of these streams something of ``queue`` in each of 40 cycles; return of each when it was served."""
+    at = [[] for _ in ports]
+
+    async def testbench(ctx):
+        await ask(ctx, bench.dut, queue, 1)
+        for port in ports:
+            ctx.set(port.p.queue, queue)
+            if hasattr(port.p, "op"):
+                ctx.set(port.p.op, TakeOp.COMMIT)
+            ctx.set(port.valid, 1)
+        for now in range(40):
+            for k, ready in enumerate((await ctx.tick().sample(*[port.ready for port in ports]))[2:]):
+                if ready:
+                    at[k].append(now)
+    bench.run(testbench)
+    return at
+
+
+def test_one_operation_a_cycle_in_turn(make):
+    """The same queue in each cycle."""
+    bench = make(ports=2)
+    dut = bench.dut
+    at = served(bench, [dut.i_room, dut.i_push, *dut.i_take], 1)
+    assert sorted(sum(at, [])) == [*range(2, 40)]
+    assert max(map(len, at)) - min(map(len, at)) <= 1
+
+
+def test_a_requester_that_is_alone_is_served_every_third_cycle(make):
+    bench = make()
+    at, = served(bench, [bench.dut.i_push], 1)
+    assert at == [*range(2, 40, 3)]
 
 
 def test_blocked_port_does_not_stop_others(make):
@@ -222,6 +305,7 @@ def test_device_that_holds_all_gets_what_is_left(make):
             await take(ctx, bench, 0)
         assert await ask(ctx, bench.dut, 0, 4) == 0 and bench.freed == []
         await take(ctx, bench, 0)
+        await ctx.tick()
         assert bench.freed == [0]      # worth asking again
         assert await ask(ctx, bench.dut, 0, 4) == 2
         await push(ctx, bench, 0, 6, 7)
@@ -273,7 +357,12 @@ def test_random(make, rng, num_queues, ports, depth, batch):
                 queue = rng.choice(mine)
                 if available(ctx, dut, queue) and rng.random() < 0.7:
                     expected[port].append((queue, queue << 12 | taken[queue]))
-                    await take(ctx, bench, queue, port=port)
+                    if rng.random() < 0.3:
+                        committed[queue] = taken[queue] + 1
+                        await take(ctx, bench, queue, TakeOp.KEEP, port)
+                        kept[queue] = committed[queue]
+                    else:
+                        await take(ctx, bench, queue, port=port)
                     taken[queue] += 1
                 elif rng.random() < 0.7:
                     committed[queue] = taken[queue]
