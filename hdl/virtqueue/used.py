@@ -12,7 +12,6 @@ from ..lib.arbiter import round_robin
 from ..lib.buffers import ChainId, QueueSetup, Used
 from ..lib.dma import WritePort, write_beat
 from ..lib.queue import Queue
-from ..lib.slice import Slice
 from ..spec.virtio import VIRTQ_DESC_SIZE, VIRTQ_USED_ELEM_SIZE
 from .pacing import Pacing
 from .rows import QueueRows
@@ -27,6 +26,9 @@ Entry = data.StructLayout({"chain": ChainId, "len": 32})
 
 class UsedWriter(wiring.Component):
     """Collect used chains a queue, write them many to a TLP, and tell :class:`Suppress`.
+
+    A chain is collected in three cycles. Entries are laid out at 8 bytes a cycle, and a write is asked for when all of its data
+    is here: from its first beat on they come one a cycle, so it keeps no other write waiting.
 
     When a batch leaves is decided by :class:`Pacing`; at the latest when ``batch`` chains wait. The driver sees a packet
     (``more``) whole or not at all: split, its last write is the index; packed, it is the first descriptor, which hides the ones
@@ -144,8 +146,10 @@ class UsedWriter(wiring.Component):
         # The batch that is being written, run by run. A run is one write of neighbours.
         take   = Signal(slot_bits)                 # the chain that is next
         left   = Signal(counts)                    # chains from there on
+        ahead  = Signal(slot_bits)                 # the one that is looked up while this run is laid out
         slot, flip, moved = Signal(16), Signal(), Signal(16)  # entry of the ring for it, and how many were passed
-        count  = Signal(counts)                    # chains of this run, and of it what is still to be handed on
+        count  = Signal(counts)                    # chains of this run
+        to_lay = Signal(counts)                    # of them, those that have not been laid out
         room   = Signal(16)                        # entries up to the end of the ring
         first  = Signal(Entry)                     # what is written last, if ``hidden``
         hidden, single = Signal(), Signal()        # ``single``: one entry stands for all
@@ -154,21 +158,15 @@ class UsedWriter(wiring.Component):
         step, after = Signal(16), Signal(17)       # entries that this run passes; where that leads
         wraps, new_slot = Signal(), Signal(16)
         run_slot = Signal(16)
-        run_flip, run_first = Signal(), Signal()
+        run_flip = Signal()
         entry = Signal(Entry)                      # that is handed on
         address = Signal(64)
         request, data_out = self.write.req, self.write.data
         m.submodules.elements = elements = UsedElements(width=self.width)
-        m.submodules.out = out = Slice(write_beat(self.width))     # the block RAM that entries come from is slow
-        connect(m, out.o, flipped(data_out))
-        with m.If(at_first):
-            m.d.sync += step.eq(0)
-        with m.Elif(single):
-            m.d.sync += step.eq(row.slots)
-        with m.Elif(self.packed & row.apart):
-            m.d.sync += step.eq(stage_r.data.chain.count)
-        with m.Else():
-            m.d.sync += step.eq(count)
+        # Beats of the run that is laid out, and of those that have been asked for: a write never waits for its data.
+        run_beats = -(-self.batch * VIRTQ_DESC_SIZE * 8 // self.width)
+        m.submodules.out = out = Queue(write_beat(self.width), max(2, run_beats))
+        sending = Signal(range(9))                 # writes that have been asked for, whose data has not left
         m.d.comb += [
             at_first.eq(hidden & (left == 0)),
             room.eq(size - slot),
@@ -176,6 +174,7 @@ class UsedWriter(wiring.Component):
             wraps.eq(after >= size),
             new_slot.eq(Mux(wraps, after - size, after)),
             stage_r.addr.eq(Cat(take, queue)),
+            stage_r.en.eq(1),
             run_slot.eq(Mux(at_first, row.slot, slot)),
             request.p.addr.eq(address),
             request.p.len.eq(Mux(is_index, 2, Mux(self.packed, count * VIRTQ_DESC_SIZE, count * VIRTQ_USED_ELEM_SIZE))),
@@ -190,7 +189,7 @@ class UsedWriter(wiring.Component):
             elements.i.p.id.eq(entry.chain.id),
             elements.i.p.len.eq(entry.len),
             elements.i.p.flip.eq(run_flip),
-            elements.i.p.last.eq(count == 1),
+            elements.i.p.last.eq(to_lay == 1),
             out.i.valid.eq(elements.o.valid),
             out.i.p.eq(elements.o.p),
             elements.o.ready.eq(out.i.ready),
@@ -204,7 +203,21 @@ class UsedWriter(wiring.Component):
             request.valid.eq(offer & pending.i.ready & (in_done < 8)),
             accepted.eq(request.valid & request.ready),
             pending.i.valid.eq(accepted),
+            data_out.p.eq(out.o.p),
+            data_out.valid.eq(out.o.valid & (sending != 0)),
+            out.o.ready.eq(data_out.ready & (sending != 0)),
         ]
+        m.d.sync += sending.eq(sending + accepted - (data_out.valid & data_out.ready & data_out.p.last))
+
+        def measure_run():
+            with m.If(at_first):
+                m.d.sync += step.eq(0)
+            with m.Elif(single):
+                m.d.sync += step.eq(row.slots)
+            with m.Elif(self.packed & row.apart):
+                m.d.sync += step.eq(stage_r.data.chain.count)
+            with m.Else():
+                m.d.sync += step.eq(count)
 
         def pass_run():
             m.d.sync += [slot.eq(new_slot), flip.eq(flip ^ wraps), moved.eq(moved + step)]
@@ -269,6 +282,7 @@ class UsedWriter(wiring.Component):
             with m.State("LOOK-UP FIRST"):
                 m.next = "STEP FIRST"
             with m.State("STEP FIRST"):
+                measure_run()
                 m.next = "FIRST"
             with m.State("FIRST"):
                 # 2.8.9: the first descriptor of a packet is marked used last. It may as well hide the packets behind it.
@@ -283,49 +297,50 @@ class UsedWriter(wiring.Component):
                     m.d.sync += count.eq(left)
                 with m.Else():
                     m.d.sync += count.eq(room)
+                m.d.sync += ahead.eq(take + 1)
                 m.next = "STEP"
             with m.State("STEP"):
-                m.next = "REQUEST"
+                measure_run()
+                m.d.comb += stage_r.addr.eq(Cat(ahead, queue))
+                m.d.sync += [
+                    entry.eq(Mux(at_first, first, stage_r.data)), run_flip.eq(Mux(at_first, row.flip, flip)),
+                    to_lay.eq(count), ahead.eq(ahead + 1),
+                ]
+                m.next = "LAY OUT"
+            with m.State("LAY OUT"):
+                # A look-up ahead: one entry a cycle.
+                m.d.comb += [elements.i.valid.eq(1), stage_r.addr.eq(Cat(ahead, queue)), stage_r.en.eq(elements.i.ready)]
+                with m.If(elements.i.ready):
+                    m.d.sync += [entry.eq(stage_r.data), to_lay.eq(to_lay - 1), ahead.eq(ahead + 1)]
+                    with m.If(to_lay == 1):
+                        m.next = "REQUEST"
             with m.State("REQUEST"):
                 m.d.comb += offer.eq(1)
-                m.d.sync += [run_flip.eq(Mux(at_first, row.flip, flip)), run_first.eq(at_first)]
                 with m.If(accepted):
                     pass_run()
                     with m.If(at_first):
                         m.d.sync += hidden.eq(0)
                     with m.Else():
-                        m.d.sync += left.eq(left - count)
-                    m.next = "FILL"
-            with m.State("FILL"):
-                m.d.sync += [entry.eq(Mux(run_first, first, stage_r.data)), take.eq(take + ~run_first)]
-                m.next = "ELEMENT"
-            with m.State("ELEMENT"):
-                m.d.comb += elements.i.valid.eq(1)
-                with m.If(elements.i.ready):
-                    m.d.sync += count.eq(count - 1)
-                    m.next = "FILL"
-                    with m.If(count == 1):
-                        with m.If((left != 0) | hidden):
-                            m.next = "RUN"
-                        with m.Elif(self.packed):
-                            m.next = "DONE"
-                        with m.Else():
-                            m.next = "INDEX"
+                        m.d.sync += [left.eq(left - count), take.eq(take + count)]
+                    with m.If(~at_first & ((left != count) | hidden)):
+                        m.next = "RUN"
+                    with m.Elif(self.packed):
+                        m.next = "DONE"
+                    with m.Else():
+                        m.next = "INDEX"
             with m.State("INDEX"):
                 # 2.7.8.2: the elements before the index; both go through this one ordered port.
-                m.d.comb += is_index.eq(1)
-                m.next = "REQUEST INDEX"
-            with m.State("REQUEST INDEX"):
-                m.d.comb += [is_index.eq(1), offer.eq(1)]
-                with m.If(accepted):
-                    m.next = "INDEX DATA"
-            with m.State("INDEX DATA"):
                 m.d.comb += [
+                    is_index.eq(1),
                     out.i.valid.eq(1),
                     out.i.p.data.eq(row.complete),
                     out.i.p.last.eq(1),
                 ]
                 with m.If(out.i.ready):
+                    m.next = "REQUEST INDEX"
+            with m.State("REQUEST INDEX"):
+                m.d.comb += [is_index.eq(1), offer.eq(1)]
+                with m.If(accepted):
                     m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += [

@@ -78,6 +78,40 @@ def test_batch_is_one_write_and_one_index(make, width, count):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+@pytest.mark.parametrize("packed", [0, 1])
+def test_a_write_is_asked_for_when_its_data_is_there(make, width, packed):
+    """It would keep others waiting: its first beat comes two cycles later at most, and the others come without a gap."""
+    bench = make(width=width, sizes=(128, 128), batch=64)
+    port, starved, lengths = bench.dut.write, [], []
+
+    async def watch(ctx):
+        under_way = since = 0
+        async for _, _, asks, takes, length, gives, last in ctx.tick().sample(
+                port.req.valid, port.req.ready, port.req.p.len, port.data.valid & port.data.ready, port.data.p.last):
+            if under_way and not gives:
+                starved.append(since)
+            since += 1
+            if gives and last:
+                under_way = 0
+            if asks and takes:
+                under_way, since = 1, 0
+                lengths.append(length)
+    bench.background(watch)
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, packed)
+        await bench.start(ctx)
+        for count in (1, 2, 3, 64, 5, 64):
+            for k in range(count):
+                await bench.give(ctx, 0, k, flush=k == count - 1)
+            await bench.settle(ctx)
+    bench.run(testbench)
+    size = 16 if packed else 8
+    assert sum(length for length in lengths if length != 2) == 139 * size and max(lengths) >= 20 * size
+    assert all(since < 2 for since in starved)
+
+
 def test_publication_follows_the_index(make):
     bench = make(latency=50)
 
