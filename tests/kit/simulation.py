@@ -1,9 +1,9 @@
 """A component in Amaranth's simulator, with what every simulation has: a clock, a limit, an eye on the streams."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
-from amaranth.hdl import ClockDomain, Module
-from amaranth.hdl._ast import SignalKey
+from amaranth.hdl import ClockDomain, Module, Value
 
 from . import busy, streams
 from .simulator import Simulator
@@ -34,6 +34,18 @@ async def until(ctx, condition, limit=PATIENCE):
     raise AssertionError(f"not after {limit} cycles")
 
 
+@dataclass(frozen=True)
+class _Same:
+    """A value that is the same as itself only: ``==`` of two values is a third one."""
+    value: Value
+
+    def __eq__(self, other):
+        return self.value is other.value
+
+    def __hash__(self):
+        return id(self.value)
+
+
 @lru_cache(maxsize=8)
 def _around(dut, glue, sync, beside, forget):
     """Return the module around a component, and the rules of its streams if there are any. It is the same for the same
@@ -47,7 +59,7 @@ def _around(dut, glue, sync, beside, forget):
         beside(m)
     rules = None
     if watched := streams.outputs(dut):
-        m.submodules.rules = rules = streams.Rules(watched, forget and forget.signal)
+        m.submodules.rules = rules = streams.Rules(watched, None if forget is None else forget.value)
     return m, rules
 
 
@@ -78,7 +90,7 @@ class Simulation:
     def __init__(self, dut, rng=None, *, glue=(), sync=(), beside=None, pause=0.0, limit=20000, forget=None, watch_busy=True):
         self.dut, self.rng, self.pause = dut, rng, pause
         self._background = []
-        m, rules = _around(dut, tuple(glue), tuple(sync), beside, None if forget is None else SignalKey(forget))
+        m, rules = _around(dut, tuple(glue), tuple(sync), beside, None if forget is None else _Same(forget))
         self.sim = Simulator(m)
         self.sim.add_clock(PERIOD)
         self.background(watchdog, limit)
