@@ -9,7 +9,7 @@ from ringnic.host.guest.network import GATEWAY
 IOMMU = ("-device", "intel-iommu,intremap=on,caching-mode=on")
 
 
-@pytest.mark.parametrize("ring", ["split", "packed"])
+@pytest.mark.parametrize("ring", [pytest.param("split", marks=pytest.mark.long), "packed"])
 def test_a_thousand_pings(boot, ring):
     machine = boot(ring=ring)
     machine.online()
