@@ -9,7 +9,6 @@ from amaranth.sim._async import AsyncProcess, TestbenchContext, TickTrigger
 
 __all__ = ["Clock", "Domain", "Testbench", "Timeline"]
 
-
 MADE = 1000  # constants that are kept; views that are made anew in each cycle would fill the memory
 
 
@@ -58,6 +57,18 @@ class Clock:
         engine.state.timeline.call(self._half if both else 2 * self._half, self.ring)
 
 
+def _constant(made, view, bits):
+    """Return what the bits of a view mean. It is made once for the same bits; ``made`` keeps the view, and so its identity."""
+    _, before, constant = made.get(id(view), (view, None, None))
+    if before != bits:
+        shape = view.shape()
+        constant = shape.from_bits(bits) if isinstance(shape, ShapeCastable) else bits
+        if len(made) > MADE:
+            made.clear()
+        made[id(view)] = view, bits, constant
+    return constant
+
+
 class _Tick(TickTrigger):
     """``ctx.tick()``, which is made in almost every cycle."""
     def __init__(self, engine, process, domain, values=()):
@@ -73,14 +84,7 @@ class _Tick(TickTrigger):
         values = [get() for get in self._getters] if self._getters else [evaluate(value) for value in self._sampled]
         for k, value in enumerate(self._sampled):
             if type(value) is not Signal and isinstance(value, ValueCastable):
-                known = made.get(id(value))
-                if known is None or known[1] != values[k] or known[0] is not value:
-                    shape = value.shape()
-                    if len(made) > MADE:
-                        made.clear()
-                    known = made[id(value)] = value, values[k], (
-                        shape.from_bits(values[k]) if isinstance(shape, ShapeCastable) else values[k])
-                values[k] = known[2]
+                values[k] = _constant(made, value, values[k])
         reset = self._home.reset
         self._result = (True, bool(reset and reset()), *values)
         self._process.runnable, self._process.waits_on = True, None
