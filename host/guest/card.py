@@ -211,13 +211,20 @@ def rtl_card(place, *, seed, wave, tlp, update, features=None, pairs=PAIRS, mtu=
         yield card
 
 
+@dataclass(frozen=True)
+class EntropyCard:
+    """What a guest's QEMU is told of an entropy device; ``progress()`` raises as that of a :class:`SimulatedCard` does."""
+    qemu_options: list
+    progress: object
+
+
 @contextmanager
 def entropy_card(place, *, seed, features=None, tlp=None):
-    """Yield the QEMU options of a simulated entropy device, served at a :class:`Place` or the path of one.
+    """Yield the :class:`EntropyCard` of a simulated entropy device, served at a :class:`Place` or the path of one.
 
     ``seed``: of its randomness; ``tlp``: as of :func:`rtl_card`.
     """
     from ...sim.engine.engine import Engine, Link
     place = Place.of(place)
-    with _served(place, lambda: Engine(card="entropy", link=Link(seed=seed), features=features, tlp_log=tlp)):
-        yield vfio_user_device(place.path)
+    with _served(place, lambda: Engine(card="entropy", link=Link(seed=seed), features=features, tlp_log=tlp)) as engine:
+        yield EntropyCard(vfio_user_device(place.path), engine.check_files)

@@ -221,8 +221,16 @@ def terminal_kept():
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def run_shell(qemu, kernel, initramfs, device, *, pass_fds=(), **options):
-    """Give the terminal to a guest until it ends; return QEMU's exit status."""
+def run_shell(qemu, kernel, initramfs, device, *, pass_fds=(), signs=(), **options):
+    """Give the terminal to a guest until it ends; return QEMU's exit status.
+
+    ``signs`` are called every second: what one raises, such as that a disk is full, ends the guest at once.
+    """
     argv = command_line(qemu, kernel, initramfs, device, shell=True, **options)
     with terminal_kept(), child(argv, pass_fds=pass_fds) as process:
-        return process.wait()
+        while True:
+            try:
+                return process.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                for sign in signs:
+                    sign()

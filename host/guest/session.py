@@ -87,11 +87,13 @@ def _run(options, console, report, card, stack):
         if broken:
             raise broken[0]
     machine = (qemu, kernel, initramfs, device.qemu_options)
+    signs = (device.progress, cable)
     if options.shell:
         append = f"ringnic.address={addresses['lease']}" if "lease" in addresses else ""
-        return run_shell(*machine, accel=accel, cpus=options.cpus, append=append, pass_fds=device.pass_fds)
+        return run_shell(*machine, accel=accel, cpus=options.cpus, append=append, pass_fds=device.pass_fds,
+                         signs=signs)
     guest = stack.enter_context(start_guest(*machine, accel=accel, cpus=options.cpus, pass_fds=device.pass_fds,
-                                            signs=(device.progress, cable)))
+                                            signs=signs))
     try:
         guest_steps(guest, report, steps, seed=options.seed, size=options.size, **addresses)
     except BaseException:

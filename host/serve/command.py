@@ -61,8 +61,7 @@ def _cards(options, stack):
         note(f"{where}: building the card's model, if it is not there yet")
         update = partial(_update, where)
         if options.card == "entropy":
-            stack.enter_context(entropy_card(place, seed=seed, features=options.features, tlp=options.tlp))
-            yield where, None, None
+            yield where, None, stack.enter_context(entropy_card(place, seed=seed, features=options.features, tlp=options.tlp))
         elif options.board is not None:
             from ..guest.board_card import board_card
             made = board_card(options.board)
@@ -93,8 +92,7 @@ def _serve(options, stack):
     note("serving; Ctrl-C ends it")
     while failed() is None:
         for *_, card in served:
-            if card is not None:
-                card.progress()  # raises what ends it
+            card.progress()  # raises what ends it
         time.sleep(LOOK_SECONDS)
     raise failed()
 

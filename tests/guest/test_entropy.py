@@ -32,8 +32,8 @@ def booted(kernel, initramfs, features):
     with tempfile.TemporaryDirectory(prefix="ringnic-") as name:
         folder = Path(name)
         (folder / "initramfs.gz").write_bytes(initramfs(kernel, ("virtio_rng",)))
-        with entropy_card(folder / "card.sock", seed=SEED, features=features) as options, start_guest(
-                find_qemu(), find_kernel(kernel), folder / "initramfs.gz", options) as guest:
+        with entropy_card(folder / "card.sock", seed=SEED, features=features) as card, start_guest(
+                find_qemu(), find_kernel(kernel), folder / "initramfs.gz", card.qemu_options) as guest:
             guest.wait_ready()
             yield guest
 

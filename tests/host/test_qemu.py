@@ -1,5 +1,6 @@
 """QEMU's command line, and the console protocol against a shell that plays the guest."""
 
+import errno
 import json
 from pathlib import Path
 import subprocess
@@ -95,6 +96,18 @@ def test_shell_returns_the_status(tmp_path):
     path.write_text("#!/bin/sh\nexit 7\n")
     path.chmod(0o755)
     assert run_shell(Qemu((str(path),), "11"), KERNEL, "/i", []) == 7
+
+
+def test_shell_ends_when_a_sign_says_so(tmp_path):
+    """At once, and not when the person leaves the shell."""
+    path = tmp_path / "qemu"
+    path.write_text("#!/bin/sh\nexec sleep 600\n")
+    path.chmod(0o755)
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "/the/file")
+    with pytest.raises(OSError, match="/the/file"):
+        run_shell(Qemu((str(path),), "11"), KERNEL, "/i", [], signs=(full,))
 
 
 def test_child_ends_with_the_block():

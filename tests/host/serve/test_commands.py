@@ -1,5 +1,8 @@
 """The command line of ``ringnic serve``: what it refuses before a minute goes into building."""
 
+from contextlib import nullcontext
+import errno
+
 import pytest
 from typer.testing import CliRunner
 
@@ -50,3 +53,15 @@ def test_a_bad_place_is_told_of_at_once(tmp_path, capfd, path, what):
     out, err = capfd.readouterr()
     assert out == "" and err.startswith("ringnic: ") and what in err and err.count("\n") == 1
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_entropy_card_on_a_full_disk(monkeypatch, tmp_path, capfd):
+    """The run ends when the disk is full, and names the file."""
+    from ringnic.host.guest.card import EntropyCard
+    from ringnic.host.serve.command import ServeOptions, run_serve
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "/the/file")
+    monkeypatch.setattr("ringnic.host.serve.command.entropy_card", lambda place, **options: nullcontext(EntropyCard([], full)))
+    assert run_serve(ServeOptions((tmp_path / "card.sock",), card="entropy")) == 1
+    assert capfd.readouterr().err.endswith("ringnic: /the/file: No space left on device\n")
