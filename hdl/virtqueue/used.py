@@ -28,7 +28,8 @@ class UsedWriter(wiring.Component):
     """Collect used chains a queue, write them many to a TLP, and tell :class:`Suppress`.
 
     A chain is collected in three cycles. Entries are laid out at 8 bytes a cycle, and a write is asked for when all of its data
-    is here: from its first beat on they come one a cycle, so it keeps no other write waiting.
+    is here: from its first beat on they come one a cycle, so it keeps no other write waiting. That of a lone chain is asked for 8
+    cycles after the chain was given, of a packed ring 9, with IN_ORDER one more.
 
     When a batch leaves is decided by :class:`Pacing`; at the latest when ``batch`` chains wait. The driver sees a packet
     (``more``) whole or not at all: split, its last write is the index; packed, it is the first descriptor, which hides the ones
@@ -248,14 +249,17 @@ class UsedWriter(wiring.Component):
                 m.d.comb += pacing.given.eq(1)
                 with m.If(~used.more):
                     m.d.comb += rows.new.complete.eq(row.staged + 1)
-                with m.If(pacing.prompt):
-                    m.d.sync += flushes.eq(1)
                 m.next = "IDLE"
+                with m.If(pacing.prompt):  # at once: other queues that are due have their turn before the next chain is collected
+                    m.d.sync += flush_turn.eq(queue)
+                    m.next = "LOOK-UP FLUSH"
 
             with m.State("LOOK-UP FLUSH"):
                 m.d.comb += pacing.taken.eq(1)
                 m.d.sync += [hidden.eq(0), moved.eq(0)]
-                m.next = "MEASURE"
+                m.next = "FLUSH"
+                with m.If(self.in_order):
+                    m.next = "MEASURE"
             with m.State("MEASURE"):
                 m.d.sync += fits.eq(row.slots <= size)
                 m.next = "FLUSH"

@@ -164,6 +164,32 @@ def test_a_lone_chain_does_not_wait(make):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("packed, cycles", [(0, 8), (1, 9)])
+def test_a_lone_chain_is_written_at_once(make, packed, cycles):
+    """Cycles from the one in which a chain is given to the one in which its write is asked for: those that UsedWriter states."""
+    bench = make(width=64)
+    given, asked = [], []
+
+    async def watch(ctx):
+        now = 0
+        async for _, _, gives, asks in ctx.tick().sample(bench.dut.i[0].valid & bench.dut.i[0].ready, bench.dut.write.req.valid):
+            now += 1
+            if gives:
+                given.append(now)
+            if asks and len(asked) < len(given):
+                asked.append(now)
+    bench.background(watch)
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, packed)
+        await bench.start(ctx)
+        for queue in (1, 0):
+            await bench.give(ctx, queue, 7, flush=1)
+            await bench.settle(ctx)
+    bench.run(testbench)
+    assert [b - a for a, b in zip(given, asked)] == [cycles] * 2
+
+
 @pytest.mark.parametrize("delay", [0, 11, 37, 63])
 @pytest.mark.parametrize("flush", [0, 1])
 def test_kept_for_two_ticks_at_most(make, delay, flush):
