@@ -2,8 +2,8 @@
 
 QEMU writes the trace with ``TRACE_OPTIONS`` and ``-D FILE``: one line for each access that leaves the guest for a device's code
 (under KVM, an exit to user space). The guest's console is such a device too. So what the guest wrote to its console is in the
-same file, in order, and the marks with which our guests end each command (see ``init.sh``) say exactly which accesses were made
-during which command.
+same file, in order, and the marks with which our guests end each command (see ``commands.sh``) say exactly which accesses were
+made during which command.
 """
 
 from collections import Counter

@@ -1,9 +1,8 @@
 #!/bin/sh
 # The guest's first and only process: loads the stock drivers, then does what the host says over the serial console.
 #
-# Protocol, one line each: the guest says "@@ ready"; the host sends "NUMBER COMMAND"; the guest runs COMMAND, whose
-# output goes to the console as it comes, and says "@@ NUMBER STATUS". Kernel parameter ringnic.shell: a person instead,
-# with the address of ringnic.address=ADDRESS/LENGTH or one by DHCP.
+# The guest says "@@ ready", and does what commands.sh tells. Kernel parameter ringnic.shell: a person instead, with the
+# address of ringnic.address=ADDRESS/LENGTH or one by DHCP.
 
 /bin/busybox mkdir -p /bin /sbin /usr/bin /usr/sbin
 /bin/busybox --install -s
@@ -38,8 +37,4 @@ exec </dev/ttyS0 >/dev/ttyS0 2>&1
 stty -echo -icanon -opost
 echo
 echo "@@ ready"
-while read -r number command; do
-	eval "$command" </dev/null
-	printf '\n@@ %s %s\n' "$number" "$?"
-done
-poweroff -f
+exec sh /etc/commands.sh

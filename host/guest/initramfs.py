@@ -64,8 +64,8 @@ def module_order(modules, wanted=DRIVERS):
 
 
 def add_base(cpio, kernel, tools, extra_modules=()):
-    """Add what each guest has: ``/init`` is ``init.sh`` of this folder; ``/modules`` has the drivers, numbered in the order to
-    insert them, and the ``extra_modules``."""
+    """Add what each guest has: ``/init`` is ``init.sh`` of this folder, whose other scripts are in ``/etc``; ``/modules`` has the
+    drivers, numbered in the order to insert them, and the ``extra_modules``."""
     for folder in ("/proc", "/sys", "/tmp", "/run", "/etc", "/modules"):
         cpio.folder(folder)
     cpio.device("/dev/console", 5, 1)  # the kernel opens it for init before devtmpfs can be mounted
@@ -77,7 +77,8 @@ def add_base(cpio, kernel, tools, extra_modules=()):
         cpio.file(f"/modules/{at:02}-{name}.ko", data)
     folder = Path(__file__).parent
     cpio.file("/init", (folder / "init.sh").read_bytes(), 0o755)
-    cpio.file("/etc/udhcpc.sh", (folder / "udhcpc.sh").read_bytes(), 0o755)
+    for name in ("commands.sh", "udhcpc.sh"):
+        cpio.file(f"/etc/{name}", (folder / name).read_bytes(), 0o755)
 
 
 def build_initramfs(kernel, tools, extra_modules=(), files={}):

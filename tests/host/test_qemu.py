@@ -1,4 +1,4 @@
-"""QEMU's command line, and the console protocol against a shell that plays the guest."""
+"""QEMU's command line, and the console protocol against the guest's own script, run here."""
 
 import errno
 import json
@@ -9,16 +9,14 @@ import time
 
 import pytest
 
-from ringnic.host.guest.assets import Kernel, Qemu
+from ringnic.host.guest import qemu
+from ringnic.host.guest.assets import Kernel, Qemu, find_tools
 from ringnic.host.guest.process import child
 from ringnic.host.guest.qemu import GuestError, command_line, run_shell, start_guest, vfio_user_device
 
 KERNEL = Kernel(Path("/k"), Path("/m"), "6.1")
-GUEST = r"""echo booting; printf '@@ ready\r\n'
-while read -r number command; do
-	eval "$command" </dev/null
-	printf '\n@@ %s %s\r\n' "$number" "$?"
-done"""
+COMMANDS = Path(qemu.__file__).with_name("commands.sh")
+GUEST = f"echo booting; printf '@@ ready\\r\\n'; exec sh {COMMANDS}"
 
 
 def guest(tmp_path, script=GUEST):
@@ -89,6 +87,19 @@ def test_guest_that_is_silent(tmp_path):
 def test_guest_that_does_not_boot(script, message, tmp_path):
     with guest(tmp_path, script) as running, pytest.raises(GuestError, match=message):
         running.wait_ready(10)
+
+
+def test_a_command_is_whole_when_one_in_the_background_ends(tmp_path):
+    """Its signal comes while the guest's shell has a part of the next line."""
+    with guest(tmp_path, f"printf '@@ ready\\n'; exec {find_tools().busybox} sh {COMMANDS}") as running:
+        running.wait_ready(10)
+        for _ in range(5):
+            running.run("for i in 1 2 3; do sleep 0.$i & done")
+            running.commands += 1
+            for piece in (f"{running.commands} ec", "ho a whole", " line | cat", "\n"):
+                running.type(piece, "echo")
+                time.sleep(0.1)
+            assert f"a whole line\n\n@@ {running.commands} 0" in running.until(r"@@ .* 0", 10, "echo")
 
 
 def test_shell_returns_the_status(tmp_path):
