@@ -121,10 +121,12 @@ class HeadStore(wiring.Component):
         offered, requests, acts = Signal(n), Signal(n), Signal(n)
         queues_of = [Signal(range(queues), name=f"queue{k}") for k in range(n)]
         ops = [Signal(TakeOp, name=f"op{k}") for k in range(self.ports)]
+        counts = [Signal(count, name=f"count{k}") for k in range(self.ports)]
         takes = Cat((op == TakeOp.TAKE) | (op == TakeOp.KEEP) for op in ops)
         for k, port in enumerate(streams):
             m.d.sync += [offered[k].eq(port.valid & ~port.ready), queues_of[k].eq(port.p.queue)]
-        m.d.sync += [op.eq(take.p.op) for op, take in zip(ops, self.i_take)]
+        for op, commits, take in zip(ops, counts, self.i_take):
+            m.d.sync += [op.eq(take.p.op), commits.eq(Mux(take.p.count > self.depth, self.depth, take.p.count))]
         read = Signal(self.ports)   # the head memory has been read for this port
         turn, pick = Signal(range(n)), Signal(range(n))
         m.d.comb += requests.eq(offered & ~acts & Cat(
@@ -158,7 +160,9 @@ class HeadStore(wiring.Component):
 
         reserves, has_head = Signal(), Signal()
         after = Signal(count)           # of ``taken``, if one is taken
+        in_hand = Signal(count)         # taken, and not kept
         m.d.comb += [
+            in_hand.eq(row.taken - row.committed),
             reserves.eq(row.pushed != row.reserved),
             has_head.eq(row.taken != row.pushed),
             after.eq(row.taken + 1),
@@ -190,9 +194,11 @@ class HeadStore(wiring.Component):
                                     rows.new.spare.eq(row.spare + (after - row.committed)[:count]),
                                 ]
                         with m.Case(TakeOp.COMMIT):
+                            # Of a queue that was set up in between there are none.
+                            kept = Mux(counts[k] > in_hand, in_hand, counts[k])
                             m.d.comb += [
-                                rows.new.committed.eq(row.taken),
-                                rows.new.spare.eq(row.spare + (row.taken - row.committed)[:count]),
+                                rows.new.committed.eq(row.committed + kept),
+                                rows.new.spare.eq(row.spare + kept),
                             ]
                         with m.Case(TakeOp.REWIND):
                             m.d.comb += rows.new.taken.eq(row.committed)

@@ -12,7 +12,7 @@ def _stream(path, *fields):
 
 
 def _buffers(path):
-    return [f"{path}__available", f"{path}__pause", *_stream(f"{path}__take", "op", "queue"),
+    return [f"{path}__available", f"{path}__pause", *_stream(f"{path}__take", "op", "queue", "count"),
             *_stream(f"{path}__segment", "queue", "chain", "addr", "len"),
             *_stream(f"{path}__used", "queue", "chain", "len", "flush")]
 
@@ -31,8 +31,8 @@ GROUPS = {
                     *(f"{_ENGINE}.{stage}.state_state" for stage in (
                         "avail", "desc", "packed_fetch", "walk_0", "walk_1", "used")),
                     f"{_ENGINE}.error"],
-    "Receive": [f"{_DEVICE}.receive.provide_state", f"{_DEVICE}.receive.deliver_state", *_buffers(f"{_FUNCTION}.buffers__0"),
-                *_stream("nic.core.frames_rx", "data", "last")],
+    "Receive": [f"{_DEVICE}.receive.provide.provide_state", f"{_DEVICE}.receive.deliver.deliver_state",
+                *_buffers(f"{_FUNCTION}.buffers__0"), *_stream("nic.core.frames_rx", "data", "last")],
     "Transmit": [f"{_DEVICE}.transmit.take_state", *_buffers(f"{_FUNCTION}.buffers__1"),
                  *_stream("nic.core.frames_tx", "data", "last")],
     "Control queue": [f"{_DEVICE}.control.fsm_state"],

@@ -141,13 +141,13 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     queue = p.const(range(BOTH), "queue")
     meets = sets_up(p, dut, queue, dut.setup.queue)
     of = {name: p.free(range(BOTH), name) for name in ("of_room", "of_push", "of_take")}
-    want, op, marks = p.free(2, "want"), p.free(2, "op"), p.free(name="marks")
+    want, op, marks, keeps = p.free(2, "want"), p.free(2, "op"), p.free(name="marks"), p.free(16, "keeps")
     p.assume((want != 0) & (want <= DEPTH))
     takes = (op == TakeOp.TAKE) | (op == TakeOp.KEEP)
     room = p.feed(dut.i_room, Cat(of["of_room"], C(0, 15), want)) & (of["of_room"] == queue)
     head = Cat(marks, C(0, len(Value.cast(dut.i_push.payload.head)) - 1))
     push = p.feed(dut.i_push, Cat(of["of_push"], C(0, 15), head)) & (of["of_push"] == queue)
-    take = p.feed(dut.i_take[0], Cat(op, of["of_take"], C(0, 15))) & (of["of_take"] == queue)
+    take = p.feed(dut.i_take[0], Cat(op, of["of_take"], C(0, 15), keeps)) & (of["of_take"] == queue)
     out = p.take(dut.o_head[0])
 
     counts = range(2 * DEPTH)
@@ -174,14 +174,18 @@ def stores(p, line=STORE, instead=STORE, batch=1):
             m.d.sync += [there.eq(1), where.eq(pushed)]
     with m.If(push & marks):
         m.d.sync += used_up.eq(1)
-    after = Signal(counts)      # of ``taken``
-    m.d.comb += after.eq(taken + takes)
+    after, kept = Signal(counts), Signal(counts)   # of ``taken`` and ``committed``
+    in_hand = (taken - committed)[:len(taken)]
+    m.d.comb += [
+        after.eq(taken + takes),
+        kept.eq(Mux(op == TakeOp.KEEP, after, committed + Mux(keeps > in_hand, in_hand, keeps))),
+    ]
     with m.If(take & takes):
         p.check(taken != pushed)
         m.d.sync += taken.eq(after)
     with m.If(take & ((op == TakeOp.COMMIT) | (op == TakeOp.KEEP))):
-        m.d.sync += committed.eq(after)
-        with m.If((where - committed)[:len(where)] < (after - committed)[:len(after)]):
+        m.d.sync += committed.eq(kept)
+        with m.If((where - committed)[:len(where)] < (kept - committed)[:len(kept)]):
             m.d.sync += there.eq(0)
     with m.If(take & (op == TakeOp.REWIND)):
         m.d.sync += taken.eq(committed)
@@ -195,6 +199,7 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     p.cover(out & is_marked)
     p.cover(out & is_ours & used_up & ~there & p.past(pushed != 0))
     p.cover(take & (op == TakeOp.REWIND) & (taken != committed))
+    p.cover(take & (op == TakeOp.COMMIT) & (keeps == 1) & (in_hand == 2) & there & (where == committed + 1))
     p.cover(meets & dut.i_push.valid & (of["of_push"] == queue) & (pushed != 0))
     # An operation just behind the set-up, and of the same queue just behind another.
     p.cover(room & p.past(meets & (reserved != 0)))
@@ -216,6 +221,9 @@ def test_store(formal, batch):
     ("rows.new.taken.eq(row.committed)", "rows.new.taken.eq(row.taken)"),
     ("rows.new.committed.eq(after)", "rows.new.committed.eq(row.taken)"),
     ("row.spare + (after - row.committed)[:count]", "row.spare + 1"),
+    ("row.committed + kept", "row.taken"),
+    ("row.spare + kept", "row.spare + in_hand"),
+    ("Mux(counts[k] > in_hand, in_hand, counts[k])", "counts[k]"),
     ("offered & ~acts & Cat(", "offered & Cat("),
     ("((freed >= lacks) | (all_taken & (freed != 0)))", "(freed >= lacks)"),
     ("((freed >= lacks) | (all_taken & (freed != 0)))", "(freed != 0)"),
@@ -244,9 +252,8 @@ def asks_in_time(p, buffers):
     p.cover(p.past(buffers.holds) & ~buffers.holds & buffers.pause)
 
 
-def receive_asks(p, line="class Receive(", instead="class Receive("):
-    dut, *_ = receive(p, line, instead)
-    p.take(dut.buffers.take)
+def receive_asks(p, line="class Provide(", instead="class Provide("):
+    dut, *_ = receive(p, "provide", line, instead)
     asks_in_time(p, dut.buffers)
     p.cover(dut.buffers.take.valid & (dut.buffers.take.payload.op == TakeOp.REWIND))
 
@@ -304,8 +311,8 @@ def test_devices(formal, device):
 
 
 @pytest.mark.parametrize("device, line, instead", [
-    ("receive", 'm.next = "GIVE UP"\n                with m.Elif(~here', 'm.next = "FORGET"\n                with m.Elif(~here'),
-    ("receive", "with m.If((chains != 0) | committing):", "with m.If(chains != 0):"),
+    ("receive", "with m.If(chains == 0):", "with m.If(0):"),
+    ("receive", "holds.eq(~offer.idle | (pending", "holds.eq((pending"),
     ("transmit", "& places & ~self.buffers.pause):", "& places):"),
     ("transmit", '(in_hand != 0) | ~taking.ongoing("CHOOSE")', "in_hand != 0"),
     ("control", "with m.If(wanted & ~self.buffers.pause):", "with m.If(~self.buffers.pause):"),

@@ -58,7 +58,7 @@ MACHINES = {
     "walk": (lambda: Walk(width=32, num_queues=1, max_ahead=2), 24),
     "transmit": (lambda: Transmit(width=32, num_queues=2, max_frame=64, depth=32, max_chains=2, patience=8), 20),
     "receive": (lambda: Receive(
-        width=32, num_queues=4, pairs=2, max_frame=16, depth=8, max_packets=2, max_segments=2, patience=4), 20),
+        width=32, num_queues=4, pairs=2, max_frame=16, depth=8, max_packets=2, max_segments=2, patience=4, ahead=2), 24),
     "control": (lambda: Control(width=32, num_queues=3, pairs=1), 24),
     "target": (lambda: Target(width=32), 20),
     "msix": (lambda: Msix(vectors=1, sources=1, width=32), 20),

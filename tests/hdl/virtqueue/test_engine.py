@@ -16,6 +16,7 @@ engine = cache(Engine)  # one that is simulated again is not elaborated again
 
 DESC, DRIVER, DEVICE, TABLES = 0x1_0000, 0x2_0000, 0x3_0000, 0x10_0000
 NEXT, WRITE, INDIRECT = 1, 2, 4
+ALL = 0xffff  # chains to COMMIT
 
 
 class Host:
@@ -200,7 +201,7 @@ class Bench:
         ctx.set(self.dut.kick_valid, 0)
 
     async def take(self, ctx, queue, op=TakeOp.TAKE):
-        ctx.set(self.dut.buffers[0].take.p, {"op": op, "queue": queue})
+        ctx.set(self.dut.buffers[0].take.p, {"op": op, "queue": queue, "count": ALL})
         ctx.set(self.dut.buffers[0].take.valid, 1)
         await ctx.tick().until(self.dut.buffers[0].take.ready)
         ctx.set(self.dut.buffers[0].take.valid, 0)

@@ -13,6 +13,7 @@ engine = cache(Engine)  # one that is simulated again is not elaborated again
 
 RING, DRIVER, DEVICE, TABLES = 0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000
 STRIDE, TABLE = 0x2000, 0x100
+ALL = 0xffff  # chains to COMMIT
 NEXT, WRITE, INDIRECT, AVAIL, USED = 1, 2, 4, 1 << 7, 1 << 15
 
 
@@ -169,7 +170,7 @@ def make(stage, rng):
             ctx.set(dut.kick_valid, 0)
 
         async def take(ctx, queue, op=TakeOp.TAKE):
-            await bench.send(ctx, dut.buffers[0].take, {"op": op, "queue": queue})
+            await bench.send(ctx, dut.buffers[0].take, {"op": op, "queue": queue, "count": ALL})
 
         async def chain(ctx):
             segments = []

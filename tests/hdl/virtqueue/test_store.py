@@ -52,8 +52,11 @@ async def push(ctx, bench, queue, *idents):
         await bench.send(ctx, bench.dut.i_push, {"queue": queue, "head": head(ident)})
 
 
-async def take(ctx, bench, queue, op=TakeOp.TAKE, port=0):
-    await bench.send(ctx, bench.dut.i_take[port], {"op": op, "queue": queue})
+ALL = 0xffff  # chains to COMMIT
+
+
+async def take(ctx, bench, queue, op=TakeOp.TAKE, port=0, count=ALL):
+    await bench.send(ctx, bench.dut.i_take[port], {"op": op, "queue": queue, "count": count})
 
 
 def available(ctx, dut, queue):
@@ -97,7 +100,7 @@ def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, 
     dut, heads = bench.dut, bench.heads[0]
     port, payload = {"room": (dut.i_room, {"queue": queue, "want": 1}),
                      "push": (dut.i_push, {"queue": queue, "head": head(13)})}.get(
-        operation, (dut.i_take[0], {"op": OPERATIONS.get(operation), "queue": queue}))
+        operation, (dut.i_take[0], {"op": OPERATIONS.get(operation), "queue": queue, "count": 1}))
 
     async def take_all(ctx, queue):
         heads.clear()
@@ -181,6 +184,29 @@ def test_take_commit_and_rewind(make):
         await take(ctx, bench, 1)
         await ctx.tick().repeat(4)
         assert ids(bench.heads[0]) == [(1, k) for k in (10, 11, 12, 11, 12, 11, 12)]
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 8, 16, 0x100, ALL])
+def test_commit_keeps_the_oldest(make, count):
+    """The others may be taken back, and come again; of more than there are, there are as many as there are."""
+    bench = make(depth=8, batch=1)
+
+    async def testbench(ctx):
+        dut, kept = bench.dut, min(count, 4)
+        assert await ask(ctx, dut, 1, 8) == 8
+        await push(ctx, bench, 1, *range(10, 18))
+        await take(ctx, bench, 1, TakeOp.KEEP)
+        for _ in range(4):
+            await take(ctx, bench, 1)
+        await take(ctx, bench, 1, TakeOp.COMMIT, count=count)
+        assert await ask(ctx, dut, 1, 8) == 1 + kept          # theirs are the places that are free
+        await take(ctx, bench, 1)                             # goes on where it was
+        await take(ctx, bench, 1, TakeOp.REWIND)
+        for _ in range(2):
+            await take(ctx, bench, 1)
+        await ctx.tick().repeat(4)
+        assert ids(bench.heads[0]) == [(1, 10 + k) for k in (0, 1, 2, 3, 4, 5, 1 + kept, 2 + kept)]
     bench.run(testbench)
 
 
@@ -365,8 +391,9 @@ def test_random(make, rng, num_queues, ports, depth, batch):
                         await take(ctx, bench, queue, port=port)
                     taken[queue] += 1
                 elif rng.random() < 0.7:
-                    committed[queue] = taken[queue]
-                    await take(ctx, bench, queue, TakeOp.COMMIT, port)
+                    count = rng.choice([rng.randrange(taken[queue] - committed[queue] + 1), ALL])
+                    committed[queue] = min(taken[queue], committed[queue] + count)
+                    await take(ctx, bench, queue, TakeOp.COMMIT, port, count)
                     kept[queue] = committed[queue]
                 else:
                     await take(ctx, bench, queue, TakeOp.REWIND, port)

@@ -1,0 +1,231 @@
+"""virtio-net receive: header and frame into the segments that were found for them, and the chains back as used.
+
+Ref: VIRTIO 1.4, 5.1.9.4 "Processing of Incoming Packets".
+"""
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.buffers import ChainId, Used
+from ..lib.dma import WritePort
+from ..lib.frame import frame_beat
+from ..lib.pack import Cutter
+from ..lib.queue import Queue
+from .gather import StoredSegment, StorePort
+from .join import Join
+
+__all__ = ["job_layout", "Pieces", "Deliver"]
+
+
+def job_layout(pairs):
+    """A frame, in order: ``drop`` it, or write its ``need`` bytes, header included, to its segments, which are of ``chains``
+    chains of ``pair``."""
+    return data.StructLayout({"drop": 1, "need": 17, "chains": 16, "pair": range(pairs)})
+
+
+def piece_layout(pairs):
+    """What of a frame goes into one segment: ``len`` bytes, or 0. ``ends``: its chain is used then. ``last``: it is the last."""
+    return data.StructLayout({"addr": 64, "len": 16, "chain": ChainId, "ends": 1, "last": 1, "pair": range(pairs)})
+
+
+class Pieces(wiring.Component):
+    """Look up the segments of frame after frame.
+
+    The first piece of a frame is there three cycles after the frame came, each further one two cycles after the one before.
+
+    Parameters
+    ----------
+    pairs : int
+    places : int
+        Segments that are kept, a power of two.
+
+    Members
+    -------
+    i : In(stream(job_layout(pairs)))
+        No frame that is dropped.
+    store : In(StorePort(places))
+        Before the frame comes.
+    o : Out(stream(piece_layout(pairs)))
+    """
+    def __init__(self, *, pairs, places):
+        self.pairs = pairs
+        self.places = places
+        super().__init__({
+            "i":     In(stream.Signature(job_layout(pairs))),
+            "store": In(StorePort(places)),
+            "o":     Out(stream.Signature(piece_layout(pairs))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.segments = segments = memory.Memory(shape=StoredSegment, depth=self.places, init=[])
+        write, read = segments.write_port(), segments.read_port()
+        place = Signal(range(self.places))     # of the segment that is looked up next
+        segment = Signal(StoredSegment)        # what was looked up, in a register: the block RAM is slow
+        left, length = Signal(17), Signal(17)
+        chains, pair = Signal(16), Signal(range(self.pairs))
+        looks = Signal()
+        m.d.comb += [
+            write.en.eq(self.store.en),
+            write.addr.eq(self.store.place),
+            write.data.eq(self.store.segment),
+            read.addr.eq(place),
+            self.o.p.addr.eq(segment.addr),
+            self.o.p.len.eq(length),
+            self.o.p.chain.eq(segment.chain),
+            self.o.p.ends.eq(segment.last),
+            self.o.p.last.eq(segment.last & (chains == 1)),
+            self.o.p.pair.eq(pair),
+        ]
+        # The next one is read while this one is offered: the memory has an answer two cycles after ``place`` moves.
+        with m.If(looks):
+            m.d.sync += [segment.eq(read.data), place.eq(place + 1)]
+        m.d.sync += length.eq(Mux(left > segment.len, segment.len, left))
+        with m.FSM(name="pieces"):
+            with m.State("FRAME"):
+                m.d.comb += [self.i.ready.eq(1), looks.eq(self.i.valid)]
+                m.d.sync += [left.eq(self.i.p.need), chains.eq(self.i.p.chains), pair.eq(self.i.p.pair)]
+                with m.If(self.i.valid):
+                    m.next = "LENGTH"
+            with m.State("LENGTH"):
+                m.next = "PIECE"
+            with m.State("PIECE"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.d.sync += [left.eq(left - length), chains.eq(chains - segment.last)]
+                    m.next = "FRAME"
+                    with m.If(~self.o.p.last):
+                        m.d.comb += looks.eq(1)
+                        m.next = "LENGTH"
+        return m
+
+
+class Deliver(wiring.Component):
+    """Write frames to their segments, and give the chains back.
+
+    A frame takes a cycle for each beat that is written, and one for each piece. The next piece is looked up meanwhile.
+
+    Parameters
+    ----------
+    width, pairs : int
+    slots : int
+        Frames that have their segments, a power of two.
+    max_segments : int
+        Of each of them, a power of two.
+
+    Members
+    -------
+    i : In(stream(job_layout(pairs))), frames : In(stream(frame_beat(width)))
+    store : In(StorePort(slots * max_segments))
+    write : Out(WritePort(width)), used : Out(stream(Used))
+    follows : In(1)
+        There are buffers for the frame behind those that came on ``i``.
+    delivering : Out(range(slots + 1))
+        Frames that are not dropped, from the cycle after they came until their last chain was given back.
+    dropping : Out(1)
+        A frame that is dropped has not left.
+    busy : Out(1)
+    """
+    def __init__(self, *, width, pairs, slots, max_segments):
+        self.width = width
+        self.pairs = pairs
+        self.slots = slots
+        self.places = slots * max_segments
+        super().__init__({
+            "i":          In(stream.Signature(job_layout(pairs))),
+            "frames":     In(stream.Signature(frame_beat(width))),
+            "store":      In(StorePort(self.places)),
+            "write":      Out(WritePort(width)),
+            "used":       Out(stream.Signature(Used)),
+            "follows":    In(1),
+            "delivering": Out(range(slots + 1)),
+            "dropping":   Out(1),
+            "busy":       Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.join   = join   = Join(width=self.width)
+        m.submodules.pieces = pieces = Pieces(pairs=self.pairs, places=self.places)
+        m.submodules.cutter = cutter = Cutter(width=self.width)
+        # The same frames for both: bytes, and where they go.
+        m.submodules.bytes  = bytes_ = Queue(join.job, self.slots)
+        m.submodules.jobs   = jobs   = Queue(job_layout(self.pairs), self.slots)
+        connect(m, flipped(self.frames), join.i)
+        connect(m, flipped(self.store), pieces.store)
+        connect(m, bytes_.o, join.i_job)
+        connect(m, jobs.o, pieces.i)
+        connect(m, join.o, cutter.i)
+        came, drops = Signal(), Signal(range(self.slots + 1))
+        m.d.sync += drops.eq(drops + (came & self.i.p.drop) - (bytes_.o.valid & bytes_.o.ready & bytes_.o.p.drop))
+        m.d.comb += [
+            self.dropping.eq(drops != 0),
+            self.i.ready.eq(bytes_.i.ready & jobs.i.ready),
+            came.eq(self.i.valid & self.i.ready),
+            bytes_.i.valid.eq(came),
+            bytes_.i.p.drop.eq(self.i.p.drop),
+            bytes_.i.p.num_buffers.eq(self.i.p.chains),
+            jobs.i.valid.eq(came & ~self.i.p.drop),
+            jobs.i.p.eq(self.i.p),
+            self.busy.eq((bytes_.level != 0) | (self.delivering != 0)),
+        ]
+
+        # One write a piece. The next is asked for when the last beat of this one has left, beside the used entry at the earliest.
+        piece, request, payload, used = pieces.o, self.write.req, self.write.data, self.used
+        now = Signal(piece_layout(self.pairs))             # the piece that is being written
+        written, total = Signal(32), Signal(32)            # into the chain before this piece; and with it
+        free, asks, done = Signal(), Signal(), Signal()
+        m.d.comb += [
+            free.eq(~used.valid | used.ready),
+            total.eq(written + piece.p.len),
+            request.p.addr.eq(piece.p.addr),
+            request.p.len.eq(piece.p.len),
+            cutter.i_cut.p.len.eq(piece.p.len),
+            payload.p.data.eq(cutter.o.p.data),
+            payload.p.last.eq(cutter.o.p.last),
+            payload.valid.eq(cutter.o.valid),
+            cutter.o.ready.eq(payload.ready),
+            asks.eq(request.valid & request.ready),
+        ]
+        with m.If(used.ready):
+            m.d.sync += used.valid.eq(0)
+        with m.FSM(name="deliver"):
+            with m.State("PIECE"):
+                with m.If(piece.valid & free):
+                    with m.If(piece.p.len == 0):           # the end of a chain, of which nothing is needed
+                        m.d.comb += piece.ready.eq(1)
+                        m.next = "DONE"
+                    with m.Else():
+                        m.d.comb += [
+                            request.valid.eq(cutter.i_cut.ready),
+                            cutter.i_cut.valid.eq(request.ready),
+                            piece.ready.eq(asks),
+                        ]
+                        with m.If(asks):
+                            m.next = "DATA"
+                with m.If(piece.ready):
+                    m.d.sync += [now.eq(piece.p), written.eq(total)]
+            with m.State("DATA"):
+                with m.If(payload.valid & payload.ready & payload.p.last):
+                    m.d.comb += done.eq(1)
+                    m.next = "PIECE"
+            with m.State("DONE"):
+                m.d.comb += done.eq(1)
+                m.next = "PIECE"
+        # The payload is on its way; now the chain may be called used.
+        with m.If(done & now.ends):
+            m.d.sync += [
+                used.valid.eq(1),
+                used.p.queue.eq(now.pair << 1),
+                used.p.chain.eq(now.chain),
+                used.p.len.eq(written),
+                used.p.more.eq(~now.last),
+                # Another frame may be of another pair: under load a pair's used buffers are told of together, after the short
+                # time for which the engine keeps them.
+                used.p.flush.eq(now.last & ~((self.delivering > 1) | self.follows)),
+                written.eq(0),
+            ]
+        m.d.sync += self.delivering.eq(
+            self.delivering + (came & ~self.i.p.drop) - (used.valid & used.ready & ~used.p.more))
+        return m

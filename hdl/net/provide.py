@@ -1,0 +1,206 @@
+"""virtio-net receive: chains of buffers for frames, taken ahead of them.
+
+Ref: VIRTIO 1.4, 5.1.9.4 "Processing of Incoming Packets", 5.1.9.5.5 "Automatic receive steering in multiqueue mode".
+"""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.buffers import Segment, Take, TakeOp
+from .deliver import job_layout
+from .gather import Gather, StorePort
+from .takes import Pairs, TakeOffer
+from .waiting import WindowPort
+
+__all__ = ["Provide"]
+
+
+class Provide(wiring.Component):
+    """Find buffers for frame after frame: a frame of one chain every six cycles, if the engine has one so often.
+
+    Chains are taken ahead: one for each frame of the same pair that waits, up to ``ahead`` of them. They come in the order of
+    the TAKEs, and which frame a chain is for is decided when it comes: one that needs several has those that were taken
+    for the frames behind it, for which others are taken then. What is in hand is taken back only when nothing more is on
+    its way.
+
+    Parameters
+    ----------
+    num_queues, pairs, ahead, max_segments : int
+        See :class:`ringnic.hdl.net.receive.Receive`.
+    slots : int
+        Frames that have their segments at most, a power of two.
+
+    Members
+    -------
+    frames : In(WindowPort(pairs, ahead))
+    take : Out(stream(Take)), segment : In(stream(Segment))
+    enabled, available : In(num_queues), wants : Out(num_queues)
+        See :func:`ringnic.hdl.lib.buffers.BufferPort`.
+    o : Out(stream(job_layout(pairs)))
+        Every frame, once its segments are stored, or it is dropped.
+    store : Out(StorePort(slots * max_segments))
+    delivering : In(range(slots + 1))
+        Frames that came on ``o`` and still have their segments.
+    enable, mrg_rxbuf : In(1), active : In(range(pairs + 1))
+    halt : In(1)
+        Nothing new is begun, and what is in hand comes to its end, or is taken back.
+    over, endless : In(1), restart : Out(1)
+        See :class:`ringnic.hdl.net.waiting.Patience`.
+    holds : Out(1)
+        Chains are in hand that no frame on ``o`` has, or something is offered on ``take``.
+    follows : Out(1)
+        The next frame can have a chain, or has one.
+    resting : Out(1)
+        Nothing will happen before a buffer or another frame comes.
+    events : Out
+    """
+    def __init__(self, *, num_queues, pairs, ahead, slots, max_segments):
+        self.num_queues = num_queues
+        self.pairs = pairs
+        self.ahead = ahead
+        self.slots = slots
+        self.max_segments = max_segments
+        super().__init__({
+            "frames":     In(WindowPort(pairs, ahead)),
+            "take":       Out(stream.Signature(Take)),
+            "segment":    In(stream.Signature(Segment)),
+            "enabled":    In(num_queues),
+            "available":  In(num_queues),
+            "wants":      Out(num_queues),
+            "o":          Out(stream.Signature(job_layout(pairs))),
+            "store":      Out(StorePort(slots * max_segments)),
+            "delivering": In(range(slots + 1)),
+            "enable":     In(1),
+            "mrg_rxbuf":  In(1),
+            "active":     In(range(pairs + 1)),
+            "halt":       In(1),
+            "over":       In(1),
+            "endless":    In(1),
+            "restart":    Out(1),
+            "holds":      Out(1),
+            "follows":    Out(1),
+            "resting":    Out(1),
+            "events":     Out(data.StructLayout({name: 1 for name in (
+                "rx_frames", "rx_dropped_no_buffer", "rx_dropped_long", "rx_dropped_down")})),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.offer  = offer  = TakeOffer(pairs=self.pairs)
+        m.submodules.gather = gather = Gather(max_segments=self.max_segments, slots=self.slots)
+        m.submodules.queues = queues = Pairs(num_queues=self.num_queues, pairs=self.pairs)
+        connect(m, offer.take, flipped(self.take))
+        connect(m, flipped(self.segment), gather.i)
+        connect(m, gather.store, flipped(self.store))
+        frames, halt, o, here, ready = self.frames, self.halt, self.o, queues.here, queues.ready
+        pair, strays = Signal(range(self.pairs)), Signal()     # whose chains the frame gets; it is not the frame's own
+        chains = Signal(16)                                    # in hand, all for this frame
+        pending = Signal(range(self.ahead + 1))                # taken, and not come
+        takes, rewinds, more = Signal(), Signal(), Signal()
+        drops = Signal()                                       # when all is taken back, the frame is dropped; else it stays
+
+        m.d.comb += [
+            # A chain more, if there is a frame for it, and room for the segments of all frames that may come to have theirs.
+            more.eq((pending < Mux(strays, 1, frames.run)) & (self.delivering + pending < self.slots)),
+            offer.i.valid.eq(takes | rewinds),
+            offer.i.p.op.eq(Mux(rewinds, TakeOp.REWIND, TakeOp.TAKE)),
+            offer.i.p.pair.eq(pair),
+            offer.count.eq(chains),
+            offer.pair.eq(pair),
+            queues.enabled.eq(self.enabled),
+            queues.available.eq(self.available),
+            queues.active.eq(self.active),
+            queues.pair.eq(pair),
+            gather.need.eq(frames.need),
+            o.p.need.eq(frames.need),
+            o.p.chains.eq(chains),
+            o.p.pair.eq(pair),
+            self.holds.eq(~offer.idle | (pending != 0) | (chains != 0)),
+            self.follows.eq(frames.valid & ~frames.too_long & ~halt
+                            & ((pending != 0) | self.available.bit_select(frames.pair << 1, 1))),
+        ]
+        m.d.sync += [
+            pending.eq(pending + (takes & offer.i.ready) - gather.ended),
+            self.wants.eq(0),
+            self.resting.eq(0),
+        ]
+        with m.If(gather.ended):
+            m.d.sync += chains.eq(chains + 1)
+
+        def finish(event, drop=1):
+            m.d.comb += [o.valid.eq(1), o.p.drop.eq(drop), event.eq(o.ready), frames.next.eq(o.ready)]
+
+        with m.FSM(name="provide"):
+            with m.State("FRAME"):
+                m.d.comb += [self.restart.eq(1), gather.clear.eq(1)]
+                m.d.sync += [pair.eq(frames.pair), strays.eq(0), drops.eq(1)]
+                with m.If(frames.valid & ~self.enable):
+                    finish(self.events.rx_dropped_down)
+                with m.Elif(frames.valid & frames.too_long):
+                    finish(self.events.rx_dropped_long)
+                with m.Elif(frames.valid & ~halt):
+                    m.next = "STEER" if self.pairs > 1 else "RUN"
+            with m.State("STEER"):
+                # 5.1.9.5.5.1: nothing above the count; a queue that is being reset gets nothing either.
+                with m.If(~here):
+                    m.d.sync += [pair.eq(queues.first), strays.eq(1)]
+                m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += gather.open.eq(pending != 0)
+                with m.If(gather.ended):
+                    m.next = "CHAIN"
+                with m.If(pending != 0):
+                    m.d.comb += takes.eq(self.enable & here & ~halt & ready & more)
+                with m.Elif(~self.enable | ~queues.any):
+                    m.next = "BACK"
+                with m.Elif(halt | ~here):
+                    # A queue that has stopped has no more than it gave, and would give the same again.
+                    m.d.sync += drops.eq(~halt & (chains != 0))
+                    m.next = "BACK"
+                with m.Elif(ready):
+                    m.d.comb += takes.eq(more)
+                with m.Else():
+                    m.d.sync += [
+                        self.wants.bit_select(pair << 1, 1).eq(1),
+                        self.resting.eq(self.endless & offer.idle),
+                    ]
+                    with m.If(self.over):
+                        m.next = "BACK"
+            with m.State("CHAIN"):
+                with m.If(gather.failed | gather.spilt):
+                    m.next = "BACK"
+                with m.Elif(gather.enough):
+                    with m.If(offer.fits):
+                        finish(self.events.rx_frames, drop=0)
+                    with m.If(frames.next):
+                        m.d.comb += [offer.commit.eq(1), gather.keep.eq(1)]
+                        m.d.sync += chains.eq(0)
+                        # Those that were taken ahead are for frames of this run.
+                        m.next = "FRAME"
+                        with m.If((frames.run > 1) & ~strays):
+                            m.next = "RUN"
+                with m.Elif(self.mrg_rxbuf & ~gather.full):
+                    m.next = "RUN"
+                with m.Else():
+                    m.next = "BACK"  # 5.1.9.4.1: without MRG_RXBUF a packet has one buffer
+            with m.State("BACK"):
+                # What is on its way comes first. Of a queue from which nothing was taken there is nothing to take back; it may be
+                # about to be set up.
+                m.d.comb += gather.open.eq(pending != 0)
+                with m.If(pending == 0):
+                    with m.If(chains == 0):
+                        with m.If(offer.idle & ~drops):
+                            m.next = "FRAME"
+                        with m.Elif(offer.idle):
+                            finish(self.events.rx_dropped_no_buffer)
+                            with m.If(o.ready):
+                                m.next = "FRAME"
+                    # The queue has stopped: what was taken of it must not come again with the next frame.
+                    with m.Elif(gather.failed):
+                        m.d.comb += offer.commit.eq(offer.fits)
+                    with m.Else():
+                        m.d.comb += rewinds.eq(1)
+                with m.If(offer.commit | (rewinds & offer.i.ready)):
+                    m.d.sync += chains.eq(0)
+        return m

@@ -1,0 +1,122 @@
+"""Delivery: the pieces of a frame, and a frame behind the other."""
+
+import pytest
+
+from ringnic.hdl.net.deliver import Deliver, Pieces
+
+from ...kit import streams
+from ...kit.simulation import Simulation
+from .test_join import beats
+
+HEADER = 12
+
+
+@pytest.mark.parametrize("busy", [1.0, 0.5])
+def test_pieces(busy, rng):
+    """What a frame needs, cut by its segments, in a circle of places; the rest of the last one is not used."""
+    dut, places, want, got, at = Pieces(pairs=2, places=16), 16, [], [], 0
+    jobs = []
+    for _ in range(60):
+        sizes, chains = [rng.randrange(1, 100) for _ in range(rng.randrange(1, 5))], 0
+        left = need = sum(sizes) - rng.randrange(sizes[-1])
+        if rng.randrange(2):
+            sizes.append(0)                                       # the end of a chain of which no more is needed
+        pair, segments = rng.randrange(2), []
+        for k, size in enumerate(sizes):
+            last = k == len(sizes) - 1 or size != 0 and rng.randrange(2)
+            segments.append({"addr": rng.getrandbits(64), "len": size, "last": last, "chain": {"id": rng.getrandbits(16)}})
+            want.append((segments[-1]["addr"], min(left, size), last, k == len(sizes) - 1, pair, segments[-1]["chain"]["id"]))
+            left, chains = left - min(left, size), chains + last
+        jobs.append(({"need": need, "chains": chains, "pair": pair}, segments))
+
+    async def give(ctx):
+        nonlocal at
+        for k, (job, segments) in enumerate(jobs):
+            while len(got) < sum(len(other) for _, other in jobs[:max(0, k - 1)]):
+                await ctx.tick()                                  # the places of two frames
+            for segment in segments:
+                ctx.set(dut.store.place, at)
+                ctx.set(dut.store.segment, segment)
+                ctx.set(dut.store.en, 1)
+                await ctx.tick()
+                at = (at + 1) % places
+            ctx.set(dut.store.en, 0)
+            await streams.send(ctx, dut.i, job)
+
+    async def main(ctx):
+        await streams.collect(ctx, dut.o, lambda p: got.append((p.addr, p.len, p.ends, p.last, p.pair, p.chain.id)),
+                              lambda: rng.random() < busy)
+
+    async def ends(ctx):
+        for _ in range(3000):
+            await ctx.tick()
+            if len(got) == len(want):
+                break
+        assert got == want
+
+    simulation = Simulation(dut, limit=5000)
+    simulation.background(give)
+    simulation.background(main)
+    simulation.run(ends)
+
+
+def test_a_used_entry_costs_no_cycle():
+    """A frame of one segment takes a cycle for each of its beats, and one for the segment."""
+    dut, ends = Deliver(width=128, pairs=1, slots=4, max_segments=2), []
+
+    async def main(ctx):
+        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1})
+        for place in range(8):
+            ctx.set(dut.store.place, place)
+            ctx.set(dut.store.en, 1)
+            await ctx.tick()
+        ctx.set(dut.store.en, 0)
+        row, at = beats(bytes(60), 16), 0
+        for port in (dut.frames, dut.i):
+            ctx.set(port.valid, 1)
+        for port in (dut.write.req, dut.write.data, dut.used):
+            ctx.set(port.ready, 1)
+        ctx.set(dut.i.p, {"need": HEADER + 60, "chains": 1})
+        for now in range(200):
+            ctx.set(dut.frames.p, row[at])
+            ctx.set(dut.i.valid, ctx.get(dut.delivering) < 4)
+            _, _, taken, used, p = await ctx.tick().sample(dut.frames.ready, dut.used.valid, dut.used.p)
+            at = (at + taken) % len(row)
+            if used:
+                assert p.len == 72 and not p.more and not p.flush or now > 195
+                ends.append(now)
+        assert ctx.get(dut.busy)
+        assert {after - before for before, after in zip(ends, ends[1:])} == {6}
+    Simulation(dut, watch_busy=False).run(main)
+
+
+def test_a_used_entry_that_waits_holds_up_the_next_write():
+    dut, writes, used = Deliver(width=128, pairs=1, slots=4, max_segments=2), [], []
+
+    async def main(ctx):
+        for place in range(3):
+            ctx.set(dut.store.segment, {"addr": 0x1000 * place, "len": 2048, "last": 1, "chain": {"id": place}})
+            ctx.set(dut.store.place, place)
+            ctx.set(dut.store.en, 1)
+            await ctx.tick()
+        ctx.set(dut.store.en, 0)
+        row, at, came = beats(bytes(60), 16), 0, 0
+        ctx.set(dut.frames.valid, 1)
+        for port in (dut.write.req, dut.write.data):
+            ctx.set(port.ready, 1)
+        ctx.set(dut.i.p, {"need": HEADER + 60, "chains": 1})
+        for now in range(140):
+            ctx.set(dut.i.valid, came < 3)
+            ctx.set(dut.frames.p, row[at])
+            ctx.set(dut.used.ready, now % 40 == 39)
+            _, _, frame, taken, asks, addr, gives, p = await ctx.tick().sample(
+                dut.i.valid & dut.i.ready, dut.frames.ready, dut.write.req.valid, dut.write.req.p.addr,
+                dut.used.valid & dut.used.ready, dut.used.p)
+            at, came = (at + taken) % len(row), came + frame
+            if asks:
+                writes.append(addr)
+                assert len(writes) == len(used) + 1 + bool(gives)
+            if gives:
+                used.append(p.chain.id)
+        assert writes == [0, 0x1000, 0x2000] and used == [0, 1, 2] and not ctx.get(dut.busy)
+    Simulation(dut, watch_busy=False).run(main)

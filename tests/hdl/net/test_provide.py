@@ -1,0 +1,178 @@
+"""Buffers for frames, as a part of the whole: chains that are taken ahead."""
+
+import pytest
+
+from ringnic.hdl.lib.buffers import TakeOp
+
+from .test_receive import Bench
+
+
+TAKE, COMMIT, REWIND = TakeOp.TAKE, TakeOp.COMMIT, TakeOp.REWIND
+
+
+def ops(bench):
+    return [op for op, *_ in bench.operations]
+
+
+def test_chains_are_taken_for_frames_that_wait(rng):
+    """One for each frame of the first one's pair, up to four, and before any of them has come."""
+    for waiting, taken in ((1, 1), (3, 3), (4, 4), (9, 4)):
+        bench = Bench(rng, pairs=2)
+        for queue in bench.queues:
+            for _ in range(20):
+                bench.post([200], queue=queue)
+        bench.frames = [(rng.randbytes(60), 0, 1)] * waiting + [(rng.randbytes(60), 0, 0)]
+
+        async def control(ctx):
+            bench.slow = True
+            await ctx.tick().repeat(250)
+            assert bench.taken == {0: 0, 2: taken} and bench.operations == [(TAKE, 2)] * taken
+            bench.slow = False
+
+        bench.run(control=control)
+        assert len(bench.of_queue(0)) == 1 and len(bench.of_queue(2)) == waiting
+        assert bench.committed == {0: 1, 2: waiting} and REWIND not in ops(bench)
+
+
+def test_frames_that_go_to_another_queue_take_no_chains_ahead(rng):
+    """Their own may be set up at any time, and then it has those that wait."""
+    bench, frames = Bench(rng, pairs=2), [rng.randbytes(60 + k) for k in range(4)]
+    for queue in bench.queues:
+        for _ in range(20):
+            bench.post([200], queue=queue)
+
+    async def control(ctx):
+        ctx.set(bench.dut.buffers.enabled, 0b001)
+        bench.frames = [(frame, 0, 1) for frame in frames]
+        bench.slow = True
+        await ctx.tick().repeat(150)
+        assert bench.taken == {0: 1, 2: 0}
+        ctx.set(bench.dut.buffers.enabled, 0b101)
+        bench.slow = False
+
+    bench.run(control=control)
+    assert bench.of_queue(0) == [(frames[0], 1)] and bench.of_queue(2) == [(frame, 1) for frame in frames[1:]]
+
+
+def test_no_chain_is_taken_for_a_frame_that_is_dropped(rng):
+    """Nor for one behind it: a frame of which it is known ends the run."""
+    bench = Bench(rng, max_frame=100)
+    for _ in range(20):
+        bench.post([200])
+    bench.frames = [(rng.randbytes(size), 0) for size in (60, 60, 200, 60, 200, 200, 60)]
+
+    async def control(ctx):
+        bench.slow = True
+        await ctx.tick().repeat(300)
+        assert bench.taken[0] == 2
+        bench.slow = False
+
+    bench.run(control=control)
+    assert bench.counted() == {"rx_frames": 4, "rx_dropped_long": 3}
+    assert bench.taken[0] == bench.committed[0] == 4 and REWIND not in ops(bench)
+
+
+@pytest.mark.parametrize("busy", [1.0, 0.5])
+def test_a_frame_of_many_chains_has_those_taken_for_others(busy, rng):
+    bench, frames = Bench(rng, busy=busy), [rng.randbytes(size) for size in (400, 60, 399, 61, 62, 500)]
+    for _ in range(60):
+        bench.post([100])
+    bench.frames = [(frame, 0) for frame in frames]
+    bench.run()
+    assert bench.delivered() == [(frame, -(-(len(frame) + 12) // 100)) for frame in frames]
+    assert REWIND not in ops(bench) and bench.taken[0] == bench.committed[0] == 19
+
+
+def test_what_was_taken_ahead_of_a_frame_that_is_dropped_comes_again(rng):
+    """Without MRG_RXBUF the first chain is too small for the first frame. It and all behind it are for those that follow."""
+    bench, frames = Bench(rng), [rng.randbytes(size) for size in (300, 60, 61, 62, 63)]
+    for size in (80, 81, 82, 83):
+        bench.post([size])
+
+    async def control(ctx):
+        bench.slow = True
+        bench.frames = [(frame, 0) for frame in frames]
+        await ctx.tick().repeat(200)
+        bench.slow = False
+
+    bench.run(control=control, mrg_rxbuf=0)
+    assert bench.delivered() == [(frame, 1) for frame in frames[1:]]
+    assert ops(bench)[:5] == [TAKE] * 4 + [REWIND] and ops(bench).count(REWIND) == 1
+    assert bench.counted() == {"rx_frames": 4, "rx_dropped_no_buffer": 1}
+
+
+@pytest.mark.parametrize("bad", range(4))
+def test_what_was_taken_with_a_chain_that_fails_never_comes_again(bad, rng):
+    """Frames before it are delivered; the frame that meets it is dropped, and all chains that were taken meanwhile are gone. As
+    the engine does it, those behind it fail as well."""
+    bench, frames = Bench(rng), [rng.randbytes(60 + k) for k in range(6)]
+    for k in range(4):
+        bench.post([100], error=k >= bad)
+
+    async def control(ctx):
+        bench.slow = True
+        bench.frames = [(frame, 0) for frame in frames]
+        for _ in range(400):
+            await ctx.tick()
+            bench.slow = bench.slow and bench.taken[0] < 4
+            ctx.set(bench.dut.buffers.enabled, bench.taken[0] < 4)
+
+    bench.stops = False
+    bench.run(control=control)
+    assert bench.delivered() == [(frame, 1) for frame in frames[:bad]]
+    assert bench.committed[0] == bench.taken[0] == 4 and REWIND not in ops(bench)
+    assert bench.counted() == {"rx_dropped_no_buffer": 6 - bad, **({"rx_frames": bad} if bad else {})}
+
+
+def test_pause_lets_what_was_taken_come(rng):
+    """Nothing more is taken. Frames that have enough are delivered; what is too little is taken back, once."""
+    bench, frames = Bench(rng), [rng.randbytes(60), rng.randbytes(200), rng.randbytes(61)]
+    for _ in range(6):
+        bench.post([80])
+    bench.frames = [(frame, 0) for frame in frames]
+
+    async def control(ctx):
+        bench.slow = True
+        await ctx.tick().repeat(150)
+        assert bench.taken[0] == 3
+        bench.pausing = True
+        await ctx.tick().repeat(5)
+        bench.slow = False
+        await ctx.tick().repeat(100)
+        assert bench.taken[0] == bench.committed[0] == 1 and not ctx.get(bench.dut.buffers.holds)
+        assert ops(bench) == [TAKE] * 3 + [COMMIT, REWIND]
+        bench.pausing = False
+
+    bench.run(control=control)
+    assert bench.delivered() == [(frames[0], 1), (frames[1], 3), (frames[2], 1)]
+
+
+@pytest.mark.parametrize("sizes", [[80], [40, 40]])
+def test_no_more_chains_than_their_segments_have_places(sizes, rng):
+    """While nothing can be written: eight frames have theirs, and no chain comes that has to wait."""
+    bench = Bench(rng, depth=4096)
+    for _ in range(40):
+        bench.post(sizes)
+    frames = [rng.randbytes(60) for _ in range(30)]
+    bench.frames = [(frame, 0) for frame in frames]
+
+    async def control(ctx):
+        bench.busy = 0
+        bench.always = True
+        await ctx.tick().repeat(800)
+        assert bench.taken[0] == bench.events["rx_frames"] == 8 and not bench.segments
+        bench.busy = 1.0
+
+    bench.run(control=control)
+    assert bench.delivered() == [(frame, 1) for frame in frames]
+
+
+def test_a_frame_of_one_chain_costs_a_take_and_a_part_of_a_commit(rng):
+    bench = Bench(rng, width=512, depth=4096)
+    for _ in range(100):
+        bench.post([80])
+    bench.frames = [(rng.randbytes(60), 0) for _ in range(100)]
+    bench.run()
+    assert len(bench.delivered()) == ops(bench).count(TAKE) == 100 and REWIND not in ops(bench)
+    assert sum(count for _, count in bench.operations if count) == 100
+    assert (bench.cycle - 40) / 100 <= 4

@@ -1,0 +1,98 @@
+"""Operations on chains in order, and which pairs can be served."""
+
+from ringnic.hdl.lib.buffers import TakeOp
+from ringnic.hdl.net.takes import Pairs, TakeOffer
+
+from ...kit import streams
+from ...kit.simulation import Simulation
+
+
+def test_commits_go_first_and_together():
+    dut, done = TakeOffer(pairs=2), []
+
+    async def take(ctx):
+        async for _, _, moved, op, queue, count in ctx.tick().sample(
+                dut.take.valid & dut.take.ready, dut.take.p.op, dut.take.p.queue, dut.take.p.count):
+            if moved:
+                done.append((op, queue, count) if op == TakeOp.COMMIT else (op, queue))
+
+    async def commit(ctx, pair, count):
+        ctx.set(dut.pair, pair)
+        assert ctx.get(dut.fits)
+        ctx.set(dut.count, count)
+        ctx.set(dut.commit, 1)
+        await ctx.tick()
+        ctx.set(dut.commit, 0)
+
+    async def main(ctx):
+        assert ctx.get(dut.idle)
+        await streams.send(ctx, dut.i, {"op": TakeOp.TAKE, "pair": 1})
+        assert not ctx.get(dut.idle)
+        await commit(ctx, 1, 2)
+        await commit(ctx, 1, 3)
+        ctx.set(dut.pair, 0)
+        assert not ctx.get(dut.fits)                 # of another pair
+        ctx.set(dut.i.p, {"op": TakeOp.REWIND, "pair": 1})
+        ctx.set(dut.i.valid, 1)
+        await ctx.tick().repeat(4)
+        assert not ctx.get(dut.i.ready) and not done
+        ctx.set(dut.take.ready, 1)
+        await ctx.tick().until(dut.i.ready)
+        ctx.set(dut.i.valid, 0)
+        await ctx.tick().repeat(3)
+        assert ctx.get(dut.idle) and ctx.get(dut.fits)
+        assert done == [(TakeOp.TAKE, 2), (TakeOp.COMMIT, 2, 5), (TakeOp.REWIND, 2)]
+
+    simulation = Simulation(dut)
+    simulation.background(take)
+    simulation.run(main)
+
+
+def test_a_take_waits_until_the_one_before_is_seen():
+    """``available`` says nothing of a TAKE in the cycle in which it is accepted."""
+    dut = TakeOffer(pairs=1)
+
+    async def main(ctx):
+        ctx.set(dut.take.ready, 1)
+        ctx.set(dut.i.valid, 1)
+        seen = [(await ctx.tick().sample(dut.i.ready, dut.take.valid))[2:] for _ in range(8)]
+        assert [tuple(map(int, pair)) for pair in seen] == [(1, 0), (0, 1)] * 4
+    Simulation(dut).run(main)
+
+
+def test_a_chain_is_committed_with_the_next_or_when_there_is_time():
+    """A TAKE goes before the COMMIT of one chain, and behind that of two."""
+    dut, done = TakeOffer(pairs=1), []
+
+    async def main(ctx):
+        ctx.set(dut.take.ready, 1)
+        ctx.set(dut.count, 1)
+        for commits, takes in ((1, 1), (0, 0), (0, 0), (0, 0), (1, 0), (1, 1), (0, 1), (0, 1), (0, 0), (0, 0), (0, 0)):
+            ctx.set(dut.commit, commits)
+            ctx.set(dut.i.valid, takes)
+            _, _, moved, p = await ctx.tick().sample(dut.take.valid, dut.take.p)
+            if moved:
+                done.append((p.op, p.count))
+        assert ctx.get(dut.idle)
+        take = TakeOp.TAKE, 0
+        assert done == [take, (TakeOp.COMMIT, 1), take, (TakeOp.COMMIT, 2), take]
+    Simulation(dut).run(main)
+
+
+def test_pairs():
+    dut = Pairs(num_queues=8, pairs=4)
+
+    async def main(ctx):
+        for enabled in range(16):
+            for active in range(5):
+                ctx.set(dut.enabled, sum((enabled >> k & 1) << 2 * k for k in range(4)) | 0xaa)
+                ctx.set(dut.available, sum((enabled >> k & 1) << 2 * k for k in range(4)) ^ 0xff)
+                ctx.set(dut.active, active)
+                await ctx.tick()
+                usable = [k for k in range(active) if enabled >> k & 1]
+                assert ctx.get(dut.any) == bool(usable)
+                assert not usable or ctx.get(dut.first) == usable[0]
+                for pair in range(4):
+                    ctx.set(dut.pair, pair)
+                    assert ctx.get(dut.here) == (pair in usable) and ctx.get(dut.ready) == 1 - (enabled >> pair & 1)
+    Simulation(dut).run(main)
