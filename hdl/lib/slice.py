@@ -1,10 +1,10 @@
-"""A register in a stream, both ways."""
+"""Registers in a stream."""
 
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Slice"]
+__all__ = ["Skid", "Slice"]
 
 
 class Slice(wiring.Component):
@@ -42,4 +42,38 @@ class Slice(wiring.Component):
             m.d.sync += full.eq(1)
         with m.If(~full):
             m.d.sync += spare.eq(self.i.payload)
+        return m
+
+
+class Skid(wiring.Component):
+    """Keep an item that comes before it is wanted, so that no path leads from ``o.ready`` to ``i.ready``.
+
+    An item that is wanted passes in the cycle in which it comes; an item a cycle.
+
+    Parameters
+    ----------
+    shape : shape-castable
+
+    Members
+    -------
+    i : In(stream(shape)), o : Out(stream(shape))
+    """
+    def __init__(self, shape):
+        self.shape = shape
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        kept, full = Signal.like(self.i.payload), Signal()
+        m.d.comb += [
+            self.i.ready.eq(~full),
+            self.o.valid.eq(self.i.valid | full),
+            self.o.payload.eq(Mux(full, kept, self.i.payload)),
+        ]
+        m.d.sync += full.eq(self.o.valid & ~self.o.ready)
+        with m.If(~full):
+            m.d.sync += kept.eq(self.i.payload)
         return m

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.arbiter import round_robin
 from ..lib.dma import DMA_LEN_WIDTH, WritePort, WriteReq, write_beat
-from ..lib.slice import Slice
+from ..lib.slice import Skid, Slice
 from .header import mem_header
 from .tlp_stream import tlp_beat
 
@@ -42,7 +42,8 @@ class _Align(wiring.Component):
     """Bytes of one request after another to DWs, as they lie in host memory.
 
     ``i_job`` names client, offset in the first DW and length; ``o`` has ``dws`` valid DWs from lane 0, full but for the
-    last beat of a request. No cycle is lost within a request, two between two.
+    last beat of a request. No cycle is lost within a request, and none between two if ``i_job`` names the next one while the one
+    before is taken in.
     """
     def __init__(self, width, clients):
         self.width   = width
@@ -52,13 +53,23 @@ class _Align(wiring.Component):
             "i_job":  In(stream.Signature(self.job)),
             "i_data": In(stream.Signature(write_beat(width))).array(clients),
             "o":      Out(stream.Signature(tlp_beat(width))),
-            "busy":   Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         lanes = self.width // 32
         size  = self.width // 8
+
+        # A job begins twice: when the client of the one before has given its last beat, and when that beat has been aligned.
+        m.submodules.to_read = to_read = Skid(self.job)
+        m.submodules.to_align = to_align = Skid(self.job)
+        m.d.comb += [
+            to_read.i.payload.eq(self.i_job.payload),
+            to_read.i.valid.eq(self.i_job.valid & to_align.i.ready),
+            to_align.i.payload.eq(self.i_job.payload),
+            to_align.i.valid.eq(self.i_job.valid & to_read.i.ready),
+            self.i_job.ready.eq(to_read.i.ready & to_align.i.ready),
+        ]
 
         # The client's beats, through registers: nothing of what follows is in the way of a client's data or ready.
         m.submodules.come = come = Slice(self.width)
@@ -72,8 +83,18 @@ class _Align(wiring.Component):
                         come.i.valid.eq(port.valid & unread.any()),
                         port.ready.eq(come.i.ready & unread.any()),
                     ]
-        with m.If(come.i.valid & come.i.ready):
+        comes = Signal()
+        m.d.comb += [
+            comes.eq(come.i.valid & come.i.ready),
+            to_read.o.ready.eq(~unread.any() | (comes & (unread == 1))),
+        ]
+        with m.If(comes):
             m.d.sync += unread.eq(unread - 1)
+        with m.If(to_read.o.valid & to_read.o.ready):
+            m.d.sync += [
+                client.eq(to_read.o.p.client),
+                unread.eq((to_read.o.p.len + (size - 1)) >> (size.bit_length() - 1)),
+            ]
 
         active = Signal()
         offset = Signal(2)
@@ -85,14 +106,15 @@ class _Align(wiring.Component):
         free   = Signal()
         take   = Signal()
         want   = Signal()
+        end    = Signal()
         m.d.comb += [
-            self.busy.eq(active | self.o.valid),
+            end.eq(left <= size),
             beat.eq(come.o.payload),
             free.eq(~self.o.valid | self.o.ready),
             want.eq(full.any()),
             take.eq(active & free & (come.o.valid | ~want)),
-            come.o.ready.eq(active & free),
-            self.i_job.ready.eq(~active),
+            come.o.ready.eq(active & free & want),
+            to_align.o.ready.eq(~active | (take & end)),
         ]
 
         shifted = Signal(self.width + 24)
@@ -106,7 +128,6 @@ class _Align(wiring.Component):
                         if k:
                             m.d.sync += carry[24 - 8 * k:].eq(beat[self.width - 8 * k:])
 
-        end = left <= size
         with m.If(free):
             m.d.sync += self.o.valid.eq(take)
         with m.If(take):
@@ -119,14 +140,12 @@ class _Align(wiring.Component):
             ]
             with m.If(end):
                 m.d.sync += active.eq(0)
-        with m.If(self.i_job.valid & self.i_job.ready):
-            job = self.i_job.payload
+        with m.If(to_align.o.valid & to_align.o.ready):
+            job = to_align.o.p
             m.d.sync += [
                 active.eq(1),
-                client.eq(job.client),
                 offset.eq(job.offset),
                 left.eq(job.len + job.offset),
-                unread.eq((job.len + (size - 1)) >> (size.bit_length() - 1)),
                 full.eq((job.len + (size - 1)) >> (size.bit_length() - 1)),
             ]
         return m
@@ -379,5 +398,5 @@ class Writer(wiring.Component):
         for k, port in enumerate(self.writes):
             m.d.sync += port.done.eq((gone & (out.o.p.client == k)) | (lost & (owner == k)))
         m.d.comb += self.leaving.eq((sending & ~discard) | self.tlp.valid)
-        m.d.comb += self.busy.eq(align.busy | ~cut_idle | head_valid | sending | self.tlp.valid)
+        m.d.comb += self.busy.eq(~cut_idle | head_valid | sending | self.tlp.valid)
         return m

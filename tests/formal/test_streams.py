@@ -10,7 +10,7 @@ from amaranth import *
 from amaranth.lib import data
 
 from ringnic.hdl.lib.queue import Queue
-from ringnic.hdl.lib.slice import Slice
+from ringnic.hdl.lib.slice import Skid, Slice
 from prove import broken
 
 
@@ -22,8 +22,9 @@ def coloured(p, sent):
     return Mux(passed, 2, now)
 
 
-def conveys(p, dut, within):
-    """``dut`` gives out what it took, in order; its ``within`` items, if it says so, are those inside."""
+def conveys(p, dut, within, through=0):
+    """``dut`` gives out what it took, in order; its ``within`` items, if it says so, are those inside. ``through``: an item may
+    leave in the cycle in which it comes."""
     p.add(dut)
     sent = Signal()
     p.m.d.comb += sent.eq(dut.i.valid & dut.i.ready)
@@ -35,7 +36,7 @@ def conveys(p, dut, within):
     p.m.d.sync += inside.eq(inside + sent - got)
     with p.m.If(dut.o.valid):
         p.check(dut.o.payload == Mux(seen, 2, dut.o.payload & 1))
-        p.check(inside != 0)
+        p.check((inside != 0) | (through & sent))
     p.check(inside <= within)
     p.cover(got & seen)
     p.cover(inside == within)
@@ -57,3 +58,13 @@ def test_slice(formal):
 def test_broken_slice(formal):
     Bad = broken("ringnic.hdl.lib.slice", "full.eq(1)", "full.eq(0)").Slice
     formal.refutes(lambda p: conveys(p, Bad(2), 2), 10)
+
+
+def test_skid(formal):
+    formal.always(lambda p: conveys(p, Skid(2), 1, through=1))
+    formal.covers(lambda p: conveys(p, Skid(2), 1, through=1), 10)
+
+
+def test_broken_skid(formal):
+    Bad = broken("ringnic.hdl.lib.slice", "Mux(full, kept, self.i.payload)", "self.i.payload").Skid
+    formal.refutes(lambda p: conveys(p, Bad(2), 1, through=1), 10)

@@ -91,16 +91,16 @@ def leaves_in_order(p, dut, dws=2):
         size = p.free(range(dws + 1), "size")
         p.assume((size != 0) & (size <= dws))
         accept = p.feed(port.req, Cat(C((k + 1) << 16, 64), C(0, 2), size, C(0, 14 - len(size))))
-        beats = Signal(range(dws + 1))
+        beats = Signal(range(3 * dws + 1))       # of the requests that were accepted
         m.d.comb += [port.data.payload.data.eq(0), port.data.payload.last.eq(beats == 1), port.data.valid.eq(beats != 0)]
         m.d.sync += beats.eq(beats + Mux(accept, size, 0) - (port.data.valid & port.data.ready))
-        p.check(~accept | (beats == 0))
+        p.check(~accept | (beats <= 2 * dws))
         accepts.append(accept)
         sizes.append(size)
     p.check(~(accepts[0] & accepts[1]))
 
     # What was accepted and has not left, oldest first: client and size.
-    room = 4
+    room = 5
     shape = len(sizes[0]) + 1
     waiting, level = [Signal(shape, name=f"waiting{k}") for k in range(room)], Signal(range(room + 1))
     push, pop, after = accepts[0] | accepts[1], Signal(), Signal(range(room + 1))

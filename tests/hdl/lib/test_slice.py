@@ -1,19 +1,20 @@
-"""Slice: order, layout, one item a cycle, and no path through it."""
+"""Slice and Skid: order, layout, one item a cycle, and which paths lead through them."""
 
 import pytest
 from amaranth.lib import data
 
-from ringnic.hdl.lib.slice import Slice
+from ringnic.hdl.lib.slice import Skid, Slice
 
 from ...kit.simulator import Simulator
 
 ITEM = data.StructLayout({"a": 3, "b": 5})
 
 
+@pytest.mark.parametrize("make, latency", [(Slice, 1), (Skid, 0)])
 @pytest.mark.parametrize("idle", [0, .3])
 @pytest.mark.parametrize("wait", [0, .3])
-def test_order_and_rate(idle, wait, rng):
-    dut = Slice(ITEM)
+def test_order_and_rate(make, latency, idle, wait, rng):
+    dut = make(ITEM)
     items = [{"a": rng.randrange(8), "b": rng.randrange(32)} for _ in range(200)]
     got, cycles = [], 0
 
@@ -47,7 +48,7 @@ def test_order_and_rate(idle, wait, rng):
     sim.add_testbench(collect)
     sim.run()
     if not idle and not wait:
-        assert cycles == len(items) + 1
+        assert cycles == len(items) + latency
 
 
 def test_no_path_through():
@@ -62,6 +63,27 @@ def test_no_path_through():
         assert not ctx.get(dut.i.ready)
         await ctx.tick()
         assert ctx.get(dut.o.valid) and ctx.get(dut.i.ready)
+
+    sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+def test_an_item_that_is_not_wanted_is_kept():
+    dut = Skid(8)
+
+    async def bench(ctx):
+        ctx.set(dut.i.valid, 1)
+        ctx.set(dut.i.p, 5)
+        assert ctx.get(dut.o.valid) and ctx.get(dut.i.ready)
+        await ctx.tick()
+        ctx.set(dut.i.p, 6)
+        assert ctx.get(dut.o.p) == 5 and not ctx.get(dut.i.ready)
+        ctx.set(dut.o.ready, 1)
+        assert not ctx.get(dut.i.ready)
+        await ctx.tick()
+        assert ctx.get(dut.o.p) == 6 and ctx.get(dut.i.ready)
 
     sim = Simulator(dut)
     sim.add_clock(8e-9)

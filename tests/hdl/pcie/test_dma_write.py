@@ -94,14 +94,21 @@ def test_write_random(host, width, hold):
     assert card.written == expect and done == [15, 15]
 
 
-def test_write_rate(host):
-    card = host(64, part=Writer)
+@pytest.mark.parametrize("width, clients", [(64, 1), (64, 2), (128, 1), (128, 2)])
+@pytest.mark.parametrize("length", [60, 76])
+def test_write_rate(host, width, clients, length):
+    """Cycles of a short write among others: its beats on the link, with a header of 3 DWs and a payload that begins at byte 2 of
+    a DW. A client that asks again after its last beat lets a cycle pass."""
+    card = host(width, part=Writer)
 
-    async def bench(ctx):
-        await card.write(ctx, 0, [(0x1000 + 128 * k + 2, bytes(range(76))) for k in range(20)])
-        await ctx.tick().repeat(40)
-    card.run(bench)
-    assert (card.log[-1][6] - card.log[4][6]) / 15 <= 14
+    def client(k):
+        async def bench(ctx):
+            await card.write(ctx, k, [((k + 1 << 16) + 128 * n + 2, bytes(range(length))) for n in range(20)])
+            await ctx.tick().repeat(40)
+        return bench
+    card.run(*map(client, range(clients)))
+    beats = -(-(12 + 2 + length + 2 & ~3) * 8 // width)
+    assert (card.log[-1][6] - card.log[4][6]) / (len(card.log) - 5) == beats + (clients == 1)
 
 
 @pytest.mark.parametrize("width", [32, 64, 256])
