@@ -27,9 +27,9 @@ Entry = data.StructLayout({"chain": ChainId, "len": 32})
 class UsedWriter(wiring.Component):
     """Collect used chains a queue, write them many to a TLP, and tell :class:`Suppress`.
 
-    A chain is collected in three cycles. Entries are laid out at 8 bytes a cycle, and a write is asked for when all of its data
-    is here: from its first beat on they come one a cycle, so it keeps no other write waiting. That of a lone chain is asked for 8
-    cycles after the chain was given, of a packed ring 9, with IN_ORDER one more.
+    A chain is collected in three cycles. An entry is laid out in one, or in as many as it has beats; a write is asked for when
+    all of its data is here: from its first beat on they come one a cycle, so it keeps no other write waiting. That of a lone
+    chain is asked for 8 cycles after the chain was given, with IN_ORDER 9; and one more for each further beat of an entry.
 
     When a batch leaves is decided by :class:`Pacing`; at the latest when ``batch`` chains wait. The driver sees a packet
     (``more``) whole or not at all: split, its last write is the index; packed, it is the first descriptor, which hides the ones

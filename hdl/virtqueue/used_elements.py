@@ -23,7 +23,7 @@ class UsedEntry(data.Struct):
 
 
 class UsedElements(wiring.Component):
-    """Lay entries out, 8 bytes of ring (or a beat, if that is less) a cycle.
+    """Lay entries out, one a cycle, or a beat of it if that is less.
 
     Members
     -------
@@ -41,7 +41,6 @@ class UsedElements(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        unit = min(self.width, 64)
         split, packed = Signal(VirtqUsedElem), Signal(VirtqPackedDesc)
         used = self.i.p.flip ^ 1
         m.d.comb += [
@@ -55,26 +54,30 @@ class UsedElements(wiring.Component):
                             | Mux(self.i.p.len != 0, VirtqDescF.WRITE.value, 0)),
         ]
 
-        at, part = Signal(range(128 // unit)), Signal(range(max(2, self.width // unit)))
+        # An entry is laid out piece by piece, a beat each, or as a whole into one or two of the 8-byte slots of a wide beat.
+        piece_bits, slots = min(self.width, 128), max(1, self.width // 64)
+        at, part = Signal(range(max(2, 128 // piece_bits))), Signal(range(max(2, slots)))
         beat, whole = Signal(self.width), Signal(self.width)
         ends, full = Signal(), Signal()            # of the entry; of the beat
-        piece = Mux(self.packed, Value.cast(packed), Value.cast(split)).word_select(at, unit)
+        taken = Mux(self.packed, min(2, slots), 1)
+        entry = Mux(self.packed, Value.cast(packed), Value.cast(split))
+        piece = entry.word_select(at, piece_bits)
         m.d.comb += [
-            ends.eq(at == Mux(self.packed, 128 // unit - 1, 64 // unit - 1)),
-            full.eq((part == self.width // unit - 1) | (ends & self.i.p.last)),
+            ends.eq(at == Mux(self.packed, 128 // piece_bits, max(1, 64 // piece_bits)) - 1),
+            full.eq((part + taken == slots) | (ends & self.i.p.last)),
             whole.eq(beat),
             self.o.valid.eq(self.i.valid & full),
             self.o.p.data.eq(whole),
             self.o.p.last.eq(ends & self.i.p.last),
             self.i.ready.eq(ends & (self.o.ready | ~full)),
         ]
-        for k in range(self.width // unit):
+        for k in range(slots):
             with m.If(part == k):
-                m.d.comb += whole[unit * k:unit * (k + 1)].eq(piece)
+                m.d.comb += whole[64 * k:64 * k + piece_bits].eq(piece)
         with m.If(self.i.valid & (self.o.ready | ~full)):
             m.d.sync += [
                 at.eq(Mux(ends, 0, at + 1)),
-                part.eq(Mux(full, 0, part + 1)),
+                part.eq(Mux(full, 0, part + taken)),
                 beat.eq(Mux(full, 0, whole)),
             ]
         return m

@@ -164,10 +164,11 @@ def test_a_lone_chain_does_not_wait(make):
     bench.run(testbench)
 
 
-@pytest.mark.parametrize("packed, cycles", [(0, 8), (1, 9)])
-def test_a_lone_chain_is_written_at_once(make, packed, cycles):
+@pytest.mark.parametrize("width, packed, in_order, cycles", [
+    (32, 1, 0, 11), (64, 0, 0, 8), (64, 0, 1, 9), (64, 1, 0, 9), (64, 1, 1, 10), (128, 0, 0, 8), (128, 1, 0, 8)])
+def test_a_lone_chain_is_written_at_once(make, width, packed, in_order, cycles):
     """Cycles from the one in which a chain is given to the one in which its write is asked for: those that UsedWriter states."""
-    bench = make(width=64)
+    bench = make(width=width)
     given, asked = [], []
 
     async def watch(ctx):
@@ -182,6 +183,7 @@ def test_a_lone_chain_is_written_at_once(make, packed, cycles):
 
     async def testbench(ctx):
         ctx.set(bench.dut.packed, packed)
+        ctx.set(bench.dut.in_order, in_order)
         await bench.start(ctx)
         for queue in (1, 0):
             await bench.give(ctx, queue, 7, flush=1)

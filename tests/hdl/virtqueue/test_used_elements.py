@@ -40,3 +40,28 @@ def test_layout(stage, rng, width, packed, pause):
             came += beat.data.to_bytes(width // 8, "little")
             assert beat.last == (k == count - 1)
         assert came[:len(want)] == want
+
+
+@pytest.mark.parametrize("width, packed, cycles", [(32, 0, 2), (32, 1, 4), (64, 0, 1), (64, 1, 2), (128, 0, 1), (128, 1, 1),
+                                                   (256, 0, 1), (256, 1, 1)])
+def test_rate(stage, width, packed, cycles):
+    """Cycles an entry: its beats, or one if a beat has room for several."""
+    dut = UsedElements(width=width)
+    bench = stage(dut)
+    taken = []
+
+    async def watch(ctx):
+        now = 0
+        async for _, _, takes in ctx.tick().sample(dut.i.valid & dut.i.ready):
+            now += 1
+            if takes:
+                taken.append(now)
+    bench.background(watch)
+
+    async def testbench(ctx):
+        ctx.set(dut.packed, packed)
+        ctx.set(dut.o.ready, 1)
+        ctx.set(dut.i.valid, 1)
+        await ctx.tick().repeat(40)
+    bench.run(testbench)
+    assert {b - a for a, b in zip(taken, taken[1:])} == {cycles} and len(taken) >= 10
