@@ -19,13 +19,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import BufferPort, QueueSetup, Segment, Used
 from ..lib.dma import ReadPort, WritePort
-from ..lib.slice import Slice
+from ..lib.slice import Skid, Slice
 from .avail import AvailFetch
 from .bounds import Bounds
 from .desc import DescFetch
 from .lookout import Lookout
 from .packed import PackedFetch
-from .store import HeadStore
+from .store import HeadStore, TakenHead
 from .suppress import Suppress
 from .used import UsedWriter
 from .walk import Walk
@@ -244,7 +244,10 @@ class Engine(wiring.Component):
                 buffers.untold.eq(used.untold),
             ]
             connect(m, flipped(buffers.take), store.i_take[k])
-            connect(m, store.o_head[k], walk.i)
+            # The walker thinks for three cycles; the next chain is on its way meanwhile.
+            m.submodules[f"heads_{k}"] = heads = Skid(TakenHead)
+            connect(m, store.o_head[k], heads.i)
+            connect(m, heads.o, walk.i)
             # Devices judge a segment before they take it; that shall not reach back into the walk. Nor shall their haste to give
             # chains back reach the writer.
             m.submodules[f"segments_{k}"] = segments = Slice(Segment)
