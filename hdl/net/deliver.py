@@ -12,6 +12,7 @@ from ..lib.dma import WritePort
 from ..lib.frame import frame_beat
 from ..lib.pack import Cutter
 from ..lib.queue import Queue
+from ..lib.slice import Skid
 from .gather import StoredSegment, StorePort
 from .join import Join
 
@@ -171,41 +172,48 @@ class Deliver(wiring.Component):
             self.busy.eq((bytes_.level != 0) | (self.delivering != 0)),
         ]
 
-        # One write a piece. The next is asked for when the last beat of this one has left, beside the used entry at the earliest.
-        piece, request, payload, used = pieces.o, self.write.req, self.write.data, self.used
-        now = Signal(piece_layout(self.pairs))             # the piece that is being written
-        written, total = Signal(32), Signal(32)            # into the chain before this piece; and with it
-        free, asks, done = Signal(), Signal(), Signal()
+        # One write a piece, asked for while the one before is written. What has been asked for waits for nothing: there is room
+        # for its used entry.
+        m.submodules.asked = asked = Skid(piece_layout(self.pairs))
+        piece, request, nothing = pieces.o, self.write.req, Signal()
+        pending, room = Signal(range(3)), Signal()         # pieces that are not written, or whose used entry has not gone
+        done, given_back = Signal(), Signal()
         m.d.comb += [
-            free.eq(~used.valid | used.ready),
-            total.eq(written + piece.p.len),
+            nothing.eq(piece.p.len == 0),                  # the end of a chain, of which nothing is needed
             request.p.addr.eq(piece.p.addr),
             request.p.len.eq(piece.p.len),
-            cutter.i_cut.p.len.eq(piece.p.len),
+            room.eq((pending != 2) & asked.i.ready),
+            request.valid.eq(piece.valid & ~nothing & room),
+            piece.ready.eq((request.ready | nothing) & room),
+            asked.i.valid.eq(piece.valid & piece.ready),
+            asked.i.p.eq(piece.p),
+            given_back.eq(self.used.valid & self.used.ready),
+        ]
+
+        # Its bytes; then the chain, if it ends.
+        m.submodules.given = given = Skid(Used)
+        connect(m, given.o, flipped(self.used))
+        payload, used = self.write.data, given.i
+        now = Signal(piece_layout(self.pairs))             # the piece that is being written
+        written, total = Signal(32), Signal(32)            # into the chain before this piece; and with it
+        m.d.comb += [
+            total.eq(written + asked.o.p.len),
+            cutter.i_cut.p.len.eq(asked.o.p.len),
             payload.p.data.eq(cutter.o.p.data),
             payload.p.last.eq(cutter.o.p.last),
             payload.valid.eq(cutter.o.valid),
             cutter.o.ready.eq(payload.ready),
-            asks.eq(request.valid & request.ready),
         ]
         with m.If(used.ready):
             m.d.sync += used.valid.eq(0)
         with m.FSM(name="deliver"):
             with m.State("PIECE"):
-                with m.If(piece.valid & free):
-                    with m.If(piece.p.len == 0):           # the end of a chain, of which nothing is needed
-                        m.d.comb += piece.ready.eq(1)
-                        m.next = "DONE"
-                    with m.Else():
-                        m.d.comb += [
-                            request.valid.eq(cutter.i_cut.ready),
-                            cutter.i_cut.valid.eq(request.ready),
-                            piece.ready.eq(asks),
-                        ]
-                        with m.If(asks):
-                            m.next = "DATA"
-                with m.If(piece.ready):
-                    m.d.sync += [now.eq(piece.p), written.eq(total)]
+                with m.If(asked.o.valid & cutter.i_cut.ready):
+                    m.d.comb += [asked.o.ready.eq(1), cutter.i_cut.valid.eq(asked.o.p.len != 0)]
+                    m.d.sync += [now.eq(asked.o.p), written.eq(total)]
+                    m.next = "DONE"
+                    with m.If(asked.o.p.len != 0):
+                        m.next = "DATA"
             with m.State("DATA"):
                 with m.If(payload.valid & payload.ready & payload.p.last):
                     m.d.comb += done.eq(1)
@@ -227,5 +235,6 @@ class Deliver(wiring.Component):
                 written.eq(0),
             ]
         m.d.sync += self.delivering.eq(
-            self.delivering + (came & ~self.i.p.drop) - (used.valid & used.ready & ~used.p.more))
+            self.delivering + (came & ~self.i.p.drop) - (given_back & ~self.used.p.more))
+        m.d.sync += pending.eq(pending + asked.i.valid - (done & ~now.ends) - given_back)
         return m

@@ -189,16 +189,18 @@ class Bench:
 
         async def bench(ctx):
             at = left = 0
+            requests = []                      # one may be asked for while the one before is written
             ctx.set(port.req.ready, 1)
             ctx.set(port.data.ready, 1)
             async for _, _, asked, request, moved, beat in ctx.tick().sample(
                     port.req.valid, port.req.p, port.data.valid, port.data.p):
+                if asked:
+                    requests.append((request.addr, request.len))
                 if moved:
+                    at, left = requests.pop(0) if left == 0 else (at, left)
                     for k, byte in enumerate(beat.data.to_bytes(self.lanes, "little")[:left]):
                         self.memory[at + k] = byte
                     at, left = at + self.lanes, max(0, left - self.lanes)
-                if asked:
-                    at, left = request.addr, request.len
         return bench
 
     async def wire(self, ctx):

@@ -96,7 +96,10 @@ class Bench:
     async def take_writes(self, ctx):
         write, lanes = self.dut.write, self.width // 8
         at = left = 0
+        accepted = []                          # one may be asked for while the one before is written
         while True:
+            if not left and accepted:
+                at, left = accepted.pop(0)
             ctx.set(write.req.ready, not self.idle())
             ctx.set(write.data.ready, bool(left) and not self.idle())
             _, _, asked, request, moved, beat = await ctx.tick().sample(
@@ -108,8 +111,8 @@ class Bench:
                 self.written += size
                 assert beat.last == (left == 0)
             if asked:
-                assert left == 0 and request.len > 0
-                at, left = request.addr, request.len
+                assert not accepted and request.len > 0
+                accepted.append((request.addr, request.len))
 
     async def take_used(self, ctx):
         def take(p):
