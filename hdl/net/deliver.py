@@ -122,6 +122,8 @@ class Deliver(wiring.Component):
     write : Out(WritePort(width)), used : Out(stream(Used))
     follows : In(1)
         There are buffers for the frame behind those that came on ``i``.
+    hold : In(1)
+        No write is asked for.
     delivering : Out(range(slots + 1))
         Frames that are not dropped, from the cycle after they came until their last chain was given back.
     dropping : Out(1)
@@ -140,6 +142,7 @@ class Deliver(wiring.Component):
             "write":      Out(WritePort(width)),
             "used":       Out(stream.Signature(Used)),
             "follows":    In(1),
+            "hold":       In(1),
             "delivering": Out(range(slots + 1)),
             "dropping":   Out(1),
             "busy":       Out(1),
@@ -178,13 +181,15 @@ class Deliver(wiring.Component):
         piece, request, nothing = pieces.o, self.write.req, Signal()
         pending, room = Signal(range(3)), Signal()         # pieces that are not written, or whose used entry has not gone
         done, given_back = Signal(), Signal()
+        offered = Signal()                                 # a write that was offered stays
+        m.d.sync += offered.eq(request.valid & ~request.ready)
         m.d.comb += [
             nothing.eq(piece.p.len == 0),                  # the end of a chain, of which nothing is needed
             request.p.addr.eq(piece.p.addr),
             request.p.len.eq(piece.p.len),
             room.eq((pending != 2) & asked.i.ready),
-            request.valid.eq(piece.valid & ~nothing & room),
-            piece.ready.eq((request.ready | nothing) & room),
+            request.valid.eq(piece.valid & ~nothing & room & (offered | ~self.hold)),
+            piece.ready.eq(((request.valid & request.ready) | nothing) & room),
             asked.i.valid.eq(piece.valid & piece.ready),
             asked.i.p.eq(piece.p),
             given_back.eq(self.used.valid & self.used.ready),

@@ -19,6 +19,7 @@ from ..spec.net import (
     VIRTIO_NET_F_SPEED_DUPLEX, VIRTIO_NET_F_STATUS, VIRTIO_NET_S_LINK_UP, VirtioNetConfig,
 )
 from ..spec.virtio import VIRTIO_ID_NET
+from .balance import Balance
 from .control import Control
 from .receive import Receive
 from .steer import FlowHash, FlowTable
@@ -121,6 +122,14 @@ class NetDevice(wiring.Component):
         host = self.host
         num_queues = len(host.buffers[0].available)
         # The control queue has no walker of its own.
+        m.submodules.balance = balance = Balance()
+        for k, (unit, request) in enumerate(((transmit, transmit.read.req), (receive, receive.write.req))):
+            m.d.comb += [
+                balance.asked[k].eq(request.valid & request.ready),
+                balance.length[k].eq(request.p.len),
+                balance.wants[k].eq(unit.wants),
+                unit.hold.eq(balance.hold[k]),
+            ]
         m.submodules.share = share = BufferShare(num_queues=num_queues, n=2)
         connect(m, receive.buffers, flipped(host.buffers[0]))
         connect(m, share.o, flipped(host.buffers[1]))

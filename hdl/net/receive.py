@@ -59,6 +59,8 @@ class Receive(wiring.Component):
         MRG_RXBUF was negotiated: a frame may take several chains.
     active : In(range(pairs + 1))
         Pairs that the driver uses, from the first on.
+    hold : In(1), wants : Out(1)
+        No write is asked for; there are frames that have their buffers.
     settled : Out(1)
         Nothing is under way for a pair that is active no more; low from the change of ``active`` on.
     busy : Out(1)
@@ -84,6 +86,8 @@ class Receive(wiring.Component):
             "enable":    In(1),
             "mrg_rxbuf": In(1),
             "active":    In(range(pairs + 1), init=1),
+            "hold":      In(1),
+            "wants":     Out(1),
             "settled":   Out(1),
             "busy":      Out(1),
             "events":    Out(data.StructLayout({name: 1 for name in (
@@ -144,6 +148,8 @@ class Receive(wiring.Component):
             provide.endless.eq(patience.endless),
             provide.delivering.eq(deliver.delivering),
             deliver.follows.eq(provide.follows),
+            deliver.hold.eq(self.hold),
+            self.wants.eq(deliver.delivering != 0),
             buffers.wants.eq(provide.wants),
             # A frame that is discarded has no chains: a wire full of them keeps nobody waiting.
             buffers.holds.eq(provide.holds | (deliver.delivering != 0)),

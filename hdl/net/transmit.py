@@ -53,6 +53,8 @@ class Transmit(wiring.Component):
     link_up : In(1)
     hurry : In(1)
         Somebody else waits for what comes behind on this buffer port.
+    hold : In(1), wants : Out(1)
+        No read is asked for; one would be, but for that.
     sent : Out(frame_beat(width)), sent_valid : Out(1)
         The beats of frames a cycle after they enter the frame memory, each for one cycle.
     sent_pair : Out(stream(range(pairs)))
@@ -74,6 +76,8 @@ class Transmit(wiring.Component):
             "o":       Out(stream.Signature(frame_beat(width))),
             "link_up": In(1),
             "hurry":   In(1),
+            "hold":    In(1),
+            "wants":   Out(1),
             "sent":       Out(frame_beat(width)),
             "sent_valid": Out(1),
             "sent_pair":  Out(stream.Signature(range(pairs))),
@@ -171,7 +175,8 @@ class Transmit(wiring.Component):
         m.d.sync += offered.eq(self.read.req.valid & ~self.read.req.ready)
         with m.If(reads):
             m.d.comb += [
-                self.read.req.valid.eq(judged_valid & order.i.ready & (offered | fits)),
+                self.wants.eq(judged_valid & order.i.ready & (offered | fits)),
+                self.read.req.valid.eq(self.wants & (offered | ~self.hold)),
                 asks.eq(self.read.req.valid & self.read.req.ready),
                 order.i.valid.eq(asks),
                 leaves.eq(asks),

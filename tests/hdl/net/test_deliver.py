@@ -125,3 +125,42 @@ def test_what_was_asked_for_waits_for_nobody():
     simulation = Simulation(dut, limit=400, watch_busy=False)  # nobody tells it that its writes have left
     simulation.background(watch)
     simulation.run(main)
+
+
+def test_held_back_it_asks_for_nothing(rng):
+    """What was offered stays."""
+    dut, began, accepted = Deliver(width=128, pairs=1, slots=8, max_segments=2), [], []
+
+    async def watch(ctx):
+        waits = 0
+        for port in (dut.write.data, dut.used):
+            ctx.set(port.ready, 1)
+        while True:
+            hold = rng.random() < .7
+            ctx.set(dut.hold, hold)
+            ctx.set(dut.write.req.ready, rng.random() < .5)
+            _, _, valid, ready = await ctx.tick().sample(dut.write.req.valid, dut.write.req.ready)
+            assert valid or not waits
+            if valid and not waits:
+                began.append(hold)
+            accepted.extend([1] * (valid and ready))
+            waits = valid and not ready
+
+    async def main(ctx):
+        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1})
+        ctx.set(dut.store.en, 1)
+        for place in range(16):
+            ctx.set(dut.store.place, place)
+            await ctx.tick()
+        ctx.set(dut.store.en, 0)
+        ctx.set(dut.frames.p, {"data": 0, "count": 16, "last": 1})
+        ctx.set(dut.frames.valid, 1)
+        for _ in range(30):
+            await streams.send(ctx, dut.i, {"need": 16 + HEADER, "chains": 1})
+            await ctx.tick().repeat(12)
+        await ctx.tick().repeat(200)
+        assert len(began) == len(accepted) == 30 and not any(began)
+
+    simulation = Simulation(dut, limit=2000, watch_busy=False)  # nobody tells it that its writes have left
+    simulation.background(watch)
+    simulation.run(main)

@@ -462,3 +462,28 @@ def test_a_frame_of_which_a_part_was_given_up_is_not_sent(late, rng):
 
     bench.run(control=control)
     assert bench.events["tx_dropped"] and bench.frames == [frame for frame in frames if frame in bench.frames]
+
+
+def test_held_back_it_asks_for_nothing(rng):
+    """What was offered stays, and everything is sent in the end."""
+    bench, began, wanted = Bench(rng, busy=0.5), [], []
+    frames = [rng.randbytes(rng.randrange(60, 300)) for _ in range(40)]
+    for k, frame in enumerate(frames):
+        bench.post(1, k, [bytes(HEADER) + frame])
+
+    async def watch(ctx):
+        dut, waits = bench.dut, 0
+        ctx.set(dut.sent_pair.ready, 1)
+        while True:
+            hold = rng.random() < .7
+            ctx.set(dut.hold, hold)
+            _, _, wants, valid, ready = await ctx.tick().sample(dut.wants, dut.read.req.valid, dut.read.req.ready)
+            assert valid or not waits
+            if valid and not waits:
+                began.append(hold)
+            if wants and hold:
+                wanted.append(valid)
+            waits = valid and not ready
+    bench.watch = watch
+    bench.run()
+    assert bench.frames == frames and len(began) == 40 and not any(began) and not all(wanted)
