@@ -25,7 +25,7 @@ from .bounds import Bounds
 from .desc import DescFetch
 from .lookout import Lookout
 from .packed import PackedFetch
-from .store import HeadStore, TakenHead
+from .store import HeadStore, Push, TakenHead
 from .suppress import Suppress
 from .used import UsedWriter
 from .walk import Walk
@@ -213,7 +213,10 @@ class Engine(wiring.Component):
 
         # One of the two ways is in use.
         self._either(m, self.packed, packed.o_room, avail.o_room, store.i_room)
-        self._either(m, self.packed, packed.o, desc.o, store.i_push)
+        # HeadStore takes its time for each operation: a head is looked up meanwhile.
+        m.submodules.pushes = pushes = Skid(Push)
+        self._either(m, self.packed, packed.o, desc.o, pushes.i)
+        connect(m, pushes.o, store.i_push)
         self._either(m, self.packed, packed.ring.req, desc.desc.req, self.reads[2].req)
         self._either(m, self.packed, packed.event.req, avail.event.req, self.writes[0].req)
         self._either(m, self.packed, packed.event.data, avail.event.data, self.writes[0].data)
@@ -263,7 +266,7 @@ class Engine(wiring.Component):
 
         # Queue reset: what is under way, of any queue, comes to its end; there is no other way to know whose it is.
         moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, *walks)],
-                     *[buffers.segment.valid for buffers in self.buffers])
+                     *[buffers.segment.valid for buffers in self.buffers], pushes.o.valid)
         held = Cat(buffers.holds for buffers in self.buffers)
         quiet = Signal(range(QUIET_CYCLES + 1))
         m.d.comb += self.reset_done.eq(self.pausing & (quiet == QUIET_CYCLES))

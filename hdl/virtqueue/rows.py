@@ -27,8 +27,10 @@ class QueueRows(wiring.Component):
         ``row`` shows, in the next cycle, the row that ``queue`` names in this one. The caller holds ``queue``
         from the look-up to the write.
     held : In(1)
-        High from the look-up to the last write that belongs to it, low before the next look-up. Only a caller that writes later
-        than one cycle after the look-up needs it.
+        High from the look-up to the last write that belongs to it, low before the next look-up, or ``begins`` is high with
+        that. Only a caller that writes later than one cycle after the look-up needs it.
+    begins : In(1)
+        With ``held``: the look-up of this cycle has nothing to do with those before.
     write : In(1), new : In(shape)
         Store ``new`` as the row of ``queue``, unless that queue was set up since its look-up, or is in this cycle.
     """
@@ -41,6 +43,7 @@ class QueueRows(wiring.Component):
             "queue":       In(range(max(2, num_queues))),
             "row":         Out(shape),
             "held":        In(1),
+            "begins":      In(1),
             "write":       In(1),
             "new":         In(shape),
         })
@@ -51,10 +54,9 @@ class QueueRows(wiring.Component):
         write, read = rows.write_port(), rows.read_port(domain="comb")
         fresh = Signal(self.num_queues, init=(1 << self.num_queues) - 1)
         setup_queue = self.setup_queue[:len(self.queue)]
-        meets, lost, was_lost = Signal(), Signal(), Signal()
+        meets, lost = Signal(), Signal()
         m.d.comb += [
             meets.eq(self.setup_valid & (setup_queue == self.queue)),
-            lost.eq(meets | was_lost),
             read.addr.eq(self.queue),
             write.addr.eq(self.queue),
             write.en.eq(self.write & ~lost),
@@ -62,7 +64,7 @@ class QueueRows(wiring.Component):
         ]
         m.d.sync += [
             self.row.eq(Mux(fresh.bit_select(self.queue, 1) | meets, 0, read.data)),
-            was_lost.eq(self.held & lost),
+            lost.eq(self.held & (meets | (lost & ~self.begins))),
         ]
         with m.If(write.en):
             m.d.sync += fresh.bit_select(self.queue, 1).eq(0)

@@ -27,9 +27,9 @@ Entry = data.StructLayout({"chain": ChainId, "len": 32})
 class UsedWriter(wiring.Component):
     """Collect used chains a queue, write them many to a TLP, and tell :class:`Suppress`.
 
-    A chain is collected in three cycles. An entry is laid out in one, or in as many as it has beats; a write is asked for when
+    A chain is collected in two cycles. An entry is laid out in one, or in as many as it has beats; a write is asked for when
     all of its data is here: from its first beat on they come one a cycle, so it keeps no other write waiting. That of a lone
-    chain is asked for 8 cycles after the chain was given, with IN_ORDER 9; and one more for each further beat of an entry.
+    chain is asked for 7 cycles after the chain was given, with IN_ORDER 8; and one more for each further beat of an entry.
 
     When a batch leaves is decided by :class:`Pacing`; at the latest when ``batch`` chains wait. The driver sees a packet
     (``more``) whole or not at all: split, its last write is the index; packed, it is the first descriptor, which hides the ones
@@ -119,7 +119,7 @@ class UsedWriter(wiring.Component):
         m.d.sync += flushes.eq(pacing.due.any())
 
         queue, used = Signal(queue_shape), Signal(Used)
-        waiting = Signal(self.ports)
+        waiting, collects = Signal(self.ports), Signal()
         turn, choice = Signal(range(max(2, self.ports))), Signal(range(max(2, self.ports)))
         flush_turn, flush_choice = Signal(queue_shape), Signal(queue_shape)
         m.d.comb += waiting.eq(Cat(port.valid for port in self.i))
@@ -133,7 +133,8 @@ class UsedWriter(wiring.Component):
             table.queue.eq(queue),
             rows.setup_valid.eq(self.setup_valid),
             rows.setup_queue.eq(self.setup.queue),
-            rows.queue.eq(queue),
+            rows.queue.eq(Mux(collects, Array(port.p.queue[:len(queue)] for port in self.i)[choice], queue)),
+            rows.begins.eq(collects),
             rows.new.eq(row),
             stage_w.addr.eq(Cat(row.staged[:slot_bits], queue)),
             stage_w.data.chain.eq(used.chain),
@@ -228,14 +229,14 @@ class UsedWriter(wiring.Component):
                 with m.If(flushes):
                     m.d.sync += [queue.eq(flush_choice), flush_turn.eq(flush_choice)]
                     m.next = "LOOK-UP FLUSH"
+                with m.Elif(waiting.any()):
+                    m.d.comb += collects.eq(1)
+                    m.next = "STAGE"
                 for k, port in enumerate(self.i):
-                    with m.If(~flushes & waiting[k] & (choice == k)):
+                    with m.If(collects & (choice == k)):
                         m.d.comb += port.ready.eq(1)
                         m.d.sync += [queue.eq(port.p.queue), used.eq(port.p), turn.eq(k)]
-                        m.next = "LOOK-UP"
 
-            with m.State("LOOK-UP"):
-                m.next = "STAGE"
             with m.State("STAGE"):
                 m.d.comb += [
                     stage_w.en.eq(1),
@@ -359,7 +360,7 @@ class UsedWriter(wiring.Component):
                     m.d.comb += [rows.new.apart.eq(0), rows.new.parts.eq(0), rows.new.reports.eq(0)]
                 m.next = "IDLE"
 
-        m.d.comb += [rows.held.eq(~state.ongoing("IDLE")), self.untold.eq(pacing.waits)]
+        m.d.comb += [rows.held.eq(~state.ongoing("IDLE") | collects), self.untold.eq(pacing.waits)]
         with m.If(~state.ongoing("IDLE")):
             m.d.comb += self.untold.bit_select(queue, 1).eq(1)
         m.d.comb += self.busy.eq(~state.ongoing("IDLE") | pacing.waits.any() | pacing.due.any() | waiting.any()

@@ -130,6 +130,24 @@ def test_a_caller_that_lost_its_row_can_write_it_again(stage):
     stage(dut).run(testbench)
 
 
+def test_a_look_up_that_begins_anew_is_not_lost_with_the_one_before(stage):
+    """The caller holds a queue without a cycle between two look-ups."""
+    dut = QueueRows(num_queues=2, shape=ROW)
+
+    async def testbench(ctx):
+        ctx.set(dut.held, 1)
+        ctx.set(dut.queue, 1)
+        ctx.set(dut.setup_queue, 1)
+        await pulse(ctx, dut.setup_valid)
+        await store(ctx, dut, 5, 1)
+        ctx.set(dut.begins, 1)
+        assert await look_up(ctx, dut, 1) == (0, 0)
+        ctx.set(dut.begins, 0)
+        await store(ctx, dut, 7, 1)
+        assert await look_up(ctx, dut, 1) == (7, 1)
+    stage(dut).run(testbench)
+
+
 def test_rows_are_zero_after_a_reset(stage):
     """Which reaches the bits, and not the memory."""
     reset = Signal()

@@ -165,7 +165,7 @@ def test_a_lone_chain_does_not_wait(make):
 
 
 @pytest.mark.parametrize("width, packed, in_order, cycles", [
-    (32, 1, 0, 11), (64, 0, 0, 8), (64, 0, 1, 9), (64, 1, 0, 9), (64, 1, 1, 10), (128, 0, 0, 8), (128, 1, 0, 8)])
+    (32, 1, 0, 10), (64, 0, 0, 7), (64, 0, 1, 8), (64, 1, 0, 8), (64, 1, 1, 9), (128, 0, 0, 7), (128, 1, 0, 7)])
 def test_a_lone_chain_is_written_at_once(make, width, packed, in_order, cycles):
     """Cycles from the one in which a chain is given to the one in which its write is asked for: those that UsedWriter states."""
     bench = make(width=width)
