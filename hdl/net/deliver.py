@@ -126,8 +126,8 @@ class Deliver(wiring.Component):
         No write is asked for.
     delivering : Out(range(slots + 1))
         Frames that are not dropped, from the cycle after they came until their last chain was given back.
-    dropping : Out(1)
-        A frame that is dropped has not left.
+    dropping : Out(range(slots + 1))
+        Frames that are dropped, from the cycle after they came until their last beat has left.
     busy : Out(1)
     """
     def __init__(self, *, width, pairs, slots, max_segments):
@@ -144,7 +144,7 @@ class Deliver(wiring.Component):
             "follows":    In(1),
             "hold":       In(1),
             "delivering": Out(range(slots + 1)),
-            "dropping":   Out(1),
+            "dropping":   Out(range(slots + 1)),
             "busy":       Out(1),
         })
 
@@ -155,23 +155,33 @@ class Deliver(wiring.Component):
         m.submodules.cutter = cutter = Cutter(width=self.width)
         # The same frames for both: bytes, and where they go.
         m.submodules.bytes  = bytes_ = Queue(join.job, self.slots)
-        m.submodules.jobs   = jobs   = Queue(job_layout(self.pairs), self.slots)
+        # A frame goes nowhere before those that are dropped in front of it have left: a write that is asked for has its bytes.
+        counts = range(2 * self.slots)
+        m.submodules.jobs   = jobs   = Queue(data.StructLayout({"job": job_layout(self.pairs), "before": counts}), self.slots)
         connect(m, flipped(self.frames), join.i)
         connect(m, flipped(self.store), pieces.store)
         connect(m, bytes_.o, join.i_job)
-        connect(m, jobs.o, pieces.i)
         connect(m, join.o, cutter.i)
-        came, drops = Signal(), Signal(range(self.slots + 1))
-        m.d.sync += drops.eq(drops + (came & self.i.p.drop) - (bytes_.o.valid & bytes_.o.ready & bytes_.o.p.drop))
+        came, goes = Signal(), Signal()
+        came_drops, left_drops = Signal(counts), Signal(counts)   # frames to drop so far, modulo twice the slots
+        m.d.sync += [
+            came_drops.eq(came_drops + (came & self.i.p.drop)),
+            left_drops.eq(left_drops + (bytes_.o.valid & bytes_.o.ready & bytes_.o.p.drop)),
+        ]
         m.d.comb += [
-            self.dropping.eq(drops != 0),
+            self.dropping.eq((came_drops - left_drops)[:len(came_drops)]),
+            pieces.i.p.eq(jobs.o.p.job),
+            goes.eq(jobs.o.p.before == left_drops),
+            pieces.i.valid.eq(jobs.o.valid & goes),
+            jobs.o.ready.eq(pieces.i.ready & goes),
             self.i.ready.eq(bytes_.i.ready & jobs.i.ready),
             came.eq(self.i.valid & self.i.ready),
             bytes_.i.valid.eq(came),
             bytes_.i.p.drop.eq(self.i.p.drop),
             bytes_.i.p.num_buffers.eq(self.i.p.chains),
             jobs.i.valid.eq(came & ~self.i.p.drop),
-            jobs.i.p.eq(self.i.p),
+            jobs.i.p.job.eq(self.i.p),
+            jobs.i.p.before.eq(came_drops),
             self.busy.eq((bytes_.level != 0) | (self.delivering != 0)),
         ]
 
@@ -181,6 +191,7 @@ class Deliver(wiring.Component):
         piece, request, nothing = pieces.o, self.write.req, Signal()
         pending, room = Signal(range(3)), Signal()         # pieces that are not written, or whose used entry has not gone
         done, given_back = Signal(), Signal()
+        unwritten = Signal.like(self.delivering)           # frames of which a piece is not written
         offered = Signal()                                 # a write that was offered stays
         m.d.sync += offered.eq(request.valid & ~request.ready)
         m.d.comb += [
@@ -236,10 +247,11 @@ class Deliver(wiring.Component):
                 used.p.more.eq(~now.last),
                 # Another frame may be of another pair: under load a pair's used buffers are told of together, after the short
                 # time for which the engine keeps them.
-                used.p.flush.eq(now.last & ~((self.delivering > 1) | self.follows)),
+                used.p.flush.eq(now.last & ~((unwritten > 1) | self.follows)),
                 written.eq(0),
             ]
         m.d.sync += self.delivering.eq(
             self.delivering + (came & ~self.i.p.drop) - (given_back & ~self.used.p.more))
+        m.d.sync += unwritten.eq(unwritten + (came & ~self.i.p.drop) - (done & now.ends & now.last))
         m.d.sync += pending.eq(pending + asked.i.valid - (done & ~now.ends) - given_back)
         return m

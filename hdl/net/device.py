@@ -121,7 +121,6 @@ class NetDevice(wiring.Component):
         m.submodules.control  = control  = self.control
         host = self.host
         num_queues = len(host.buffers[0].available)
-        # The control queue has no walker of its own.
         m.submodules.balance = balance = Balance()
         for k, (unit, request) in enumerate(((transmit, transmit.read.req), (receive, receive.write.req))):
             m.d.comb += [
@@ -130,6 +129,7 @@ class NetDevice(wiring.Component):
                 balance.wants[k].eq(unit.wants),
                 unit.hold.eq(balance.hold[k]),
             ]
+        # The control queue has no walker of its own.
         m.submodules.share = share = BufferShare(num_queues=num_queues, n=2)
         connect(m, receive.buffers, flipped(host.buffers[0]))
         connect(m, share.o, flipped(host.buffers[1]))

@@ -17,7 +17,7 @@ __all__ = ["Provide"]
 
 
 class Provide(wiring.Component):
-    """Find buffers for frame after frame: a frame of one chain every six cycles, if the engine has one so often.
+    """Find buffers for frame after frame: a frame of one chain every four cycles, and a part of a COMMIT.
 
     Chains are taken ahead: one for each frame of the same pair that waits, up to ``ahead`` of them. They come in the order of
     the TAKEs, and which frame a chain is for is decided when it comes: one that needs several has those that were taken
@@ -40,8 +40,8 @@ class Provide(wiring.Component):
     o : Out(stream(job_layout(pairs)))
         Every frame, once its segments are stored, or it is dropped.
     store : Out(StorePort(slots * max_segments))
-    delivering : In(range(slots + 1))
-        Frames that came on ``o`` and still have their segments.
+    delivering : In(range(2 * slots + 1))
+        Frames that came on ``o`` and still have their segments, or have not been dropped.
     enable, mrg_rxbuf : In(1), active : In(range(pairs + 1))
     halt : In(1)
         Nothing new is begun, and what is in hand comes to its end, or is taken back.
@@ -70,7 +70,7 @@ class Provide(wiring.Component):
             "wants":      Out(num_queues),
             "o":          Out(stream.Signature(job_layout(pairs))),
             "store":      Out(StorePort(slots * max_segments)),
-            "delivering": In(range(slots + 1)),
+            "delivering": In(range(2 * slots + 1)),
             "enable":     In(1),
             "mrg_rxbuf":  In(1),
             "active":     In(range(pairs + 1)),
@@ -136,11 +136,15 @@ class Provide(wiring.Component):
                 m.d.comb += [self.restart.eq(1), gather.clear.eq(1)]
                 m.d.sync += [pair.eq(frames.pair), strays.eq(0), drops.eq(1)]
                 with m.If(frames.valid & ~self.enable):
-                    finish(self.events.rx_dropped_down)
+                    m.next = "DOWN"
                 with m.Elif(frames.valid & frames.too_long):
                     finish(self.events.rx_dropped_long)
                 with m.Elif(frames.valid & ~halt):
                     m.next = "STEER" if self.pairs > 1 else "RUN"
+            with m.State("DOWN"):
+                finish(self.events.rx_dropped_down)
+                with m.If(o.ready):
+                    m.next = "FRAME"
             with m.State("STEER"):
                 # 5.1.9.5.5.1: nothing above the count; a queue that is being reset gets nothing either.
                 with m.If(~here):
@@ -159,7 +163,7 @@ class Provide(wiring.Component):
                     m.d.sync += drops.eq(~halt & (chains != 0))
                     m.next = "BACK"
                 with m.Elif(ready):
-                    m.d.comb += takes.eq(more)
+                    m.d.comb += [takes.eq(more), self.restart.eq(1)]
                 with m.Else():
                     m.d.sync += [
                         self.wants.bit_select(pair << 1, 1).eq(1),

@@ -69,6 +69,9 @@ class Receive(wiring.Component):
     """
     def __init__(self, *, width, num_queues, pairs=1, max_frame=1514, depth=4096, max_packets=256, max_segments=64,
                  patience=4096, ahead=4):
+        for name, value in (("max_segments", max_segments), ("ahead", ahead)):
+            if value < 2 or value & (value - 1):
+                raise ValueError(f"{name} must be a power of 2 of at least 2, not {value!r}")
         self.width = width
         self.num_queues = num_queues
         self.pairs = pairs
@@ -114,7 +117,8 @@ class Receive(wiring.Component):
         connect(m, frames.o_len, window.i)
         i_note, late = Signal(note), Signal()
         # What a frame that is dropped takes is free only when it has left.
-        m.d.sync += late.eq(((frames.free < self.depth // 2) | (frames.packets > self.max_packets // 2)) & ~deliver.dropping)
+        m.d.sync += late.eq(((frames.free < self.depth // 2) | (frames.packets > self.max_packets // 2))
+                            & (deliver.dropping == 0))
         m.d.comb += [
             tags.i.eq(self.i.p),
             tags.valid.eq(self.i.valid),
@@ -146,7 +150,7 @@ class Receive(wiring.Component):
             provide.active.eq(self.active),
             provide.over.eq(patience.over),
             provide.endless.eq(patience.endless),
-            provide.delivering.eq(deliver.delivering),
+            provide.delivering.eq(deliver.delivering + deliver.dropping),
             deliver.follows.eq(provide.follows),
             deliver.hold.eq(self.hold),
             self.wants.eq(deliver.delivering != 0),

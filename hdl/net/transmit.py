@@ -170,7 +170,7 @@ class Transmit(wiring.Component):
         m.d.comb += hopeless.eq(stood == self.patience)
         with m.If(~(self.buffers.pause | self.hurry) | (self.o.valid & self.o.ready) | asks):
             m.d.sync += stood.eq(0)
-        with m.Elif(~hopeless & judged_valid & wanted):
+        with m.Elif(~hopeless & judged_valid & wanted & ~self.hold):
             m.d.sync += stood.eq(stood + 1)
         m.d.sync += offered.eq(self.read.req.valid & ~self.read.req.ready)
         with m.If(reads):

@@ -227,8 +227,9 @@ def writes_whole(p, *change):
     gone = events.rx_frames | events.rx_dropped_no_buffer | events.rx_dropped_long | events.rx_dropped_down
     waiting, _ = lengths(2, frames.o_len.valid & frames.o_len.ready, frames.o_len.payload, gone)
     having, others = lengths(4, events.rx_frames, waiting[0], pop)
-    # A write may be asked for while the one before is written, or its chain given back. ``whole``: frames of which all writes have
-    # been asked for. Of the one behind these ``rest`` is left, if it has ``begun``. ``untold``: bytes of the first and the second.
+    # A write may be asked for while the one before is written, or its chain given back. ``whole``: frames of which all writes
+    # have been asked for. Of the one behind these ``rest`` is left, if it has ``begun``. ``untold``: bytes of the first and the
+    # second.
     whole, now, begun, rest, left = Signal(2), Signal(2), Signal(), Signal(5), Signal(5)
     untold, latest = [Signal(5, name=f"untold{k}") for k in range(2)], Signal(5)
     m.d.comb += [

@@ -6,11 +6,11 @@ from ringnic.hdl.net.balance import CLAIM, Balance
 
 from ...kit.simulation import Simulation
 
-LIMIT = 1024
+LIMIT, PATIENCE = 1024, 400
 
 
 def run(bench):
-    dut = Balance(limit=LIMIT)
+    dut = Balance(limit=LIMIT, patience=PATIENCE)
 
     async def main(ctx):
         await bench(ctx, dut)
@@ -66,6 +66,25 @@ def test_what_was_not_used_cannot_be_asked_for_later(first):
         await cycle(ctx, dut, other, 64)
         await ctx.tick().repeat(3)
         assert not ctx.get(dut.hold[first])
+    run(bench)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_nobody_is_held_for_a_way_that_gets_nothing(first):
+    """A read that the host does not answer does not stop what is received."""
+    other = 1 - first
+
+    async def bench(ctx, dut):
+        ctx.set(dut.wants[other], 1)
+        for _ in range(CLAIM):
+            await cycle(ctx, dut, first, LIMIT)
+        await ctx.tick().repeat(3)
+        assert ctx.get(dut.hold[first])
+        await ctx.tick().repeat(PATIENCE)
+        assert not ctx.get(dut.hold[first])
+        await cycle(ctx, dut, other, 64)
+        await ctx.tick().repeat(3)
+        assert ctx.get(dut.hold[first])
     run(bench)
 
 

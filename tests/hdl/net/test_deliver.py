@@ -164,3 +164,69 @@ def test_held_back_it_asks_for_nothing(rng):
     simulation = Simulation(dut, limit=2000, watch_busy=False)  # nobody tells it that its writes have left
     simulation.background(watch)
     simulation.run(main)
+
+
+def test_a_write_is_not_asked_for_before_what_is_dropped_has_left():
+    """Its bytes stand behind those of the frame that is dropped, and all writes of the card would stand behind it."""
+    dut, since = Deliver(width=128, pairs=1, slots=4, max_segments=2), []
+
+    async def watch(ctx):
+        waits = None
+        async for _, _, asks, gives in ctx.tick().sample(dut.write.req.valid & dut.write.req.ready, dut.write.data.valid):
+            if waits is not None:
+                waits += 1
+                if gives:
+                    since.append(waits)
+                    waits = None
+            if asks:
+                waits = 0
+
+    async def main(ctx):
+        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1})
+        await streams.pulse(ctx, dut.store.en)
+        for port in (dut.write.req, dut.write.data, dut.used):
+            ctx.set(port.ready, 1)
+        await streams.send(ctx, dut.i, {"drop": 1})
+        assert ctx.get(dut.dropping) == 1
+        await streams.send(ctx, dut.i, {"need": 60 + HEADER, "chains": 1})
+        await streams.send(ctx, dut.i, {"drop": 1})
+        for length, drop in ((9000, 1), (60, 0), (500, 1)):
+            for beat in beats(bytes(length), 16):
+                await streams.send(ctx, dut.frames, beat)
+        await ctx.tick().repeat(20)
+        assert len(since) == 1 and since[0] <= 2 and ctx.get(dut.dropping) == 0
+
+    simulation = Simulation(dut, limit=1000, watch_busy=False)  # nobody tells it that its writes have left
+    simulation.background(watch)
+    simulation.run(main)
+
+
+def test_the_last_frame_is_told_of_at_once_while_others_wait_to_be_told_of():
+    dut, flushed = Deliver(width=128, pairs=1, slots=4, max_segments=2), []
+
+    async def watch(ctx):
+        async for _, _, gives, flush in ctx.tick().sample(dut.used.valid & dut.used.ready, dut.used.p.flush):
+            flushed.extend([flush] * gives)
+
+    async def main(ctx):
+        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1})
+        ctx.set(dut.store.en, 1)
+        for place in range(8):
+            ctx.set(dut.store.place, place)
+            await ctx.tick()
+        ctx.set(dut.store.en, 0)
+        for port in (dut.write.req, dut.write.data):
+            ctx.set(port.ready, 1)
+        for _ in range(2):
+            await streams.send(ctx, dut.i, {"need": 60 + HEADER, "chains": 1})
+        for _ in range(2):
+            for beat in beats(bytes(60), 16):
+                await streams.send(ctx, dut.frames, beat)
+        await ctx.tick().repeat(20)
+        ctx.set(dut.used.ready, 1)
+        await ctx.tick().repeat(20)
+        assert flushed == [0, 1]
+
+    simulation = Simulation(dut, limit=1000, watch_busy=False)  # nobody tells it that its writes have left
+    simulation.background(watch)
+    simulation.run(main)

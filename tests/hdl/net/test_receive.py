@@ -724,3 +724,9 @@ def test_frames_with_buffers_want_none(rng):
 
     bench.run(control=control)
     assert bench.counted() == {"rx_frames": 60} and not wanted
+
+
+@pytest.mark.parametrize("options", [{"ahead": 3}, {"ahead": 1}, {"max_segments": 48}])
+def test_constructor(options):
+    with pytest.raises(ValueError, match="must be a power of 2"):
+        Receive(width=64, num_queues=2, **options)
