@@ -26,7 +26,7 @@ from .places import NOISE, fill_ring, spans, unset_rings
 __all__ = ["WHOLE", "Player"]
 
 LIMIT = 80_000          # cycles within which something comes of what the card does, on a near host
-DEPENDENT = 2500        # reads for which it may wait one after the other meanwhile: of long tables
+DEPENDENT = 5000        # reads for which it may wait one after the other meanwhile: of long tables, of which receive takes four
 MANY = 50               # times as long until all is done
 WORK = frozenset({"mrd_up", "mwr_up", "cpl_down", "frames_out", "frames_in"})
 FRUIT = WORK - {"mrd_up", "cpl_down"}
