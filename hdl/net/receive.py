@@ -22,7 +22,7 @@ __all__ = ["Receive"]
 class Receive(wiring.Component):
     """Deliver frames into the receive buffers of the queue pair that they belong to.
 
-    Buffers are found for up to ``ahead`` frames at a time while others are written, and frame is written behind frame; see
+    Buffers are found for up to ``ahead`` frames at a time while others are written, and frames are written back to back; see
     :class:`.provide.Provide` and :class:`.deliver.Deliver` for the rates. A frame for which there are no buffers waits, so that a
     driver may be late, as long as less than half of the frame memory is used, and, if frames of other pairs wait behind it,
     for ``patience`` cycles; then it is dropped, so that a queue that nobody serves does not stop the others. While it waits,

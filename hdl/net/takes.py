@@ -23,7 +23,7 @@ class TakeOffer(wiring.Component):
     Members
     -------
     i : In(stream)
-        A TAKE or REWIND of the receive queue of ``pair``; ``op`` may follow ``available`` in the same cycle.
+        A TAKE or REWIND of the receive queue of ``pair``; ``valid`` may follow ``available`` in the same cycle.
     commit : In(1), count : In(16), pair : In(range(pairs))
         Strobe, while ``fits``: so many chains more of the pair are kept.
     fits : Out(1)

@@ -89,7 +89,7 @@ def test_nobody_is_held_for_a_way_that_gets_nothing(first):
 
 
 def test_equal_bytes_for_ways_that_always_want(rng):
-    """Transfers of all lengths: neither is ahead by more than the limit and two transfers."""
+    """Transfers of all lengths: neither is ahead by more than the limit and three transfers."""
     async def bench(ctx, dut):
         moved = [0, 0]
         for k in range(2):

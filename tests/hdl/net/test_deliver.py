@@ -11,6 +11,16 @@ from .test_join import beats
 HEADER = 12
 
 
+async def fill(ctx, dut, places):
+    """A segment of 2048 bytes in each of so many places, each the end of a chain that is named by its place."""
+    ctx.set(dut.store.en, 1)
+    for place in range(places):
+        ctx.set(dut.store.place, place)
+        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1, "chain": {"id": place}})
+        await ctx.tick()
+    ctx.set(dut.store.en, 0)
+
+
 @pytest.mark.parametrize("busy", [1.0, 0.5])
 def test_pieces(busy, rng):
     """What a frame needs, cut by its segments, in a circle of places; the rest of the last one is not used."""
@@ -65,12 +75,7 @@ def test_a_used_entry_costs_no_cycle():
     dut, ends = Deliver(width=128, pairs=1, slots=4, max_segments=2), []
 
     async def main(ctx):
-        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1})
-        for place in range(8):
-            ctx.set(dut.store.place, place)
-            ctx.set(dut.store.en, 1)
-            await ctx.tick()
-        ctx.set(dut.store.en, 0)
+        await fill(ctx, dut, 8)
         row, at = beats(bytes(60), 16), 0
         for port in (dut.frames, dut.i):
             ctx.set(port.valid, 1)
@@ -104,12 +109,7 @@ def test_what_was_asked_for_waits_for_nobody():
             used.extend([ident] * gives)
 
     async def main(ctx):
-        for place in range(16):
-            ctx.set(dut.store.place, place)
-            ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1, "chain": {"id": place}})
-            ctx.set(dut.store.en, 1)
-            await ctx.tick()
-        ctx.set(dut.store.en, 0)
+        await fill(ctx, dut, 16)
         for port in (dut.write.req, dut.write.data):
             ctx.set(port.ready, 1)
         ctx.set(dut.frames.p, {"data": 0, "count": 16, "last": 1})
@@ -147,12 +147,7 @@ def test_held_back_it_asks_for_nothing(rng):
             waits = valid and not ready
 
     async def main(ctx):
-        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1})
-        ctx.set(dut.store.en, 1)
-        for place in range(16):
-            ctx.set(dut.store.place, place)
-            await ctx.tick()
-        ctx.set(dut.store.en, 0)
+        await fill(ctx, dut, 16)
         ctx.set(dut.frames.p, {"data": 0, "count": 16, "last": 1})
         ctx.set(dut.frames.valid, 1)
         for _ in range(30):
@@ -182,15 +177,14 @@ def test_a_write_is_not_asked_for_before_what_is_dropped_has_left():
                 waits = 0
 
     async def main(ctx):
-        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1})
-        await streams.pulse(ctx, dut.store.en)
+        await fill(ctx, dut, 1)
         for port in (dut.write.req, dut.write.data, dut.used):
             ctx.set(port.ready, 1)
         await streams.send(ctx, dut.i, {"drop": 1})
         assert ctx.get(dut.dropping) == 1
         await streams.send(ctx, dut.i, {"need": 60 + HEADER, "chains": 1})
         await streams.send(ctx, dut.i, {"drop": 1})
-        for length, drop in ((9000, 1), (60, 0), (500, 1)):
+        for length in (9000, 60, 500):
             for beat in beats(bytes(length), 16):
                 await streams.send(ctx, dut.frames, beat)
         await ctx.tick().repeat(20)
@@ -209,12 +203,7 @@ def test_the_last_frame_is_told_of_at_once_while_others_wait_to_be_told_of():
             flushed.extend([flush] * gives)
 
     async def main(ctx):
-        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1})
-        ctx.set(dut.store.en, 1)
-        for place in range(8):
-            ctx.set(dut.store.place, place)
-            await ctx.tick()
-        ctx.set(dut.store.en, 0)
+        await fill(ctx, dut, 8)
         for port in (dut.write.req, dut.write.data):
             ctx.set(port.ready, 1)
         for _ in range(2):

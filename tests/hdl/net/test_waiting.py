@@ -5,6 +5,7 @@ import pytest
 from ringnic.hdl.net.waiting import Patience, Window
 
 from ...kit.simulation import Simulation
+from ...kit.streams import pulse
 
 HEADER = 12
 
@@ -66,20 +67,12 @@ def test_one_frame_a_cycle():
     Simulation(dut).run(main)
 
 
-async def strobe(ctx, *signals):
-    for signal in signals:
-        ctx.set(signal, 1)
-    await ctx.tick()
-    for signal in signals:
-        ctx.set(signal, 0)
-
-
 def test_patience_ends_only_if_others_wait():
     dut = Patience(pairs=3, cycles=20, most=8)
 
     async def comes(ctx, pair):
         ctx.set(dut.pair, pair)
-        await strobe(ctx, dut.kept)
+        await pulse(ctx, dut.kept)
 
     async def goes_on_for(ctx, cycles, over):
         for _ in range(cycles):
@@ -96,17 +89,17 @@ def test_patience_ends_only_if_others_wait():
         assert not ctx.get(dut.endless)
         await ctx.tick().repeat(5)
         await goes_on_for(ctx, 10, 1)
-        await strobe(ctx, dut.left)          # the next has patience of its own
+        await pulse(ctx, dut.left)          # the next has patience of its own
         await goes_on_for(ctx, 15, 0)
-        await strobe(ctx, dut.restart)
+        await pulse(ctx, dut.restart)
         await goes_on_for(ctx, 15, 0)
-        await strobe(ctx, dut.left)          # what is left is of one pair
+        await pulse(ctx, dut.left)          # what is left is of one pair
         await ctx.tick().repeat(2)
         await goes_on_for(ctx, 60, 0)
         assert ctx.get(dut.endless)
         await comes(ctx, 2)
         await goes_on_for(ctx, 60, 0)
-        await strobe(ctx, dut.left)
+        await pulse(ctx, dut.left)
         await comes(ctx, 0)
         await ctx.tick().repeat(25)
         assert ctx.get(dut.over)
