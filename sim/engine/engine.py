@@ -120,7 +120,7 @@ def _load(path):
             ("free", None), ("start", None), ("stop", None),
             ("irq_fd", ctypes.c_int), ("frame_fd", ctypes.c_int), ("map", None, u64, u64, pointer, ctypes.c_int),
             ("unmap", ctypes.c_int, u64), ("run", None, u64),
-            ("run_until", u64, ctypes.c_int, ctypes.c_int, ctypes.c_int, u64),
+            ("run_until", u64, u64, ctypes.c_int, ctypes.c_int, u64),
             ("request", ctypes.c_int, ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, ctypes.c_int,
              ctypes.POINTER(ctypes.c_uint32), ctypes.c_int, u64),
             ("send_frame", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32),
@@ -275,9 +275,12 @@ class Engine:
         """Fundamental reset: the card and what is under way; an access that waits is answered as if refused."""
         self._call("reset")
 
-    def run_until(self, *, idle=False, interrupt=False, frame=False, limit=1_000_000):
-        """Run until one of the named things happens or ``limit`` cycles have passed; return the cycles run."""
-        return self._call("run_until", idle, interrupt, frame, limit)
+    def run_until(self, *, idle=False, interrupt=False, frame=False, limit=1_000_000, rest=256):
+        """Run until one of the named things happens or ``limit`` cycles have passed; return the cycles run.
+
+        The card is idle when it and its host have had nothing to do for more than ``rest`` cycles.
+        """
+        return self._call("run_until", rest if idle else 0, interrupt, frame, limit)
 
     # Host accesses
 

@@ -41,8 +41,9 @@ int engine_unmap(Engine* e, uint64_t iova) { Call call(e); return e->host.unmap(
 
 void engine_run(Engine* e, uint64_t cycles) { Call call(e); e->slice(cycles); }
 
-// Run until the card is idle, an interrupt or a frame comes; cycles run, or ``limit`` of them.
-uint64_t engine_run_until(Engine* e, int idle, int interrupt, int frame, uint64_t limit) {
+// Run until the card has been idle for more than ``idle`` cycles (0: that is not waited for), an interrupt or a frame comes.
+// Returns the cycles run, at most ``limit``.
+uint64_t engine_run_until(Engine* e, uint64_t idle, int interrupt, int frame, uint64_t limit) {
     Call call(e);
     auto& stats = e->host.stats;
     uint64_t run = 0, interrupts = stats[INTERRUPTS], frames = stats[FRAMES_OUT];
@@ -50,7 +51,7 @@ uint64_t engine_run_until(Engine* e, int idle, int interrupt, int frame, uint64_
     while (run < limit) {
         e->slice(1);
         run++;
-        if (idle && e->quiet > LINGER) break;
+        if (idle && e->quiet > idle) break;
         if (interrupt && stats[INTERRUPTS] > interrupts) break;
         if (frame && stats[FRAMES_OUT] > frames) break;
     }

@@ -32,6 +32,7 @@ WORK = frozenset({"mrd_up", "mwr_up", "cpl_down", "frames_out", "frames_in"})
 FRUIT = WORK - {"mrd_up", "cpl_down"}
 PATIENCE = 4500         # cycles that a frame without buffers may keep others waiting
 LOOK = 520              # within so many, and a read, the card has looked at a ring for which a frame waits
+BETWEEN_LOOKS = 64      # cycles without work of a card that rests until its next look
 SHORT = 1500            # without a word on the link: nothing more will come, unless a completion was lost, or is on its way
 UNDER_WAY = 64 * 280    # bytes on their way to the card, at most
 # A read is given up once it is as old as TIMEOUT, half as much later at most, and may then still be answered for as long again.
@@ -559,10 +560,10 @@ class Player:
 
     def _rests_between_looks(self):
         """The card looks at a ring for which a frame waits. A host that is far answers hardly before the next look, so this asks
-        a near one."""
+        a near one; behind a board's block even that answer takes half of the time between two looks."""
         link = self.engine.link
         self.engine.set_link_model(self._link_model("near"))
-        rests = self.engine.run_until(idle=True, limit=SHORT) < SHORT
+        rests = self.engine.run_until(idle=True, limit=SHORT, rest=BETWEEN_LOOKS) < SHORT
         self.engine.set_link_model(link)
         return rests
 
