@@ -87,8 +87,11 @@ def run_fuzz(seconds, seed, report, *, board=None, opened=open_engine, folder=Pa
         found = None
         if broken is not None:
             case, promise = broken
-            small = _shorten(case, opened, progress)
             path = Path(folder) / f"fuzz-{seed}-{case.number}.json"
+            save_case(path, case)        # whole, for a user who interrupts the next step
+            note(f"Broken: {promise}. All {len(case.actions)} actions are in {path}")
+            progress.begins("Making it small")
+            small = _shorten(case, opened, progress)
             save_case(path, small)
             found = {"rule": promise.rule, "text": str(promise), "case": case.number, "file": str(path),
                      "actions": len(small.actions)}
@@ -104,7 +107,6 @@ def run_fuzz(seconds, seed, report, *, board=None, opened=open_engine, folder=Pa
 
 
 def _shorten(case, opened, progress):
-    progress.begins("Making it small")
     try:
         return minimise(case, opened, lambda length: progress.shows(f"Making it small: {length} actions"))
     except ValueError as error:

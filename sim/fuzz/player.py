@@ -584,7 +584,7 @@ class Player:
         spent, limit = 0, None
         while (good.sending or good.receiving) and (limit is None or spent < limit):
             if spent > SHORT and limit is None:
-                limit = LIMIT + PATIENCE * self._waiting() + self._held()
+                limit = self._limit() + PATIENCE * self._waiting()
             before = good.progress
             if good.silent and good.receiving:
                 self.engine.run(LOOK)

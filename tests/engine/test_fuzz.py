@@ -74,6 +74,7 @@ def test_a_defect_is_found_and_made_small(rule, seed, tmp_path, capsys):
         return Defect(case, 3, **DEFECTS[rule])
     assert run_fuzz(60, seed, None, opened=opened, folder=tmp_path) == 1
     path, = tmp_path.glob("*.json")
+    assert f"ringnic: Broken: {rule}: " in capsys.readouterr().err
     small = load_case(path)
     assert small.broken == rule
     # Three frames, and what it takes to see what came of them.
