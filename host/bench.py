@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..hdl.spec.net import VIRTIO_NET_F_MQ
 from ..hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
-from ..sim.bench import (DIRECTIONS, FRAME_BYTES, NEAR_NS, SETUPS, Setup, measure, measure_board, measure_latency,
+from ..sim.bench import (DIRECTIONS, FRAME_BYTES, JUMBO, NEAR_NS, SETUPS, Setup, measure, measure_board, measure_latency,
                          simulator_speed)
 from ..sim.budget import Ring, limit_mpps
 from .errors import complain
@@ -28,14 +28,18 @@ WIDTHS = (64, 128)    # of the simulator whose own speed is measured
 FCS = 4
 GOOD, FAIR = 80, 50   # percent of the link's limit
 GUEST_BYTES = 2 << 20
-FARTHER_NS = (0, 500, 1000)   # of a host whose memory answers later
-PAIRS = 4
+FARTHER_NS = (0, 500, 1000, 2000)   # of a host whose memory answers later
+PAIRS, MANY_PAIRS = 4, 16
 SEED = 0              # of the links' delays, wherever none is given
 SHORT = FRAME_BYTES[0]
 # What is looked at more closely, with short frames.
 CLOSE = Setup("gen2x4", 64)
-LEGEND = ("tx, rx: Mpps each way. Limit: Mpps that the link allows, and how much of it the slower way reaches; cycles, TLPs, "
-          "reads and link bytes are for one packet.")
+GEN3X8, GEN3X16 = SETUPS[-2:]
+# Who is asked how far away the host may be: with what frames, which ways, and by how much.
+DISTANCES = ((CLOSE, SHORT, DIRECTIONS, FARTHER_NS[:3]), (GEN3X8, FRAME_BYTES[-1], ("tx", "rx"), (0, 2000)),
+             (GEN3X16, SHORT, ("tx", "rx"), FARTHER_NS[:3]))
+LEGEND = ("tx, rx: Mpps each way. Limit: Mpps that the link and the datapath allow, and how much of it the slower way reaches; "
+          "cycles, TLPs, reads and link bytes are for one packet.")
 
 
 def _percent(value):
@@ -61,9 +65,11 @@ def _variants(features):
     return found
 
 
-def _many(features):
-    """Does a card with these features let a driver use several pairs of queues?"""
-    return features is None or VIRTIO_NET_F_MQ in features
+def _pairs(features, many):
+    """How many pairs of queues are measured of a card with these features; ``many``: also as many as there can be."""
+    if features is not None and VIRTIO_NET_F_MQ not in features:
+        return (1,)
+    return (1, PAIRS, MANY_PAIRS) if many else (1, PAIRS)
 
 
 def _extras(found):
@@ -100,7 +106,7 @@ def _case_table(title, cases):
                       f"{case.limit_mpps:.3f}", _percent(case.percent_of_limit), f"{case.cycles_per_packet:.1f}",
                       f"{case.tlps_per_packet:.2f}", f"{case.reads_per_packet:.2f}",
                       f"{case.link_bytes_per_packet:.0f}", str(case.dropped),
-                      end_section=case.frame_bytes == FRAME_BYTES[-1])
+                      end_section=case.frame_bytes == cases[-1].frame_bytes)
     return table
 
 
@@ -115,12 +121,18 @@ def _variant_table(cases):
 
 
 def _distance_table(cases):
-    """``cases``: one after another at each of :data:`FARTHER_NS`."""
-    table = _table(f"A host that is farther away, {_named(CLOSE)}, {SHORT} bytes", ("Ring", "Way"),
+    """``cases``: those of one line of the table after another, the nearest host first."""
+    table = _table("A host that is farther away", ("Link", "Frame", "Ring", "Way"),
                    (f"Mpps at {NEAR_NS:g} ns", *(f"{more:+d} ns" for more in FARTHER_NS[1:])))
-    for k in range(0, len(cases), len(FARTHER_NS)):
-        near, *far = cases[k:k + len(FARTHER_NS)]
-        table.add_row(near.ring, near.direction, f"{near.mpps:.3f}", *(_percent(100 * case.mpps / near.mpps) for case in far))
+    lines = []
+    for case in cases:
+        if case.read_latency_ns == NEAR_NS:
+            lines.append([])
+        lines[-1].append(case)
+    for near, *far in lines:
+        shares = {round(case.read_latency_ns - NEAR_NS): _percent(100 * case.mpps / near.mpps) for case in far}
+        table.add_row(_named(near), str(near.frame_bytes), near.ring, near.direction, f"{near.mpps:.3f}",
+                      *(shares.get(more, "-") for more in FARTHER_NS[1:]))
     return table
 
 
@@ -160,11 +172,12 @@ def _plot(cases, path):
                     if line:
                         axis.plot([case.frame_bytes for case in line], [case.mpps for case in line], mark + style,
                                   color=colour, label=f"{direction}, {ring}, {width} bit")
-            axis.plot(FRAME_BYTES, [limit_mpps(link, direction, size - FCS) for size in FRAME_BYTES], "--", color=colour,
+            sizes = (*FRAME_BYTES, JUMBO)
+            axis.plot(sizes, [limit_mpps(link, direction, size - FCS) for size in sizes], "--", color=colour,
                       label=f"{direction}, link's limit, split")
         axis.set(title=link, xlabel="frame, bytes with FCS", ylabel="million packets a second, each way",
                  xscale="log", yscale="log")
-        axis.set_xticks(FRAME_BYTES, [str(size) for size in FRAME_BYTES])
+        axis.set_xticks(sizes, [str(size) for size in sizes])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend(fontsize=6)
@@ -217,11 +230,12 @@ def run_bench(report, plot, features=None):
     console = Console()
     rings = _rings(features)
     plain = [((setup, direction, size), {"ring": ring}) for setup in SETUPS for ring in rings
-             for direction in DIRECTIONS for size in FRAME_BYTES]
+             for direction in DIRECTIONS for size in (*FRAME_BYTES, JUMBO)]
     kinds = [((CLOSE, "both", SHORT), {"ring": ring, "pairs": pairs}) for ring in _variants(features)
-             for pairs in ((1, PAIRS) if _many(features) else (1,))]
-    distances = [((CLOSE, direction, SHORT), {"ring": ring, "read_latency_ns": NEAR_NS + more})
-                 for ring in rings for direction in DIRECTIONS for more in FARTHER_NS]
+             for pairs in _pairs(features, ring in rings)]
+    distances = [((setup, direction, size), {"ring": ring, "read_latency_ns": NEAR_NS + more})
+                 for setup, size, directions, farther in DISTANCES
+                 for ring in rings for direction in directions for more in farther]
     lone = [((CLOSE, direction, SHORT), {"ring": ring}) for ring in _variants(features) if not ring.in_order
             for direction in ("tx", "rx")]
     cases, latencies, speeds = [], [], []

@@ -4,60 +4,59 @@ The driver takes no simulated time, so it is the card and the link that are meas
 counts cycles, TLPs and bytes between two marks while driver and wire keep it full. A latency is of one packet on an idle card.
 """
 
-import random
-import struct
 import time
 from dataclasses import dataclass
 
 from ..hdl.pcie.parameters import PcieParameters
 from ..hdl.pcie.series7.adapter import PARAMETERS
+from ..hdl.spec.ethernet import HEADER_BYTES
+from ..hdl.spec.net import DEFAULT_MTU
 from ..hdl.spec.pcie import CapId, DevCap, DevCtl, Exp
 from ..hdl.spec.virtio import VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
-from ..host.driver.net import FEATURES, NoSpace, VirtioNet
+from ..host.driver.net import FEATURES
 from .budget import LINKS, Ring, limit_mpps
 from .pcie_7x.board import LANES, USER_MHZ, WIDTH, board_engine
 from .bus import EngineBus
-from .engine.engine import Engine, Link
+from .engine.engine import NET, Engine, Link
+from .traffic import SETTLED, STALL, Traffic, WatchedNet, datagram
 
-__all__ = ["CORE_MHZ", "DIRECTIONS", "FRAME_BYTES", "NEAR_NS", "SETUPS", "Case", "Latency", "Setup", "measure", "measure_board",
-           "measure_latency", "simulator_speed"]
+__all__ = ["CORE_MHZ", "DIRECTIONS", "FRAME_BYTES", "JUMBO", "NEAR_NS", "SETUPS", "Case", "Latency", "Setup", "measure",
+           "measure_board", "measure_latency", "simulator_speed"]
 
 CORE_MHZ = 125.0
 FRAME_BYTES = (64, 128, 256, 512, 1024, 1518)   # as on the wire, with FCS
+JUMBO = 9018                                    # of a card with an MTU of 9000
 DIRECTIONS = ("tx", "rx", "both")
 FCS = 4
 WARM_UP, COUNTED = 300, 900                     # packets each way, of short frames
-LONG, FEWER = 512, 3                            # bytes from which a third is enough
-SLICE = 100                                     # cycles between looks of the driver
-STALL = 2_000_000                               # cycles after which a case has failed
-ON_THE_WIRE = 24576                             # bytes that the driver has not got yet: less than the card's memory for frames
+FEWER = ((9000, 9), (512, 3))                   # bytes from which a part of them is enough
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_down", "mwr_down")
 NEAR_NS, FAR_NS = 250.0, 1250.0                 # of a host's read latency
 GMII_MHZ = 125.0
 WIRE_OVERHEAD = 20                              # bytes: preamble and gap (802.3, 4.4.2)
-REST = 5000                                     # cycles after which nothing is under way any more
 LONE = 4                                        # packets whose latency is averaged
 MAX_PAYLOAD, MAX_READ_REQUEST = 1, 2            # coded: 256 and 512 bytes, what hosts program
-UDP = struct.Struct(">6s6sH BBHHHBBH4s4s HHHH")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A link, and the card on it: bits of its datapath, its clock in MHz, and ``hold_cycles`` as of
+    """A link, and the card on it: bits of its datapath, its clock in MHz, and ``hold_cycles`` and ``tags`` as of
     :class:`ringnic.hdl.pcie.parameters.PcieParameters`."""
     link: str
     width: int
     core_mhz: float = CORE_MHZ
     hold_cycles: int = PcieParameters.hold_cycles
+    tags: int = PcieParameters.tags
 
     @property
     def pcie(self):
         """Parameters of the card's function."""
-        return PcieParameters(hold_cycles=self.hold_cycles)
+        return PcieParameters(hold_cycles=self.hold_cycles, tags=self.tags)
 
 
 #: Those that `ringnic bench` shows; the first is what the boards with one lane have at 2.5 GT/s.
-SETUPS = (Setup("gen1x1", 64, 62.5, 512), Setup("gen2x4", 64), Setup("gen2x4", 128), Setup("gen3x8", 256, 250.0))
+SETUPS = (Setup("gen1x1", 64, 62.5, 512), Setup("gen2x4", 64), Setup("gen2x4", 128), Setup("gen3x8", 256, 250.0, tags=64),
+          Setup("gen3x16", 512, 250.0, tags=128))
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Case:
     """One line of the table. TLPs and bytes are of both ways of the link, for one packet.
 
     ``tx_mpps``, ``rx_mpps``: packets each way; None for a way that is not in use. ``mpps``, and what is made of it: of the slower
-    way.
+    way. ``limit_mpps``: what the link, the datapath, and of a board the wire, allow.
     """
     link: str
     width: int
@@ -113,7 +112,7 @@ def _open(engine, ring, pairs=1):
     """A driver whose queues are of this kind of :class:`Ring`."""
     chosen = {VIRTIO_F_RING_PACKED: ring.packed, VIRTIO_F_IN_ORDER: ring.in_order,
               VIRTIO_F_NOTIFICATION_DATA: ring.notification_data}
-    net = VirtioNet.open(EngineBus(engine), FEATURES - {bit for bit, wanted in chosen.items() if not wanted}, pairs=pairs)
+    net = WatchedNet.open(EngineBus(engine), FEATURES - {bit for bit, wanted in chosen.items() if not wanted}, pairs=pairs)
     if any((bit in net.features) != wanted for bit, wanted in chosen.items()):
         raise ValueError(f"The card does not offer a {ring.name} ring with what {ring} says")
     _program(net.transport.function)
@@ -131,82 +130,24 @@ def _program(function):
     write(at + Exp.DEV_CTL, 2, control)
 
 
-def _datagram(size, flow, outward):
-    """An Ethernet frame of ``size`` bytes, without FCS, of a flow that the card can tell from others; ``outward`` or back."""
-    macs = [b"\x52\x54\0\0\0\1", b"\x52\x54\0\x52\x4e\1"]
-    addresses, ports = [b"\x0a\0\0\2", b"\x0a\0\0\1"], [5000, 6000 + flow]
-    if not outward:
-        for both in (macs, addresses, ports):
-            both.reverse()
-    header = UDP.pack(*macs, 0x0800, 0x45, 0, size - 14, 0, 0, 64, 17, 0, *reversed(addresses), *reversed(ports), size - 34, 0)
-    return header + random.Random(size).randbytes(size - len(header))
-
-
-class _Traffic:
-    """Keeps a card busy with frames of one size, on all pairs of queues, and counts what gets through."""
-    def __init__(self, engine, direction, size, ring=Ring(), pairs=1):
-        self.engine = engine
-        self.net = _open(engine, ring, pairs)
-        self.pairs = range(pairs)
-        self.out = [_datagram(size, pair, True) for pair in self.pairs]
-        self.back = [_datagram(size, pair, False) for pair in self.pairs]
-        for pair in self.pairs:                # 5.1.6.5.5: the card learns a flow's pair when it transmits
-            self.net.send(self.out[pair], pair=pair)
-        engine.run(REST)
-        self.sends = direction in ("tx", "both")
-        self.receives = direction in ("rx", "both")
-        self.offered, self.received = 0, [0 for _ in self.pairs]
-        self.window = min(128, ON_THE_WIRE // size)
-
-    def step(self):
-        """Top up driver and wire, run a little."""
-        for pair in self.pairs if self.sends else ():
-            queued = 0
-            try:
-                while True:
-                    self.net.send(self.out[pair], kick=False, pair=pair)
-                    queued += 1
-            except NoSpace:
-                pass
-            if queued:
-                self.net.tx_queues[pair].kick()
-        if self.receives:
-            while self.offered < sum(self.received) + self.window and self.engine.send_frame(
-                    self.back[self.offered % len(self.pairs)]):
-                self.offered += 1
-            for pair in self.pairs:
-                self.received[pair] += len(self.net.receive(pair))
-        self.engine.run(SLICE)
-        while self.engine.recv_frame() is not None:
-            pass
-
-    def until(self, goal):
-        """Go on until ``goal`` packets have passed each way that is used."""
-        start = self.engine.stats()["cycles"]
-        while True:
-            stats, received = self.engine.stats(), sum(self.received)
-            if (not self.sends or stats["frames_out"] >= goal) and (not self.receives or received >= goal):
-                return stats, stats["frames_out"], received
-            if stats["cycles"] - start > STALL:
-                raise TimeoutError(f"No {goal} packets in {STALL} cycles: {stats}")
-            self.step()
-
-
 def _model(setup, read_latency_ns, seed=0):
     generation, lanes = LINKS[setup.link]
     return Link(gen=generation, lanes=lanes, core_mhz=setup.core_mhz, read_latency_ns=read_latency_ns, seed=seed)
 
 
-def _engine(setup, read_latency_ns, features=None, seed=0):
-    return Engine(width=setup.width, pcie=setup.pcie, link=_model(setup, read_latency_ns, seed), features=features)
+def _engine(setup, read_latency_ns, features=None, seed=0, **options):
+    return Engine(width=setup.width, pcie=setup.pcie, link=_model(setup, read_latency_ns, seed), features=features, **options)
 
 
 def measure(setup, direction, frame_bytes, *, ring=Ring(), pairs=1, read_latency_ns=NEAR_NS, features=None, seed=0):
-    """Run one case of a :class:`Setup`; ``features``: what the card offers."""
+    """Run one case of a :class:`Setup`; ``features``: what the card offers. It has the pairs of queues and the MTU that the case
+    needs, and no less than by default."""
+    options = {"queue_pairs": max(pairs, NET["queue_pairs"]), "mtu": max(DEFAULT_MTU, frame_bytes - FCS - HEADER_BYTES)}
+
     def make():
-        return _engine(setup, read_latency_ns, features, seed)
+        return _engine(setup, read_latency_ns, features, seed, **options)
     return _measure(make, setup, direction, frame_bytes, ring, pairs, read_latency_ns,
-                    limit_mpps(setup.link, direction, frame_bytes - FCS, ring))
+                    limit_mpps(setup.link, direction, frame_bytes - FCS, ring, width=setup.width, core_mhz=setup.core_mhz))
 
 
 def measure_board(board, direction, frame_bytes, *, ring=Ring(), read_latency_ns=NEAR_NS, features=None):
@@ -221,13 +162,13 @@ def measure_board(board, direction, frame_bytes, *, ring=Ring(), read_latency_ns
                             features=features)
     wire = GMII_MHZ / (frame_bytes + WIRE_OVERHEAD)
     return _measure(make, setup, direction, frame_bytes, ring, 1, read_latency_ns,
-                    min(wire, limit_mpps(setup.link, direction, frame_bytes - FCS, ring)))
+                    min(wire, limit_mpps(setup.link, direction, frame_bytes - FCS, ring, width=WIDTH, core_mhz=USER_MHZ)))
 
 
 def _measure(make, setup, direction, frame_bytes, ring, pairs, read_latency_ns, limit):
     with make() as engine:
-        traffic = _Traffic(engine, direction, frame_bytes - FCS, ring, pairs)
-        share = FEWER if frame_bytes >= LONG else 1
+        traffic = Traffic(engine, _open(engine, ring, pairs), direction, frame_bytes - FCS)
+        share = next((share for least, share in FEWER if frame_bytes >= least), 1)
         first, sent, received = traffic.until(WARM_UP // share)
         last, sent_after, received_after = traffic.until((WARM_UP + COUNTED) // share)
         counters = traffic.net.counters()
@@ -267,7 +208,7 @@ def _lone(engine, net, direction, frame):
     """Cycles that one packet takes, and its dependent reads."""
     net.reclaim()
     net.receive()
-    engine.run(REST)
+    engine.run(SETTLED)
     engine.record()
     start, goal = engine.stats()["cycles"], range(0)
     if direction == "tx":
@@ -284,7 +225,7 @@ def _lone(engine, net, direction, frame):
 
 def measure_latency(setup, direction, frame_bytes, *, ring=Ring(), features=None):
     """Latency at a host's read latency of :data:`NEAR_NS`, and how it grows towards :data:`FAR_NS`."""
-    frame = _datagram(frame_bytes - FCS, 0, direction == "tx")
+    frame = datagram(frame_bytes - FCS, 0, direction == "tx")
     found = []
     for read_latency_ns in (NEAR_NS, FAR_NS):
         with _engine(setup, read_latency_ns, features) as engine:
@@ -300,7 +241,7 @@ def measure_latency(setup, direction, frame_bytes, *, ring=Ring(), features=None
 def simulator_speed(width, *, ring=Ring(), features=None, trace=None, seconds=1.0):
     """Core clock cycles simulated in a second of work, under traffic both ways; ``trace``: with a waveform written there."""
     with Engine(width=width, features=features, trace=trace) as engine:
-        traffic = _Traffic(engine, "both", 508, ring)
+        traffic = Traffic(engine, _open(engine, ring), "both", 508)
         traffic.until(20)
         first, start = engine.stats(), time.monotonic()
         goal = 20

@@ -25,9 +25,9 @@ from .receive import Receive
 from .steer import FlowHash, FlowTable
 from .transmit import Transmit
 
-__all__ = ["NetDevice", "net_features"]
+__all__ = ["FRAME_MEMORY", "NetDevice", "net_features"]
 
-FRAME_MEMORY = 32768  # bytes each way
+FRAME_MEMORY = 32768  # bytes each way, whatever the width
 
 
 def net_features(queue_pairs):
@@ -198,10 +198,10 @@ class NetDevice(wiring.Component):
             flows.hash.eq(came.hash),
             self.frames_rx.ready.eq(1),
         ]
-        # Two cycles for the hash, one for the table.
+        # So long for the hash, and a cycle for the table.
         beat, valid = self.frames_rx.p, self.frames_rx.valid
         under_way = C(0)
-        for _ in range(3):
+        for _ in range(came.latency + 1):
             next_beat, next_valid = Signal.like(self.frames_rx.p), Signal()
             m.d.sync += [next_beat.eq(beat), next_valid.eq(valid)]
             beat, valid = next_beat, next_valid

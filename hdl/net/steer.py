@@ -37,21 +37,28 @@ class FlowHash(wiring.Component):
     Parameters
     ----------
     width : int
-        Bits per beat: 16 to 256, a power of two, else :exc:`ValueError`.
+        Bits per beat: 16 to 512, a power of two, else :exc:`ValueError`.
+
+    Attributes
+    ----------
+    latency : int
+        Cycles from the last beat of a frame to ``done``: 2, but 3 where one beat may hold the ports and all that tells where
+        they are.
 
     Members
     -------
     i : In(frame_beat(width)), valid : In(1)
         The beats of frames, packed, each for one cycle.
     done : Out(1), hash : Out(8)
-        Two cycles after the last beat of a frame. ``hash`` is valid with ``done``.
+        ``hash`` is valid with ``done``.
     error : Out(1)
         With ``done``: that frame was damaged.
     """
     def __init__(self, *, width):
-        if width not in (16, 32, 64, 128, 256):
-            raise ValueError(f"Flows are recognised at 16 to 256 bits a beat, not {width!r}")
+        if width not in (16, 32, 64, 128, 256, 512):
+            raise ValueError(f"Flows are recognised at 16 to 512 bits a beat, not {width!r}")
         self.width = width
+        self.latency = 2 if width <= 256 else 3
         super().__init__({
             "i":     In(frame_beat(width)),
             "valid": In(1),
@@ -108,7 +115,7 @@ class FlowHash(wiring.Component):
                 note(has_ports4, header + IPV4_PROTOCOL, with_ports(half(header + IPV4_PROTOCOL)[:8]))
                 note(has_ports6, header + IPV6_PROTOCOL, with_ports(half(header + IPV6_PROTOCOL)[8:]))
 
-        # Second cycle: what belongs to the hash is added up. The ports come at least a beat after all that tells where.
+        # Second cycle: the addresses are added up, and the place of the ports is known in the cycle after it.
         sum_, total, addresses = Signal(16), Signal(16), Signal(16)
         source, target, ports = Signal(range(far + 1)), Signal(range(far + 1)), Signal()
         halves = [beat.data[16 * k:16 * k + 16] for k in range(lanes)]
@@ -126,6 +133,15 @@ class FlowHash(wiring.Component):
                         for index in sorted({at // lanes for at in inside}):
                             with m.Case(index):
                                 m.d.comb += addresses.eq(_xor(halves[at % lanes] for at in inside if at // lanes == index))
+        if self.latency == 3:
+            behind = []
+            for now in (beat, beat_number, beat_valid, addresses):
+                behind.append(Signal.like(now, name_suffix="_behind"))
+                m.d.sync += behind[-1].eq(now)
+            beat, beat_number, beat_valid, addresses = behind
+            halves = [beat.data[16 * k:16 * k + 16] for k in range(lanes)]
+
+        # Last cycle: the ports are added. Without a cycle more they come at least a beat after all that tells where.
         here = [beat_number * lanes + k for k in range(lanes)]
         m.d.comb += total.eq(sum_ ^ addresses ^ _xor(
             Mux(ports & ((source == at) | (target == at)), value, 0) for at, value in zip(here, halves)))

@@ -20,7 +20,7 @@ from ..top import Design, design_of
 from .build import build, sources_digest
 from .files import Piped, Room
 
-__all__ = ["Link", "Engine"]
+__all__ = ["NET", "Link", "Engine"]
 
 STATS = ("cycles", "mrd_up", "mwr_up", "msg_up", "cpl_down", "cfg_down", "mrd_down", "mwr_down", "cpl_up", "bytes_up",
          "bytes_down", "frames_in", "frames_out", "frames_lost", "bad_frames", "interrupts", "dma_faults", "max_reads",

@@ -4,10 +4,10 @@ import pytest
 
 from ringnic.host.bench import write_report
 from ringnic.hdl.spec.virtio import VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED
-from ringnic.sim.bench import SETUPS, Setup, measure, measure_latency, simulator_speed
+from ringnic.sim.bench import JUMBO, SETUPS, Setup, measure, measure_latency, simulator_speed
 from ringnic.sim.budget import Ring
 
-CLOSE, SLOW = Setup("gen2x4", 64), SETUPS[0]
+CLOSE, SLOW, GEN3X8 = Setup("gen2x4", 64), SETUPS[0], SETUPS[3]
 KEYS = {"link", "core_mhz", "tx_mpps", "rx_mpps", "width", "ring", "direction", "frame_bytes", "mpps", "gbit_s", "limit_mpps",
         "percent_of_limit",
         "cycles_per_packet", "tlps_per_packet", "reads_per_packet", "read_latency_ns", "in_order", "notification_data", "pairs"}
@@ -50,6 +50,29 @@ def test_max_payload_size_is_programmed():
 def test_long_frames_fill_the_link(direction):
     case = measure(Setup("gen2x4", 128), direction, 1518)
     assert case.percent_of_limit > 97 and case.dropped == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("frame_bytes", [1518, JUMBO])
+@pytest.mark.parametrize("ring", FORMATS, ids=name)
+def test_long_frames_fill_a_fast_link_both_ways(ring, frame_bytes):
+    case = measure(GEN3X8, "both", frame_bytes, ring=ring)
+    assert case.percent_of_limit > 97 and case.dropped == 0
+
+
+@pytest.mark.long
+def test_tags_cover_a_distant_host():
+    """2.25 us times what Gen3 x8 carries are some 17 KB, more than 32 reads of 512 bytes."""
+    near, far = (measure(GEN3X8, "tx", 1518, read_latency_ns=latency) for latency in (250, 2250))
+    assert far.mpps > 0.97 * near.mpps
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("direction", ["tx", "rx"])
+def test_a_beat_of_512_bits(direction):
+    """A frame of 64 bytes and its header in two beats."""
+    case = measure(SETUPS[-1], direction, 64)
+    assert case.width == 512 and case.dropped == 0 and case.cycles_per_packet < 8
 
 
 @pytest.mark.parametrize("ring", FORMATS, ids=name)

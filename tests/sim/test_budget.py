@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringnic.sim.budget import Cost, Ring, limit_mpps, link_bytes_per_second, packet_cost
+from ringnic.sim.budget import Cost, Ring, beats, limit_mpps, link_bytes_per_second, packet_cost
 
 
 def test_read_costs_a_request_up_and_completions_down():
@@ -21,6 +21,22 @@ def test_odd_sizes_are_whole_dwords():
     cost = Cost()
     cost.write(2, 1)
     assert cost.up == 24 + 4
+
+
+def test_a_tlp_is_whole_beats():
+    cost = Cost(beats(256))
+    cost.read(513, 1)      # two requests of a beat; completions of 256, 256 and 4 bytes behind 12 bytes of header
+    assert (cost.up, cost.down) == (2, 9 + 9 + 1)
+    cost = Cost(beats(64))
+    cost.write(258, 2)     # 16 + 256 and 16 + 4 bytes, for two packets
+    assert (cost.up, cost.down) == ((34 + 3) / 2, 0)
+
+
+def test_a_narrow_datapath_is_the_limit():
+    """A frame of 1518 bytes is read with 12 more: 6 completions, of which five have 256 bytes behind 12 of header."""
+    limit = limit_mpps("gen3x16", "tx", 1514, Ring(packed=True), width=128, core_mhz=250)
+    assert limit == pytest.approx(250 / (5 * 17 + 17 + 17 / 16 + (2 + 1) / 64), rel=0.01)
+    assert limit_mpps("gen1x1", "tx", 1514, width=128, core_mhz=250) == limit_mpps("gen1x1", "tx", 1514)
 
 
 def test_links():

@@ -48,7 +48,7 @@ def run(width, frames, *, idle=lambda: False, errors=()):
                 ctx.set(dut.valid, 1)
                 await ctx.tick()
                 ctx.set(dut.valid, 0)
-        await ctx.tick().repeat(3)
+        await ctx.tick().repeat(dut.latency + 1)
 
     async def watch(ctx):
         async for _, _, done, hash_, error in ctx.tick().sample(dut.done, dut.hash, dut.error):
@@ -63,11 +63,11 @@ def run(width, frames, *, idle=lambda: False, errors=()):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="^Flows are recognised at 16 to 256 bits a beat, not 512$"):
-        FlowHash(width=512)
+    with pytest.raises(ValueError, match="^Flows are recognised at 16 to 512 bits a beat, not 1024$"):
+        FlowHash(width=1024)
 
 
-@pytest.mark.parametrize("width", [16, 32, 64, 128, 256])
+@pytest.mark.parametrize("width", [16, 32, 64, 128, 256, 512])
 def test_hash(width, rng):
     frames, want = [], []
 
