@@ -24,6 +24,8 @@ from .spec.net import DEFAULT_MAC, DEFAULT_MTU, DUPLEX_FULL, DUPLEX_UNKNOWN, SPE
 
 __all__ = ["RingNIC"]
 
+WIDTHS = (32, 64, 128, 256, 512)
+
 
 class RingNIC(wiring.Component):
     """A network card that is a virtio-net device.
@@ -31,7 +33,7 @@ class RingNIC(wiring.Component):
     Parameters
     ----------
     width : int
-        Bits per beat of the whole datapath.
+        Bits per beat of the whole datapath: 32, 64, 128, 256 or 512.
     queue_pairs : int
         Receive and transmit queues.
     mac : "gmii", "rgmii" or None
@@ -77,6 +79,8 @@ class RingNIC(wiring.Component):
     """
     def __init__(self, *, width=64, queue_pairs=1, mac="gmii", max_queue_size=1024, mac_address=DEFAULT_MAC,
                  mtu=DEFAULT_MTU, speed=1000, rgmii=None, pcie=PcieParameters(), build_id=0):
+        if width not in WIDTHS:
+            raise ValueError(f"The datapath is {', '.join(map(str, WIDTHS))} bits wide, not {width!r}")
         if mac not in ("gmii", "rgmii", None):
             raise ValueError(f"MAC must be 'gmii', 'rgmii' or None, not {mac!r}")
         if (rgmii is None) != (mac != "rgmii"):

@@ -161,8 +161,8 @@ def _plot(cases, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
     links = list(dict.fromkeys(setup.link for setup in SETUPS))
-    figure, axes = pyplot.subplots(1, len(links), figsize=(6 * len(links), 4.5), squeeze=False)
-    for axis, link in zip(axes[0], links):
+    figure, axes = pyplot.subplots(2, len(links) // 2, figsize=(12, 9), squeeze=False)
+    for axis, link in zip(axes.flat, links):
         widths = [setup.width for setup in SETUPS if setup.link == link]
         for direction, colour in zip(DIRECTIONS, ("tab:blue", "tab:orange", "tab:green")):
             for width, mark in zip(widths, ("o", "s")):
@@ -177,7 +177,7 @@ def _plot(cases, path):
                       label=f"{direction}, link's limit, split")
         axis.set(title=link, xlabel="frame, bytes with FCS", ylabel="million packets a second, each way",
                  xscale="log", yscale="log")
-        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.set_xticks(sizes, [str(size) if size != 1024 else "" for size in sizes])  # too near to the next one
         axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend(fontsize=6)

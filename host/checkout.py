@@ -17,8 +17,10 @@ def commit():
     """Return the commit of the checkout, ``-dirty`` if its files differ from it; None where there is no git."""
     if checkout() is None:  # git would find the repository that the package happens to be installed in
         return None
+    # In a folder of another user git does nothing unless it is told that the folder is safe.
+    git = ["git", "-c", f"safe.directory={ROOT}", "-C", ROOT]
     try:
-        return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], check=True,
-                              text=True, capture_output=True).stdout.strip()
+        return subprocess.run([*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], check=True, text=True,
+                              capture_output=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,6 +1,7 @@
 """The command line ``ringnic``."""
 
 from enum import StrEnum
+import errno
 import importlib.util
 import os
 from pathlib import Path
@@ -21,10 +22,11 @@ from .guest.card import PAIRS, Wave
 from .options import Accel, Features, Width, block_board, cycle_window, feature_bits, need_checkout, out_file
 from .serve.commands import app as serve_app
 from .slot.commands import app as slot_app
+from .usage import Commands
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False,
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(serve_app)
 app.add_typer(slot_app)
@@ -330,5 +332,7 @@ def main():
     try:
         app()
     except OSError as error:  # a file that cannot be written, for one
+        if error.filename is None and error.errno == errno.ENOSPC:
+            error.filename = "standard output"             # every other file is named by who writes it
         complain(error)
         sys.exit(1)

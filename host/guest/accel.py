@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 
+from ..errors import note
 from .process import child
 from .qemu import GuestError
 
@@ -54,5 +55,6 @@ def choose_accel(accel, qemu, kernel):
     if fault is None:
         return "kvm"
     if accel == "auto":
+        note(f"{fault}; TCG runs the guest instead")
         return "tcg"
     raise GuestError(f"{fault}; --accel tcg needs nothing")

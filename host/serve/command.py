@@ -8,7 +8,7 @@ import tempfile
 import time
 
 from ...hdl.spec.net import DEFAULT_MAC, DEFAULT_MTU
-from ..errors import complain, note
+from ..errors import complain, note, told
 from ..guest.assets import AssetError, find_qemu
 from ..guest.card import PAIRS, WIDTH, CardError, Place, entropy_card, rtl_card
 from ..guest.process import ends_as_exceptions
@@ -46,9 +46,14 @@ class ServeOptions:
 
 
 def tell_of_client(path, connected, error):
-    """Tell of a client that comes or goes."""
-    what = "a client has connected" if connected else "the client has gone"
-    note(f"{path}: {what if error is None else f'the client was disconnected: {error}'}")
+    """Tell of a client that comes or goes, or that will not get far."""
+    if error is None:
+        what = "a client has connected" if connected else "the client has gone"
+    elif connected:
+        what = told(error)
+    else:
+        what = f"the client was disconnected: {told(error)}"
+    note(f"{path}: {what}")
 
 
 def _cards(options, stack):
@@ -59,7 +64,7 @@ def _cards(options, stack):
         place = Place(where, options.group, partial(tell_of_client, where), folder / NAME)
         seed = options.seed + number
         note(f"{where}: building the card's model, if it is not there yet")
-        update = partial(_update, where)
+        update = _updates(where)
         if options.card == "entropy":
             yield where, None, stack.enter_context(entropy_card(place, seed=seed, features=options.features, tlp=options.tlp))
         elif options.board is not None:
@@ -74,8 +79,16 @@ def _cards(options, stack):
             yield where, address.to_bytes(6, "big").hex(":"), stack.enter_context(card)
 
 
-def _update(where, text):
-    note(f"{where}: {text}")
+def _updates(where):
+    """Return what tells of the steps of a card's making, each once: what counts on within a step is for a live display."""
+    told_of = set()
+
+    def update(text):
+        step = text.partition(":")[0]
+        if step not in told_of:
+            told_of.add(step)
+            note(f"{where}: {text}")
+    return update
 
 
 def _serve(options, stack):

@@ -130,7 +130,7 @@ class NotEnabled(Unreadable):
 
 class DemoCard:
     """A simulated card of a running demo, or of `ringnic serve`: that at a socket, or else the last one."""
-    title = "the demo's card"
+    title = "the simulated card"
 
     def __init__(self, socket=None):
         self._path = find_demo(socket)
@@ -280,7 +280,7 @@ def _wait(card, console, history):
 
 
 def _watch(card, console, history, once):
-    """Show the card until it is seen twice, or for ever."""
+    """Show the card until it is seen twice, or until Ctrl-C."""
     _wait(card, console, history)
     if once:
         time.sleep(INTERVAL)
@@ -312,7 +312,11 @@ def run_monitor(machine, bdf, report=None, *, demo=False, once=False, console=No
     history = History()
     try:
         card = DemoCard(bdf) if demo else SlotCard(machine.function(bdf))
-        _watch(card, console, history, once)
+        try:
+            _watch(card, console, history, once)
+        except KeyboardInterrupt:      # how it is ended, as soon as there was something to see
+            if once or history.last is None:
+                raise
     except NoDemo as reason:
         if history.last is None:
             raise SlotError(f"{reason}") from None

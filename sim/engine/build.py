@@ -1,5 +1,6 @@
 """Amaranth to Verilog to Verilator to one shared library, built once for each design and kept."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -39,6 +40,7 @@ extern "C" int compress2(Bytef* to, uLongf* room, const Bytef* from, uLong size,
 """,
 }
 WORK_PREFIX = "tmp"     # of the folder of a build
+NO_SPACE = 1 << 20      # bytes that are free on a disk that was full for a tool
 TRACE_LIBRARIES = ("-l:liblz4.so.1", "-l:libz.so.1")
 
 
@@ -58,6 +60,9 @@ def _verilator_root():
 def _run(command, cwd, **environment):
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
+        # What a tool says of a full disk is often something else: that a file is not there, or that it is cut off.
+        if shutil.disk_usage(cwd).free < NO_SPACE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(cwd.parent))
         raise BuildError(f"{Path(str(command[0])).name} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 

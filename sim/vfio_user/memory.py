@@ -31,6 +31,9 @@ class _File:
 class DmaTable:
     """Maps of one client. Files are mapped whole and once: each request brings a fresh descriptor of the same memory.
 
+    ``lends_nothing``: there are maps that the device may write, and none of them lies in a file: the machine's memory is not
+    shared.
+
     An access past the end of a file kills the process. What lies past it at the time of the request is refused; later
     truncation is ruled out by a seal where the file can have one (a memfd with ``MFD_ALLOW_SEALING``, which is what QEMU makes).
     Whoever lends any other file and truncates it under the device ends the simulator.
@@ -40,6 +43,11 @@ class DmaTable:
         self._files = {}    # (st_dev, st_ino, st_size): _File
         self._starts = []   # addresses, sorted: with a vIOMMU there are tens of thousands
         self._maps = {}     # address: (size, key in _files or None)
+        self._private = set()   # addresses of maps that the device may write, without a descriptor
+
+    @property
+    def lends_nothing(self):
+        return bool(self._private) and not self._files
 
     def add(self, flags, offset, address, size, fds):
         """DMA_MAP. Memory without a descriptor (ROM) stays out of reach. Closes ``fds``."""
@@ -69,6 +77,8 @@ class DmaTable:
             file.users += 1
         self._starts.insert(at, address)
         self._maps[address] = size, key
+        if key is None and flags & WRITE:
+            self._private.add(address)
 
     def remove(self, flags, address, size):
         """DMA_UNMAP; when it returns no access is under way."""
@@ -86,6 +96,7 @@ class DmaTable:
             raise Refused(errno.EINVAL, f"DMA_UNMAP of {size} bytes at {address:#x} cuts a DMA_MAP")
         for start in self._starts[first:last]:
             _, key = self._maps.pop(start)
+            self._private.discard(start)
             if key is not None:
                 self._device.unmap(start)
                 self._release(key)

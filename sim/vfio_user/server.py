@@ -11,6 +11,8 @@ import struct
 import threading
 import time
 
+from ...hdl.spec.pcie import Cfg
+from ...hdl.spec.pcie import Command as ConfigCommand
 from ...host.sockets import listening
 from .device import EngineDevice
 from .interrupts import INTX, IRQS, Interrupts
@@ -43,7 +45,7 @@ class Server:
         Whose members may connect, besides the user.
     watch : callable
         Called by the server's thread when a client has come, with ``(True, None)``, and when it has gone, with ``(False, error)``
-        as of :attr:`error`.
+        as of :attr:`error`. With ``(True, error)`` if a client that stays will not get far.
 
     Attributes
     ----------
@@ -121,11 +123,20 @@ class Server:
     def _serve_one(self, connection):
         """Serve until the client goes; return what it did wrong, if it did."""
         try:
-            with closing(_Client(connection, self._device)) as client:
+            with closing(_Client(connection, self._device, partial(self._tell, True))) as client:
                 client.run()
+        except ConnectionError:     # it has gone before its answer came
+            return None
         except Exception as error:  # the engine's too: whatever it is, the client must not wait for an answer
             return error
         return None
+
+
+class NotShared(Exception):
+    """No file is behind the memory of the client's machine."""
+    def __str__(self):
+        return ("the machine does not share its memory with the card, which can neither read nor write it; give QEMU the whole "
+                "line that is printed above, -object and -machine included")
 
 
 class _Gone(Exception):
@@ -133,8 +144,9 @@ class _Gone(Exception):
 
 
 class _Client:
-    def __init__(self, connection, device):
+    def __init__(self, connection, device, warn):
         self._connection = connection
+        self._warn = warn               # takes an error; once
         self._ends = select.poll()
         self._ends.register(connection, 0)  # tells of POLLHUP alone
         self._device = device
@@ -273,7 +285,15 @@ class _Client:
         write = self._device.config_write if region == CONFIG_REGION else partial(self._device.bar_write, region)
         for at, size in self._pieces(offset, count):
             write(at, size, int.from_bytes(data[at - offset:at - offset + size], "little"))
+        if region == CONFIG_REGION and offset <= Cfg.COMMAND < offset + count:
+            self._look_at_memory(data[Cfg.COMMAND - offset])
         return message.body[:16]
+
+    def _look_at_memory(self, command):
+        """Warn of a machine whose memory the device will not reach, as soon as the device is to use it."""
+        if self._warn is not None and command >> ConfigCommand.BUS_MASTER & 1 and self._memory.lends_nothing:
+            self._warn(NotShared())
+            self._warn = None
 
     def _reset(self, message):
         self._device.reset()

@@ -42,13 +42,14 @@ def test_a_trial(qemu, script, fault):
     assert time.monotonic() - begin < 300
 
 
-def test_the_choice(qemu, monkeypatch):
+def test_the_choice(qemu, monkeypatch, capsys):
     monkeypatch.setattr(accel, "SECONDS", 0.5)
     good, bad = qemu(RUNS), "KVM has started no guest"
     assert (choose_accel("auto", good, KERNEL), choose_accel("kvm", good, KERNEL)) == ("kvm", "kvm")
     still = qemu("sleep 600")
     monkeypatch.setattr(accel, "kvm_fault", lambda qemu, kernel: bad)
     assert (choose_accel("tcg", None, None), choose_accel("auto", still, KERNEL)) == ("tcg", "tcg")
+    assert capsys.readouterr().err == f"ringnic: {bad}; TCG runs the guest instead\n"
     with pytest.raises(GuestError, match=f"^{bad}; --accel tcg needs nothing$"):
         choose_accel("kvm", still, KERNEL)
 

@@ -74,6 +74,11 @@ def test_the_report(machine, tmp_path, capsys):
     assert "do it" in out and err.startswith("ringnic: looking at this machine")
 
 
+def test_brackets_are_shown(capsys):
+    assert run_doctor(findings=[Finding("a", "note", "in /a[b]", "pip install 'ringnic[area]'")]) == 0
+    assert "in /a[b]" in (out := capsys.readouterr().out) and "pip install 'ringnic[area]'" in out
+
+
 def test_this_machine(capsys):
     """Which runs these tests, so that it can run the demo."""
     assert run_doctor() == 0

@@ -6,6 +6,7 @@ import random
 import struct
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from amaranth import Const, Module, Mux, Signal
@@ -172,6 +173,27 @@ def test_compiler_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(build_module.BuildError, match=r"g\+\+ is missing: apt-get install g\+\+ make"):
         build_module.build(Relay, name="any")
+
+
+@pytest.mark.parametrize("free, error", [(0, OSError), (1 << 30, BuildError)])
+def test_a_tool_that_fails_on_a_full_disk(monkeypatch, tmp_path, free, error):
+    """Whatever it says of it, the disk is named."""
+    monkeypatch.setenv("RINGNIC_CACHE", str(tmp_path))
+    monkeypatch.setattr(build_module, "MAKE_VARIABLES", ("-f", "no-such-makefile"))
+    monkeypatch.setattr(build_module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    with pytest.raises(error) as raised:
+        build_module.build(lambda: design_of(Relay()), name="any")
+    if error is OSError:
+        assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "build"))
+    else:
+        assert "make failed:" in str(raised.value)
+    assert not list((tmp_path / "build").glob("tmp*"))
+
+
+@pytest.mark.parametrize("width", [16, 33, 1024])
+def test_no_such_width(width):
+    with pytest.raises(ValueError, match=f"^The datapath is 32, 64, 128, 256, 512 bits wide, not {width}$"):
+        Engine(width=width)
 
 
 def test_closed(card64):

@@ -395,6 +395,39 @@ def test_map_shares_memory_and_unmap_takes_it_away(client, card):
         assert not card.maps
 
 
+BUS_MASTER = struct.pack("<H", 4)
+
+
+@pytest.mark.parametrize("lends, warned", [("nothing", True), ("everything", False), ("some", False), ("rom", False)])
+def test_a_machine_that_does_not_share_its_memory_is_told_of_once(tmp_path, card, lends, warned):
+    """As soon as the device is to read and write that memory; a read-only map may be ROM."""
+    told = []
+    with Server(str(tmp_path / "s"), card, watch=lambda *event: told.append(event)), memfd(PAGE) as fd:
+        with closing(Client(str(tmp_path / "s"))) as client:
+            client.write(CONFIG, 4, BUS_MASTER)           # nothing is mapped yet
+            if lends != "everything":
+                client.map(0, PAGE, flags=1 if lends == "rom" else 3)
+            if lends in ("everything", "some"):
+                client.map(PAGE, PAGE, [fd])
+            client.write(CONFIG, 4, b"\0\0")
+            assert told == [(True, None)]
+            client.write(CONFIG, 4, BUS_MASTER)
+            client.write(CONFIG, 2, b"\0\0" + BUS_MASTER)
+    warnings = [f"{error}" for connected, error in told if connected and error is not None]
+    assert len(warnings) == warned and all("does not share its memory with the card" in text for text in warnings)
+    assert told[-1] == (False, None)
+
+
+def test_memory_that_is_taken_back_does_not_count(tmp_path, card):
+    told = []
+    with Server(str(tmp_path / "s"), card, watch=lambda *event: told.append(event)):
+        with closing(Client(str(tmp_path / "s"))) as client:
+            client.map(0, PAGE)
+            client.unmap(0, PAGE)
+            client.write(CONFIG, 4, BUS_MASTER)
+            assert told == [(True, None)]
+
+
 # Interrupts
 
 def test_vectors_arrive_where_they_are_listened_to(client, card):

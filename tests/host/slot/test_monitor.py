@@ -295,7 +295,7 @@ def test_live_until_ctrl_c(machine, card, page, clock, ringnic, tmp_path):
         back()
         clock.at[:] = ends
         found = ringnic(CARD, "--report", str(tmp_path / "card.json"))
-        assert found.exit_code == 130 and "Frames from the driver" in found.output
+        assert found.exit_code == 0 and "Frames from the driver" in found.output
         assert ("does not answer" in found.output) == trouble
         assert json.loads((tmp_path / "card.json").read_text())["counters"]["tx_frames"] == 7
 
@@ -303,7 +303,7 @@ def test_live_until_ctrl_c(machine, card, page, clock, ringnic, tmp_path):
 def test_a_card_taken_off_the_bus(machine, card, clock, ringnic):
     clock.at[:] = [lambda: machine.write(f"{AT}/remove", "1"), stop]
     found = ringnic(CARD)
-    assert found.exit_code == 130 and "is off the bus" in found.output.replace("\n", " ")
+    assert found.exit_code == 0 and "is off the bus" in found.output.replace("\n", " ")
 
 
 def without_bar(machine, **options):
@@ -354,7 +354,7 @@ def test_the_card_of_a_demo(page, ringnic, monkeypatch, tmp_path):
                                                           f"{tmp_path}/card.sock\n")
         looks.clear()
         found = ringnic(str(tmp_path / "card.sock"), "--demo", "--once", "--report", str(tmp_path / "card.json"))
-        assert found.exit_code == 0 and "RingNIC the demo's card, build 1a2b3c4d, 9 queues" in found.output
+        assert found.exit_code == 0 and "RingNIC the simulated card, build 1a2b3c4d, 9 queues" in found.output
         assert "simulated PCIe link; Ethernet link up; a driver is at work" in found.output
     assert json.loads((tmp_path / "card.json").read_text())["counters"]["rx_frames"] == 5 << 32 | 3
 
