@@ -9,16 +9,15 @@ import os
 import select
 import struct
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 
 from ...hdl.nic import RingNIC
 from ...hdl.rng import RingRNG
 from ...hdl.spec.net import DEFAULT_MAC
-from ..budget import GENERATIONS, bytes_per_second
 from ..pcie_7x.card import BlockNIC
 from ..top import Design, design_of
 from .build import build, sources_digest
 from .files import Piped, Room
+from .link import Link, LinkModel
 
 __all__ = ["NET", "Link", "Engine"]
 
@@ -42,13 +41,6 @@ CARD_ID = 0x0100           # bus 1, device 0, function 0
 _CFG_RD, _CFG_WR, _MEM_RD, _MEM_WR, _IO_RD, _IO_WR = (0, 4), (2, 4), (0, 0), (2, 0), (0, 2), (2, 2)
 
 
-class _LinkModel(ctypes.Structure):
-    _fields_ = [("bytes_per_cycle", ctypes.c_double), ("read_latency", ctypes.c_uint32), ("jitter", ctypes.c_uint32),
-                ("mps", ctypes.c_uint32), ("rcb", ctypes.c_uint32), ("credits", ctypes.c_uint32),
-                ("split", ctypes.c_uint32), ("tear", ctypes.c_uint32),
-                ("completion", ctypes.c_uint32), ("seed", ctypes.c_uint64)]
-
-
 class _Access(ctypes.Structure):
     _fields_ = [("addr", ctypes.c_uint64), ("len", ctypes.c_uint32), ("kind", ctypes.c_uint32), ("cycle", ctypes.c_uint64)]
 
@@ -69,54 +61,11 @@ def _defaults(kind):
     return {**_defaults(RingNIC), **own} if kind is BlockNIC else own  # which hands on what it does not know
 
 
-@dataclass(frozen=True)
-class Link:
-    """A PCIe link and the host behind it.
-
-    ``read_latency_ns``: from a request at the host to its first completion; ``jitter_ns``: up to so much more, drawn
-    for each read, so that completions of different reads overtake. ``split``: one completion in so many is cut at a
-    read completion boundary, 0 for none more than needed. ``tear_ns``: a host promises no more of a read than that 8 bytes
-    belong together; each 8 are looked at in a cycle of their own, drawn from so long a time. ``credits``: bytes
-    that the host buffers; a card that sends faster than the link waits for them. The card grants credits without
-    end: its own streams hold back what it cannot take. ``mps``: bytes that the host takes with a TLP; ``completion``: of its
-    longest completion, which a card must have been allowed by its Max_Payload_Size; as ``mps`` if None.
-    """
-    gen: int = 2
-    lanes: int = 4
-    core_mhz: float = 125.0
-    read_latency_ns: float = 250.0
-    jitter_ns: float = 0.0
-    mps: int = 256
-    rcb: int = 64
-    split: int = 0
-    tear_ns: float = 0.0
-    credits: int = 2048
-    seed: int = 0
-    completion: int | None = None
-
-    def __post_init__(self):
-        if self.gen not in GENERATIONS:
-            raise ValueError(f"PCIe generation must be 1, 2 or 3, not {self.gen!r}")
-        if self.lanes not in (1, 2, 4, 8, 16):
-            raise ValueError(f"Lanes must be 1, 2, 4, 8 or 16, not {self.lanes!r}")
-
-    @property
-    def bytes_per_second(self):
-        """As of :func:`ringnic.sim.budget.bytes_per_second`."""
-        return bytes_per_second(self.gen, self.lanes)
-
-    def model(self):
-        cycle = 1e3 / self.core_mhz  # ns
-        return _LinkModel(self.bytes_per_second * cycle * 1e-9, round(self.read_latency_ns / cycle),
-                          round(self.jitter_ns / cycle), self.mps, self.rcb, self.credits, self.split,
-                          round(self.tear_ns / cycle), self.mps if self.completion is None else self.completion, self.seed)
-
-
 def _load(path):
     library = ctypes.CDLL(str(path))
     pointer, u64, u8p = ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint8)
     for name, result, *arguments in (
-            ("new", pointer, ctypes.POINTER(_LinkModel), ctypes.c_int, ctypes.POINTER(ctypes.c_uint32), u64),
+            ("new", pointer, ctypes.POINTER(LinkModel), ctypes.c_int, ctypes.POINTER(ctypes.c_uint32), u64),
             ("free", None), ("start", None), ("stop", None),
             ("irq_fd", ctypes.c_int), ("frame_fd", ctypes.c_int), ("map", None, u64, u64, pointer, ctypes.c_int),
             ("unmap", ctypes.c_int, u64), ("run", None, u64),
@@ -128,7 +77,7 @@ def _load(path):
             ("interrupts", ctypes.c_int, ctypes.POINTER(_Interrupt), ctypes.c_int), ("intx", ctypes.c_int), ("reset", None),
             ("link", None, ctypes.c_int), ("ethernet_up", ctypes.c_int), ("stats", None, ctypes.POINTER(u64)),
             ("store_later", None, ctypes.POINTER(_Store), ctypes.c_int),
-            ("set_link", None, ctypes.POINTER(_LinkModel)),
+            ("set_link", None, ctypes.POINTER(LinkModel)),
             ("fault_reads", None, ctypes.POINTER(ctypes.c_int), ctypes.c_int),
             ("fault_rate", None, ctypes.c_int, ctypes.c_uint32),
             ("violations", ctypes.c_int, ctypes.c_char_p, ctypes.c_int), ("record", None, ctypes.c_int),

@@ -22,7 +22,7 @@ LINKS = {
     "dry": Link(gen=1, lanes=4, credits=64),
     "torn": Link(read_latency_ns=500, jitter_ns=500, split=2, tear_ns=1000),
 }
-# Their meaning: the methods of Player, with an underscore before.
+# Their meaning: the methods of Player, with an underscore before, and those of Hostile.
 ACTIONS = (
     "begin", "good", "setup", "live", "reset", "desc", "table", "avail", "index", "event", "loose", "kick", "notify", "common",
     "queue_reset", "write", "read", "window", "vector", "msix", "mask", "master", "power", "device_control", "link", "fault",

@@ -63,7 +63,7 @@ class LongTables:
         if count > self.left:
             return None
         self.left -= count
-        at = g.table_place(DESC.size * count, .1)
+        at = g.rings.table_place(DESC.size * count, .1)
         order = FORWARD
         if not g.packed and random() < .2:
             order = LOOP if bad else BACKWARD
