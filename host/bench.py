@@ -22,7 +22,7 @@ from .guest.session import DemoOptions, run_demo
 from .progress import bar
 from .results import simulated_build_id, write_json
 
-__all__ = ["run_bench", "run_board_bench", "write_report"]
+__all__ = ["SEED", "clocked", "named", "plain_table", "rings_of", "run_bench", "run_board_bench", "write_report"]
 
 WIDTHS = (64, 128)    # of the simulator whose own speed is measured
 FCS = 4
@@ -47,7 +47,7 @@ def _percent(value):
     return f"[{colour}]{value:.0f} %[/]"
 
 
-def _rings(features):
+def rings_of(features):
     """The kinds of ring that a card with these features (None: all) gives a driver that takes what it gets."""
     def has(bit):
         return features is None or bit in features
@@ -58,7 +58,7 @@ def _rings(features):
 def _variants(features):
     """The same with and without what makes a difference to them."""
     found = []
-    for ring in _rings(features):
+    for ring in rings_of(features):
         for notification_data in sorted({False, ring.notification_data}):
             orders = (False, True) if features is None or VIRTIO_F_IN_ORDER in features else (False,)
             found += [Ring(ring.packed, in_order, notification_data) for in_order in orders]
@@ -77,15 +77,15 @@ def _extras(found):
     return ", ".join(name for name, there in names.items() if there) or "-"
 
 
-def _named(setup):
+def named(setup):
     return f"{setup.link}, {setup.width} bit"
 
 
-def _clocked(setup):
-    return f"{_named(setup)} at {setup.core_mhz:g} MHz"
+def clocked(setup):
+    return f"{named(setup)} at {setup.core_mhz:g} MHz"
 
 
-def _table(title, texts, numbers):
+def plain_table(title, texts, numbers):
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=0)  # for terminals of 80 columns
     for name in texts:
         table.add_column(name, no_wrap=True)
@@ -99,7 +99,7 @@ def _mpps(rate):
 
 
 def _case_table(title, cases):
-    table = _table(title, ("Ring",),
+    table = plain_table(title, ("Ring",),
                    ("Frame", "tx", "rx", "Gbit/s", "Limit", "of it", "Cycles", "TLPs", "Reads", "Bytes", "Drops"))
     for case in cases:
         table.add_row(case.ring, str(case.frame_bytes), _mpps(case.tx_mpps), _mpps(case.rx_mpps), f"{case.gbit_s:.2f}",
@@ -111,7 +111,7 @@ def _case_table(title, cases):
 
 
 def _variant_table(cases):
-    table = _table(f"Kinds of ring, {_named(CLOSE)}, {SHORT} bytes both ways", ("Ring", "With"),
+    table = plain_table(f"Kinds of ring, {named(CLOSE)}, {SHORT} bytes both ways", ("Ring", "With"),
                    ("Pairs", "tx", "rx", "of max", "Cycles", "TLPs", "Reads", "Drops"))
     for case in cases:
         table.add_row(case.ring, _extras(case), str(case.pairs), _mpps(case.tx_mpps), _mpps(case.rx_mpps),
@@ -122,7 +122,7 @@ def _variant_table(cases):
 
 def _distance_table(cases):
     """``cases``: those of one line of the table after another, the nearest host first."""
-    table = _table("A host that is farther away", ("Link", "Frame", "Ring", "Way"),
+    table = plain_table("A host that is farther away", ("Link", "Frame", "Ring", "Way"),
                    (f"Mpps at {NEAR_NS:g} ns", *(f"{more:+d} ns" for more in FARTHER_NS[1:])))
     lines = []
     for case in cases:
@@ -131,13 +131,13 @@ def _distance_table(cases):
         lines[-1].append(case)
     for near, *far in lines:
         shares = {round(case.read_latency_ns - NEAR_NS): _percent(100 * case.mpps / near.mpps) for case in far}
-        table.add_row(_named(near), str(near.frame_bytes), near.ring, near.direction, f"{near.mpps:.3f}",
+        table.add_row(named(near), str(near.frame_bytes), near.ring, near.direction, f"{near.mpps:.3f}",
                       *(shares.get(more, "-") for more in FARTHER_NS[1:]))
     return table
 
 
 def _latency_table(latencies):
-    table = _table(f"One packet on an idle card, {_named(CLOSE)}, {SHORT} bytes", ("Ring", "With", "Way"),
+    table = plain_table(f"One packet on an idle card, {named(CLOSE)}, {SHORT} bytes", ("Ring", "With", "Way"),
                    ("ns", "Dependent reads", "ns for 1 ns of the host's"))
     for found in latencies:
         table.add_row(found.ring, _extras(found), found.direction, f"{found.latency_ns:.0f}", str(found.dependent_reads),
@@ -209,13 +209,13 @@ def write_report(path, cases, latencies=(), speeds=()):
 def run_board_bench(board, report, features=None):
     """Measure the card on a board (:class:`ringnic.boards.board.Board`): behind its PCI Express block, with its MAC."""
     console, cases = Console(), []
-    todo = [(direction, size, ring) for ring in _rings(features) for direction in DIRECTIONS for size in FRAME_BYTES]
+    todo = [(direction, size, ring) for ring in rings_of(features) for direction in DIRECTIONS for size in FRAME_BYTES]
     with ends_as_exceptions(), bar(console, len(todo)) as progress:
         for direction, size, ring in todo:
             progress.begins(f"{board.name}, {direction}, {size} bytes, {ring.name}")
             cases.append(measure_board(board, direction, size, ring=ring, features=features))
             progress.ends()
-    console.print(_case_table(f"{board.name}: {_clocked(cases[0])}; with MAC", cases))
+    console.print(_case_table(f"{board.name}: {clocked(cases[0])}; with MAC", cases))
     console.print(f"[dim]{LEGEND.replace('link allows', 'slot and the wire allow')}[/]")
     if report is not None:
         write_report(report, cases)
@@ -228,7 +228,7 @@ def run_bench(report, plot, features=None):
     ``features``: numbers of the device features that the card is to offer, None for all.
     """
     console = Console()
-    rings = _rings(features)
+    rings = rings_of(features)
     plain = [((setup, direction, size), {"ring": ring}) for setup in SETUPS for ring in rings
              for direction in DIRECTIONS for size in (*FRAME_BYTES, JUMBO)]
     kinds = [((CLOSE, "both", SHORT), {"ring": ring, "pairs": pairs}) for ring in _variants(features)
@@ -243,7 +243,7 @@ def run_bench(report, plot, features=None):
         progress = stack.enter_context(bar(console, len(plain) + len(kinds) + len(distances) + len(lone) + len(WIDTHS) + 2))
         for look, found, todo in ((measure, cases, plain + kinds + distances), (measure_latency, latencies, lone)):
             for (setup, direction, size), options in todo:
-                progress.begins(f"{_named(setup)}, {direction}, {size} bytes, {options['ring'].name}")
+                progress.begins(f"{named(setup)}, {direction}, {size} bytes, {options['ring'].name}")
                 found.append(look(setup, direction, size, **options, features=features))
                 progress.ends()
         for width in WIDTHS:
@@ -264,7 +264,7 @@ def run_bench(report, plot, features=None):
     by_kind = len(plain), len(plain) + len(kinds)
     for setup in SETUPS:
         mine = [case for case in cases[:by_kind[0]] if (case.link, case.width) == (setup.link, setup.width)]
-        console.print(_case_table(f"{_clocked(setup)}; no MAC", mine))
+        console.print(_case_table(f"{clocked(setup)}; no MAC", mine))
     console.print(f"[dim]{LEGEND}[/]")
     console.print(_variant_table(cases[slice(*by_kind)]))
     console.print(_distance_table(cases[by_kind[1]:]))

@@ -150,7 +150,7 @@ def demo(
 
 @app.command()
 def doctor(report: Annotated[Optional[Path], out_file("Write what was found to this file, as JSON.")] = None):
-    """Show what this machine has of what the commands need, and the way to what it lacks. Nothing is fetched or changed.
+    """Show what this machine has of what the commands need, and the way to what it lacks. Nothing is fetched.
 
     The exit status is 0 if nothing is missing that the demo needs.
     """
@@ -186,8 +186,13 @@ def bench(
     plot: Annotated[Optional[Path], out_file("Draw packets per second into this file (PNG, SVG or PDF).")] = None,
     features: Features = None,
     board: Annotated[Optional[str], block_board()] = None,
+    stages: Annotated[bool, typer.Option("--stages", help="Not rates, but where short packets wait: of each stream between the "
+                                         "card's stages, in how many cycles it moves and waits, and which stage limits the "
+                                         "rate.")] = False,
 ):
     """Measure the card (packets, cycles, TLPs and bytes, beside what the link allows) and its simulator."""
+    if stages and (plot is not None or board is not None):
+        raise typer.BadParameter("it has neither a picture nor a board", param_hint="--stages")
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise typer.BadParameter("a picture needs matplotlib: pip install 'ringnic[plot]'", param_hint="--plot")
     from .bench import run_bench, run_board_bench
@@ -196,6 +201,9 @@ def bench(
         if plot is not None:
             raise typer.BadParameter("there is no picture of a board", param_hint="--plot")
         raise typer.Exit(run_board_bench(find_board(board), report, feature_bits(features, PAIRS)))
+    if stages:
+        from .stages import run_stages
+        raise typer.Exit(run_stages(report, feature_bits(features, PAIRS)))
     raise typer.Exit(run_bench(report, plot, feature_bits(features, PAIRS)))
 
 

@@ -20,8 +20,8 @@ from .bus import EngineBus
 from .engine.engine import NET, Engine, Link
 from .traffic import SETTLED, STALL, Traffic, WatchedNet, datagram
 
-__all__ = ["CORE_MHZ", "DIRECTIONS", "FRAME_BYTES", "JUMBO", "NEAR_NS", "SETUPS", "Case", "Latency", "Setup", "measure",
-           "measure_board", "measure_latency", "simulator_speed"]
+__all__ = ["CORE_MHZ", "DIRECTIONS", "FCS", "FRAME_BYTES", "JUMBO", "NEAR_NS", "SETUPS", "Case", "Latency", "Setup", "engine_of",
+           "measure", "measure_board", "measure_latency", "net_of", "simulator_speed"]
 
 CORE_MHZ = 125.0
 FRAME_BYTES = (64, 128, 256, 512, 1024, 1518)   # as on the wire, with FCS
@@ -108,7 +108,7 @@ class Latency:
     ns_per_ns: float
 
 
-def _open(engine, ring, pairs=1):
+def net_of(engine, ring, pairs=1):
     """A driver whose queues are of this kind of :class:`Ring`."""
     chosen = {VIRTIO_F_RING_PACKED: ring.packed, VIRTIO_F_IN_ORDER: ring.in_order,
               VIRTIO_F_NOTIFICATION_DATA: ring.notification_data}
@@ -135,7 +135,8 @@ def _model(setup, read_latency_ns, seed=0):
     return Link(gen=generation, lanes=lanes, core_mhz=setup.core_mhz, read_latency_ns=read_latency_ns, seed=seed)
 
 
-def _engine(setup, read_latency_ns, features=None, seed=0, **options):
+def engine_of(setup, read_latency_ns, features=None, seed=0, **options):
+    """The engine of a :class:`Setup`; ``features``: what the card offers."""
     return Engine(width=setup.width, pcie=setup.pcie, link=_model(setup, read_latency_ns, seed), features=features, **options)
 
 
@@ -145,7 +146,7 @@ def measure(setup, direction, frame_bytes, *, ring=Ring(), pairs=1, read_latency
     options = {"queue_pairs": max(pairs, NET["queue_pairs"]), "mtu": max(DEFAULT_MTU, frame_bytes - FCS - HEADER_BYTES)}
 
     def make():
-        return _engine(setup, read_latency_ns, features, seed, **options)
+        return engine_of(setup, read_latency_ns, features, seed, **options)
     return _measure(make, setup, direction, frame_bytes, ring, pairs, read_latency_ns,
                     limit_mpps(setup.link, direction, frame_bytes - FCS, ring, width=setup.width, core_mhz=setup.core_mhz))
 
@@ -167,7 +168,7 @@ def measure_board(board, direction, frame_bytes, *, ring=Ring(), read_latency_ns
 
 def _measure(make, setup, direction, frame_bytes, ring, pairs, read_latency_ns, limit):
     with make() as engine:
-        traffic = Traffic(engine, _open(engine, ring, pairs), direction, frame_bytes - FCS)
+        traffic = Traffic(engine, net_of(engine, ring, pairs), direction, frame_bytes - FCS)
         share = next((share for least, share in FEWER if frame_bytes >= least), 1)
         first, sent, received = traffic.until(WARM_UP // share)
         last, sent_after, received_after = traffic.until((WARM_UP + COUNTED) // share)
@@ -228,8 +229,8 @@ def measure_latency(setup, direction, frame_bytes, *, ring=Ring(), features=None
     frame = datagram(frame_bytes - FCS, 0, direction == "tx")
     found = []
     for read_latency_ns in (NEAR_NS, FAR_NS):
-        with _engine(setup, read_latency_ns, features) as engine:
-            net = _open(engine, ring)
+        with engine_of(setup, read_latency_ns, features) as engine:
+            net = net_of(engine, ring)
             lone = [_lone(engine, net, direction, frame) for _ in range(1 + LONE)][1:]
             found.append((sum(cycles for cycles, _ in lone) / LONE / setup.core_mhz * 1e3, max(reads for _, reads in lone)))
     (near, reads), (far, _) = found
@@ -241,7 +242,7 @@ def measure_latency(setup, direction, frame_bytes, *, ring=Ring(), features=None
 def simulator_speed(width, *, ring=Ring(), features=None, trace=None, seconds=1.0):
     """Core clock cycles simulated in a second of work, under traffic both ways; ``trace``: with a waveform written there."""
     with Engine(width=width, features=features, trace=trace) as engine:
-        traffic = Traffic(engine, _open(engine, ring), "both", 508)
+        traffic = Traffic(engine, net_of(engine, ring), "both", 508)
         traffic.until(20)
         first, start = engine.stats(), time.monotonic()
         goal = 20
