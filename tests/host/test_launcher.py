@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("sh", "cat", "sha256sum", "readlink", "dirname", "mkdir", "rm", "mv", "flock", "sort", "tr", "chmod", "env")
+TOOLS = ("sh", "cat", "sha256sum", "readlink", "dirname", "mkdir", "rm", "mv", "flock", "sort", "tr", "chmod", "env", "df", "awk")
 PYTHON = """#!/bin/sh
 echo "python $*" >>"$LOG"
 case "$*" in
@@ -89,9 +89,18 @@ def test_runs_from_anywhere_and_through_a_link(machine, tmp_path):
 
 
 def test_failed_set_up_starts_over(machine):
-    status, _out, _err, _log = machine(PIP_FAILS="1")
+    status, _out, err, _log = machine(PIP_FAILS="1")
     assert status == 1 and not (machine.folder / ".ringnic/venv/stamp").exists()
+    assert err.splitlines()[-1] == "ringnic: set-up failed; start again when what is said above is mended"
     assert machine("x")[:2] == (5, "ran x\n")
+
+
+def test_a_full_disk_is_named(machine):
+    (machine.path / "df").unlink()
+    (machine.path / "df").write_text("#!/bin/sh\necho Filesystem Blocks Used Available\necho /dev/a 9 9 0\n")
+    (machine.path / "df").chmod(0o755)
+    status, _out, err, _log = machine(PIP_FAILS="1")
+    assert status == 1 and err.splitlines()[-1] == f"ringnic: {machine.folder}/.ringnic: No space left on device"
 
 
 def test_missing_packages_without_a_way_to_install(machine):
