@@ -45,21 +45,17 @@ class WatchedNet(VirtioNet):
 
     def refill(self, slots, pair=0):
         for slot in slots:
-            self._num_buffers(slot, 0)
+            NUM_BUFFERS.pack_into(self.rx_memory.view, slot * self.rx_slot + NUM_BUFFERS_AT, 0)
         self._posted[pair].extend(slots)
         super().refill(slots, pair)
 
-    def _num_buffers(self, slot, value=None):
-        """The field of the header (5.1.6): write it, or say what the device has written."""
-        at = slot * self.rx_slot + NUM_BUFFERS_AT
-        if value is not None:
-            NUM_BUFFERS.pack_into(self.rx_memory.view, at, value)
-        return NUM_BUFFERS.unpack_from(self.rx_memory.view, at)[0]
-
     def watch(self):
-        """Count what was delivered since the last call into :attr:`delivered`."""
+        """Count what was delivered since the last call into :attr:`delivered`: the device writes num_buffers (5.1.9.4)."""
         for slots in self._posted:
-            while slots and (count := self._num_buffers(slots[0])):
+            while slots:
+                count, = NUM_BUFFERS.unpack_from(self.rx_memory.view, slots[0] * self.rx_slot + NUM_BUFFERS_AT)
+                if not count:
+                    break
                 self.delivered += 1
                 for _ in range(count):
                     slots.popleft()

@@ -312,11 +312,10 @@ def run_monitor(machine, bdf, report=None, *, demo=False, once=False, console=No
     history = History()
     try:
         card = DemoCard(bdf) if demo else SlotCard(machine.function(bdf))
-        try:
-            _watch(card, console, history, once)
-        except KeyboardInterrupt:      # how it is ended, as soon as there was something to see
-            if once or history.last is None:
-                raise
+        _watch(card, console, history, once)
+    except KeyboardInterrupt:          # how it is ended, as soon as there was something to see
+        if once or history.last is None:
+            raise
     except NoDemo as reason:
         if history.last is None:
             raise SlotError(f"{reason}") from None

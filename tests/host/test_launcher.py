@@ -91,7 +91,7 @@ def test_runs_from_anywhere_and_through_a_link(machine, tmp_path):
 def test_failed_set_up_starts_over(machine):
     status, _out, err, _log = machine(PIP_FAILS="1")
     assert status == 1 and not (machine.folder / ".ringnic/venv/stamp").exists()
-    assert err.splitlines()[-1] == "ringnic: set-up failed; start again when what is said above is mended"
+    assert err.splitlines()[-1] == "ringnic: set-up failed; fix the error above and run this again"
     assert machine("x")[:2] == (5, "ran x\n")
 
 
