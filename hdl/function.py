@@ -27,6 +27,10 @@ COMMON_FEATURES = (
     VIRTIO_F_IN_ORDER, VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_RESET)
 
 
+BATCH = 32                       # entries of a split ring, or descriptors, in one read, unless very many are to be on their way
+PREFETCH = [64 << n for n in range(6)]  # a frame may need as many chains as the least; more descriptors are no single read
+
+
 class VirtioFunction(wiring.Component):
     """One device with all that makes it a virtio device of a host: endpoint, transport, ring engine, counters; and its reset,
     which is a drain.
@@ -43,6 +47,7 @@ class VirtioFunction(wiring.Component):
     max_queue_size : int
         Entries that a queue may have.
     pcie : PcieParameters
+        Else :exc:`ValueError`.
     build_id : int
         32 bits that the host can read.
     controls : sequence of str
@@ -76,13 +81,18 @@ class VirtioFunction(wiring.Component):
         Something is under way inside that needs clock cycles.
     """
     def __init__(self, device, *, width, counters, max_queue_size, pcie, build_id=0, controls=()):
+        if pcie.prefetch not in PREFETCH:
+            raise ValueError(
+                f"Chains found ahead must be a power of 2 from {PREFETCH[0]} to {PREFETCH[-1]}, not {pcie.prefetch!r}")
         self.device = device
         self.build_id = build_id
         self.control_names = tuple(controls)
         self.counters = tuple(counters)
         num_queues = len(device.host.buffers[0].available)
         vectors = num_queues + 1          # one for configuration changes
-        self._engine = Engine(width=width, num_queues=num_queues, ports=len(device.host.buffers), hold_cycles=pcie.hold_cycles)
+        self._engine = Engine(
+            width=width, num_queues=num_queues, ports=len(device.host.buffers), prefetch=pcie.prefetch,
+            batch=max(BATCH, pcie.prefetch // 8), hold_cycles=pcie.hold_cycles)
         self._transport = Transport(
             device_features=sum(1 << bit for bit in {*COMMON_FEATURES, *device.FEATURES}),
             feature_prerequisites=device.FEATURE_PREREQUISITES, num_queues=num_queues, max_queue_size=max_queue_size,

@@ -94,7 +94,7 @@ class RingNIC(wiring.Component):
         self.pcie = pcie
         self.build_id = build_id
         self._address = mac_address
-        self._device = NetDevice(width=width, queue_pairs=queue_pairs, mtu=mtu,
+        self._device = NetDevice(width=width, queue_pairs=queue_pairs, mtu=mtu, prefetch=pcie.prefetch,
                                  mac_address=0 if mac_address in ("dna", "input") else mac_address,
                                  speed=speed if rgmii is None else SPEED_UNKNOWN)
         wire = {

@@ -12,9 +12,9 @@ __all__ = ["TakeOp", "Take", "ChainId", "Segment", "Used", "QueueSetup", "Buffer
 
 
 class TakeOp(enum.Enum, shape=2):
-    """TAKE: hand out the next chain. COMMIT: the oldest ``count`` chains taken of this queue since the last COMMIT are kept; all
-    of them, if there are not so many. REWIND: forget the takes of this queue that are not kept, the same chains come again.
-    KEEP: TAKE, and a COMMIT of all, in one."""
+    """TAKE: hand out the next chain, and COMMIT ``count`` of those before it. COMMIT: the oldest ``count`` chains taken of this
+    queue since the last COMMIT are kept; all of them, if there are not so many. REWIND: forget the takes of this queue that
+    are not kept, the same chains come again. KEEP: hand out the next chain, and keep all, this one as well."""
     TAKE   = 0
     COMMIT = 1
     REWIND = 2
@@ -22,7 +22,7 @@ class TakeOp(enum.Enum, shape=2):
 
 
 class Take(data.Struct):
-    """``count``: of a COMMIT, chains; of others it means nothing."""
+    """``count``: chains that a COMMIT or TAKE keeps; a TAKE with 0 only takes. Of others it means nothing."""
     op:    TakeOp
     queue: unsigned(16)
     count: unsigned(16)
@@ -80,8 +80,9 @@ def BufferPort(num_queues):
 
     ``enabled``: bit per queue, high while it is set up and has not failed; who waits for chains of any other waits in vain.
     ``available``: bit per queue, high while a TAKE of that queue would be answered; a TAKE is offered only then.
-    ``take``: acts in order. What is said of a TAKE is true of a KEEP. COMMIT and REWIND are offered only for chains in hand. A
-    device may TAKE further chains before it knows how many it needs, COMMIT those, and REWIND the others.
+    ``take``: acts in order. What is said of a TAKE is true of a KEEP. COMMIT and REWIND are offered only for chains in hand, and
+    so is the ``count`` of a TAKE. A device may TAKE further chains before it knows how many it needs, COMMIT those, and REWIND
+    the others.
     ``segment``: chains in the order of the TAKEs; the device accepts them without depending on anything but itself.
     ``used``: of each queue in the order of its TAKEs, for IN_ORDER may have been negotiated.
     ``pause``: a queue is being reset. The device takes nothing more, and gives back or rewinds what it has taken, of all

@@ -2,9 +2,11 @@
 
 from amaranth import *
 from amaranth.lib import fifo, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
-__all__ = ["Queue"]
+from .slice import Skid
+
+__all__ = ["Bypass", "Queue"]
 
 DEEP = 64  # items from which on they lie in block RAM
 
@@ -58,4 +60,45 @@ class Queue(wiring.Component):
                 items.r_en.eq(self.o.ready),
                 self.level.eq(items.level),
             ]
+        return m
+
+
+class Bypass(wiring.Component):
+    """As :class:`Queue`, but an item that finds it empty passes in the cycle in which it comes.
+
+    No path leads from ``o.ready`` to ``i.ready``.
+
+    Parameters
+    ----------
+    shape : shape-castable
+    depth : int
+        Items that are kept at least; see :class:`Queue`.
+
+    Members
+    -------
+    i : In(stream(shape)), o : Out(stream(shape))
+    """
+    def __init__(self, shape, depth):
+        self._queue = Queue(shape, depth)
+        self._next = Skid(shape)
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.queue = queue = self._queue
+        m.submodules.next = next_ = self._next     # what is offered; the queue comes before what comes
+        connect(m, next_.o, flipped(self.o))
+        empty = Signal()
+        m.d.comb += [
+            empty.eq(queue.level == 0),
+            queue.i.valid.eq(self.i.valid & ~(empty & next_.i.ready)),
+            queue.i.payload.eq(self.i.payload),
+            self.i.ready.eq(queue.i.ready),
+            next_.i.valid.eq(Mux(empty, self.i.valid, queue.o.valid)),
+            next_.i.payload.eq(Mux(empty, self.i.payload, queue.o.payload)),
+            queue.o.ready.eq(~empty & next_.i.ready),
+        ]
         return m

@@ -11,7 +11,7 @@ from ..lib.buffers import ChainId, Used
 from ..lib.dma import WritePort
 from ..lib.frame import frame_beat
 from ..lib.pack import Cutter
-from ..lib.queue import Queue
+from ..lib.queue import Bypass, Queue
 from ..lib.slice import Skid
 from .gather import StoredSegment, StorePort
 from .join import Join
@@ -33,7 +33,7 @@ def piece_layout(pairs):
 class Pieces(wiring.Component):
     """Look up the segments of frame after frame.
 
-    The first piece of a frame is there three cycles after the frame came, each further one two cycles after the one before.
+    The first piece of a frame is there two cycles after the frame came, each further one two cycles after the one before.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Pieces(wiring.Component):
     i : In(stream(job_layout(pairs)))
         No frame that is dropped.
     store : In(StorePort(places))
-        Before the frame comes.
+        Two cycles before the frame comes, or earlier.
     o : Out(stream(piece_layout(pairs)))
     """
     def __init__(self, *, pairs, places):
@@ -66,8 +66,9 @@ class Pieces(wiring.Component):
         segment = Signal(StoredSegment)        # what was looked up, in a register: the block RAM is slow
         left, length = Signal(17), Signal(17)
         chains, pair = Signal(16), Signal(range(self.pairs))
-        looks = Signal()
+        looks, begins = Signal(), Signal()
         m.d.comb += [
+            begins.eq(self.i.valid & self.i.ready),
             write.en.eq(self.store.en),
             write.addr.eq(self.store.place),
             write.data.eq(self.store.segment),
@@ -82,11 +83,12 @@ class Pieces(wiring.Component):
         # The next one is read while this one is offered: the memory has an answer two cycles after ``place`` moves.
         with m.If(looks):
             m.d.sync += [segment.eq(read.data), place.eq(place + 1)]
+        with m.If(begins):
+            m.d.sync += [left.eq(self.i.p.need), chains.eq(self.i.p.chains), pair.eq(self.i.p.pair)]
         m.d.sync += length.eq(Mux(left > segment.len, segment.len, left))
         with m.FSM(name="pieces"):
             with m.State("FRAME"):
                 m.d.comb += [self.i.ready.eq(1), looks.eq(self.i.valid)]
-                m.d.sync += [left.eq(self.i.p.need), chains.eq(self.i.p.chains), pair.eq(self.i.p.pair)]
                 with m.If(self.i.valid):
                     m.next = "LENGTH"
             with m.State("LENGTH"):
@@ -94,10 +96,11 @@ class Pieces(wiring.Component):
             with m.State("PIECE"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    m.d.sync += [left.eq(left - length), chains.eq(chains - segment.last)]
                     m.next = "FRAME"
                     with m.If(~self.o.p.last):
-                        m.d.comb += looks.eq(1)
+                        m.d.sync += [left.eq(left - length), chains.eq(chains - segment.last)]
+                    m.d.comb += [self.i.ready.eq(self.o.p.last), looks.eq(~self.o.p.last | self.i.valid)]
+                    with m.If(looks):
                         m.next = "LENGTH"
         return m
 
@@ -153,20 +156,23 @@ class Deliver(wiring.Component):
         m.submodules.join   = join   = Join(width=self.width)
         m.submodules.pieces = pieces = Pieces(pairs=self.pairs, places=self.places)
         m.submodules.cutter = cutter = Cutter(width=self.width)
-        # The same frames for both: bytes, and where they go.
-        m.submodules.bytes  = bytes_ = Queue(join.job, self.slots)
-        # A frame goes nowhere before those that are dropped in front of it have left: a write that is asked for has its bytes.
+        # The same frames for both: bytes, and where they go. A frame goes nowhere before those that are dropped in front of it
+        # have left, for a write that is asked for has its bytes; and none is dropped before those in front of it go.
         counts = range(2 * self.slots)
+        m.submodules.bytes  = bytes_ = Queue(data.StructLayout({"job": join.job, "before": counts}), self.slots)
         m.submodules.jobs   = jobs   = Queue(data.StructLayout({"job": job_layout(self.pairs), "before": counts}), self.slots)
         connect(m, flipped(self.frames), join.i)
         connect(m, flipped(self.store), pieces.store)
-        connect(m, bytes_.o, join.i_job)
         connect(m, join.o, cutter.i)
-        came, goes = Signal(), Signal()
-        came_drops, left_drops = Signal(counts), Signal(counts)   # frames to drop so far, modulo twice the slots
+        came, goes, leaves = Signal(), Signal(), Signal()
+        # Frames so far, modulo twice the slots: to drop, and others.
+        came_drops, left_drops, came_others, gone_others = (
+            Signal(counts, name=name) for name in ("came_drops", "left_drops", "came_others", "gone_others"))
         m.d.sync += [
             came_drops.eq(came_drops + (came & self.i.p.drop)),
-            left_drops.eq(left_drops + (bytes_.o.valid & bytes_.o.ready & bytes_.o.p.drop)),
+            left_drops.eq(left_drops + (bytes_.o.valid & bytes_.o.ready & bytes_.o.p.job.drop)),
+            came_others.eq(came_others + (came & ~self.i.p.drop)),
+            gone_others.eq(gone_others + (pieces.i.valid & pieces.i.ready)),
         ]
         m.d.comb += [
             self.dropping.eq((came_drops - left_drops)[:len(came_drops)]),
@@ -177,8 +183,13 @@ class Deliver(wiring.Component):
             self.i.ready.eq(bytes_.i.ready & jobs.i.ready),
             came.eq(self.i.valid & self.i.ready),
             bytes_.i.valid.eq(came),
-            bytes_.i.p.drop.eq(self.i.p.drop),
-            bytes_.i.p.num_buffers.eq(self.i.p.chains),
+            bytes_.i.p.job.drop.eq(self.i.p.drop),
+            bytes_.i.p.job.num_buffers.eq(self.i.p.chains),
+            bytes_.i.p.before.eq(came_others),
+            leaves.eq(~bytes_.o.p.job.drop | (bytes_.o.p.before == gone_others)),
+            join.i_job.p.eq(bytes_.o.p.job),
+            join.i_job.valid.eq(bytes_.o.valid & leaves),
+            bytes_.o.ready.eq(join.i_job.ready & leaves),
             jobs.i.valid.eq(came & ~self.i.p.drop),
             jobs.i.p.job.eq(self.i.p),
             jobs.i.p.before.eq(came_drops),
@@ -189,7 +200,7 @@ class Deliver(wiring.Component):
         # for its used entry.
         m.submodules.asked = asked = Skid(piece_layout(self.pairs))
         piece, request, nothing = pieces.o, self.write.req, Signal()
-        pending, room = Signal(range(3)), Signal()         # pieces that are not written, or whose used entry has not gone
+        pending, room = Signal(range(self.slots + 1)), Signal()   # pieces that are not written, or whose used entry has not gone
         done, given_back = Signal(), Signal()
         unwritten = Signal.like(self.delivering)           # frames of which a piece is not written
         offered = Signal()                                 # a write that was offered stays
@@ -198,7 +209,7 @@ class Deliver(wiring.Component):
             nothing.eq(piece.p.len == 0),                  # the end of a chain, of which nothing is needed
             request.p.addr.eq(piece.p.addr),
             request.p.len.eq(piece.p.len),
-            room.eq((pending != 2) & asked.i.ready),
+            room.eq((pending != self.slots) & asked.i.ready),
             request.valid.eq(piece.valid & ~nothing & room & (offered | ~self.hold)),
             piece.ready.eq(((request.valid & request.ready) | nothing) & room),
             asked.i.valid.eq(piece.valid & piece.ready),
@@ -207,7 +218,7 @@ class Deliver(wiring.Component):
         ]
 
         # Its bytes; then the chain, if it ends.
-        m.submodules.given = given = Skid(Used)
+        m.submodules.given = given = Bypass(Used, self.slots)  # the engine writes many at a time, and takes none meanwhile
         connect(m, given.o, flipped(self.used))
         payload, used = self.write.data, given.i
         now = Signal(piece_layout(self.pairs))             # the piece that is being written

@@ -28,6 +28,7 @@ from .transmit import Transmit
 __all__ = ["FRAME_MEMORY", "NetDevice", "net_features"]
 
 FRAME_MEMORY = 32768  # bytes each way, whatever the width
+AHEAD = 4             # received frames for which buffers are taken at once, unless very many are to be on their way
 
 
 def net_features(queue_pairs):
@@ -56,6 +57,8 @@ class NetDevice(wiring.Component):
     speed : int
         Mbit/s, or SPEED_UNKNOWN: the value of ``speed`` if nothing drives it, and what the configuration shows before the link
         was first up. ``duplex`` is full then, or unknown.
+    prefetch : int
+        As of :class:`..pcie.parameters.PcieParameters`.
 
     Attributes
     ----------
@@ -79,7 +82,7 @@ class NetDevice(wiring.Component):
     CLASS_CODE = 0x020000  # Ethernet controller
     FEATURE_PREREQUISITES = FEATURE_PREREQUISITES
 
-    def __init__(self, *, width, queue_pairs, mac_address, mtu, speed):
+    def __init__(self, *, width, queue_pairs, mac_address, mtu, speed, prefetch):
         if queue_pairs not in range(VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX + 1):
             raise ValueError(f"Queue pairs must be 1 to {VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX}, not {queue_pairs!r}")
         if mtu not in range(MIN_MTU, MAX_MTU + 1):
@@ -98,8 +101,8 @@ class NetDevice(wiring.Component):
         # to less (5.1.4.2).
         self.max_frame = mtu + HEADER_BYTES + MAX_VLAN_TAGS * VLAN_TAG_BYTES
         sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, depth=FRAME_MEMORY * 8 // width)
-        self.receive  = Receive(**sizes, max_frame=mtu + HEADER_BYTES)
-        self.transmit = Transmit(**sizes, max_frame=self.max_frame)
+        self.receive  = Receive(**sizes, max_frame=mtu + HEADER_BYTES, ahead=max(AHEAD, prefetch // 64))
+        self.transmit = Transmit(**sizes, max_frame=self.max_frame, max_chains=prefetch // 2)
         self.control  = Control(width=width, num_queues=num_queues, pairs=queue_pairs)
         super().__init__({
             "host":       Out(DevicePort(width, num_queues=num_queues, buffers=2, reads=2, writes=2,

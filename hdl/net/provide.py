@@ -17,7 +17,7 @@ __all__ = ["Provide"]
 
 
 class Provide(wiring.Component):
-    """Find buffers for frame after frame: a frame of one chain every four cycles, and a part of a COMMIT.
+    """Find buffers for frame after frame: a frame of one chain every three cycles, and as often a TAKE that commits.
 
     Chains are taken ahead: one for each frame of the same pair that waits, up to ``ahead`` of them. They come in the order of
     the TAKEs, and which frame a chain is for is decided when it comes: one that needs several has those that were taken
@@ -97,12 +97,13 @@ class Provide(wiring.Component):
         pair, strays = Signal(range(self.pairs)), Signal()     # whose chains the frame gets; it is not the frame's own
         chains = Signal(16)                                    # in hand, all for this frame
         pending = Signal(range(self.ahead + 1))                # taken, and not come
+        whole = Signal()                                       # the oldest frame has its chains
         takes, rewinds, more = Signal(), Signal(), Signal()
         drops = Signal()                                       # when all is taken back, the frame is dropped; else it stays
 
         m.d.comb += [
             # A chain more, if there is a frame for it, and room for the segments of all frames that may come to have theirs.
-            more.eq((pending < Mux(strays, 1, frames.run)) & (self.delivering + pending < self.slots)),
+            more.eq((pending + whole < Mux(strays, 1, frames.run)) & (self.delivering + pending + whole < self.slots)),
             offer.i.valid.eq(takes | rewinds),
             offer.i.p.op.eq(Mux(rewinds, TakeOp.REWIND, TakeOp.TAKE)),
             offer.i.p.pair.eq(pair),
@@ -175,6 +176,7 @@ class Provide(wiring.Component):
                 with m.If(gather.failed | gather.spilt):
                     m.next = "BACK"
                 with m.Elif(gather.enough):
+                    m.d.comb += [whole.eq(1), takes.eq(self.enable & here & ~halt & ready & more)]
                     with m.If(offer.fits):
                         finish(self.events.rx_frames, drop=0)
                     with m.If(frames.next):

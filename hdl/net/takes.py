@@ -13,8 +13,8 @@ __all__ = ["TakeOffer", "Pairs"]
 
 
 class TakeOffer(wiring.Component):
-    """Offer operations on ``take``, from registers. COMMITs are put together and go out between the others: before a REWIND, and
-    before a TAKE if more than one chain is to be kept; a single one waits for the next as long as there is something to TAKE.
+    """Offer operations on ``take``, from registers; a TAKE every three cycles. A COMMIT goes with the next TAKE of its pair, or
+    alone if none is to follow at once.
 
     Parameters
     ----------
@@ -48,17 +48,16 @@ class TakeOffer(wiring.Component):
         m = Module()
         take = self.take
         due, of = Signal(16), Signal(range(self.pairs))    # chains to commit, and whose
-        commits = Signal()
+        commits, joins = Signal(), Signal()                # alone; with a TAKE
         m.d.comb += [
             self.fits.eq((due == 0) | (self.pair == of)),
             self.idle.eq(~take.valid & (due == 0)),
-            # A single chain is committed when nothing else is to be said, or with the next.
-            commits.eq((due != 0) & (~take.valid | take.ready)
-                       & ((due != 1) | ~self.i.valid | (self.i.p.op != TakeOp.TAKE))),
+            joins.eq(self.i.valid & (self.i.p.op == TakeOp.TAKE) & (self.i.p.pair == of)),
+            commits.eq((due != 0) & (~take.valid | take.ready) & ~joins),
             # What a TAKE or REWIND leaves available is seen in the cycle after it; a COMMIT changes nothing of it.
             self.i.ready.eq(~commits & (~take.valid | (take.ready & (take.p.op == TakeOp.COMMIT)))),
         ]
-        m.d.sync += due.eq(Mux(commits, 0, due) + Mux(self.commit, self.count, 0))
+        m.d.sync += due.eq(Mux(commits | (self.i.valid & self.i.ready), 0, due) + Mux(self.commit, self.count, 0))
         with m.If(self.commit):
             m.d.sync += of.eq(self.pair)
         with m.If(take.ready):
@@ -66,7 +65,7 @@ class TakeOffer(wiring.Component):
         with m.If(commits):
             m.d.sync += [take.valid.eq(1), take.p.op.eq(TakeOp.COMMIT), take.p.queue.eq(of << 1), take.p.count.eq(due)]
         with m.Elif(self.i.valid & self.i.ready):
-            m.d.sync += [take.valid.eq(1), take.p.op.eq(self.i.p.op), take.p.queue.eq(self.i.p.pair << 1), take.p.count.eq(0)]
+            m.d.sync += [take.valid.eq(1), take.p.op.eq(self.i.p.op), take.p.queue.eq(self.i.p.pair << 1), take.p.count.eq(due)]
         return m
 
 

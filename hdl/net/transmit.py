@@ -117,7 +117,7 @@ class Transmit(wiring.Component):
         # a chain.
         order_layout = data.StructLayout({
             "queue": 16, "chain": ChainId, "has_read": 1, "beats": range(self.depth + 1), "last": 1, "drop": 1, "lost": 1})
-        m.submodules.order = order = Queue(order_layout, 64)
+        m.submodules.order = order = Queue(order_layout, 2 * self.max_chains)
         m.submodules.frames = frames = PacketQueue(
             width=self.width, depth=self.depth, max_packets=2 * self.max_chains + PASSING, drop_on_full=False)
         m.d.sync += places.eq(in_hand + frames.packets < 2 * self.max_chains)
@@ -128,8 +128,8 @@ class Transmit(wiring.Component):
         wanted, spoils = Signal(), Signal()    # it is to be read; its frame is none
         beats, needs = Signal(range(self.depth + 1)), Signal(range(self.depth + ON_THE_WAY + 1))
         reserved, released = Signal(range(self.depth + 1)), Signal()
-        # Room that nobody has asked for; as of the cycle before, in which nothing was asked for.
-        space = Signal(signed(len(reserved) + 1))
+        # Room that nobody had asked for before the last cycle, and what was asked for then.
+        space, asked = Signal(signed(len(reserved) + 1)), Signal(range(self.depth + 1))
         fits = Signal()                        # the room that it needs is there
         reads, asks, leaves, hopeless, given_up = Signal(), Signal(), Signal(), Signal(), Signal()
         offered = Signal()                     # a read that was offered stays, whatever changes meanwhile
@@ -137,9 +137,17 @@ class Transmit(wiring.Component):
         m.d.comb += [
             sum_.eq(total + segment.p.len),
             bad.eq(drop | segment.p.write | (sum_ > longest) | ~self.link_up),
-            segment.ready.eq(~judged_valid),
+            segment.ready.eq(~judged_valid | (leaves & ~given_up)),
         ]
-        m.d.sync += [space.eq(frames.free - reserved), fits.eq(judged_valid & (needs <= space))]
+        m.d.sync += [
+            space.eq(frames.free - reserved),
+            asked.eq(Mux(asks, beats, 0)),
+            fits.eq(judged_valid & ~leaves & (needs + asked <= space)),
+        ]
+        with m.If(leaves):
+            m.d.sync += judged_valid.eq(0)
+            with m.If(given_up & ~judged.last):
+                m.d.sync += drop.eq(1)
         with m.If(segment.ready):
             m.d.sync += [
                 judged.eq(segment.p),
@@ -186,10 +194,6 @@ class Transmit(wiring.Component):
                 order.i.valid.eq(judged_valid & judged.last),
                 leaves.eq(judged_valid & (order.i.ready | ~judged.last)),
             ]
-        with m.If(leaves):
-            m.d.sync += judged_valid.eq(0)
-            with m.If(given_up & ~judged.last):
-                m.d.sync += drop.eq(1)
 
         # Put the answers together, less the virtio_net_hdr, which may be cut anywhere.
         m.submodules.packer = packer = Packer(width=self.width)

@@ -21,6 +21,10 @@ class PcieParameters:
         Completions that the receive buffer in front of the function holds; None if its credits protect it.
     hosted : bool
         A PCIe block in front of the function keeps its configuration.
+    prefetch : int
+        Chains of buffers that are found before they are wanted, a queue: a power of two from 64 to 2048. Half as many are
+        in transmission at once. Packets of a busy queue that come while the host answers a few reads, one after the
+        other, have to find theirs here.
     hold_cycles : int
         How long used buffers of a busy queue wait for company: see :class:`..virtqueue.pacing.Pacing`.
     timeout_cycles : int
@@ -30,6 +34,7 @@ class PcieParameters:
     link_width:     int = 1
     max_payload:    int = 1
     tags:           int = 32
+    prefetch:       int = 64
     hold_cycles:    int = 256
     timeout_cycles: int = 1 << 20
     cpl_headers:    int | None = None

@@ -49,9 +49,10 @@ class Engine(wiring.Component):
         Bits per beat of the DMA ports.
     num_queues, ports : int
     prefetch : int
-        Chain heads kept ready a queue, a power of two.
+        Chain heads kept ready a queue, a power of two of at least 8. Of a packed ring up to half as many descriptors are read at
+        once, for no other read of that queue is under way meanwhile.
     batch : int
-        Largest number of ring entries or descriptors in one read, a power of two.
+        Largest number of a split ring's entries or descriptors in one read, a power of two.
     used_batch : int
         Largest number of chains given back at once, and of the chains of one packet, a power of two.
     hold_cycles : int
@@ -88,7 +89,7 @@ class Engine(wiring.Component):
     events : Out
         Strobes for the counters.
     """
-    def __init__(self, *, width, num_queues, ports, prefetch=64, batch=32, used_batch=64, hold_cycles=256,
+    def __init__(self, *, width, num_queues, ports, prefetch, batch, used_batch=64, hold_cycles=256,
                  look_cycles=512):
         self.width = width
         self.num_queues = num_queues
@@ -128,9 +129,9 @@ class Engine(wiring.Component):
         sizes = dict(width=self.width, num_queues=self.num_queues)
         m.submodules.avail    = avail    = AvailFetch(**sizes, max_batch=self.batch)
         m.submodules.desc     = desc     = DescFetch(**sizes, max_run=self.batch)
-        m.submodules.packed_fetch = packed = PackedFetch(**sizes, max_batch=self.batch)
+        m.submodules.packed_fetch = packed = PackedFetch(**sizes, max_batch=self.prefetch // 2)
         m.submodules.store    = store    = HeadStore(num_queues=self.num_queues, ports=self.ports,
-                                                     depth=self.prefetch, batch=self.batch // 2)
+                                                     depth=self.prefetch, batch=self.prefetch // 4)
         m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.used_batch,
                                                       hold_cycles=self.hold_cycles)
         m.submodules.suppress = suppress = Suppress(**sizes)
@@ -138,6 +139,9 @@ class Engine(wiring.Component):
         walks = [Walk(**sizes) for _ in range(self.ports)]
         for k, walk in enumerate(walks):
             m.submodules[f"walk_{k}"] = walk
+
+        # Of a packed ring there is one read at a time, which is to bring many.
+        m.d.comb += store.least.eq(Mux(self.packed, self.prefetch // 2, self.prefetch // 4))
 
         setup = Signal(QueueSetup)
         setup_valid = Signal()
@@ -214,7 +218,7 @@ class Engine(wiring.Component):
         # One of the two ways is in use.
         self._either(m, self.packed, packed.o_room, avail.o_room, store.i_room)
         # HeadStore takes its time for each operation: a head is looked up meanwhile.
-        m.submodules.pushes = pushes = Skid(Push)
+        m.submodules.pushes = pushes = Slice(Push)
         self._either(m, self.packed, packed.o, desc.o, pushes.i)
         connect(m, pushes.o, store.i_push)
         self._either(m, self.packed, packed.ring.req, desc.desc.req, self.reads[2].req)

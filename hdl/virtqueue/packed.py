@@ -236,7 +236,8 @@ class PackedFetch(wiring.Component):
                 m.d.comb += [rows.write.eq(1), rows.new.granted.eq(places)]
                 m.d.sync += count.eq(Mux(places < want, places, want))
                 with m.If(places == 0):
-                    m.d.sync += to_fetch.bit_select(queue, 1).eq(0)
+                    # Of places that became free beside this request, or since, it has been told already.
+                    m.d.sync += to_fetch.bit_select(queue, 1).eq(~hungry.bit_select(queue, 1))
                     m.next = "IDLE"
                 with m.Else():
                     m.d.sync += hungry.bit_select(queue, 1).eq(0)

@@ -47,8 +47,9 @@ class TakenHead(data.Struct):
 class HeadStore(wiring.Component):
     """Keep up to ``depth`` heads a queue: one operation a cycle, whatever its queue.
 
-    The requesters are served in turn. An operation is seen the cycle after it is offered, chosen then, and served in the cycle
-    after that. So a requester that is alone is served every third cycle.
+    The requesters are served in turn. An operation is chosen in the cycle in which it is offered, and served in the next. So a
+    requester that is alone is served every second cycle, and has a head every third. What is offered has to come from
+    registers: the choice and the look-up follow in the same cycle.
 
     A set-up happens before or after an operation, never in the middle of one: an operation that meets the set-up of its queue is
     served after it, and finds the queue empty. What was pushed before is never handed out again.
@@ -59,14 +60,16 @@ class HeadStore(wiring.Component):
     depth : int
         Heads a queue, a power of two of at least 2.
     batch : int
-        A request for room that cannot be met in full is met in part only from this many places on, so that a
-        nearly full queue is not refilled one descriptor a read; or when the device has taken all there was.
+        The value of ``least`` if nothing drives it.
 
     Members
     -------
     setup_valid, setup : see :class:`PipelinedRows`
     i_room : In(stream(Room)), grant : Out
         ``grant`` is valid in the cycle of the transfer: places now reserved, 0 to ``want``.
+    least : In(range(depth + 1))
+        A request for room that cannot be met in full is met in part only from this many places on, so that a nearly full queue
+        is not refilled one descriptor a read; or when the device has taken all there was. Not 0, and does not change.
     i_push : In(stream(Push))
         Fill the next reserved place; without one, the head vanishes.
     i_take, o_head : array of ports
@@ -82,6 +85,8 @@ class HeadStore(wiring.Component):
     def __init__(self, *, num_queues, ports, depth, batch):
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"Prefetch depth must be a power of 2 of at least 2, not {depth!r}")
+        if batch not in range(1, depth + 1):
+            raise ValueError(f"A request may be met in part from 1 to {depth} places on, not from {batch!r}")
         self.num_queues = num_queues
         self.ports = ports
         self.depth = depth
@@ -91,6 +96,7 @@ class HeadStore(wiring.Component):
             "setup":       In(QueueSetup),
             "i_room":      In(stream.Signature(Room)),
             "grant":       Out(16),
+            "least":       In(range(depth + 1), init=batch),
             "i_push":      In(stream.Signature(Push)),
             "i_take":      In(stream.Signature(Take)).array(ports),
             "o_head":      Out(stream.Signature(TakenHead)).array(ports),
@@ -115,29 +121,21 @@ class HeadStore(wiring.Component):
         head_w, head_r = heads.write_port(), heads.read_port()
 
         # One requester is chosen, its queue's row is looked up, and in the next cycle the row is written back.
-        # What is offered stays, so requests come from registers: devices take some time to say what they want.
         n = 2 + self.ports
         streams = [self.i_room, self.i_push, *self.i_take]
-        offered, requests, acts = Signal(n), Signal(n), Signal(n)
-        queues_of = [Signal(range(queues), name=f"queue{k}") for k in range(n)]
-        ops = [Signal(TakeOp, name=f"op{k}") for k in range(self.ports)]
-        counts = [Signal(count, name=f"count{k}") for k in range(self.ports)]
-        takes = Cat((op == TakeOp.TAKE) | (op == TakeOp.KEEP) for op in ops)
-        for k, port in enumerate(streams):
-            m.d.sync += [offered[k].eq(port.valid & ~port.ready), queues_of[k].eq(port.p.queue)]
-        for op, commits, take in zip(ops, counts, self.i_take):
-            m.d.sync += [op.eq(take.p.op), commits.eq(Mux(take.p.count > self.depth, self.depth, take.p.count))]
+        requests, acts = Signal(n), Signal(n)
+        takes = Cat((take.p.op == TakeOp.TAKE) | (take.p.op == TakeOp.KEEP) for take in self.i_take)
         read = Signal(self.ports)   # the head memory has been read for this port
         turn, pick = Signal(range(n)), Signal(range(n))
-        m.d.comb += requests.eq(offered & ~acts & Cat(
+        m.d.comb += requests.eq(Cat(port.valid for port in streams) & ~acts & Cat(
             C(0b11, 2),
             # A TAKE needs a free place at the walker; what the port took before has left by then.
-            *[~is_take | ~(head.valid | read[k]) for k, (is_take, head) in enumerate(zip(takes, self.o_head))]))
+            *[~is_take | ~(read[k] | (head.valid & ~head.ready)) for k, (is_take, head) in enumerate(zip(takes, self.o_head))]))
         round_robin(m, requests, turn, pick)
         m.d.comb += [
             rows.setup_valid.eq(self.setup_valid),
             rows.setup_queue.eq(self.setup.queue),
-            rows.queue.eq(Array(queues_of)[pick]),
+            rows.queue.eq(Array(port.p.queue[:len(rows.queue)] for port in streams)[pick]),
             rows.new.eq(rows.row),
         ]
         m.d.sync += acts.eq(0)
@@ -161,7 +159,12 @@ class HeadStore(wiring.Component):
         reserves, has_head = Signal(), Signal()
         after = Signal(count)           # of ``taken``, if one is taken
         in_hand = Signal(count)         # taken, and not kept
+        # Chains that are kept; of a queue that was set up in between there may be fewer than a device says.
+        oldest = [Mux(take.p.count > in_hand, in_hand, take.p.count)[:count] for take in self.i_take]
+        kept = Signal(count)
         m.d.comb += [
+            rows.new.committed.eq(row.committed + kept),
+            rows.new.spare.eq(row.spare + kept),
             in_hand.eq(row.taken - row.committed),
             reserves.eq(row.pushed != row.reserved),
             has_head.eq(row.taken != row.pushed),
@@ -186,20 +189,13 @@ class HeadStore(wiring.Component):
                             read[k].eq(1),
                             head.p.queue.eq(at),
                         ]
-                    with m.Switch(ops[k]):
+                    with m.Switch(take.p.op):
+                        with m.Case(TakeOp.TAKE):
+                            m.d.comb += kept.eq(Mux(has_head, oldest[k], 0))
                         with m.Case(TakeOp.KEEP):
-                            with m.If(has_head):
-                                m.d.comb += [
-                                    rows.new.committed.eq(after),
-                                    rows.new.spare.eq(row.spare + (after - row.committed)[:count]),
-                                ]
+                            m.d.comb += kept.eq(Mux(has_head, (after - row.committed)[:count], 0))
                         with m.Case(TakeOp.COMMIT):
-                            # Of a queue that was set up in between there are none.
-                            kept = Mux(counts[k] > in_hand, in_hand, counts[k])
-                            m.d.comb += [
-                                rows.new.committed.eq(row.committed + kept),
-                                rows.new.spare.eq(row.spare + kept),
-                            ]
+                            m.d.comb += kept.eq(oldest[k])
                         with m.Case(TakeOp.REWIND):
                             m.d.comb += rows.new.taken.eq(row.committed)
                             m.d.sync += self.available.bit_select(at, 1).eq(row.committed != row.pushed)
@@ -223,10 +219,10 @@ class HeadStore(wiring.Component):
         with m.If(free >= want):
             m.d.comb += self.grant.eq(want)
         # What a device holds without COMMIT may be all there is: then it is waiting for these.
-        with m.Elif((free >= self.batch) | ((row.taken == row.reserved) & (free != 0))):
+        with m.Elif((free >= self.least) | ((row.taken == row.reserved) & (free != 0))):
             m.d.comb += self.grant.eq(free)
         with m.Else():
-            m.d.comb += new.lacks.eq(Mux(want > self.batch, self.batch, want))
+            m.d.comb += new.lacks.eq(Mux(want > self.least, self.least, want))
 
     def _tell(self, m, acted, at, new):
         """Tell of room that is worth asking for again. As of the cycle after the operation: sums are slow."""

@@ -179,12 +179,12 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     in_hand = (taken - committed)[:len(taken)]
     m.d.comb += [
         after.eq(taken + takes),
-        kept.eq(Mux(op == TakeOp.KEEP, after, committed + Mux(keeps > in_hand, in_hand, keeps))),
+        kept.eq(Mux(op == TakeOp.KEEP, after, committed + Mux(keeps > in_hand, in_hand, keeps))),   # of a TAKE as of a COMMIT
     ]
     with m.If(take & takes):
         p.check(taken != pushed)
         m.d.sync += taken.eq(after)
-    with m.If(take & ((op == TakeOp.COMMIT) | (op == TakeOp.KEEP))):
+    with m.If(take & (op != TakeOp.REWIND)):
         m.d.sync += committed.eq(kept)
         with m.If((where - committed)[:len(where)] < (kept - committed)[:len(kept)]):
             m.d.sync += there.eq(0)
@@ -200,6 +200,7 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     p.cover(out & is_marked)
     p.cover(out & is_ours & used_up & ~there & p.past(pushed != 0))
     p.cover(take & (op == TakeOp.REWIND) & (taken != committed))
+    p.cover(take & (op == TakeOp.TAKE) & (keeps == 1) & (in_hand == 1) & there & (where == taken))
     p.cover(take & (op == TakeOp.COMMIT) & (keeps == 1) & (in_hand == 2) & there & (where == committed + 1))
     p.cover(meets & dut.i_push.valid & (of["of_push"] == queue) & (pushed != 0))
     # An operation just behind the set-up, and of the same queue just behind another.
@@ -220,16 +221,18 @@ def test_store(formal, batch):
     ("has_head.eq(row.taken != row.pushed)", "has_head.eq(1)"),
     ("self.setup.queue[:len(at)], 1).eq(0)", "self.setup.queue[:len(at)], 1).eq(1)"),
     ("rows.new.taken.eq(row.committed)", "rows.new.taken.eq(row.taken)"),
-    ("rows.new.committed.eq(after)", "rows.new.committed.eq(row.taken)"),
-    ("row.spare + (after - row.committed)[:count]", "row.spare + 1"),
+    ("(after - row.committed)[:count]", "in_hand"),
+    ("kept.eq(Mux(has_head, oldest[k], 0))", "kept.eq(oldest[k])"),
+    ("kept.eq(Mux(has_head, oldest[k], 0))", "kept.eq(0)"),
     ("row.committed + kept", "row.taken"),
     ("row.spare + kept", "row.spare + in_hand"),
-    ("Mux(counts[k] > in_hand, in_hand, counts[k])", "counts[k]"),
-    ("offered & ~acts & Cat(", "offered & Cat("),
+    ("Mux(take.p.count > in_hand, in_hand, take.p.count)[:count]", "take.p.count[:count]"),
+    ("streams) & ~acts & Cat(", "streams) & Cat("),
+    ("(head.valid & ~head.ready)", "C(0)"),
     ("((freed >= lacks) | (all_taken & (freed != 0)))", "(freed >= lacks)"),
     ("((freed >= lacks) | (all_taken & (freed != 0)))", "(freed != 0)"),
     ("new.lacks.eq(0)", "new.lacks.eq(row.lacks)"),
-    ("new.lacks.eq(Mux(want > self.batch, self.batch, want))", "new.lacks.eq(want)"),
+    ("new.lacks.eq(Mux(want > self.least, self.least, want))", "new.lacks.eq(want)"),
     ("bit_select(at, 1).eq(row.committed != row.pushed)", "bit_select(at, 1).eq(row.taken != row.pushed)"),
 ])
 def test_broken_store(formal, line, instead):

@@ -80,7 +80,7 @@ def test_transmit(formal):
     ("| (sum_ > longest)", ""),                                   # the low 16 bits of a length are not the length
     ("& (segment.p.len != 0) & ~segment.p.error", "& ~segment.p.error"),
     ("(segment.p.len != 0) & ~segment.p.error", "(segment.p.len != 0)"),
-    ("m.d.sync += judged_valid.eq(0)", "pass"),                   # asked for twice
+    ("judged_valid.eq(segment.valid)", "judged_valid.eq(judged_valid | segment.valid)"),   # asked for twice
 ])
 def test_broken_transmit(formal, line, instead):
     formal.refutes(lambda p: transmits(p, line, instead), 10)
@@ -154,7 +154,7 @@ def writes_inside(p, *change):
     dut, _, given, took, _, asked = receive(p, *change)
     m, now, request = p.m, dut.buffers.segment.payload, dut.write.req.payload
     take = dut.buffers.take.payload
-    commits, rewinds = took & (take.op == TakeOp.COMMIT), took & (take.op == TakeOp.REWIND)
+    commits, rewinds = took & (take.op != TakeOp.REWIND), took & (take.op == TakeOp.REWIND)
     # Chains in hand, as far as they have come; those of them before the one with the marked segment.
     in_hand, before, kept = Signal(3), Signal(3), Signal(3)
     m.d.comb += kept.eq(Mux(commits, take.count, 0))
@@ -187,6 +187,7 @@ def writes_inside(p, *change):
     p.cover(asked & ours & fresh)
     p.cover(asked & ~ours & p.past(held))
     p.cover(commits & (kept == 1) & (in_hand == 2))
+    p.cover(commits & (take.op == TakeOp.TAKE) & (kept != 0))
 
 
 def test_receive_inside(formal):
@@ -200,7 +201,9 @@ def test_receive_inside(formal):
     ("gather", "m.d.sync += first.eq(tail)", "pass"),
     ("deliver", "Mux(left > segment.len, segment.len, left)", "left"),
     ("deliver", "segment.eq(read.data), place.eq(place + 1)]", "segment.eq(read.data)]"),
-    ("takes", "take.p.count.eq(due)", "take.p.count.eq(due + 1)"),
+    ("takes", "take.p.queue.eq(of << 1), take.p.count.eq(due)", "take.p.queue.eq(of << 1), take.p.count.eq(due + 1)"),
+    ("takes", "self.i.p.pair << 1), take.p.count.eq(due)", "self.i.p.pair << 1), take.p.count.eq(due + 1)"),
+    ("takes", "Mux(commits | (self.i.valid & self.i.ready), 0, due)", "Mux(commits, 0, due)"),
 ])
 def test_broken_receive_inside(formal, part, line, instead):
     formal.refutes(lambda p: writes_inside(p, part, line, instead), DEPTH + 4)

@@ -47,6 +47,12 @@ def test_every_event_has_a_counter():
         VirtioFunction(Device(), counters=("tx_frames",), **SIZES)
 
 
+@pytest.mark.parametrize("prefetch", [8, 32, 96, 4096])
+def test_chains_found_ahead_are_as_many_as_can_be(prefetch):
+    with pytest.raises(ValueError, match=f"^Chains found ahead must be a power of 2 from 64 to 2048, not {prefetch}$"):
+        VirtioFunction(Device(), counters=bar.COUNTERS, **SIZES | {"pcie": PcieParameters(prefetch=prefetch)})
+
+
 @pytest.fixture
 def plug(make_host):
     """Return ``plug(device)``: the function around it, its simulator, and its host; options are the function's."""

@@ -1,10 +1,12 @@
-"""Queue: order, layout, level."""
+"""Queues: order, layout, level; what passes at once."""
 
 import pytest
 from amaranth.lib import data
 
-from ringnic.hdl.lib.queue import Queue
+from ringnic.hdl.lib.queue import Bypass, Queue
 
+from ...kit import streams
+from ...kit.simulation import Simulation
 from ...kit.simulator import Simulator
 
 ITEM = data.StructLayout({"a": 3, "b": 5})
@@ -51,3 +53,55 @@ def test_order_and_level(depth, rng):
     sim.add_testbench(feed)
     sim.add_testbench(collect)
     sim.run()
+
+
+def test_bypass_passes_at_once():
+    """An item in each cycle, in the cycle in which it comes, also after some were kept; one that was kept goes first."""
+    dut, got = Bypass(ITEM, 4), []
+
+    async def main(ctx):
+        for n in range(40):
+            offered = n not in range(20, 30)
+            ctx.set(dut.i.payload, {"a": n & 7, "b": n & 31})
+            ctx.set(dut.i.valid, offered)
+            ctx.set(dut.o.ready, n not in range(10, 13))
+            assert ctx.get(dut.i.ready)
+            if ctx.get(dut.o.valid & dut.o.ready):
+                got.append((n, ctx.get(dut.o.payload.b)))
+            await ctx.tick()
+        assert [item for _, item in got] == [n & 31 for n in range(40) if n not in range(20, 30)]
+        assert [n for n, _ in got[:10]] == [*range(10)] and [n for n, _ in got[-10:]] == [*range(30, 40)]
+    Simulation(dut).run(main)
+
+
+def test_bypass_keeps_as_many_as_it_says():
+    dut = Bypass(ITEM, 4)
+
+    async def main(ctx):
+        ctx.set(dut.i.valid, 1)
+        taken = [(await ctx.tick().sample(dut.i.ready))[2] for _ in range(12)]
+        assert taken == [1] * 5 + [0] * 7
+    Simulation(dut).run(main)
+
+
+@pytest.mark.parametrize("busy", [0.3, 0.7])
+def test_bypass_order(busy, rng):
+    """Whatever either side does."""
+    dut = Bypass(ITEM, 4)
+    items, got = [{"a": rng.randrange(8), "b": rng.randrange(32)} for _ in range(300)], []
+
+    async def give(ctx):
+        for item in items:
+            await streams.send(ctx, dut.i, item, lambda: rng.random() < 0.4)
+
+    async def take(ctx):
+        await streams.collect(ctx, dut.o, lambda p: got.append({"a": p.a, "b": p.b}), lambda: rng.random() < busy)
+
+    async def main(ctx):
+        while len(got) < len(items):
+            await ctx.tick()
+        assert got == items
+    simulation = Simulation(dut, limit=5000)
+    simulation.background(give)
+    simulation.background(take)
+    simulation.run(main)

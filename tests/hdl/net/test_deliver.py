@@ -51,6 +51,7 @@ def test_pieces(busy, rng):
                 await ctx.tick()
                 at = (at + 1) % places
             ctx.set(dut.store.en, 0)
+            await ctx.tick()
             await streams.send(ctx, dut.i, job)
 
     async def main(ctx):
@@ -97,7 +98,7 @@ def test_a_used_entry_costs_no_cycle():
 
 def test_what_was_asked_for_waits_for_nobody():
     """Another client's write stands behind it, and the used entries that come after it may wait for that."""
-    dut, frames = Deliver(width=128, pairs=1, slots=8, max_segments=2), 6
+    dut, frames = Deliver(width=128, pairs=1, slots=2, max_segments=8), 6
     asked, written, used = [], [], []
 
     async def watch(ctx):
@@ -108,21 +109,24 @@ def test_what_was_asked_for_waits_for_nobody():
             written.extend([1] * ends)
             used.extend([ident] * gives)
 
-    async def main(ctx):
+    async def give(ctx):
         await fill(ctx, dut, 16)
+        for _ in range(frames):
+            await streams.send(ctx, dut.i, {"need": 16 + HEADER, "chains": 1})
+
+    async def main(ctx):
         for port in (dut.write.req, dut.write.data):
             ctx.set(port.ready, 1)
         ctx.set(dut.frames.p, {"data": 0, "count": 16, "last": 1})
         ctx.set(dut.frames.valid, 1)
-        for _ in range(frames):
-            await streams.send(ctx, dut.i, {"need": 16 + HEADER, "chains": 1})
         await ctx.tick().repeat(100)
-        assert used == [] and len(asked) == len(written) >= 1
+        assert used == [] and len(asked) == len(written) == 2
         ctx.set(dut.used.ready, 1)
         await ctx.tick().repeat(100)
         assert used == list(range(frames)) and len(asked) == len(written) == frames
 
     simulation = Simulation(dut, limit=400, watch_busy=False)  # nobody tells it that its writes have left
+    simulation.background(give)
     simulation.background(watch)
     simulation.run(main)
 
@@ -218,4 +222,42 @@ def test_the_last_frame_is_told_of_at_once_while_others_wait_to_be_told_of():
 
     simulation = Simulation(dut, limit=1000, watch_busy=False)  # nobody tells it that its writes have left
     simulation.background(watch)
+    simulation.run(main)
+
+
+def test_no_frame_is_dropped_before_the_one_in_front_of_it_goes():
+    """The second write of the first frame waits for the link. Meanwhile all of the second frame has left the memory of frames,
+    and the one behind it, which is dropped, is the next there."""
+    dut, used = Deliver(width=512, pairs=1, slots=8, max_segments=4), []
+    jobs = [{"need": 128, "chains": 1}, {"need": 72, "chains": 1}, {"drop": 1}, {"need": 72, "chains": 1}]
+
+    async def give_jobs(ctx):
+        for place, (length, last) in enumerate([(70, 0), (2048, 1), (2048, 1), (2048, 1)]):
+            ctx.set(dut.store.en, 1)
+            ctx.set(dut.store.place, place)
+            ctx.set(dut.store.segment, {"addr": 0x1000 * place, "len": length, "last": last, "chain": {"id": place}})
+            await ctx.tick()
+        ctx.set(dut.store.en, 0)
+        for job in jobs:
+            await streams.send(ctx, dut.i, job)
+
+    async def give_frames(ctx):
+        for size in (116, 60, 60, 60):
+            for at in range(0, size, 64):
+                await streams.send(ctx, dut.frames, {"count": min(64, size - at), "last": size - at <= 64})
+
+    async def take_used(ctx):
+        await streams.collect(ctx, dut.used, lambda p: used.append(p.chain.id))
+
+    async def main(ctx):
+        ctx.set(dut.write.data.ready, 1)
+        await streams.receive(ctx, dut.write.req)
+        await ctx.tick().repeat(60)
+        ctx.set(dut.write.req.ready, 1)
+        await ctx.tick().repeat(60)
+        assert used == [1, 2, 3] and not ctx.get(dut.busy) and not ctx.get(dut.dropping)
+
+    simulation = Simulation(dut, watch_busy=False)  # nobody tells it that its writes have left
+    for part in (give_jobs, give_frames, take_used):
+        simulation.background(part)
     simulation.run(main)

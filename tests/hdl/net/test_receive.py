@@ -31,7 +31,7 @@ class Bench:
         self.memory = Memory(rng.random())                   # the device-writable segments that were posted
         self.written = self.told = 0                         # bytes that were written; of chains that were given back
         self.all_used, self.cycle, self.stopped, self.pausing = [], 0, set(), False
-        self.operations = []                                 # TAKEs with their queue, COMMITs with their count, REWINDs
+        self.operations = []                                 # with their queue, and what is committed
         # Segments are kept back; a chain that fails is the last of its queue; takes and segments go on while nothing else does.
         self.slow, self.stops, self.always = False, True, False
         self.events = {name: 0 for name, _ in self.dut.events.shape()}
@@ -71,17 +71,17 @@ class Bench:
             # A TAKE that has nothing to take would wait, and nothing else could be said meanwhile.
             assert not offered or op != TakeOp.TAKE or self.taken[queue] < len(self.chains[queue]) and queue not in self.stopped
             if taken:
-                self.operations.append((op, {TakeOp.TAKE: queue, TakeOp.COMMIT: count}.get(op)))
+                self.operations.append((op, queue, 0 if op == TakeOp.REWIND else count))
+            if taken and op != TakeOp.REWIND:
+                self.committed[queue] += count
+                assert self.committed[queue] <= self.taken[queue]
             if taken and op == TakeOp.TAKE:
                 chain = self.chains[queue][self.taken[queue]]
                 self.segments += chain
                 if chain[-1]["error"] and self.stops:
                     self.stopped.add(queue)
                 self.taken[queue] += 1
-            elif taken and op == TakeOp.COMMIT:
-                self.committed[queue] += count
-                assert self.committed[queue] <= self.taken[queue]
-            elif taken:
+            elif taken and op == TakeOp.REWIND:
                 assert not self.segments
                 self.taken[queue] = self.committed[queue]
 

@@ -1,5 +1,7 @@
 """Operations on chains in order, and which pairs can be served."""
 
+import pytest
+
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.takes import Pairs, TakeOffer
 
@@ -60,22 +62,34 @@ def test_a_take_waits_until_the_one_before_is_seen():
     Simulation(dut).run(main)
 
 
-def test_a_chain_is_committed_with_the_next_or_when_there_is_time():
-    """A TAKE goes before the COMMIT of one chain, and behind that of two."""
-    dut, done = TakeOffer(pairs=1), []
+@pytest.mark.parametrize("pair, op, want", [
+    (0, TakeOp.TAKE, [(TakeOp.TAKE, 0, 3)]),
+    (1, TakeOp.TAKE, [(TakeOp.COMMIT, 0, 3), (TakeOp.TAKE, 2, 0)]),
+    (0, TakeOp.REWIND, [(TakeOp.COMMIT, 0, 3), (TakeOp.REWIND, 0, 0)]),
+    (0, None, [(TakeOp.COMMIT, 0, 3)]),
+])
+def test_chains_are_committed_with_a_take_of_their_pair_or_alone(pair, op, want):
+    """What is to be committed while the operation before waits goes with the next one if that is a TAKE, else before it."""
+    dut, done = TakeOffer(pairs=2), []
 
     async def main(ctx):
+        await streams.send(ctx, dut.i, {"op": TakeOp.TAKE, "pair": 0})
+        for count in (1, 2):
+            ctx.set(dut.count, count)
+            ctx.set(dut.commit, 1)
+            await ctx.tick()
+        ctx.set(dut.commit, 0)
+        ctx.set(dut.i.p, {"op": op or TakeOp.TAKE, "pair": pair})
+        ctx.set(dut.i.valid, op is not None)
         ctx.set(dut.take.ready, 1)
-        ctx.set(dut.count, 1)
-        for commits, takes in ((1, 1), (0, 0), (0, 0), (0, 0), (1, 0), (1, 1), (0, 1), (0, 1), (0, 0), (0, 0), (0, 0)):
-            ctx.set(dut.commit, commits)
-            ctx.set(dut.i.valid, takes)
-            _, _, moved, p = await ctx.tick().sample(dut.take.valid, dut.take.p)
+        for _ in range(8):
+            _, _, moved, p, accepted = await ctx.tick().sample(dut.take.valid, dut.take.p, dut.i.valid & dut.i.ready)
             if moved:
-                done.append((p.op, p.count))
+                done.append((p.op, p.queue, p.count))
+            if accepted:
+                ctx.set(dut.i.valid, 0)
         assert ctx.get(dut.idle)
-        take = TakeOp.TAKE, 0
-        assert done == [take, (TakeOp.COMMIT, 1), take, (TakeOp.COMMIT, 2), take]
+        assert done == [(TakeOp.TAKE, 0, 0), *want]
     Simulation(dut).run(main)
 
 

@@ -7,6 +7,8 @@ import pytest
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.transmit import Transmit
 
+from ...kit import streams
+from ...kit.simulation import Simulation
 from ...kit.simulator import Simulator
 
 transmit = cache(Transmit)  # one that is simulated again is not elaborated again
@@ -487,3 +489,30 @@ def test_held_back_it_asks_for_nothing(rng):
     bench.watch = watch
     bench.run()
     assert bench.frames == frames and len(began) == 40 and not any(began) and not all(wanted)
+
+
+@pytest.mark.parametrize("sizes, asked", [
+    ([1500, 1500], [1500]), ([1500, 100, 1500], [1500, 100]), ([700] * 3, [700] * 2),
+    ([700] * 2 + [100] * 9, [700] * 2 + [100] * 5),
+])
+def test_no_more_is_asked_for_than_there_is_room_for(sizes, asked):
+    """Segments follow one another without a pause, reads are taken at once, and nobody answers. The memory has 250 beats of 8
+    bytes besides those for what is on its way; a read may bring two beats more than its length."""
+    dut, reads = Transmit(width=64, num_queues=2, max_frame=MAX_FRAME, depth=256), []
+
+    async def give(ctx):
+        for size in sizes:
+            await streams.send(ctx, dut.buffers.segment, {"queue": 1, "addr": 0x1000, "len": size, "last": 1})
+
+    async def main(ctx):
+        for signal in (dut.link_up, dut.buffers.take.ready, dut.read.req.ready):
+            ctx.set(signal, 1)
+        ctx.set(dut.buffers.available, 2)
+        for _ in range(100):
+            _, _, valid, size = await ctx.tick().sample(dut.read.req.valid, dut.read.req.p.len)
+            if valid:
+                reads.append(size)
+        assert reads == asked
+    simulation = Simulation(dut)
+    simulation.background(give)
+    simulation.run(main)

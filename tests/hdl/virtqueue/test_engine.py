@@ -201,7 +201,7 @@ class Bench:
         ctx.set(self.dut.kick_valid, 0)
 
     async def take(self, ctx, queue, op=TakeOp.TAKE):
-        ctx.set(self.dut.buffers[0].take.p, {"op": op, "queue": queue, "count": ALL})
+        ctx.set(self.dut.buffers[0].take.p, {"op": op, "queue": queue, "count": ALL if op == TakeOp.COMMIT else 0})
         ctx.set(self.dut.buffers[0].take.valid, 1)
         await ctx.tick().until(self.dut.buffers[0].take.ready)
         ctx.set(self.dut.buffers[0].take.valid, 0)

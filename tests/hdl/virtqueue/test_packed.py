@@ -85,7 +85,7 @@ class Ring:
 @pytest.fixture
 def make(stage, rng):
     def bench(sizes=(16,), *, width=64, tear=False, event_idx=1, in_order=0, notification_data=0, latency=30, **options):
-        dut = engine(width=width, num_queues=len(sizes), ports=1, prefetch=8, batch=8, used_batch=8)
+        dut = engine(width=width, num_queues=len(sizes), ports=1, prefetch=16, batch=8, used_batch=8)
         bench = stage(dut, latency=latency, limit=200_000, watch_busy=False, **options)
         history = {}
         clock = [0]
@@ -170,7 +170,7 @@ def make(stage, rng):
             ctx.set(dut.kick_valid, 0)
 
         async def take(ctx, queue, op=TakeOp.TAKE):
-            await bench.send(ctx, dut.buffers[0].take, {"op": op, "queue": queue, "count": ALL})
+            await bench.send(ctx, dut.buffers[0].take, {"op": op, "queue": queue, "count": ALL if op == TakeOp.COMMIT else 0})
 
         async def chain(ctx):
             segments = []
@@ -808,4 +808,36 @@ def test_a_batch_that_has_not_been_noted_is_under_way(stage):
         assert ctx.get(dut.busy)
         await ctx.tick().repeat(8)
         assert not ctx.get(dut.busy)
+    stage(dut).run(testbench)
+
+
+@pytest.mark.parametrize("late", [None, *range(-3, 6)])
+def test_room_that_becomes_free_beside_a_request_is_heard_of(stage, late):
+    """A request for a few places is refused; a notification raises what is wanted, and in or near the cycle of the second
+    request the store tells of places, enough for the first. It is asked once more then."""
+    dut, asked = PackedFetch(width=64, num_queues=2, max_batch=32), []
+
+    async def testbench(ctx):
+        for name in ("event_idx", "notification_data"):
+            ctx.set(getattr(dut, name), 1)
+        ctx.set(dut.setup, {"queue": 0, "size": 64, "queue_desc": 0x1000, "queue_device": 0x3000})
+        ctx.set(dut.setup_valid, 1)
+        await ctx.tick()
+        ctx.set(dut.setup_valid, 0)
+        for port in (dut.event.req, dut.event.data, dut.o_room):
+            ctx.set(port.ready, 1)
+        await ctx.tick().repeat(30)
+        ctx.set(dut.event.done, 1)
+        await ctx.tick()
+        ctx.set(dut.event.done, 0)
+        told = None if late is None else 48 + late
+        for now in range(200):
+            ctx.set(dut.kick_valid, now == 40)
+            ctx.set(dut.kick_next, 0x8000 | 12)
+            ctx.set(dut.freed_valid, now == told)
+            _, _, valid, want = await ctx.tick().sample(dut.o_room.valid, dut.o_room.p.want)
+            if valid:
+                asked.append((now, want))
+        # Of what was told before, the store has thought when it was asked.
+        assert [want for _, want in asked] == [4, 12] + [12] * (late is not None and late >= 0) and asked[1][0] == 48
     stage(dut).run(testbench)

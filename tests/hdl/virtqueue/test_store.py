@@ -14,6 +14,12 @@ def test_depth_must_be_a_power_of_two(depth):
         HeadStore(num_queues=1, ports=1, depth=depth, batch=4)
 
 
+@pytest.mark.parametrize("batch", [0, 5])
+def test_batch_must_not_be_more_than_the_depth(batch):
+    with pytest.raises(ValueError, match=f"^A request may be met in part from 1 to 4 places on, not from {batch}$"):
+        HeadStore(num_queues=1, ports=1, depth=4, batch=batch)
+
+
 @pytest.fixture
 def make(stage):
     def bench(*, num_queues=2, ports=1, depth=4, batch=2, gate=None, **options):
@@ -55,7 +61,10 @@ async def push(ctx, bench, queue, *idents):
 ALL = 0xffff  # chains to COMMIT
 
 
-async def take(ctx, bench, queue, op=TakeOp.TAKE, port=0, count=ALL):
+async def take(ctx, bench, queue, op=TakeOp.TAKE, port=0, count=None):
+    """By default a TAKE commits nothing, and a COMMIT all."""
+    if count is None:
+        count = ALL if op == TakeOp.COMMIT else 0
     await bench.send(ctx, bench.dut.i_take[port], {"op": op, "queue": queue, "count": count})
 
 
@@ -88,7 +97,9 @@ def test_set_up_forgets(make):
     bench.run(testbench)
 
 
-OPERATIONS = {"take": TakeOp.TAKE, "commit": TakeOp.COMMIT, "rewind": TakeOp.REWIND, "keep": TakeOp.KEEP}
+# What is said of a chain in hand, and how many are committed.
+OPERATIONS = {"take": (TakeOp.TAKE, 0), "join": (TakeOp.TAKE, 1), "commit": (TakeOp.COMMIT, 1), "rewind": (TakeOp.REWIND, 0),
+              "keep": (TakeOp.KEEP, 0)}
 
 
 @pytest.mark.parametrize("other", [False, True])
@@ -100,7 +111,7 @@ def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, 
     dut, heads = bench.dut, bench.heads[0]
     port, payload = {"room": (dut.i_room, {"queue": queue, "want": 1}),
                      "push": (dut.i_push, {"queue": queue, "head": head(13)})}.get(
-        operation, (dut.i_take[0], {"op": OPERATIONS.get(operation), "queue": queue, "count": 1}))
+        operation, (dut.i_take[0], dict(zip(("op", "count"), OPERATIONS.get(operation, ())), queue=queue)))
 
     async def take_all(ctx, queue):
         heads.clear()
@@ -124,12 +135,12 @@ def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, 
         ctx.set(port.payload, payload)
         ctx.set(dut.setup.queue, 1)
         for now in range(20):
-            ctx.set(port.valid, now >= looks - 1 and served is None)
+            ctx.set(port.valid, now >= looks and served is None)
             ctx.set(dut.setup_valid, now == looks + phase)
             _, _, ready, grant = await ctx.tick().sample(port.ready, dut.grant)
-            if now >= looks - 1 and served is None and ready:
+            if now >= looks and served is None and ready:
                 served, granted = now, grant
-        after, takes = not other and (served is None or served > looks + phase), operation in ("take", "keep")
+        after, takes = not other and (served is None or served > looks + phase), operation in ("take", "join", "keep")
         assert other or served != looks + phase
         # A chain that is taken before the set-up is on its way; a TAKE after it waits for the first chain of the new life.
         assert (served is None) == (after and takes)
@@ -150,7 +161,8 @@ def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, 
         # The other queue goes on where it was.
         await take(ctx, bench, 0, TakeOp.REWIND)
         done = operation if other else None
-        assert await take_all(ctx, 0) == [(0, k) for k in {"push": [11, 12, 13], "commit": [12], "keep": []}.get(done, [11, 12])]
+        left = {"push": [11, 12, 13], "commit": [12], "join": [12], "keep": []}.get(done, [11, 12])
+        assert await take_all(ctx, 0) == [(0, k) for k in left]
 
     async def testbench(ctx):
         for phase in range(-4, 6):
@@ -208,6 +220,33 @@ def test_commit_keeps_the_oldest(make, count):
         await ctx.tick().repeat(4)
         assert ids(bench.heads[0]) == [(1, 10 + k) for k in (0, 1, 2, 3, 4, 5, 1 + kept, 2 + kept)]
     bench.run(testbench)
+
+
+def test_a_take_commits_what_it_says_when_it_is_served(make):
+    """One that waits for a chain has kept nothing yet, however long it waits."""
+    bench = make()
+
+    async def waits(ctx):
+        await ctx.tick().repeat(30)
+        await take(ctx, bench, 1, count=1)
+
+    async def testbench(ctx):
+        dut = bench.dut
+        assert await ask(ctx, dut, 1, 4) == 4
+        await push(ctx, bench, 1, 10, 11)
+        for _ in range(2):
+            await take(ctx, bench, 1)
+        await ctx.tick().repeat(40)
+        assert await ask(ctx, dut, 1, 1) == 0
+        await push(ctx, bench, 1, 12)
+        await ctx.tick().repeat(4)
+        assert await ask(ctx, dut, 1, 2) == 0 and await ask(ctx, dut, 1, 1) == 1
+        await take(ctx, bench, 1, TakeOp.REWIND)
+        for _ in range(2):
+            await take(ctx, bench, 1)
+        await ctx.tick().repeat(4)
+        assert ids(bench.heads[0]) == [(1, k) for k in (10, 11, 12, 11, 12)]
+    bench.run(testbench, waits)
 
 
 def test_keep_is_take_and_commit(make):
@@ -284,14 +323,14 @@ def test_one_operation_a_cycle_in_turn(make):
     bench = make(ports=2)
     dut = bench.dut
     at = served(bench, [dut.i_room, dut.i_push, *dut.i_take], 1)
-    assert sorted(sum(at, [])) == [*range(2, 40)]
+    assert sorted(sum(at, [])) == [*range(1, 40)]
     assert max(map(len, at)) - min(map(len, at)) <= 1
 
 
-def test_a_requester_that_is_alone_is_served_every_third_cycle(make):
+def test_a_requester_that_is_alone_is_served_every_second_cycle(make):
     bench = make()
     at, = served(bench, [bench.dut.i_push], 1)
-    assert at == [*range(2, 40, 3)]
+    assert at == [*range(1, 40, 2)]
 
 
 def test_blocked_port_does_not_stop_others(make):
@@ -383,12 +422,11 @@ def test_random(make, rng, num_queues, ports, depth, batch):
                 queue = rng.choice(mine)
                 if available(ctx, dut, queue) and rng.random() < 0.7:
                     expected[port].append((queue, queue << 12 | taken[queue]))
-                    if rng.random() < 0.3:
-                        committed[queue] = taken[queue] + 1
-                        await take(ctx, bench, queue, TakeOp.KEEP, port)
-                        kept[queue] = committed[queue]
-                    else:
-                        await take(ctx, bench, queue, port=port)
+                    op, count = rng.choice([(TakeOp.KEEP, 0), (TakeOp.TAKE, 0), (TakeOp.TAKE, rng.randrange(depth + 1))])
+                    keeps = taken[queue] + 1 if op == TakeOp.KEEP else min(taken[queue], committed[queue] + count)
+                    committed[queue] = max(committed[queue], keeps)
+                    await take(ctx, bench, queue, op, port, count)
+                    kept[queue] = committed[queue]
                     taken[queue] += 1
                 elif rng.random() < 0.7:
                     count = rng.choice([rng.randrange(taken[queue] - committed[queue] + 1), ALL])
