@@ -20,16 +20,19 @@ from .bus import EngineBus
 from .engine.engine import NET, Engine, Link
 from .traffic import SETTLED, STALL, Traffic, WatchedNet, datagram
 
-__all__ = ["CORE_MHZ", "DIRECTIONS", "FCS", "FRAME_BYTES", "JUMBO", "NEAR_NS", "SETUPS", "Case", "Latency", "Setup", "engine_of",
-           "measure", "measure_board", "measure_latency", "net_of", "simulator_speed"]
+__all__ = ["CORE_MHZ", "DIRECTIONS", "FCS", "FRAME_BYTES", "JUMBO", "NEAR_NS", "QUEUE_SIZE", "SETUPS", "WARM_UP",
+           "Case", "Latency", "Setup", "engine_of", "measure", "measure_board", "measure_latency", "net_of",
+           "share_of", "simulator_speed"]
 
 CORE_MHZ = 125.0
 FRAME_BYTES = (64, 128, 256, 512, 1024, 1518)   # as on the wire, with FCS
 JUMBO = 9018                                    # of a card with an MTU of 9000
 DIRECTIONS = ("tx", "rx", "both")
 FCS = 4
-WARM_UP, COUNTED = 300, 900                     # packets each way, of short frames
-FEWER = ((9000, 9), (512, 3))                   # bytes from which a part of them is enough
+# Entries of a queue, and packets each way, of short frames. The first lap of a packed ring is slower: the card cannot tell yet
+# which of its descriptors are new, and reads them twice.
+QUEUE_SIZE, WARM_UP, COUNTED = 1024, 1100, 900
+FEWER = ((9000, 8), (512, 4))                   # bytes from which a part of all these is enough; powers of two
 TLPS = ("mrd_up", "mwr_up", "msg_up", "cpl_down", "mwr_down")
 NEAR_NS, FAR_NS = 250.0, 1250.0                 # of a host's read latency
 GMII_MHZ = 125.0
@@ -40,23 +43,24 @@ MAX_PAYLOAD, MAX_READ_REQUEST = 1, 2            # coded: 256 and 512 bytes, what
 
 @dataclass(frozen=True)
 class Setup:
-    """A link, and the card on it: bits of its datapath, its clock in MHz, and ``hold_cycles`` and ``tags`` as of
-    :class:`ringnic.hdl.pcie.parameters.PcieParameters`."""
+    """A link, and the card on it: bits of its datapath, its clock in MHz, and ``hold_cycles``, ``tags`` and ``prefetch`` as
+    of :class:`ringnic.hdl.pcie.parameters.PcieParameters`."""
     link: str
     width: int
     core_mhz: float = CORE_MHZ
     hold_cycles: int = PcieParameters.hold_cycles
     tags: int = PcieParameters.tags
+    prefetch: int = PcieParameters.prefetch
 
     @property
     def pcie(self):
         """Parameters of the card's function."""
-        return PcieParameters(hold_cycles=self.hold_cycles, tags=self.tags)
+        return PcieParameters(hold_cycles=self.hold_cycles, tags=self.tags, prefetch=self.prefetch)
 
 
 #: Those that `ringnic bench` shows; the first is what the boards with one lane have at 2.5 GT/s.
 SETUPS = (Setup("gen1x1", 64, 62.5, 512), Setup("gen2x4", 64), Setup("gen2x4", 128), Setup("gen3x8", 256, 250.0, tags=64),
-          Setup("gen3x16", 512, 250.0, tags=128))
+          Setup("gen3x16", 512, 250.0, tags=256, prefetch=512))
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,17 @@ class Latency:
     ns_per_ns: float
 
 
-def net_of(engine, ring, pairs=1):
+def share_of(frame_bytes):
+    """Frames of so many bytes are so many times as few as the shortest."""
+    return next((share for least, share in FEWER if frame_bytes >= least), 1)
+
+
+def net_of(engine, ring, pairs=1, queue_size=QUEUE_SIZE):
     """A driver whose queues are of this kind of :class:`Ring`."""
     chosen = {VIRTIO_F_RING_PACKED: ring.packed, VIRTIO_F_IN_ORDER: ring.in_order,
               VIRTIO_F_NOTIFICATION_DATA: ring.notification_data}
-    net = WatchedNet.open(EngineBus(engine), FEATURES - {bit for bit, wanted in chosen.items() if not wanted}, pairs=pairs)
+    net = WatchedNet.open(EngineBus(engine), FEATURES - {bit for bit, wanted in chosen.items() if not wanted}, pairs=pairs,
+                          queue_size=queue_size)
     if any((bit in net.features) != wanted for bit, wanted in chosen.items()):
         raise ValueError(f"The card does not offer a {ring.name} ring with what {ring} says")
     _program(net.transport.function)
@@ -167,9 +177,9 @@ def measure_board(board, direction, frame_bytes, *, ring=Ring(), read_latency_ns
 
 
 def _measure(make, setup, direction, frame_bytes, ring, pairs, read_latency_ns, limit):
+    share = share_of(frame_bytes)
     with make() as engine:
-        traffic = Traffic(engine, net_of(engine, ring, pairs), direction, frame_bytes - FCS)
-        share = next((share for least, share in FEWER if frame_bytes >= least), 1)
+        traffic = Traffic(engine, net_of(engine, ring, pairs, QUEUE_SIZE // share), direction, frame_bytes - FCS)
         first, sent, received = traffic.until(WARM_UP // share)
         last, sent_after, received_after = traffic.until((WARM_UP + COUNTED) // share)
         counters = traffic.net.counters()

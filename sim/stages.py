@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 import tempfile
 
-from .bench import FCS, NEAR_NS, engine_of, net_of
+from .bench import FCS, NEAR_NS, QUEUE_SIZE, WARM_UP, engine_of, net_of, share_of
 from .budget import Ring
 from .traffic import Traffic
 
 __all__ = ["CYCLES", "LINK", "LATENCY", "Flow", "limiting", "measure_stages"]
 
 CYCLES = 4000            # that are looked at
-WARM_UP = 300            # packets
 WAITS, FULL = 0.2, 0.97  # shares of the cycles: of a stream that a stage holds up, and of a link that has no room
 LINK, LATENCY = "the link, or the datapath to it", "reads on their way"
 CORE = "nic.core.function."
@@ -62,8 +61,9 @@ def measure_stages(setup, direction, frame_bytes, *, ring=Ring(), features=None,
     streams = [HEADS, *(stream for way in ways for stream in WAYS[way]), USED, *TLPS]
     with tempfile.TemporaryDirectory(prefix="ringnic-") as folder, \
             engine_of(setup, NEAR_NS, features, trace=Path(folder) / "none.fst", window=(0, 0)) as engine:
-        traffic = Traffic(engine, net_of(engine, ring), direction, frame_bytes - FCS)
-        traffic.until(WARM_UP)
+        share = share_of(frame_bytes)
+        traffic = Traffic(engine, net_of(engine, ring, queue_size=QUEUE_SIZE // share), direction, frame_bytes - FCS)
+        traffic.until(WARM_UP // share)
         seen = _Watched(engine, [place for _, place, _ in streams])
         traffic.engine = seen
         while seen.cycles < cycles:

@@ -115,12 +115,12 @@ class Traffic:
 
     def until(self, goal):
         """Go on until ``goal`` packets have passed each way that is used. Return the engine's counts, and the packets sent and
-        received so far. Raises :exc:`TimeoutError`."""
+        delivered so far, whether the driver was told of them or not. Raises :exc:`TimeoutError`."""
         start = self.engine.stats()["cycles"]
         while True:
-            stats, received = self.engine.stats(), sum(self.received)
-            if (not self.sends or stats["frames_out"] >= goal) and (not self.receives or received >= goal):
-                return stats, stats["frames_out"], received
+            stats, delivered = self.engine.stats(), self.net.delivered
+            if (not self.sends or stats["frames_out"] >= goal) and (not self.receives or delivered >= goal):
+                return stats, stats["frames_out"], delivered
             if stats["cycles"] - start > STALL:
                 raise TimeoutError(f"No {goal} packets in {STALL} cycles: {stats}")
             self.step()
