@@ -29,6 +29,9 @@ ACTIONS = (
     "cable", "frame", "flood", "send", "feed", "poll", "run", "check", "early", "silent", "sheet", "scatter",
     "spread", "command")
 
+# The widest datapath comes with as much on its way to the host as there may be.
+WIDE, FAR = 512, {"tags": 256, "prefetch": 512}
+
 
 @dataclass
 class Case:
@@ -57,7 +60,7 @@ class Case:
     def widths(self):
         """Of the datapath, that there are of this card."""
         if self.board is None:
-            return (64, 128)
+            return (64, 128, WIDE)
         return tuple(sorted({link.width for lanes, link in BLOCK_LINKS.items() if lanes <= len(BOARDS[self.board].pcie.lanes)}))
 
     def to_json(self):
@@ -85,4 +88,4 @@ def open_engine(case):
     if case.board is not None:
         lanes = next(lanes for lanes, link in BLOCK_LINKS.items() if link.width == case.width)
         return Engine(card="net_7x", timeout_cycles=TIMEOUT, lanes=lanes, link_speed=BOARDS[case.board].generation, **options)
-    return Engine(pcie=PcieParameters(timeout_cycles=TIMEOUT), **options)
+    return Engine(pcie=PcieParameters(timeout_cycles=TIMEOUT, **(FAR if case.width == WIDE else {})), **options)
