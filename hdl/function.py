@@ -27,8 +27,9 @@ COMMON_FEATURES = (
     VIRTIO_F_IN_ORDER, VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_RESET)
 
 
-BATCH = 32                       # entries of a split ring, or descriptors, in one read, unless very many are to be on their way
-PREFETCH = [64 << n for n in range(6)]  # a frame may need as many chains as the least; more descriptors are no single read
+BATCH = 32                              # split ring: entries or descriptors in one read, at least
+# 64 to 2048: one frame may need 64 chains, and half as many descriptors as the most, 16 KiB, are read at once.
+PREFETCH = [64 << n for n in range(6)]
 
 
 class VirtioFunction(wiring.Component):
@@ -47,7 +48,7 @@ class VirtioFunction(wiring.Component):
     max_queue_size : int
         Entries that a queue may have.
     pcie : PcieParameters
-        Else :exc:`ValueError`.
+        With a ``prefetch`` that is a power of two from 64 to 2048, else :exc:`ValueError`.
     build_id : int
         32 bits that the host can read.
     controls : sequence of str

@@ -128,7 +128,7 @@ class Transmit(wiring.Component):
         wanted, spoils = Signal(), Signal()    # it is to be read; its frame is none
         beats, needs = Signal(range(self.depth + 1)), Signal(range(self.depth + ON_THE_WAY + 1))
         reserved, released = Signal(range(self.depth + 1)), Signal()
-        # Room that nobody had asked for before the last cycle, and what was asked for then.
+        # ``space``: free beats that no read had reserved before the last cycle. ``asked``: those that a read reserved in it.
         space, asked = Signal(signed(len(reserved) + 1)), Signal(range(self.depth + 1))
         fits = Signal()                        # the room that it needs is there
         reads, asks, leaves, hopeless, given_up = Signal(), Signal(), Signal(), Signal(), Signal()

@@ -90,7 +90,6 @@ class HeadStore(wiring.Component):
         self.num_queues = num_queues
         self.ports = ports
         self.depth = depth
-        self.batch = batch
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),

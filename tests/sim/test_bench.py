@@ -30,7 +30,7 @@ def test_short_frames(ring, direction):
     assert case.reads_per_packet <= 1.3
     assert case.mpps == pytest.approx(125 / case.cycles_per_packet)
     assert case.gbit_s == pytest.approx(case.mpps * 64 * 8 / 1000)
-    assert 0 < case.percent_of_limit <= 102   # of a few hundred packets not each costs the same
+    assert 0 < case.percent_of_limit <= 102   # the limit is an estimate
     ways = {way: rate for way, rate in (("tx", case.tx_mpps), ("rx", case.rx_mpps)) if rate is not None}
     assert list(ways) == (["tx", "rx"] if direction == "both" else [direction]) and min(ways.values()) == case.mpps
 

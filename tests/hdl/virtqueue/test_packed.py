@@ -838,6 +838,6 @@ def test_room_that_becomes_free_beside_a_request_is_heard_of(stage, late):
             _, _, valid, want = await ctx.tick().sample(dut.o_room.valid, dut.o_room.p.want)
             if valid:
                 asked.append((now, want))
-        # Of what was told before, the store has thought when it was asked.
+        # What became free before the request is a part of the store's answer to it, so nothing more is asked then.
         assert [want for _, want in asked] == [4, 12] + [12] * (late is not None and late >= 0) and asked[1][0] == 48
     stage(dut).run(testbench)

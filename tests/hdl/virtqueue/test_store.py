@@ -97,7 +97,7 @@ def test_set_up_forgets(make):
     bench.run(testbench)
 
 
-# What is said of a chain in hand, and how many are committed.
+# Each operation of a device, and the count that it is offered with.
 OPERATIONS = {"take": (TakeOp.TAKE, 0), "join": (TakeOp.TAKE, 1), "commit": (TakeOp.COMMIT, 1), "rewind": (TakeOp.REWIND, 0),
               "keep": (TakeOp.KEEP, 0)}
 
