@@ -292,7 +292,8 @@ def mutate(
 ):
     """Check the tests: put one defect after the other into a copy of the hardware's sources, and see that a test fails.
 
-    The exit status is 0 if a test kills each mutant, or the list says why none can, and 95 % of all are killed. Some minutes.
+    The exit status is 0 if a test kills each mutant, or the list says why none can, and 95 % of all are killed. It takes
+    hours; --only runs some.
     """
     need_checkout(context)
     from .mutation.command import run_check, run_mutate

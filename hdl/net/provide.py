@@ -102,8 +102,10 @@ class Provide(wiring.Component):
         drops = Signal()                                       # when all is taken back, the frame is dropped; else it stays
 
         m.d.comb += [
-            # A chain more, if there is a frame for it, and room for the segments of all frames that may come to have theirs.
-            more.eq((pending + whole < Mux(strays, 1, frames.run)) & (self.delivering + pending + whole < self.slots)),
+            # A chain more, if the queue has one and there is a frame for it, and room for the segments of all frames that may
+            # come to have theirs.
+            more.eq(self.enable & here & ~halt & ready & (pending + whole < Mux(strays, 1, frames.run))
+                    & (self.delivering + pending + whole < self.slots)),
             offer.i.valid.eq(takes | rewinds),
             offer.i.p.op.eq(Mux(rewinds, TakeOp.REWIND, TakeOp.TAKE)),
             offer.i.p.pair.eq(pair),
@@ -152,31 +154,30 @@ class Provide(wiring.Component):
                     m.d.sync += [pair.eq(queues.first), strays.eq(1)]
                 m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += gather.open.eq(pending != 0)
+                m.d.comb += [gather.open.eq(pending != 0), takes.eq(more)]
                 with m.If(gather.ended):
                     m.next = "CHAIN"
-                with m.If(pending != 0):
-                    m.d.comb += takes.eq(self.enable & here & ~halt & ready & more)
-                with m.Elif(~self.enable | ~queues.any):
-                    m.next = "BACK"
-                with m.Elif(halt | ~here):
-                    # A queue that has stopped has no more than it gave, and would give the same again.
-                    m.d.sync += drops.eq(~halt & (chains != 0))
-                    m.next = "BACK"
-                with m.Elif(ready):
-                    m.d.comb += [takes.eq(more), self.restart.eq(1)]
-                with m.Else():
-                    m.d.sync += [
-                        self.wants.bit_select(pair << 1, 1).eq(1),
-                        self.resting.eq(self.endless & offer.idle),
-                    ]
-                    with m.If(self.over):
+                with m.If(pending == 0):
+                    with m.If(~self.enable | ~queues.any):
                         m.next = "BACK"
+                    with m.Elif(halt | ~here):
+                        # A queue that has stopped has no more than it gave, and would give the same again.
+                        m.d.sync += drops.eq(~halt & (chains != 0))
+                        m.next = "BACK"
+                    with m.Elif(ready):
+                        m.d.comb += self.restart.eq(1)
+                    with m.Else():
+                        m.d.sync += [
+                            self.wants.bit_select(pair << 1, 1).eq(1),
+                            self.resting.eq(self.endless & offer.idle),
+                        ]
+                        with m.If(self.over):
+                            m.next = "BACK"
             with m.State("CHAIN"):
                 with m.If(gather.failed | gather.spilt):
                     m.next = "BACK"
                 with m.Elif(gather.enough):
-                    m.d.comb += [whole.eq(1), takes.eq(self.enable & here & ~halt & ready & more)]
+                    m.d.comb += [whole.eq(1), takes.eq(more)]
                     with m.If(offer.fits):
                         finish(self.events.rx_frames, drop=0)
                     with m.If(frames.next):

@@ -140,8 +140,8 @@ class Engine(wiring.Component):
         for k, walk in enumerate(walks):
             m.submodules[f"walk_{k}"] = walk
 
-        # Of a packed ring there is one read at a time, which is to bring many.
-        m.d.comb += store.least.eq(Mux(self.packed, self.prefetch // 2, self.prefetch // 4))
+        with m.If(self.packed):
+            m.d.comb += store.least.eq(self.prefetch // 2)  # there is one read at a time, which is to bring many
 
         setup = Signal(QueueSetup)
         setup_valid = Signal()

@@ -30,10 +30,10 @@ class PackedFetch(wiring.Component):
     Before a queue is looked at for the first time its event suppression structure asks for notifications: memory may hold
     anything, and a driver that finds DISABLE there never notifies. That first look needs no notification.
 
-    One read a queue, up to 8 of different queues, are outstanding. How much is read is twice as much each time that
-    all was available, and little when not. A queue that has gone empty is told so in its event suppression structure
-    (with EVENT_IDX) and then looked at once more, because the driver may have added a buffer before it saw that. ``look`` is
-    worth a notification that nobody sent.
+    One read a queue, up to 8 of different queues, are outstanding. How much is read doubles each time that all of it was
+    available, halves when a part was, and falls to a cache line when nothing was. A queue that has gone empty is told so in
+    its event suppression structure (with EVENT_IDX) and then looked at once more, because the driver may have added a buffer
+    before it saw that. ``look`` is worth a notification that nobody sent.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ class PackedFetch(wiring.Component):
                     rows.new.chain.eq(result.chain),
                     rows.new.sure.eq(result.sure),
                     rows.new.granted.eq(row.granted - result.pushed),
-                    rows.new.pace.eq(Mux(result.taken | (result.sure != 0), pace, MIN_PACE)),
+                    rows.new.pace.eq(Mux((result.taken | (result.sure != 0)) & (pace >= 2 * MIN_PACE), pace >> 1, MIN_PACE)),
                 ]
                 with m.If(result.full):
                     m.d.comb += rows.new.pace.eq(Mux(pace == self.max_batch, pace, pace << 1))

@@ -9,6 +9,8 @@ from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.virtqueue.engine import Engine
 from ringnic.hdl.virtqueue.packed import PackedFetch
 
+from ...kit.streams import pulse
+
 engine = cache(Engine)  # one that is simulated again is not elaborated again
 
 RING, DRIVER, DEVICE, TABLES = 0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000
@@ -841,3 +843,41 @@ def test_room_that_becomes_free_beside_a_request_is_heard_of(stage, late):
         # What became free before the request is a part of the store's answer to it, so nothing more is asked then.
         assert [want for _, want in asked] == [4, 12] + [12] * (late is not None and late >= 0) and asked[1][0] == 48
     stage(dut).run(testbench)
+
+
+def test_reads_are_as_long_as_what_was_found_suggests(stage):
+    """Twice as many descriptors after a read of which all were available, half as many after one with some, and a cache line
+    after one with none; no read goes beyond a multiple of the most, where the next one begins well."""
+    dut, most, size = PackedFetch(width=64, num_queues=2, max_batch=32), 32, 256
+    # Of each read: how many are asked for, and how many of them are available. One that was not available in an earlier read is
+    # read again.
+    found = [(4, 4), (8, 8), (16, 16), (24, 24), (12, 12), (32, 32), (32, 32),
+             (32, 1), (16, 2), (8, 2), (4, 2), (4, 1),
+             (4, 4), (8, 8), (16, 16), (20, 12), (8, 0), (4, 0)]
+    quiet = (12, 16, 17, 18)   # reads that had come when nothing more was available; each time a notification follows
+    bench, steps = stage(dut), iter(found)
+    plain = bench.answer
+
+    def answer(addr, length, lanes):
+        _, there = next(steps)
+        for at in range(addr, addr + length, 16):
+            flags = AVAIL if at < addr + 16 * there else 0
+            bench.memory[at:at + 16] = struct.pack("<QIHH", 0x8000, 64, 0, flags)
+        return plain(addr, length, lanes)
+
+    async def testbench(ctx):
+        ctx.set(dut.grant, size)
+        for port in (dut.o_room, dut.o):
+            ctx.set(port.ready, 1)
+        await bench.setup(ctx, size=size, queue_desc=RING, queue_device=DEVICE)
+        for before in quiet:
+            await ctx.tick().repeat(1500)
+            assert len(bench.reads) == before
+            await pulse(ctx, dut.kick_valid)
+
+    bench.answer = answer
+    bench.serve_reads(dut.ring)
+    bench.serve_writes(dut.event)
+    bench.run(testbench)
+    assert [length // 16 for _, length in bench.reads] == [asked for asked, _ in found]
+    assert all(addr // 16 % most + length // 16 <= most for addr, length in bench.reads)
