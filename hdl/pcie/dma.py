@@ -51,9 +51,11 @@ class Dma(wiring.Component):
         Tags above 31 may be used.
     timeout_disable : In(1)
         Wait for completions for ever, but during ``stop``.
+    stalled : In(1)
+        A TLP waits for the link.
     stop : In(1)
-        Accept no request, finish accepted writes (discard them if not ``bus_master``), issue no read more, await
-        what is outstanding. To be held until ``reset``.
+        Accept no request, finish accepted writes (discard them if not ``bus_master``), issue no read more, discard one that
+        waits for credits, await what is outstanding. To be held until ``reset``.
     stopped : Out(1)
         With ``stop``: nothing is in flight. Tags that have timed out do not count, and are remembered over ``reset``.
     busy : Out(1)
@@ -90,6 +92,7 @@ class Dma(wiring.Component):
             "mrrs":         In(3),
             "ext_tag":      In(1),
             "timeout_disable": In(1),
+            "stalled":      In(1),
             "stop":         In(1),
             "stopped":      Out(1),
             "busy":         Out(1),
@@ -130,6 +133,8 @@ class Dma(wiring.Component):
             reader.mrrs.eq(self.mrrs),
             reader.ext_tag.eq(self.ext_tag),
             reader.timeout_disable.eq(self.timeout_disable),
+            reader.stalled.eq(self.stalled),
+            reader.recall.eq(reads.held & self.stop),
             self.leaving.eq(reads.o.valid | writer.leaving),
             writes.hold.eq(~self.credits.posted),
             # What has waited for credits is new when they come.

@@ -27,7 +27,8 @@ class Reader(wiring.Component):
     A request is cut at 4 KiB boundaries and to Max_Read_Request_Size (or ``slot_bytes``, if that is less), one tag to a TLP.
     Completions come in any order of tags; each has its place in a reorder buffer of ``tags * slot_bytes`` bytes. A tag
     that is not answered in ``timeout_cycles`` (to 1.5 times that) fails, and its number is not used until its late answer
-    has come or the same time has passed again.
+    has come or the same time has passed again. The time in which no TLP leaves is not counted (2.8: it begins with the
+    transmission); a tag is as much as half of ``timeout_cycles`` older than its TLP on the link.
 
     Parameters
     ----------
@@ -55,8 +56,12 @@ class Reader(wiring.Component):
         As configured. While ``bus_master`` is low no TLP is begun.
     timeout_disable : In(1)
         As configured: wait for ever, but during ``stop``.
+    stalled : In(1)
+        A TLP waits for the link, this or another one.
     stop : In(1)
         Accept no request and issue no TLP more; a request issued in part is not answered in full.
+    recall : In(1)
+        With ``stop``: discard a TLP that is offered and has not begun to leave, which fails its request.
     reset : In(1)
         With ``stop`` and not ``busy``: forget failures of requests that ``stop`` has cut short.
     busy : Out(1)
@@ -100,7 +105,9 @@ class Reader(wiring.Component):
             "ext_tag":      In(1),
             "bus_master":   In(1),
             "timeout_disable": In(1),
+            "stalled":      In(1),
             "stop":         In(1),
+            "recall":       In(1),
             "reset":        In(1),
             "busy":         Out(1),
             "pending":      Out(1),
@@ -189,14 +196,20 @@ class Reader(wiring.Component):
             last_tag.eq(Mux(self.ext_tag, tags - 1, min(tags, 32) - 1)),
             moves.eq(issue | (tag_seen & ~tag_free)),
         ]
-        m.d.sync += [tag_seen.eq(~moves), tag_free.eq(~(used | late).bit_select(next_tag, 1) & ~moves)]
+        # Where ``ext_tag`` goes, the next tag may be one that is not allowed any more.
+        m.d.sync += [
+            tag_seen.eq(~moves),
+            tag_free.eq(~(used | late).bit_select(next_tag, 1) & (next_tag <= last_tag) & ~moves),
+        ]
         with m.If(moves):
             m.d.sync += next_tag.eq(Mux(next_tag >= last_tag, 0, next_tag + 1))
 
         room     = Signal(init=1)   # for the completions of one read more
 
         raw     = Signal(128)
+        raw_tag = Signal(range(tags))
         head_dw = Signal(range(5))
+        recalls = Signal()
         leaving = self.tlp.valid & self.tlp.ready & self.tlp.payload.last
         m.d.comb += [
             self.tlp.payload.data.eq(raw),
@@ -210,6 +223,10 @@ class Reader(wiring.Component):
                 head_dw.eq(Mux(head_dw > lanes, head_dw - lanes, 0)),
                 self.tlp.valid.eq(head_dw > lanes),
             ]
+        # What has not left is answered at once, as failed; one tag a cycle finishes.
+        m.d.comb += recalls.eq(self.recall & self.tlp.valid & ~placer.finish)
+        with m.If(recalls):
+            m.d.sync += self.tlp.valid.eq(0)
 
         idle = Signal()
         m.d.comb += accept.eq(idle & picked & ~self.stop)
@@ -248,6 +265,7 @@ class Reader(wiring.Component):
                     m.d.comb += issue.eq(1)
                     m.d.sync += [
                         raw.eq(header),
+                        raw_tag.eq(next_tag),
                         head_dw.eq(3 + dw4),
                         self.tlp.valid.eq(1),
                         addr.eq(addr + length),
@@ -298,19 +316,25 @@ class Reader(wiring.Component):
                 slice.o.ready.eq(port.beat.ready | self.stop),   # clients are about to be reset
             ]
 
-        # Ageing: one tag a step, each tag twice in timeout_cycles.
-        period = self.timeout_cycles // (2 * tags)
-        wait   = Signal(range(period))
-        scan   = Signal(range(tags))
-        step   = Signal()
-        m.d.comb += step.eq(wait == 0)
-        m.d.sync += wait.eq(Mux(step, period - 1, wait - 1))
+        # Ageing: one tag a step, each tag twice in timeout_cycles; no step if nothing could leave since the last one was due.
+        period  = self.timeout_cycles // (2 * tags)
+        wait    = Signal(range(period))
+        scan    = Signal(range(tags))
+        blocked = Signal()
+        step    = Signal()
+        m.d.comb += step.eq((wait == 0) & ~blocked)
+        m.d.sync += wait.eq(Mux(wait == 0, period - 1, wait - 1))
         with m.If(step):
             m.d.sync += scan.eq(scan + 1)
+        with m.If(~self.stalled & (~self.tlp.valid | self.tlp.ready)):
+            m.d.sync += blocked.eq(0)
+        with m.Elif(wait == 0):
+            m.d.sync += blocked.eq(1)
 
         def one(condition, tag):
             return Mux(condition, C(1, tags) << tag, 0)[:tags]
         starts   = Signal(tags)
+        finish_tag = Signal(range(tags))
         finishes = Signal(tags)
         expires  = Signal(tags)
         retires  = Signal(tags)
@@ -320,7 +344,8 @@ class Reader(wiring.Component):
         m.d.sync += stepped.eq(one(step, scan))
         m.d.comb += [
             starts.eq(one(issue, next_tag)),
-            finishes.eq(one(placer.finish, placer.finish_tag) & waiting),
+            finish_tag.eq(Mux(recalls, raw_tag, placer.finish_tag)),
+            finishes.eq(one(placer.finish | recalls, finish_tag) & waiting),
             aged.eq(stepped & age[1] & ~age[0]),
             expires.eq(aged & waiting & ~(self.timeout_disable & ~self.stop).replicate(tags)),
             self.pending.eq(waiting.any()),
@@ -341,16 +366,17 @@ class Reader(wiring.Component):
                 budget.length.eq(length),
                 budget.late.eq(late),
                 budget.finish.eq(finishes.any()),
-                budget.finish_tag.eq(placer.finish_tag),
+                budget.finish_tag.eq(finish_tag),
                 budget.expire.eq((expires & ~finishes).any()),
                 budget.expire_tag.eq(stepped_tag),
             ]
-        broken = Mux(placer.broken, finishes, 0)
+        broken   = Mux(placer.broken & ~recalls, finishes, 0)
+        recalled = Mux(recalls, finishes, 0)
         m.d.sync += [
             used.eq(used & ~retires | starts),
             waiting.eq(waiting & ~finishes & ~expires | starts),
             done.eq((done | finishes | expires) & ~retires),
-            bad.eq((bad | one(placer.spoil, placer.spoil_tag) | expires | broken) & ~starts),
+            bad.eq((bad | one(placer.spoil, placer.spoil_tag) | expires | broken | recalled) & ~starts),
             late.eq(late & ~ended | expires | broken),
             fresh.eq(fresh & ~one(placer.begin, placer.begin_tag) | starts),
             age[0].eq((age[0] ^ stepped) & ~starts & ~expires & ~broken),

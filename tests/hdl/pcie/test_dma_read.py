@@ -6,6 +6,8 @@ import pytest
 
 from ringnic.hdl.pcie.dma_read import Reader
 
+from ...kit import streams
+
 
 @pytest.mark.parametrize("width", [32, 64, 128])
 def test_read_alignments(host, width):
@@ -71,6 +73,21 @@ def test_tags(host, tags, ext_tag, most):
         card.answer = True
         await card.read(ctx, 0, wanted)
     card.run(ask, check)
+
+
+def test_extended_tags_end_at_once(host):
+    """Where the next one would be above 31, too (2.2.6.2)."""
+    card = host(64, tags=64, part=Reader)
+
+    async def bench(ctx):
+        for extended, count in ((1, 40), (0, 3)):
+            ctx.set(card.dut.ext_tag, extended)
+            await ctx.tick().repeat(3)
+            for k in range(count):
+                await card.ask(ctx, 0, [(0x1000 + 64 * k, 16)])
+                await card.read(ctx, 0, [(0x1000 + 64 * k, 16)])
+    card.run(bench)
+    assert [entry[5] for entry in card.log] == [*range(40), 0, 1, 2]
 
 
 @pytest.mark.parametrize("width,limit", [(64, 1.15), (128, 1.3)])
@@ -156,6 +173,31 @@ def test_timeout_and_late(host):
         assert {entry[5] for entry in card.log[-2:]} == {0, 1}
     card.run(bench)
     assert card.events["dma_timeouts"] == 1 and card.events["cpl_unexpected"] == 1
+
+
+@pytest.mark.parametrize("why", ["not taken", "link stalled"])
+def test_a_read_that_has_not_left_grows_no_older(host, why):
+    """2.8: the time begins with the transmission. Else its tag would be given away, and two requests have it on the link."""
+    card, held = host(64, timeout_cycles=640, tags=4, part=Reader), [why == "not taken"]
+    card.idle, card.answer = lambda: held[0], False
+
+    async def bench(ctx):
+        ctx.set(card.dut.stalled, why == "link stalled")
+        await streams.send(ctx, card.dut.reads[0].req, {"addr": 0x1000, "len": 64})
+        await ctx.tick().repeat(5000)
+        assert not card.events["dma_timeouts"] and ctx.get(card.dut.pending)
+        held[0] = False
+        ctx.set(card.dut.stalled, 0)
+        await ctx.tick().repeat(300)
+        assert not card.events["dma_timeouts"]
+        card.answer = True
+        await card.read(ctx, 0, [(0x1000, 64)])
+        card.change = lambda tlps, tag: []
+        await card.ask(ctx, 0, [(0x2000, 64)])
+        (got, error, when), = await card.answers(ctx, 0, 1)
+        assert error and got == b""
+    card.run(bench)
+    assert card.events["dma_timeouts"] == 1
 
 
 def test_timeout_disable(host):
