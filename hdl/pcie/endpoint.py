@@ -194,12 +194,11 @@ class Endpoint(wiring.Component):
         connect(m, demux.o_request, intake.i)
         connect(m, intake.o, target.i)
         m.submodules.target_out = target_out = Slice(tlp_beat(self.width))
-        m.submodules.dma_out    = dma_out    = Slice(tlp_beat(self.width))
         connect(m, target.o, target_out.i)
         # 6.1.4.5: no message follows the answer to the access that has forbidden it, so an answer waits for a message that was
         # committed before. The same holds for INTx, and for all requests, which 7.5.1.1.3 forbids without Bus Master Enable.
         m.submodules.answers = answers = PacketGate(tlp_beat(self.width))
-        requests = ~config.bus_master & (dma.leaving | dma_out.o.valid)
+        requests = ~config.bus_master & dma.leaving
         # 2.6.1: no class waits for credits of another, but completions for what is posted before them.
         m.submodules.told     = told     = PacketGate(tlp_beat(self.width))
         m.submodules.signaled = signaled = PacketGate(tlp_beat(self.width))
@@ -214,8 +213,9 @@ class Endpoint(wiring.Component):
         connect(m, flipped(config.messages), told.i)
         connect(m, msix.tlp, signaled.i)
         connect(m, told.o, arbiter.i[1])
-        connect(m, dma.tlp, dma_out.i)
-        connect(m, dma_out.o, arbiter.i[2])
+        # 2.4.1: an answer passes no write that was posted before, and a write counts as done when this arbiter has taken it: so
+        # nothing is kept in between.
+        connect(m, dma.tlp, arbiter.i[2])
         connect(m, signaled.o, arbiter.i[3])
         connect(m, arbiter.o, tx_edge.i)
         connect(m, tx_edge.o, flipped(self.tlp_tx))
@@ -239,6 +239,7 @@ class Endpoint(wiring.Component):
             dma.mrrs.eq(config.mrrs),
             dma.ext_tag.eq(config.ext_tag),
             dma.timeout_disable.eq(config.timeout_disable),
+            dma.stalled.eq(self.tlp_tx.valid & ~self.tlp_tx.ready),
             dma.stop.eq(self.stop),
             dma.reset.eq(self.reset),
             self.stopped.eq(dma.stopped & ~msix.sending),
@@ -271,7 +272,7 @@ class Endpoint(wiring.Component):
             config.turn_off.eq(target.pme_turn_off),
             self.busy.eq(dma.busy | msix.busy | target.busy | rx_edge.level.any() | digest.o.valid | intake.busy | config.busy
                          | judging.any()
-                         | target_out.o.valid | dma_out.o.valid | tx_edge.level.any()),
+                         | target_out.o.valid | tx_edge.level.any()),
         ]
         m.d.sync += [
             config.transactions_pending.eq(dma.pending),

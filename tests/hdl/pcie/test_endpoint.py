@@ -381,6 +381,76 @@ def test_a_read_that_waited_for_credits_waits_for_bus_master(bench):
     bench.run(body)
 
 
+def test_a_function_level_reset_ends_while_a_read_waits(bench):
+    """For credits, and then for bus mastery, which comes with the host's next accesses only."""
+    dut = bench.dut
+
+    async def drain(ctx):
+        while True:
+            await ctx.tick().until(dut.flr)
+            ctx.set(dut.stop, 1)
+            await ctx.tick().until(dut.stopped)
+            ctx.set(dut.reset, 1)
+            await ctx.tick()
+            ctx.set(dut.reset, 0)
+            ctx.set(dut.stop, 0)
+
+    async def body(ctx):
+        ctx.set(dut.reads[0].beat.ready, 1)
+        ctx.set(dut.credits.non_posted, 0)
+        await send(ctx, dut.reads[0].req, {"addr": 0x1000, "len": 16})
+        await ctx.tick().repeat(20)
+        await bench.send(ctx, cfg_write(0x04, 0x2, be=3))
+        await bench.expect(ctx)
+        ctx.set(dut.credits.non_posted, 1)
+        await ctx.tick().repeat(50)
+        await bench.send(ctx, cfg_write(0x68, 0x8000, be=2))
+        await bench.expect(ctx)
+        await bench.send(ctx, cfg_read(0))
+        assert list(map(kind, await bench.expect(ctx))) == ["completion"]
+        await bench.setup(ctx)
+        await ctx.tick().repeat(50)
+        assert not bench.out
+    bench.run(body, drain)
+
+
+@pytest.mark.parametrize("width", [64, 128, 256, 512])
+def test_an_answer_passes_no_write_that_is_done(width):
+    """2.4.1. The link stalls until nothing moves any more, with writes of a beat and longer ones; then an answer comes."""
+    bench, done, begun = Bench(width), [], []
+
+    async def count(ctx):
+        async for _, _, one in ctx.tick().sample(bench.dut.writes[0].done):
+            done.extend([1] * one)
+
+    async def writes(ctx):
+        port, at = bench.dut.writes[0], 0
+        while not begun:
+            await ctx.tick()
+        while True:
+            length = 4 if at % 3 else 40
+            await send(ctx, port.req, {"addr": 0x10000 + 64 * at, "len": length})
+            for left in range(length, 0, -width // 8):
+                await send(ctx, port.data, {"data": at, "last": left <= width // 8})
+            at += 1
+
+    async def body(ctx):
+        begun.append(1)
+        for pause in range(24):
+            await ctx.tick().repeat(40 + pause)
+            bench.stall = True
+            await ctx.tick().repeat(60)
+            before = len(done)
+            await bench.send(ctx, mem_read(BAR))
+            await ctx.tick().repeat(60)
+            bench.stall = False
+            await ctx.tick().repeat(60)
+            kinds = list(map(kind, bench.out))
+            assert 0 < before <= kinds[:kinds.index("completion")].count("posted")
+            bench.out.remove(bench.out[kinds.index("completion")])
+    bench.run(body, count, writes)
+
+
 def test_intx(bench):
     async def body(ctx):
         ctx.set(bench.dut.intx, 1)
