@@ -195,9 +195,14 @@ class Engine(wiring.Component):
             with m.If(walk.fail_valid):
                 m.d.sync += halts.bit_select(walk.fail_queue, 1).eq(1)
         m.d.sync += [working.eq(working & ~fails), serving.eq(serving & ~halts)]
-        refused, refuses, tells = Signal(range(self.num_queues + 1)), Signal(), Signal()
-        m.d.comb += [refuses.eq(judged & bounds.beyond), tells.eq(self.enable & (refused != 0))]
-        m.d.sync += refused.eq(refused + refuses - tells)
+        refused, tells = Signal(self.num_queues), Signal()
+        m.d.comb += tells.eq(self.enable & refused.any())
+        with m.If(tells):  # of one in each cycle
+            m.d.sync += refused.eq(refused & (refused - 1))
+        with m.If(judged & bounds.beyond):
+            m.d.sync += refused.bit_select(judged_queue, 1).eq(1)
+        with m.If(self.reset_valid):
+            m.d.sync += refused.bit_select(self.reset_queue, 1).eq(0)
         for bits in (working, serving):
             with m.If(judged & ~bounds.beyond):
                 m.d.sync += bits.bit_select(judged_queue, 1).eq(1)
@@ -263,8 +268,13 @@ class Engine(wiring.Component):
             m.submodules[f"used_{k}"] = given = Slice(Used)
             connect(m, flipped(buffers.used), given.i)
             connect(m, given.o, used.i[k])
+            newest = Signal.like(given.i.p.queue)
+            with m.If(given.i.valid & given.i.ready):
+                m.d.sync += newest.eq(given.i.p.queue)
             with m.If(given.o.valid):
                 m.d.comb += buffers.untold.bit_select(given.o.p.queue, 1).eq(1)
+            with m.If(~given.i.ready):  # it keeps two
+                m.d.comb += buffers.untold.bit_select(newest, 1).eq(1)
             connect(m, walk.table, flipped(self.reads[4 + 2 * k]))
             connect(m, walk.single, flipped(self.reads[5 + 2 * k]))
 

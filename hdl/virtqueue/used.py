@@ -92,7 +92,7 @@ class UsedWriter(wiring.Component):
         # its wrap counter. slots: entries of the ring that the collected chains take. Of those, ``apart``: some take more than
         # one; ``parts``: some packet has several chains; ``reports``: some have a length, or a device-writable buffer.
         row_layout = data.StructLayout({
-            "staged": 16, "complete": 16, "written": 16, "slot": 16, "flip": 1, "slots": 16, "apart": 1, "parts": 1,
+            "staged": 16, "complete": 16, "written": 16, "slot": 16, "flip": 1, "slots": 16 + slot_bits, "apart": 1, "parts": 1,
             "reports": 1})
         m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
         m.submodules.staging = staging = memory.Memory(shape=Entry, depth=queues * self.batch, init=[])

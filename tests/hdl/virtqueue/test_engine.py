@@ -750,3 +750,54 @@ def test_nothing_is_looked_at_for_a_queue_that_does_not_work():
         await ctx.tick().repeat(600)
         assert ctx.get(bench.dut.pausing) and not bench.host.reads
     bench.run(testbench)
+
+
+@pytest.mark.parametrize("refusals, good, errors, enabled", [
+    ([0], False, 1, 0b000), ([0, 0, 0, 0], False, 1, 0b000), ([0] * 8, False, 1, 0b000), ([2, 0, 1], False, 3, 0b000),
+    ([0], True, 0, 0b001), ([0, 1], True, 1, 0b001)])
+def test_a_queue_that_cannot_work_is_told_of_once(refusals, good, errors, enabled):
+    """However often it was set up and reset before the driver was ready (2.1.2); not if its last set-up is good."""
+    bench = Bench(queues=3)
+
+    async def testbench(ctx):
+        for at, queue in enumerate(refusals):
+            if queue in refusals[:at]:
+                await bench.reset(ctx, queue)
+            await bench.set_up(ctx, queue, queue_desc=(1 << 64) - 16)
+            await ctx.tick().repeat(4)
+        if good:
+            await bench.reset(ctx, refusals[0])
+            await bench.set_up(ctx, refusals[0])
+        await ctx.tick().repeat(4)
+        ctx.set(bench.dut.enable, 1)
+        await bench.quiet(ctx)
+        assert bench.errors == errors and ctx.get(bench.dut.buffers[0].enabled) == enabled
+    bench.sim.add_testbench(testbench)
+    bench.sim.run()
+
+
+def test_a_chain_that_was_given_back_is_untold_until_it_is_written():
+    """Behind one of another queue too, wherever both are kept."""
+    bench = Bench(queues=2)
+
+    async def testbench(ctx):
+        port = bench.dut.buffers[0]
+        for queue in (0, 1):
+            for head in range(4):
+                bench.desc(queue, head, 0x1000, 8)
+                bench.offer(queue, head)
+            await bench.kick(ctx, queue)
+        await bench.quiet(ctx)
+        for queue in (0, 0, 1):
+            await bench.take(ctx, queue)
+            await bench.chain(ctx)
+        await bench.quiet(ctx)
+        for queue, ident, flush in ((0, 0, 1), (0, 1, 1), (1, 0, 0)):
+            ctx.set(port.used.p, {"queue": queue, "chain": {"id": ident, "count": 1}, "flush": flush})
+            ctx.set(port.used.valid, 1)
+            await ctx.tick().until(port.used.ready)
+        ctx.set(port.used.valid, 0)
+        for _ in range(30):
+            assert ctx.get(port.untold) & 2 or bench.host.get(bench.at(DEVICE, 1) + 2, "H") == 1
+            await ctx.tick()
+    bench.run(testbench)

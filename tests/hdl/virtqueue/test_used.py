@@ -390,6 +390,22 @@ def test_packed_ring_is_not_left(make, size, count, in_order):
     bench.run(testbench)
 
 
+def test_more_slots_than_a_count_of_16_bits_has_are_not_one_step(make):
+    """With IN_ORDER, of a driver that makes a ring of chains available several times over: each has its own used descriptor."""
+    bench, size = make(sizes=(16, 16)), 30_000
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.packed, 1)
+        ctx.set(bench.dut.in_order, 1)
+        await bench.setup(ctx, 0, size=size, queue_desc=DEVICE)
+        for _ in range(3):
+            for k in range(3):
+                await bench.give(ctx, 0, k, flush=k == 2, count=size)
+            await bench.settle(ctx)
+        assert bench.writes == [(DEVICE, 16)] * 9
+    bench.run(testbench)
+
+
 @pytest.mark.parametrize("packed", [0, 1])
 @pytest.mark.parametrize("writable", [0, 1])
 def test_in_order_a_length_is_reported_even_if_it_is_0(make, packed, writable):
