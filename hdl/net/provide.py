@@ -174,6 +174,7 @@ class Provide(wiring.Component):
                         with m.If(self.over):
                             m.next = "BACK"
             with m.State("CHAIN"):
+                m.d.comb += self.restart.eq(1)   # while a chain was on its way, the frame did not wait for the driver
                 with m.If(gather.failed | gather.spilt):
                     m.next = "BACK"
                 with m.Elif(gather.enough):

@@ -54,6 +54,25 @@ def test_frames_that_go_to_another_queue_take_no_chains_ahead(rng):
     assert bench.of_queue(0) == [(frames[0], 1)] and bench.of_queue(2) == [(frame, 1) for frame in frames[1:]]
 
 
+def test_the_host_takes_nothing_of_the_patience_with_the_driver(rng):
+    """A frame that waited long for its first chain to come has as much time as any other to get its second."""
+    bench = Bench(rng, pairs=2, patience=200)
+    mine, other = rng.randbytes(250), rng.randbytes(60)
+    bench.post([200], queue=2)
+    bench.post([200], queue=0)
+    bench.frames = [(mine, 0, 1), (other, 0, 0)]
+
+    async def control(ctx):
+        bench.slow = True
+        await ctx.tick().repeat(600)
+        bench.slow = False
+        await ctx.tick().repeat(150)
+        bench.post([200], queue=2)
+
+    bench.run(control=control)
+    assert bench.of_queue(2) == [(mine, 2)] and bench.of_queue(0) == [(other, 1)]
+
+
 def test_no_chain_is_taken_for_a_frame_that_is_dropped(rng):
     """Nor for one behind it: a frame of which it is known ends the run."""
     bench = Bench(rng, max_frame=100)
