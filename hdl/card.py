@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from amaranth import *
 from amaranth.hdl import IOPort
 from amaranth.lib import wiring
+from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In, Out, connect
 
 from .lib.mmcm import Mmcm, Output
@@ -199,9 +200,10 @@ class Card(wiring.Component):
         else:
             m.d.comb += clocks.i.eq(self.osc_clk)
         for name, clock in (("gmii_tx", clocks.o_tx), ("gmii_tx_90", clocks.o_tx_90), ("delay_reference", clocks.o_delay)):
-            domain = ClockDomain(name, reset_less=True)
+            domain = ClockDomain(name, reset_less=name != "delay_reference")
             m.domains += domain
             m.d.comb += domain.clk.eq(clock)
+        m.submodules.delay_reset = ResetSynchronizer(~clocks.locked, domain="delay_reference")
         if hasattr(self, "eth_reset_n"):
             m.d.comb += self.eth_reset_n.eq(1)  # a PHY that has found its link keeps it when the FPGA is loaded anew
         if ethernet.kind == "rgmii":

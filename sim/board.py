@@ -4,6 +4,7 @@ from amaranth.back import verilog
 
 from ..boards.board import Role
 from ..hdl.card import BLOCK, Card, EthernetSide
+from ..hdl.lib.synchronizers import MarkedSynchronizers
 from ..hdl.spec.pcie_7x import LINKS, block_ports
 from ..hdl.spec.phy import rtl8211f
 
@@ -47,4 +48,4 @@ def board_verilog(board, *, name, **options):
     ports = [getattr(card, member) for member in card.signature.members]
     if board.ethernet is not None:
         ports.append(card.eth_mdio)
-    return verilog.convert(card, name=name, ports=ports, emit_src=False)
+    return verilog.convert(card, name=name, platform=MarkedSynchronizers(), ports=ports, emit_src=False)

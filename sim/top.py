@@ -6,6 +6,8 @@ from amaranth.hdl import ClockDomain, Module, Signal, Value
 from amaranth.back import verilog
 from amaranth.lib import data
 
+from ..hdl.lib.synchronizers import MarkedSynchronizers
+
 __all__ = ["Design", "TOP_NAME", "design_of", "outside", "to_verilog"]
 
 TOP_NAME = "nic"
@@ -104,7 +106,7 @@ def to_verilog(card, *, offered=None):
     else:
         m.d.comb += card.offered.eq(offered)
     ports.append(card.busy)
-    return verilog.convert(m, name=TOP_NAME, ports=ports, emit_src=False)
+    return verilog.convert(m, name=TOP_NAME, platform=MarkedSynchronizers(), ports=ports, emit_src=False)
 
 
 def design_of(card):

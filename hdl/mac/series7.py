@@ -20,8 +20,8 @@ RESET_CLOCKS = 32       # of the reference: IDELAYCTRL's reset takes 60 ns or mo
 class RgmiiBuffers(wiring.Component):
     """Registers and delays at the pads of an RGMII.
 
-    Clock domains: ``gmii_tx``; ``gmii_tx_90`` if the card delays TXC; ``delay_reference`` of 200 MHz; and ``rgmii_rx``, without a
-    reset, whose clock is driven here: RXC behind a global buffer.
+    Clock domains: ``gmii_tx``; ``gmii_tx_90`` if the card delays TXC; ``delay_reference`` of 200 MHz, in reset until its clock is
+    stable; and ``rgmii_rx``, without a reset, whose clock is driven here: RXC behind a global buffer.
 
     Parameters
     ----------
@@ -47,7 +47,8 @@ class RgmiiBuffers(wiring.Component):
         m = Module()
         m.submodules.rxc = Instance("BUFG", i_I=self.rxc, o_O=ClockSignal("rgmii_rx"))
 
-        reset = Signal(range(RESET_CLOCKS), init=RESET_CLOCKS - 1, reset_less=True)
+        # UG471, "IDELAYCTRL": its reset ends when the reference clock is stable, not before.
+        reset = Signal(range(RESET_CLOCKS), init=RESET_CLOCKS - 1)
         with m.If(reset != 0):
             m.d.delay_reference += reset.eq(reset - 1)
         m.submodules.delay_control = Instance(

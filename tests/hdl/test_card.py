@@ -18,6 +18,7 @@ from ringnic.sim.board import block_box, board_card, board_verilog
 from ..kit.boxes import box, instance, source
 from ..kit.ports import port_list
 from ..kit.yosys import complaints
+from .lib.test_synchronizers import REGISTERS
 
 BUILDABLE = [board.name for board in BOARDS.values() if board.buildable]
 OPTIONS = dict(pairs=1, mac_address=None, features={32}, build_id=1)
@@ -119,6 +120,15 @@ def test_a_gmii(boxes):
     assert "always @(posedge gmii_rx_clk)" in text and f"always @(posedge {clock['C']})" in text
 
 
+def test_delays_are_calibrated_once_their_clock_is_stable(boxes):
+    """UG471, "IDELAYCTRL": the reset of its domain ends when the MMCM has locked."""
+    text = boxes(ethernet=EthernetSide("rgmii", 200, phy_address=7))
+    reset, = re.findall(r"^  \S+ +delay_reset \(\n +\.async_ff_clk\(delay_reference_clk\),\n +\.locked\((\S+) *\)", text,
+                        re.MULTILINE)
+    assert reset == re.search(r"^  \S+ +eth_clocks \(.*?\.locked\((\S+) *\)", text, re.MULTILINE | re.DOTALL)[1]
+    assert "assign async_ff_rst = ~ locked;" in text
+
+
 def test_an_oscillator_with_one_pin(hollow):
     side = EthernetSide("rgmii", 50, differential=False, reset=False)
     made = Card(lanes=1, queue_pairs=1, offered=0, mac_address=2 << 40, build_id=0, ethernet=side)
@@ -132,6 +142,7 @@ def test_every_board(hollow, tmp_path, name):
     assert complaints(tmp_path, block_box(1) + text, "card") == ""
     assert declared(text, "card") == declared(port_list(board, 1), f"ringnic_{name}")
     assert text.count("IBUFDS_GTE2") == text.count("BUFGCTRL ") == 1
+    assert all(mark for mark, _ in REGISTERS.findall(text))
 
 
 @pytest.mark.parametrize("name", ["pz_a775t", "kc705"])

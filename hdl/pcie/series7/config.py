@@ -16,6 +16,7 @@ from .tx import REFUSAL
 
 __all__ = ["BlockConfig"]
 
+HANDSHAKE_CYCLES = 255  # longest wait of an answer for the handshake of INTx: 4 us at 62.5 MHz
 MAX_SIZE = 2  # coded: 512 bytes, the largest payload of the IP as the card has it made, and the largest read (see BlockConfig)
 
 
@@ -89,7 +90,13 @@ class BlockConfig(wiring.Component):
             m.d.sync += [block.cfg_interrupt.eq(wanted != told), block.cfg_interrupt_assert.eq(wanted)]
         with m.Elif(block.cfg_interrupt_rdy):
             m.d.sync += [block.cfg_interrupt.eq(0), told.eq(block.cfg_interrupt_assert)]
-        m.d.comb += function.busy.eq(block.cfg_interrupt | (wanted != told))
+        # PG054 does not say that an interrupt is granted which the host has just disabled: answers do not wait for it for ever.
+        asks, waited = Signal(), Signal(range(HANDSHAKE_CYCLES + 1))
+        m.d.comb += [asks.eq(block.cfg_interrupt | (wanted != told)), function.busy.eq(asks & (waited != HANDSHAKE_CYCLES))]
+        with m.If(~asks):
+            m.d.sync += waited.eq(0)
+        with m.Elif(waited != HANDSHAKE_CYCLES):
+            m.d.sync += waited.eq(waited + 1)
 
         # Errors, each a pulse. One of a posted request shares its port with those that the block is to answer.
         posted, pause = Signal(), Signal()

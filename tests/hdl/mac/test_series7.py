@@ -45,7 +45,8 @@ def cells(*, tx_delay="phy", rx_taps=25):
     m = Module()
     m.submodules.buffers = buffers = RgmiiBuffers(tx_delay=tx_delay, rx_taps=rx_taps)
     m.submodules.dna = dna = DnaPort()
-    clocks = {name: ClockDomain(name, reset_less=True) for name in ("gmii_tx", "gmii_tx_90", "delay_reference")}
+    clocks = {name: ClockDomain(name, reset_less=name != "delay_reference")
+              for name in ("gmii_tx", "gmii_tx_90", "delay_reference")}
     m.domains += *clocks.values(), ClockDomain("rgmii_rx", reset_less=True)
     pins = [getattr(buffers, name) for name in ("txc", "txd", "tx_ctl", "rxc", "rxd", "rx_ctl")]
     text = rtlil.convert(m, ports=[*pins, *(clock.clk for clock in clocks.values()), dna.pins.clk, dna.pins.read,

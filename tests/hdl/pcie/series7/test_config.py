@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringnic.hdl.pcie.series7.config import BlockConfig
+from ringnic.hdl.pcie.series7.config import HANDSHAKE_CYCLES, BlockConfig
 from ringnic.hdl.pcie.virtio_caps import virtio_capabilities
 from ringnic.hdl.spec.pcie import Command
 
@@ -100,6 +100,25 @@ def test_intx(late):
         assert await handshake(ctx, block, late) == 1
         ctx.set(function.interrupt, 0)
         assert await handshake(ctx, block, late) == 0
+    run(body)
+
+
+def test_an_interrupt_that_is_not_granted_holds_up_no_answer_for_ever():
+    """PG054 does not say whether one is that the host has disabled. It is asked for all the same, until it is granted."""
+    async def body(ctx, block, function, dut):
+        ctx.set(function.interrupt, 1)
+        await ctx.delay(1e-10)
+        held = 0
+        while ctx.get(function.busy):
+            await ctx.tick()
+            held += 1
+        assert held == HANDSHAKE_CYCLES and ctx.get(block.cfg_interrupt)
+        assert await handshake(ctx, block, 5) == 1
+        await settle(ctx)
+        ctx.set(function.interrupt, 0)
+        await ctx.tick()
+        assert ctx.get(function.busy)
+        assert await handshake(ctx, block, 5) == 0
     run(body)
 
 
