@@ -149,8 +149,8 @@ def _judged(console, board, folder, manifest, failed):
     console.print(f"Vivado {verdict.vivado}   {used}", highlight=False)
     console.print(f"slack: setup {verdict.timing['wns_ns']:g} ns, hold {verdict.timing['whs_ns']:g} ns", highlight=False)
     if verdict.pads:
-        console.print("slack at the RGMII's pads, setup and hold: receive {rx_setup:g} and {rx_hold:g} ns, transmit {tx_setup:g} "
-                      "and {tx_hold:g} ns".format(**verdict.pads), highlight=False)
+        console.print("slack at the pads of Ethernet, setup and hold: receive {rx_setup:g} and {rx_hold:g} ns, transmit "
+                      "{tx_setup:g} and {tx_hold:g} ns".format(**verdict.pads), highlight=False)
     if verdict.configuration["ms"] is not None:
         console.print("configuration: {ms:g} ms of the {limit_ms} ms that a host waits".format(**verdict.configuration),
                       highlight=False)

@@ -5,7 +5,7 @@ The lanes' pins are not here: they follow from the transceivers, whose place the
 
 from ..slot.bitstream import board_code
 
-__all__ = ["clock_constraints", "ethernet_ports", "pin_constraints", "rgmii_pads"]
+__all__ = ["clock_constraints", "ethernet_pads", "ethernet_ports", "pin_constraints"]
 
 REFCLK_NS = 10               # of the slot's reference clock
 ETHERNET_NS = 8              # of a receive clock at 1 Gbit/s
@@ -14,6 +14,10 @@ JTAG_NS = 15                 # of TCK: 66 MHz at most (DS181 and DS182, F_TCK)
 # edges, at least. The card delays TXC, and the PHY RXC.
 DRIVEN_NS = 1.2              # at the pads that drive them (TsetupT and TholdT)
 TAKEN_NS = 1.0               # at the pads that take them (TsetupR and TholdR): wires of the board may cost the difference
+# IEEE 802.3, 35.5.2.3: of a GMII, setup and hold around the rising edge, at the same places.
+GMII_DRIVEN_NS = 2.5, 0.5
+GMII_TAKEN_NS  = 2.0, 0.0
+CONTROL = {("rgmii", "rx"): ["ctl"], ("rgmii", "tx"): ["ctl"], ("gmii", "rx"): ["dv", "er"], ("gmii", "tx"): ["en", "er"]}
 
 
 def _pin(port, pin, standard, **more):
@@ -36,10 +40,14 @@ def ethernet_ports(ethernet):
     return found if ethernet.reset_n is None else {**found, "eth_reset_n": (ethernet.reset_n, True)}
 
 
-def rgmii_pads(ethernet, way):
-    """Ports of an RGMII that go with a clock, ``"rx"`` or ``"tx"``, as a list of Tcl."""
-    data = [f"eth_{way}_data[{bit}]" for bit in range(len(ethernet.pins[f"{way}_data"]))]
-    return f"[get_ports {{{' '.join([f'eth_{way}_ctl', *data])}}}]"
+def _pads(ethernet, way):
+    names = [f"{way}_{name}" for name in CONTROL[ethernet.kind, way]]
+    return [f"eth_{name}" for name in names] + [f"eth_{way}_data[{bit}]" for bit in range(len(ethernet.pins[f"{way}_data"]))]
+
+
+def ethernet_pads(ethernet, way):
+    """Ports that go with a clock, ``"rx"`` or ``"tx"``, as a list of Tcl."""
+    return f"[get_ports {{{' '.join(_pads(ethernet, way))}}}]"
 
 
 def _slot(board):
@@ -79,8 +87,11 @@ def _oscillator(board):
 def _ethernet(board):
     ethernet = board.ethernet
     yield f"# Ethernet: {ethernet.kind.upper()}{f' to a {ethernet.phy}' if ethernet.phy else ''}"
+    # The registers of a GMII are plain ones, and have to be those at the pads, where an input has no hold time (UG471, "ILOGIC").
+    near = _pads(ethernet, "rx") + _pads(ethernet, "tx") if ethernet.kind == "gmii" else []
     for port, (pin, out) in ethernet_ports(ethernet).items():
-        yield _pin(port, pin, ethernet.standard, SLEW="FAST" if out and "tx" in port else None)
+        yield _pin(port, pin, ethernet.standard, SLEW="FAST" if out and "tx" in port else None,
+                   IOB="TRUE" if port in near else None)
     yield f"create_clock -name eth_rx_clk -period {ETHERNET_NS:.3f} [get_ports {{eth_rx_clk}}]"
     slow = ["eth_mdc", "eth_mdio", *(["eth_reset_n"] if ethernet.reset_n is not None else [])]
     yield f"set_false_path -to [get_ports {{{' '.join(slow)}}}]"
@@ -132,17 +143,29 @@ def _rgmii(ethernet):
            "*nic/buffers/txc/C}] [get_ports {eth_tx_clk}]")
     for edge in ("", " -clock_fall -add_delay"):
         for limit, ns in (("max", ETHERNET_NS / 2 - TAKEN_NS), ("min", TAKEN_NS)):
-            yield f"set_input_delay -clock eth_rx_clk{edge} -{limit} {ns:.3f} {rgmii_pads(ethernet, 'rx')}"
+            yield f"set_input_delay -clock eth_rx_clk{edge} -{limit} {ns:.3f} {ethernet_pads(ethernet, 'rx')}"
         for limit, ns in (("max", DRIVEN_NS), ("min", -DRIVEN_NS)):
-            yield f"set_output_delay -clock eth_tx_clk{edge} -{limit} {ns:.3f} {rgmii_pads(ethernet, 'tx')}"
+            yield f"set_output_delay -clock eth_tx_clk{edge} -{limit} {ns:.3f} {ethernet_pads(ethernet, 'tx')}"
+
+
+def _gmii(ethernet):
+    """UG903, "Constraining Input and Output Delays": data that come with a clock, at its rising edge."""
+    yield "# GMII: the card's clock rises in the middle of its data, the PHY's a little before the end of them"
+    yield ("create_generated_clock -name eth_gtx_clk -invert -divide_by 1 -source [get_pins -hierarchical -filter {NAME =~ "
+           "*gtx_clk/C}] [get_ports {eth_gtx_clk}]")
+    setup, hold = GMII_TAKEN_NS
+    for limit, ns in (("max", ETHERNET_NS - setup), ("min", hold)):
+        yield f"set_input_delay -clock eth_rx_clk -{limit} {ns:.3f} {ethernet_pads(ethernet, 'rx')}"
+    setup, hold = GMII_DRIVEN_NS
+    for limit, ns in (("max", setup), ("min", -hold)):
+        yield f"set_output_delay -clock eth_gtx_clk -{limit} {ns:.3f} {ethernet_pads(ethernet, 'tx')}"
 
 
 def clock_constraints(board):
     """XDC for clocks that come from inside of the FPGA, and for what is timed by them."""
     lines = [*_pipe_clocks(), *_jtag()]
-    if board.ethernet is not None and board.ethernet.kind == "rgmii":
-        lines += _rgmii(board.ethernet)
     if board.ethernet is not None:
+        lines += {"rgmii": _rgmii, "gmii": _gmii}[board.ethernet.kind](board.ethernet)
         lane = "get_pins -hierarchical -filter {NAME =~ *pipe_lane[0]*_channel_i/TXOUTCLK}"
         lines += [
             "# The slot, the board and the wire each have a clock of their own.",

@@ -6,7 +6,7 @@ import math
 import re
 
 from .ip import CELL_READBACK
-from .script import FACTS, PADS, REPORTS, has_rgmii
+from .script import FACTS, PADS, REPORTS
 
 __all__ = ["CONFIGURATION_LIMIT_MS", "ReportError", "Verdict", "configuration", "judge", "vivado_errors"]
 
@@ -25,7 +25,7 @@ class ReportError(Exception):
 class Verdict:
     """``problems``: what makes the bitstream unfit, one line each. ``warnings``: what its owner should know.
 
-    ``pads``: slack at the pads of an RGMII in ns, by the names of :data:`.script.PADS`.
+    ``pads``: slack at the pads of Ethernet in ns, by the names of :data:`.script.PADS`.
     """
     vivado: str = ""
     timing: dict = field(default_factory=dict)
@@ -151,20 +151,20 @@ def _judge_lanes(board, lanes, verdict, placed):
 
 
 def _judge_pads(verdict, found):
-    """Those of an RGMII. A miss is a warning: all but Ethernet works without them, and its delays are for a board to confirm."""
+    """Those of Ethernet. A miss is a warning: all but Ethernet works without them, and its delays are for a board to confirm."""
     for name in PADS:
         try:
             slack = float(found.get(name, ""))
         except ValueError:
             slack = math.nan
         if not math.isfinite(slack):
-            raise ReportError(f"{FACTS} does not say what {name} of the RGMII has to spare")
+            raise ReportError(f"{FACTS} does not say what {name} of Ethernet has to spare")
         verdict.pads[name] = slack
         if slack < 0:
             way, _, check = name.partition("_")
             verdict.warnings.append(
-                f"at the RGMII's pads {'received' if way == 'rx' else 'sent'} data miss {check} by {-slack:g} ns: frames may be "
-                "lost at 1 Gbit/s (docs/boards/bring-up.md)")
+                f"at the pads of Ethernet {'received' if way == 'rx' else 'sent'} data miss {check} by {-slack:g} ns: frames may "
+                "be lost at 1 Gbit/s (docs/boards/bring-up.md)")
 
 
 def judge(board, folder, *, lanes, images):
@@ -184,7 +184,7 @@ def judge(board, folder, *, lanes, images):
         verdict.problems.append(f"{verdict.timing['no_clock']} registers have no clock that is constrained")
     if verdict.timing["unconstrained_internal_endpoints"]:
         verdict.problems.append(f"{verdict.timing['unconstrained_internal_endpoints']} paths inside are not constrained")
-    if has_rgmii(board):
+    if board.ethernet is not None:
         _judge_pads(verdict, pads)
     _judge_lanes(board, lanes, verdict, placed)
     for name, value in CELL_READBACK.items():

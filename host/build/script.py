@@ -4,17 +4,17 @@ Batch mode without a project file. Vivado stops at the first error of a script, 
 the reports only is judged by :mod:`.judge`. It runs under plain ``tclsh`` with stand-ins as well.
 """
 
-from .constraints import rgmii_pads
+from .constraints import ethernet_pads
 from .ip import CELL_PROPERTIES, CELL_READBACK, IP_NAME, IP_VERSION, MODULE_NAME
 
-__all__ = ["FACTS", "PADS", "REPORTS", "SCRIPT", "VERSIONS", "build_script", "has_rgmii", "ip_script"]
+__all__ = ["FACTS", "PADS", "REPORTS", "SCRIPT", "VERSIONS", "build_script", "ip_script"]
 
 #: Versions of Vivado, the first and the last: all have version 3.3 of the IP, and all commands and properties used here.
 VERSIONS = ("2019.1", "2025.2")
 
 SCRIPT = "build.tcl"
 FACTS = "facts.txt"
-#: Of an RGMII: what is received and what is sent, each at both edges of its clock.
+#: Of Ethernet: what is received and what is sent, each at the edges of its clock that count.
 PADS = ("rx_setup", "rx_hold", "tx_setup", "tx_hold")
 REPORTS = {"timing": "timing.rpt", "checks": "checks.rpt", "utilization": "utilization.rpt"}
 
@@ -88,27 +88,22 @@ def _placement(board, lanes):
     return "\n".join(lines)
 
 
-def has_rgmii(board):
-    """Its pads are timed, and by themselves: see :data:`PADS`."""
-    return board.ethernet is not None and board.ethernet.kind == "rgmii"
-
-
 def _pads(board):
-    """Tcl that finds the slack at the pads of an RGMII, and leaves them out of the summary.
+    """Tcl that finds the slack at the pads of Ethernet, and leaves them out of the summary.
 
     The delay of a received bit is a fixed one, and what it has to be is known only once somebody has measured it: a miss there
     must not look like one of a path inside.
     """
     lines = [
-        "# What the pads of the RGMII have to spare",
+        "# What the pads of Ethernet have to spare",
         "proc pad_slack {what paths} {",
         "    if {[llength $paths] != 1} {",
-        '        error "RINGNIC: $what of the RGMII is not timed"',
+        '        error "RINGNIC: $what of Ethernet is not timed"',
         "    }",
         "    return [get_property SLACK $paths]",
         "}",
     ]
-    ends = {"rx": f"-from {rgmii_pads(board.ethernet, 'rx')}", "tx": f"-to {rgmii_pads(board.ethernet, 'tx')}"}
+    ends = {"rx": f"-from {ethernet_pads(board.ethernet, 'rx')}", "tx": f"-to {ethernet_pads(board.ethernet, 'tx')}"}
     for name in PADS:
         way, _, check = name.partition("_")
         lines.append(f"set {name} [pad_slack {name} [get_timing_paths -{check} -max_paths 1 {ends[way]}]]")
@@ -124,7 +119,7 @@ def _facts(board, lanes):
                          for pair in ("rx_p", "rx_n", "tx_p", "tx_n"))
         lines.append(f'puts $facts "lane {at} [get_property LOC $lane{at}] {ports}"')
     lines += [f'puts $facts "cell {name} [get_property {name} $block]"' for name in CELL_READBACK]
-    lines += [f'puts $facts "pads {name} ${name}"' for name in PADS if has_rgmii(board)]
+    lines += [f'puts $facts "pads {name} ${name}"' for name in PADS if board.ethernet is not None]
     return "\n".join([*lines, "close $facts"])
 
 
@@ -169,7 +164,7 @@ set block [one_cell {{block for PCI Express}} {{REF_NAME == PCIE_2_1}}]
 place_design
 phys_opt_design
 route_design
-{_pads(board) if has_rgmii(board) else ""}report_timing_summary -file {REPORTS["timing"]}
+{_pads(board) if board.ethernet is not None else ""}report_timing_summary -file {REPORTS["timing"]}
 check_timing -file {REPORTS["checks"]}
 report_utilization -file {REPORTS["utilization"]}
 {_facts(board, lanes)}

@@ -59,8 +59,8 @@ def break_(folder, file, old, new):
     ("ringnic_ax7203_clocks.xdc", "-max 3.000", "-maximum 3.000", "Unknown option '-maximum' of set_input_delay"),
     ("ringnic_ax7203_clocks.xdc", "eth_rx_data[3]", "eth_rx_data[4]", "no ports match eth_rx_data[4]"),
     ("ringnic_ax7203_clocks.xdc", "set_input_delay", "set_output_delay", "port:eth_rx_ctl is no output"),
-    ("ringnic_ax7203_clocks.xdc", "eth_tx_ctl eth_tx_data[0]", "eth_tx_data[0]", "tx_setup of the RGMII is not timed"),
-    ("ringnic_ax7203_clocks.xdc", " -add_delay -min 1.000", " -min 1.000", "rx_setup of the RGMII is not timed"),
+    ("ringnic_ax7203_clocks.xdc", "eth_tx_ctl eth_tx_data[0]", "eth_tx_data[0]", "tx_setup of Ethernet is not timed"),
+    ("ringnic_ax7203_clocks.xdc", " -add_delay -min 1.000", " -min 1.000", "rx_setup of Ethernet is not timed"),
     ("build.tcl", "get_timing_paths -setup", "get_timing_path -setup", 'invalid command name "get_timing_path"'),
 ])
 def test_a_wrong_name_fails(project, run_tcl, file, old, new, says):
@@ -71,18 +71,27 @@ def test_a_wrong_name_fails(project, run_tcl, file, old, new, says):
 
 
 @pytest.mark.parametrize("board", [board for board in BOARDS.values() if board.buildable], ids=lambda board: board.name)
-def test_the_pads_of_an_rgmii(project, board):
-    """RGMII 2.0, 3.3 with internal delays: 1.2 ns where data are driven, 1.0 ns where they are taken, at both edges of 8 ns."""
-    text = (project(board.name) / f"ringnic_{board.name}_clocks.xdc").read_text()
+def test_the_pads_of_ethernet(project, board):
+    """RGMII 2.0, 3.3 with internal delays: 1.2 ns where data are driven, 1.0 ns where they are taken, at both edges of 8 ns.
+    IEEE 802.3, 35.5.2.3 "GMII": setup and hold of 2.5 and 0.5 ns where they are driven, 2.0 and 0 ns where they are taken."""
+    folder = project(board.name)
+    text = (folder / f"ringnic_{board.name}_clocks.xdc").read_text()
     found = re.findall(r"^set_(\w+)_delay -clock (\w+)(?: (-clock_fall -add_delay))? -(\w+) (\S+) \[get_ports {(.*)}\]$", text,
                        re.MULTILINE)
     rx, tx = (" ".join([f"eth_{way}_ctl", *(f"eth_{way}_data[{bit}]" for bit in range(4))]) for way in ("rx", "tx"))
     expected = [row for fall in ("", "-clock_fall -add_delay") for row in (
         ("input", "eth_rx_clk", fall, "max", "3.000", rx), ("input", "eth_rx_clk", fall, "min", "1.000", rx),
         ("output", "eth_tx_clk", fall, "max", "1.200", tx), ("output", "eth_tx_clk", fall, "min", "-1.200", tx))]
-    assert found == (expected if board.ethernet and board.ethernet.kind == "rgmii" else [])
+    if board.ethernet and board.ethernet.kind == "gmii":
+        data = [" ".join(f"eth_{way}_data[{bit}]" for bit in range(8)) for way in ("rx", "tx")]
+        rx, tx = f"eth_rx_dv eth_rx_er {data[0]}", f"eth_tx_en eth_tx_er {data[1]}"
+        expected = [("input", "eth_rx_clk", "", "max", "6.000", rx), ("input", "eth_rx_clk", "", "min", "0.000", rx),
+                    ("output", "eth_gtx_clk", "", "max", "2.500", tx), ("output", "eth_gtx_clk", "", "min", "-0.500", tx)]
+        assert (folder / f"ringnic_{board.name}_pins.xdc").read_text().count("IOB TRUE") == 20
+        assert text.index("-name eth_gtx_clk -invert") < text.index("-include_generated_clocks osc_clk")
+    assert found == (expected if board.ethernet else [])
     # A clock that is made later than the groups are is in none of them.
-    assert not found or text.index("-name eth_tx_clk") < text.index("-include_generated_clocks osc_clk")
+    assert "eth_tx_clk" not in text or text.index("-name eth_tx_clk") < text.index("-include_generated_clocks osc_clk")
 
 
 @pytest.mark.parametrize("name", ["mode_selection", "Vendor_ID", "MSIx_Table_Offset", "PCI_CFG_Space_Addr", "pipe_mode_sim"])

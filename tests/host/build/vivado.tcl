@@ -32,7 +32,7 @@ array set COMMANDS {
     write_bitstream       {{-force -bin_file} {} 1 1}
     write_cfgmem          {{-force} {-format -interface -size -loadbit -file} 0 0}
     create_clock          {{-add} {-name -period -waveform} 1 1}
-    create_generated_clock {{-add} {-name -source -divide_by -multiply_by -master_clock} 1 1}
+    create_generated_clock {{-add -invert} {-name -source -divide_by -multiply_by -master_clock} 1 1}
     set_clock_groups      {{-asynchronous -physically_exclusive -logically_exclusive} {} 0 99}
     set_false_path        {{} {-from -to -through} 0 0}
     set_input_delay       {{-max -min -rise -fall -clock_fall -add_delay} {-clock -reference_pin} 2 2}
@@ -57,7 +57,7 @@ array set DESIGN [list \
     BITSTREAM.CONFIG.CONFIGFALLBACK {^(Enable|Disable)$} BITSTREAM.CONFIG.TIMER_CFG {^0x[0-9A-F]{8}$} \
     BITSTREAM.CONFIG.NEXT_CONFIG_ADDR {^0x[0-9A-F]{8}$}]
 array set PORT [list \
-    PACKAGE_PIN {^[A-Z]{1,2}[0-9]{1,2}$} PULLTYPE {^(PULLUP|PULLDOWN|KEEPER|NONE)$} SLEW {^(FAST|SLOW)$} \
+    PACKAGE_PIN {^[A-Z]{1,2}[0-9]{1,2}$} PULLTYPE {^(PULLUP|PULLDOWN|KEEPER|NONE)$} SLEW {^(FAST|SLOW)$} IOB {^(TRUE|FALSE|AUTO)$} \
     IOSTANDARD {^(LVCMOS(15|18|25|33)|LVDS(_25)?|(DIFF_)?SSTL1(35|5))$}]
 array set CELL [list \
     LOC {^(GT[PX]E2_CHANNEL_X0Y[0-9]+)$} MSIX_CAP_NEXTPTR {^8'h[0-9A-F]{2}$} MSIX_CAP_TABLE_OFFSET {^29'h[0-9A-F]{8}$} \
@@ -226,7 +226,7 @@ proc get_pins {args} {
     lassign [arguments get_pins $args] options
     set found [list]
     set pins [list card/clocks/pclk_mux/I0 card/clocks/pclk_mux/I1 card/clocks/pclk_mux/O card/clocks/pclk_mux/S0 \
-        card/clocks/pclk_mux/S1 card/link_tap/TCK card/nic/buffers/txc/C]
+        card/clocks/pclk_mux/S1 card/link_tap/TCK card/nic/buffers/txc/C card/gtx_clk/C]
     dict for {cell ref} $::made_cells { if {[string match *_CHANNEL $ref]} { lappend pins $cell/TXOUTCLK } }
     foreach pin $pins { if {[matches [dict get $options -filter] $pin ""]} { lappend found pin:$pin } }
     if {![llength $found]} { refuse "\[Vivado 12-180\] no pins match [dict get $options -filter]" }
@@ -302,15 +302,17 @@ proc io_delay {command way words} {
 proc set_input_delay {args} { io_delay set_input_delay input $args }
 proc set_output_delay {args} { io_delay set_output_delay output $args }
 
-# The worst path at pads of an RGMII whose clock is in the middle of its data; the FPGA itself costs nothing here.
+# The worst path at pads whose clock is in the middle of its data, at both edges (RGMII), or the card's at the rising edge (GMII,
+# where the PHY's is at their end); the FPGA itself costs nothing here.
 proc get_timing_paths {args} {
     lassign [arguments get_timing_paths $args] options
     set hold [dict exists $options -hold]
     set worst ""
-    foreach {option half} {-from 4 -to 2} {
+    set gmii [expr {"eth_gtx_clk" in $::made_clocks}]
+    foreach {option half} [expr {$gmii ? {-from 8 -to 4} : {-from 4 -to 2}}] {
         if {![dict exists $options $option]} { continue }
         foreach port [dict get $options $option] {
-            if {![dict exists $::made_delays $port] || [dict size [dict get $::made_delays $port]] != 4} { return [list] }
+            if {![dict exists $::made_delays $port] || [dict size [dict get $::made_delays $port]] != ($gmii ? 2 : 4)} { return [list] }
             dict for {what ns} [dict get $::made_delays $port] {
                 if {[string match min,* $what] != $hold} { continue }
                 set slack [expr {$hold ? ($option eq "-from" ? $ns : $half + $ns) : $half - $ns}]
