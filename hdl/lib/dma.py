@@ -29,8 +29,8 @@ class WriteReq(data.Struct):
 def read_beat(width):
     """Beat of an answer: ``count`` valid bytes (0 to ``width // 8``) from lane 0; any beat may be partial.
 
-    ``last`` ends the request, exactly once. ``error`` is valid with ``last``: some part of the request failed, fewer
-    bytes than asked for may have come, and none of them may be used.
+    ``last`` ends the request, exactly once. ``error`` is valid with ``last``: some part of the request failed, and fewer bytes
+    than asked for may have come. Those that came are what the host has sent, from the beginning of the request on.
     """
     return data.StructLayout({"data": width, "count": range(width // 8 + 1), "last": 1, "error": 1})
 
@@ -56,8 +56,8 @@ def WritePort(width):
 
     Once a request is accepted the client delivers all its beats without waiting for anything. Writes of all clients
     leave the function in the order in which their requests were accepted. ``done`` is high for one cycle for each
-    request of this client, in order, when its last TLP has left: a read whose request is offered after that
-    is not seen by the host before the write.
+    request of this client, in order, when its last TLP has left, at the earliest two cycles after the request was accepted: a
+    read whose request is offered after that is not seen by the host before the write.
     """
     return Signature({
         "req":  Out(stream.Signature(WriteReq)),

@@ -48,11 +48,11 @@ class RgmiiBuffers(wiring.Component):
         m.submodules.rxc = Instance("BUFG", i_I=self.rxc, o_O=ClockSignal("rgmii_rx"))
 
         # UG471, "IDELAYCTRL": its reset ends when the reference clock is stable, not before.
-        reset = Signal(range(RESET_CLOCKS), init=RESET_CLOCKS - 1)
-        with m.If(reset != 0):
-            m.d.delay_reference += reset.eq(reset - 1)
-        m.submodules.delay_control = Instance(
-            "IDELAYCTRL", i_REFCLK=ClockSignal("delay_reference"), i_RST=reset != 0)
+        left, reset = Signal(range(RESET_CLOCKS), init=RESET_CLOCKS - 1), Signal(init=1)
+        m.d.delay_reference += reset.eq(left != 0)
+        with m.If(left != 0):
+            m.d.delay_reference += left.eq(left - 1)
+        m.submodules.delay_control = Instance("IDELAYCTRL", i_REFCLK=ClockSignal("delay_reference"), i_RST=reset)
         txc, txd, tx_ctl, txc_domain = self.pads.txc, self.pads.txd, self.pads.tx_ctl, "gmii_tx"
         if self.tx_delay == "fpga":
             # The 2 ns between both clocks suffice for a path between neighbouring registers, but not for one to a pad.

@@ -54,15 +54,14 @@ class Dma(wiring.Component):
     stalled : In(1)
         A TLP waits for the link.
     stop : In(1)
-        Accept no request, finish accepted writes (discard them if not ``bus_master``), issue no read more, discard one that
-        waits for credits, await what is outstanding. To be held until ``reset``.
+        Accept no request, finish accepted writes (discard them if not ``bus_master``), issue no read more, await
+        what is outstanding. To be held until ``reset``.
     stopped : Out(1)
         With ``stop``: nothing is in flight. Tags that have timed out do not count, and are remembered over ``reset``.
     busy : Out(1)
         A read is outstanding or a write not finished.
     leaving : Out(1)
-        A TLP has begun and has not left. With ``bus_master`` low none begins, so once this is low nothing comes. A read for which
-        there are no credits has not begun.
+        A TLP has begun and has not left. With ``bus_master`` low none begins, so once this is low nothing comes.
     pending : Out(1)
         A read was issued and not answered.
     reset : In(1)
@@ -115,14 +114,10 @@ class Dma(wiring.Component):
             connect(m, inner, flipped(outer))
         connect(m, flipped(self.cpl), reader.cpl)
         m.submodules.writes = writes = PacketGate(tlp_beat(self.width))
-        m.submodules.reads  = reads  = PacketGate(tlp_beat(self.width))
         connect(m, writer.tlp, writes.i)
-        connect(m, reader.tlp, reads.i)
         connect(m, writes.o, arbiter.i[0])
-        connect(m, reads.o, arbiter.i[1])
+        connect(m, reader.tlp, arbiter.i[1])
         connect(m, arbiter.o, flipped(self.tlp))
-        starved = Signal()
-        m.d.sync += starved.eq(reads.held & reads.i.valid)
         for part in reader, writer:
             m.d.comb += [
                 part.requester_id.eq(self.requester_id),
@@ -134,11 +129,9 @@ class Dma(wiring.Component):
             reader.ext_tag.eq(self.ext_tag),
             reader.timeout_disable.eq(self.timeout_disable),
             reader.stalled.eq(self.stalled),
-            reader.recall.eq(reads.held & self.stop),
-            self.leaving.eq(reads.o.valid | writer.leaving),
+            reader.credits.eq(self.credits.non_posted),
+            self.leaving.eq(reader.tlp.valid | writer.leaving),
             writes.hold.eq(~self.credits.posted),
-            # What has waited for credits is new when they come.
-            reads.hold.eq(~self.credits.non_posted | (starved & ~self.bus_master)),
             self.pending.eq(reader.pending),
             reader.reset.eq(self.reset),
             writer.mps.eq(self.mps),

@@ -27,7 +27,7 @@ class Reader(wiring.Component):
     A request is cut at 4 KiB boundaries and to Max_Read_Request_Size (or ``slot_bytes``, if that is less), one tag to a TLP.
     Completions come in any order of tags; each has its place in a reorder buffer of ``tags * slot_bytes`` bytes. A tag
     that is not answered in ``timeout_cycles`` (to 1.5 times that) fails, and its number is not used until its late answer
-    has come or the same time has passed again. The time in which no TLP leaves is not counted (2.8: it begins with the
+    has come or the same time has passed again. The time in which the link takes nothing is not counted (2.8: it begins with the
     transmission); a tag is as much as half of ``timeout_cycles`` older than its TLP on the link.
 
     Parameters
@@ -54,14 +54,14 @@ class Reader(wiring.Component):
     tlp : Out(stream.Signature(tlp_beat(width)))
     requester_id : In(16), mrrs : In(3), ext_tag : In(1), bus_master : In(1)
         As configured. While ``bus_master`` is low no TLP is begun.
+    credits : In(1)
+        The link takes a read. While low no TLP is begun; what has begun has a tag, and has to leave.
     timeout_disable : In(1)
         As configured: wait for ever, but during ``stop``.
     stalled : In(1)
-        A TLP waits for the link, this or another one.
+        A TLP waits for the link, whosever it is.
     stop : In(1)
         Accept no request and issue no TLP more; a request issued in part is not answered in full.
-    recall : In(1)
-        With ``stop``: discard a TLP that is offered and has not begun to leave, which fails its request.
     reset : In(1)
         With ``stop`` and not ``busy``: forget failures of requests that ``stop`` has cut short.
     busy : Out(1)
@@ -104,10 +104,10 @@ class Reader(wiring.Component):
             "mrrs":         In(3),
             "ext_tag":      In(1),
             "bus_master":   In(1),
+            "credits":      In(1, init=1),
             "timeout_disable": In(1),
             "stalled":      In(1),
             "stop":         In(1),
-            "recall":       In(1),
             "reset":        In(1),
             "busy":         Out(1),
             "pending":      Out(1),
@@ -207,9 +207,7 @@ class Reader(wiring.Component):
         room     = Signal(init=1)   # for the completions of one read more
 
         raw     = Signal(128)
-        raw_tag = Signal(range(tags))
         head_dw = Signal(range(5))
-        recalls = Signal()
         leaving = self.tlp.valid & self.tlp.ready & self.tlp.payload.last
         m.d.comb += [
             self.tlp.payload.data.eq(raw),
@@ -223,10 +221,6 @@ class Reader(wiring.Component):
                 head_dw.eq(Mux(head_dw > lanes, head_dw - lanes, 0)),
                 self.tlp.valid.eq(head_dw > lanes),
             ]
-        # What has not left is answered at once, as failed; one tag a cycle finishes.
-        m.d.comb += recalls.eq(self.recall & self.tlp.valid & ~placer.finish)
-        with m.If(recalls):
-            m.d.sync += self.tlp.valid.eq(0)
 
         idle = Signal()
         m.d.comb += accept.eq(idle & picked & ~self.stop)
@@ -261,11 +255,10 @@ class Reader(wiring.Component):
                 with m.If(self.stop):
                     m.next = "IDLE"
                 # Not while a TLP leaves: whether it does is late to know, and there is the next length to find anyway.
-                with m.Elif(self.bus_master & tag_free & room & ~self.tlp.valid):
+                with m.Elif(self.bus_master & self.credits & tag_free & room & ~self.tlp.valid):
                     m.d.comb += issue.eq(1)
                     m.d.sync += [
                         raw.eq(header),
-                        raw_tag.eq(next_tag),
                         head_dw.eq(3 + dw4),
                         self.tlp.valid.eq(1),
                         addr.eq(addr + length),
@@ -316,7 +309,7 @@ class Reader(wiring.Component):
                 slice.o.ready.eq(port.beat.ready | self.stop),   # clients are about to be reset
             ]
 
-        # Ageing: one tag a step, each tag twice in timeout_cycles; no step if nothing could leave since the last one was due.
+        # Ageing: one tag a step, each tag twice in timeout_cycles; no step if the link took nothing since the last one was due.
         period  = self.timeout_cycles // (2 * tags)
         wait    = Signal(range(period))
         scan    = Signal(range(tags))
@@ -326,7 +319,7 @@ class Reader(wiring.Component):
         m.d.sync += wait.eq(Mux(wait == 0, period - 1, wait - 1))
         with m.If(step):
             m.d.sync += scan.eq(scan + 1)
-        with m.If(~self.stalled & (~self.tlp.valid | self.tlp.ready)):
+        with m.If(~self.stalled):
             m.d.sync += blocked.eq(0)
         with m.Elif(wait == 0):
             m.d.sync += blocked.eq(1)
@@ -334,7 +327,6 @@ class Reader(wiring.Component):
         def one(condition, tag):
             return Mux(condition, C(1, tags) << tag, 0)[:tags]
         starts   = Signal(tags)
-        finish_tag = Signal(range(tags))
         finishes = Signal(tags)
         expires  = Signal(tags)
         retires  = Signal(tags)
@@ -344,8 +336,7 @@ class Reader(wiring.Component):
         m.d.sync += stepped.eq(one(step, scan))
         m.d.comb += [
             starts.eq(one(issue, next_tag)),
-            finish_tag.eq(Mux(recalls, raw_tag, placer.finish_tag)),
-            finishes.eq(one(placer.finish | recalls, finish_tag) & waiting),
+            finishes.eq(one(placer.finish, placer.finish_tag) & waiting),
             aged.eq(stepped & age[1] & ~age[0]),
             expires.eq(aged & waiting & ~(self.timeout_disable & ~self.stop).replicate(tags)),
             self.pending.eq(waiting.any()),
@@ -366,17 +357,16 @@ class Reader(wiring.Component):
                 budget.length.eq(length),
                 budget.late.eq(late),
                 budget.finish.eq(finishes.any()),
-                budget.finish_tag.eq(finish_tag),
+                budget.finish_tag.eq(placer.finish_tag),
                 budget.expire.eq((expires & ~finishes).any()),
                 budget.expire_tag.eq(stepped_tag),
             ]
-        broken   = Mux(placer.broken & ~recalls, finishes, 0)
-        recalled = Mux(recalls, finishes, 0)
+        broken = Mux(placer.broken, finishes, 0)
         m.d.sync += [
             used.eq(used & ~retires | starts),
             waiting.eq(waiting & ~finishes & ~expires | starts),
             done.eq((done | finishes | expires) & ~retires),
-            bad.eq((bad | one(placer.spoil, placer.spoil_tag) | expires | broken | recalled) & ~starts),
+            bad.eq((bad | one(placer.spoil, placer.spoil_tag) | expires | broken) & ~starts),
             late.eq(late & ~ended | expires | broken),
             fresh.eq(fresh & ~one(placer.begin, placer.begin_tag) | starts),
             age[0].eq((age[0] ^ stepped) & ~starts & ~expires & ~broken),

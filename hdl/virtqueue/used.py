@@ -149,7 +149,7 @@ class UsedWriter(wiring.Component):
         take   = Signal(slot_bits)                 # the chain that is next
         left   = Signal(counts)                    # chains from there on
         ahead  = Signal(slot_bits)                 # the one that is looked up while this run is laid out
-        slot, flip, moved = Signal(16), Signal(), Signal(16)  # entry of the ring for it, and how many were passed
+        slot, flip, moved = Signal(16), Signal(), Signal(16 + slot_bits)  # entry of the ring for it, and how many were passed
         count  = Signal(counts)                    # chains of this run
         to_lay = Signal(counts)                    # of them, those that have not been laid out
         room   = Signal(16)                        # entries up to the end of the ring

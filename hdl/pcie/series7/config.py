@@ -93,7 +93,7 @@ class BlockConfig(wiring.Component):
         # PG054 does not say that an interrupt is granted which the host has just disabled: answers do not wait for it for ever.
         asks, waited = Signal(), Signal(range(HANDSHAKE_CYCLES + 1))
         m.d.comb += [asks.eq(block.cfg_interrupt | (wanted != told)), function.busy.eq(asks & (waited != HANDSHAKE_CYCLES))]
-        with m.If(~asks):
+        with m.If(~asks | (block.cfg_interrupt & block.cfg_interrupt_rdy)):
             m.d.sync += waited.eq(0)
         with m.Elif(waited != HANDSHAKE_CYCLES):
             m.d.sync += waited.eq(waited + 1)

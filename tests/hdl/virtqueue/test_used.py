@@ -403,6 +403,11 @@ def test_more_slots_than_a_count_of_16_bits_has_are_not_one_step(make):
                 await bench.give(ctx, 0, k, flush=k == 2, count=size)
             await bench.settle(ctx)
         assert bench.writes == [(DEVICE, 16)] * 9
+        # And what was too many is forgotten with them: a batch that fits is told of by its last again.
+        for k in range(3):
+            await bench.give(ctx, 0, k, flush=k == 2)
+        await bench.settle(ctx)
+        assert bench.writes[9:] == [(DEVICE, 16)]
     bench.run(testbench)
 
 
