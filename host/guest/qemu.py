@@ -51,8 +51,8 @@ def machine(qemu, boot, devices, *, console, accel="tcg", cpu=None, cpus=1, memo
     ``huge_pages``: its memory is of pages of 2 MiB. ``reboots``: a guest that reboots comes back, else QEMU ends.
     """
     pages = ",hugetlb=on,hugetlbsize=2M" if huge_pages else ""
-    # With a thread for each processor, one boot of Linux 7.3 in about a hundred panicked or hung, at an instruction that the
-    # kernel was patching. One thread for all takes no longer here, because a guest waits for the simulated card most of the time.
+    # With a thread for each processor, a boot of Linux 7.3 panicked: a processor still ran the breakpoint of an instruction that
+    # another one had patched. One thread for all takes no longer, because a guest waits for the simulated card most of the time.
     accel = "tcg,thread=single" if accel == "tcg" else accel
     return [
         *qemu.argv, "-accel", accel, *([] if cpu is None else ["-cpu", cpu]), "-smp", str(cpus), "-m", f"{memory_mb}M",
