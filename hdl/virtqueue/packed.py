@@ -33,7 +33,7 @@ class PackedFetch(wiring.Component):
     One read a queue, up to 8 of different queues, are outstanding. How much is read doubles each time that all of it was
     available, halves when a part was, and falls to a cache line when nothing was. A queue that has gone empty is told so in
     its event suppression structure (with EVENT_IDX) and then looked at once more, because the driver may have added a buffer
-    before it saw that. ``look`` is worth a notification that nobody sent.
+    before it saw that. ``look`` has the same effect as a notification from the driver.
 
     Parameters
     ----------

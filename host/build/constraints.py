@@ -17,7 +17,6 @@ TAKEN_NS = 1.0               # at the pads that take them (TsetupR and TholdR): 
 # IEEE 802.3, 35.5.2.3: of a GMII, setup and hold around the rising edge, at the same places.
 GMII_DRIVEN_NS = 2.5, 0.5
 GMII_TAKEN_NS  = 2.0, 0.0
-CONTROL = {("rgmii", "rx"): ["ctl"], ("rgmii", "tx"): ["ctl"], ("gmii", "rx"): ["dv", "er"], ("gmii", "tx"): ["en", "er"]}
 
 
 def _pin(port, pin, standard, **more):
@@ -41,8 +40,7 @@ def ethernet_ports(ethernet):
 
 
 def _pads(ethernet, way):
-    names = [f"{way}_{name}" for name in CONTROL[ethernet.kind, way]]
-    return [f"eth_{name}" for name in names] + [f"eth_{way}_data[{bit}]" for bit in range(len(ethernet.pins[f"{way}_data"]))]
+    return [port for port in ethernet_ports(ethernet) if port.startswith(f"eth_{way}_") and port != f"eth_{way}_clk"]
 
 
 def ethernet_pads(ethernet, way):
