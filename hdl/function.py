@@ -104,7 +104,7 @@ class VirtioFunction(wiring.Component):
         self._endpoint = Endpoint(
             width=width, pcie=pcie, read_clients=len(self._engine.reads) + len(device.host.reads),
             write_clients=len(self._engine.writes) + len(device.host.writes),
-            msix_vectors=vectors, interrupt_sources=num_queues + 1)
+            num_queues=num_queues, msix_vectors=vectors, interrupt_sources=num_queues + 1)
         self._sources = {name: unit for unit in (self._endpoint, self._transport, self._engine, device)
                          for name, _ in unit.events.shape()}
         for name in self._sources:
@@ -184,6 +184,7 @@ class VirtioFunction(wiring.Component):
         ]
 
         # Device
+        connect(m, engine.areas, endpoint.areas)
         for k, port in enumerate((*engine.reads, *host.reads)):
             connect(m, port, endpoint.reads[k])
         for k, port in enumerate((*engine.writes, *host.writes)):

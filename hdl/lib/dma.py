@@ -3,21 +3,49 @@
 A *read port* carries requests out and beats back, in the order of the requests. A *write port* carries requests
 and their data, and a pulse for each write that has left. Beats hold bytes packed from lane 0: byte ``k`` of a
 beat is bits ``8k+7:8k``.
+
+Where the areas of each virtqueue begin is known to the DMA alone, so that an address of 64 bits is found once, and not in each
+stage that reads a ring.
 """
 
 from amaranth import unsigned
-from amaranth.lib import data, stream
+from amaranth.lib import data, enum, stream
 from amaranth.lib.wiring import In, Out, Signature
 
-__all__ = ["DMA_LEN_WIDTH", "ReadReq", "WriteReq", "read_beat", "write_beat", "ReadPort", "WritePort"]
+__all__ = ["DMA_LEN_WIDTH", "Area", "AreaBase", "AreaPort", "ReadReq", "WriteReq",
+           "read_beat", "write_beat", "ReadPort", "WritePort"]
 
 DMA_LEN_WIDTH = 16
 
 
+class Area(enum.Enum, shape=2):
+    """What the address of a request counts from: 0, or the beginning of an area of a virtqueue (VIRTIO 1.4, 4.1.4.3)."""
+    NONE   = 0
+    DESC   = 1
+    DRIVER = 2
+    DEVICE = 3
+
+
+class AreaBase(data.Struct):
+    """Byte address at which ``area`` of ``queue`` begins; ``area`` is not NONE."""
+    queue: unsigned(16)
+    area:  Area
+    addr:  unsigned(64)
+
+
+#: Tell the DMA where an area begins: ``valid`` is a strobe, and requests offered two cycles later count from there.
+AreaPort = Signature({"valid": Out(1), "p": Out(AreaBase)})
+
+
 class ReadReq(data.Struct):
-    """Read ``len`` bytes (1 to 65535) at byte address ``addr``, any alignment."""
-    addr: unsigned(64)
-    len:  unsigned(DMA_LEN_WIDTH)
+    """Read ``len`` bytes (1 to 65535) ``addr`` bytes behind the beginning of ``area`` of ``queue``, any alignment.
+
+    With Area.NONE ``addr`` is the address in host memory, and ``queue`` means nothing.
+    """
+    addr:  unsigned(64)
+    len:   unsigned(DMA_LEN_WIDTH)
+    area:  Area
+    queue: unsigned(16)
 
 
 class WriteReq(data.Struct):

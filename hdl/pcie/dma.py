@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import Arbiter
-from ..lib.dma import ReadPort, WritePort
+from ..lib.dma import AreaPort, ReadPort, WritePort
 from ..lib.gate import PacketGate
 from .dma_read import Reader
 from .dma_write import Writer
@@ -29,13 +29,15 @@ class Dma(wiring.Component):
         Datapath, bits.
     read_clients, write_clients : int
         Number of ports.
-    tags, slot_bytes, timeout_cycles : int
+    tags, slot_bytes, timeout_cycles, num_queues : int
         As for :class:`Reader`.
 
     Members
     -------
     reads : In(ReadPort(width)).array(read_clients)
     writes : In(WritePort(width)).array(write_clients)
+    areas : In(AreaPort)
+        Where the areas of virtqueues begin.
     cpl : In(stream.Signature(tlp_beat(width)))
         Completions received; never made to wait.
     tlp : Out(stream.Signature(tlp_beat(width)))
@@ -72,16 +74,18 @@ class Dma(wiring.Component):
         One-cycle strobes for the counters. ``dma_read_errors`` counts requests that failed.
     """
     def __init__(self, *, width, read_clients, write_clients, tags=32, slot_bytes=512, timeout_cycles=1 << 20,
-                 cpl_headers=None):
+                 cpl_headers=None, num_queues=1):
         self.width = width
         self.read_config  = {"width": width, "clients": read_clients, "tags": tags, "slot_bytes": slot_bytes,
                              "timeout_cycles": timeout_cycles, "cpl_headers": cpl_headers}
+        self.num_queues = num_queues
         self.write_config = {"width": width, "clients": write_clients}
         Reader.check(**self.read_config)
         Writer.check(**self.write_config)
         super().__init__({
             "reads":        In(ReadPort(width)).array(read_clients),
             "writes":       In(WritePort(width)).array(write_clients),
+            "areas":        In(AreaPort),
             "cpl":          In(stream.Signature(tlp_beat(width))),
             "tlp":          Out(stream.Signature(tlp_beat(width))),
             "requester_id": In(16),
@@ -104,7 +108,7 @@ class Dma(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.reader  = reader  = Reader(**self.read_config)
+        m.submodules.reader  = reader  = Reader(**self.read_config, num_queues=self.num_queues)
         m.submodules.writer  = writer  = Writer(**self.write_config)
         m.submodules.arbiter = arbiter = Arbiter(tlp_beat(self.width), 2)
 
@@ -112,6 +116,7 @@ class Dma(wiring.Component):
             connect(m, inner, flipped(outer))
         for inner, outer in zip(writer.writes, self.writes):
             connect(m, inner, flipped(outer))
+        connect(m, flipped(self.areas), reader.areas)
         connect(m, flipped(self.cpl), reader.cpl)
         m.submodules.writes = writes = PacketGate(tlp_beat(self.width))
         connect(m, writer.tlp, writes.i)

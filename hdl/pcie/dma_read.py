@@ -9,8 +9,9 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import round_robin
-from ..lib.dma import ReadPort, ReadReq, read_beat
+from ..lib.dma import AreaPort, ReadPort, ReadReq, read_beat
 from ..lib.slice import Slice
+from .dma_areas import LOW_BITS, Areas
 from .dma_budget import CompletionBudget
 from .dma_reorder import Drain, Placer, tag_info
 from .dma_write import byte_enables, cut_length
@@ -42,6 +43,8 @@ class Reader(wiring.Component):
         Largest read: a power of 2 from 128 to 4096, else :exc:`ValueError`.
     timeout_cycles : int
         At least ``2 * tags``, else :exc:`ValueError`.
+    num_queues : int
+        Virtqueues whose areas requests may count from.
     cpl_headers : int or None
         Completions that there is room for on their way here, see :class:`CompletionBudget`; None if they never wait. At least
         ``slot_bytes // 64 + 1``, else :exc:`ValueError`.
@@ -49,6 +52,7 @@ class Reader(wiring.Component):
     Members
     -------
     reads : In(ReadPort(width)).array(clients)
+    areas : In(AreaPort)
     cpl : In(stream.Signature(tlp_beat(width)))
         Completions; taken without fail in every cycle.
     tlp : Out(stream.Signature(tlp_beat(width)))
@@ -90,14 +94,15 @@ class Reader(wiring.Component):
         if timeout_cycles < 2 * tags:
             raise ValueError(f"Timeout must be at least {2 * tags} cycles, not {timeout_cycles!r}")
 
-    def __init__(self, *, width, clients, tags=32, slot_bytes=512, timeout_cycles=1 << 20, cpl_headers=None):
+    def __init__(self, *, width, clients, tags=32, slot_bytes=512, timeout_cycles=1 << 20, cpl_headers=None, num_queues=1):
         self.check(width=width, clients=clients, tags=tags, slot_bytes=slot_bytes, timeout_cycles=timeout_cycles,
                    cpl_headers=cpl_headers)
-        self.cpl_headers = cpl_headers
+        self.cpl_headers, self.num_queues = cpl_headers, num_queues
         self.width, self.clients, self.tags = width, clients, tags
         self.slot_bytes, self.timeout_cycles = slot_bytes, timeout_cycles
         super().__init__({
             "reads":        In(ReadPort(width)).array(clients),
+            "areas":        In(AreaPort),
             "cpl":          In(stream.Signature(tlp_beat(width))),
             "tlp":          Out(stream.Signature(tlp_beat(width))),
             "requester_id": In(16),
@@ -180,7 +185,12 @@ class Reader(wiring.Component):
         request = Signal(ReadReq)
         round_robin(m, offered, last_client, turn)
         m.d.sync += [pick.eq(turn), picked.eq(offered.any() & ~accept & ~self.stop)]
+        m.submodules.areas = areas = Areas(num_queues=self.num_queues)
+        connect(m, flipped(self.areas), areas.set)
         addr   = Signal(64)
+        low    = Signal(LOW_BITS + 1)
+        carry  = Signal()
+        relative = Signal()    # the high bits of where the area begins are to be added
         rest   = Signal(16)
         length = Signal(range(self.slot_bytes + 1))
         mask   = Signal((self.slot_bytes - 1).bit_length())
@@ -228,6 +238,11 @@ class Reader(wiring.Component):
             for k, port in enumerate(self.reads):
                 with m.Case(k):
                     m.d.comb += [request.eq(port.req.payload), port.req.ready.eq(accept)]
+        m.d.comb += [
+            areas.queue.eq(request.queue),
+            areas.area.eq(request.area),
+            low.eq(request.addr[:LOW_BITS] + areas.low),
+        ]
         dws, first_be, last_be = byte_enables(addr[:2], length)
         header, dw4 = mem_header(write=0, addr=addr, length=dws, first_be=first_be, last_be=last_be,
                                  requester_id=self.requester_id, tag=next_tag)
@@ -244,12 +259,20 @@ class Reader(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += idle.eq(1)
-                m.d.sync += [addr.eq(request.addr), rest.eq(request.len)]
+                # Where it is cut depends on the low bits alone. The others come a cycle later, from block RAM.
+                m.d.sync += [
+                    addr.eq(Cat(low[:LOW_BITS], request.addr[LOW_BITS:])),
+                    carry.eq(low[LOW_BITS]),
+                    relative.eq(1),
+                    rest.eq(request.len),
+                ]
                 with m.If(accept):
                     m.d.sync += last_client.eq(pick)
                     m.next = "CUT"
             with m.State("CUT"):
-                m.d.sync += length.eq(cut_length(addr, rest, mask))
+                m.d.sync += [length.eq(cut_length(addr, rest, mask)), relative.eq(0)]
+                with m.If(relative):
+                    m.d.sync += addr[LOW_BITS:].eq(addr[LOW_BITS:] + areas.high + carry)
                 m.next = "HEAD"
             with m.State("HEAD"):
                 with m.If(self.stop):

@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import Arbiter
-from ..lib.dma import ReadPort, WritePort
+from ..lib.dma import AreaPort, ReadPort, WritePort
 from ..lib.gate import PacketGate
 from ..lib.interrupt import InterruptPort
 from ..lib.queue import Queue
@@ -105,6 +105,8 @@ class Endpoint(wiring.Component):
         Bits per beat.
     read_clients, write_clients : int
         Number of DMA ports of each kind.
+    num_queues : int
+        Virtqueues whose areas DMA requests may count from.
     msix_vectors, interrupt_sources : int
         As ``vectors`` and ``sources`` of :class:`Msix`.
     pcie : PcieParameters
@@ -125,6 +127,8 @@ class Endpoint(wiring.Component):
         BAR 0 but for the MSI-X pages, from memory requests and from the pci_cfg window.
     reads : In(ReadPort(width)).array(read_clients), writes : In(WritePort(width)).array(write_clients)
         DMA clients.
+    areas : In(AreaPort)
+        Where the areas of virtqueues begin.
     irq : In(InterruptPort())
         Its message may pass writes that have not left, so it comes when what it tells of can be seen: when a read that was
         asked for after the write has been answered.
@@ -142,12 +146,12 @@ class Endpoint(wiring.Component):
     events
         Of DMA and target, see COUNTERS.
     """
-    def __init__(self, *, width, read_clients, write_clients, msix_vectors, interrupt_sources=1, pcie=PcieParameters(),
-                 request_beats=128, answer_cycles=4095):
+    def __init__(self, *, width, read_clients, write_clients, msix_vectors, num_queues=1, interrupt_sources=1,
+                 pcie=PcieParameters(), request_beats=128, answer_cycles=4095):
         self.width = width
         self.answer_cycles = answer_cycles
         self.dma    = Dma(width=width, read_clients=read_clients, write_clients=write_clients, tags=pcie.tags,
-                          timeout_cycles=pcie.timeout_cycles, cpl_headers=pcie.cpl_headers)
+                          timeout_cycles=pcie.timeout_cycles, cpl_headers=pcie.cpl_headers, num_queues=num_queues)
         self.msix   = Msix(vectors=msix_vectors, sources=interrupt_sources, width=width)
         self.target = Target(width=width)
         self.intake = Intake(width=width, depth=request_beats, max_payload=pcie.max_payload)
@@ -160,6 +164,7 @@ class Endpoint(wiring.Component):
             "regs":   Out(RegPort(REG_ADDR_WIDTH)),
             "reads":  In(ReadPort(width)).array(read_clients),
             "writes": In(WritePort(width)).array(write_clients),
+            "areas":  In(AreaPort),
             "irq":    In(InterruptPort()),
             "intx":   In(1),
             "msix_enabled": Out(1),
@@ -227,6 +232,7 @@ class Endpoint(wiring.Component):
             connect(m, flipped(outer), inner)
         for outer, inner in zip(self.writes, dma.writes):
             connect(m, flipped(outer), inner)
+        connect(m, flipped(self.areas), dma.areas)
         connect(m, flipped(self.irq), msix.irq)
 
         # A completion that nobody waits for is judged within two cycles, and told of in the next one.

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup
-from ..lib.dma import ReadPort, WritePort
+from ..lib.dma import Area, ReadPort, WritePort
 from ..lib.queue import Queue
 from .elements import Elements, element
 from .rows import QueueRows
@@ -100,7 +100,7 @@ class AvailFetch(wiring.Component):
         queue_shape = range(queues)
 
         m.submodules.table = table = QueueTable(
-            num_queues=self.num_queues, fields=("size", "queue_driver", "queue_device"))
+            num_queues=self.num_queues, fields=("size", "queue_device"))
         # seen: idx as last read. next: first entry not asked for.
         row_layout = data.StructLayout({"seen": 16, "next": 16})
         m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
@@ -312,14 +312,16 @@ class AvailFetch(wiring.Component):
 
         # Addresses come from registers: long sums are slow, and so is the choice between those who ask.
         m.d.sync += [
-            self.index.req.p.addr.eq(table.row.queue_driver + IDX),
-            self.ring.req.p.addr.eq(table.row.queue_driver + RING + ((row.next & mask) << 1)),
+            self.ring.req.p.addr.eq(RING + ((row.next & mask) << 1)),
             # avail_event follows the used ring's elements (2.7.8).
             self.event.req.p.addr.eq(table.row.queue_device + Mux(starting, 0, RING + (size << 3))),
         ]
         m.d.comb += [
             # Alone, without flags: a ring need be aligned to 2 only (2.7), and nothing cuts an aligned half word.
+            self.index.req.p.addr.eq(IDX),
             self.index.req.p.len.eq(2),
+            *[part.eq(Area.DRIVER) for part in (self.index.req.p.area, self.ring.req.p.area)],
+            *[part.eq(queue) for part in (self.index.req.p.queue, self.ring.req.p.queue)],
             polled.i.p.eq(queue),
             self.o_room.p.queue.eq(queue),
             self.o_room.p.want.eq(want),

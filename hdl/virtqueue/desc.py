@@ -8,7 +8,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import QueueSetup
-from ..lib.dma import ReadPort
+from ..lib.dma import Area, ReadPort
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_DESC_SIZE, VirtqDesc
 from .avail import RingEntry
@@ -58,7 +58,7 @@ class DescFetch(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size", "queue_desc"))
+        m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size",))
         m.d.comb += [
             table.setup_valid.eq(self.setup_valid),
             table.setup.eq(self.setup),
@@ -132,8 +132,10 @@ class DescFetch(wiring.Component):
                 ]
                 with m.If(runs.i.valid & runs.i.ready):
                     m.next = "FIRST"
-        m.d.sync += self.desc.req.p.addr.eq(table.row.queue_desc + (run.first << 4))
         m.d.comb += [
+            self.desc.req.p.area.eq(Area.DESC),
+            self.desc.req.p.queue.eq(run.queue),
+            self.desc.req.p.addr.eq(run.first << 4),
             self.desc.req.p.len.eq(run.count * VIRTQ_DESC_SIZE),
             runs.i.p.eq(run),
         ]

@@ -18,7 +18,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import BufferPort, QueueSetup, Segment, Used
-from ..lib.dma import ReadPort, WritePort
+from ..lib.dma import AreaPort, ReadPort, WritePort
 from ..lib.slice import Skid, Slice
 from .avail import AvailFetch
 from .bounds import Bounds
@@ -65,8 +65,9 @@ class Engine(wiring.Component):
     Members
     -------
     setup_valid : In(1), setup : In(QueueSetup)
-        Strobe: the driver enabled a queue. Alignment that the driver owes is enforced by clearing low address bits. A queue
-        with a ring that runs past the end of the address space fails with ``enable``, and is not touched before.
+        Strobe, at most one in three cycles: the driver enabled a queue. Alignment that the driver owes is enforced by clearing
+        low address bits. A queue with a ring that runs past the end of the address space fails with ``enable``, and is not
+        touched before.
     enable : In(1)
         DRIVER_OK: until then nothing is read.
     event_idx, indirect, packed, in_order, notification_data : In(1)
@@ -82,6 +83,8 @@ class Engine(wiring.Component):
         Used buffer notification for a queue.
     error : Out(1)
         Strobe: a queue stopped.
+    areas : Out(AreaPort)
+        Where each area of a queue begins, told in the three cycles after its set-up.
     reads : array of ``4 + 2 * ports`` Out(ReadPort), writes : array of 2 Out(WritePort)
     buffers : array of In(BufferPort)
     busy : Out(1)
@@ -117,6 +120,7 @@ class Engine(wiring.Component):
             "pausing":     Out(1),
             "notify":      Out(stream.Signature(16)),
             "error":       Out(1),
+            "areas":       Out(AreaPort),
             "reads":       Out(ReadPort(width)).array(4 + 2 * ports),
             "writes":      Out(WritePort(width)).array(2),
             "buffers":     In(BufferPort(num_queues)).array(ports),
@@ -145,16 +149,31 @@ class Engine(wiring.Component):
 
         setup = Signal(QueueSetup)
         setup_valid = Signal()
-        m.d.sync += [
-            setup_valid.eq(self.setup_valid),
-            setup.eq(self.setup),
-            # 2.7 "Split Virtqueues": alignment 16, 2 and 4. 2.8 "Packed Virtqueues": 16, 4 and 4.
-            setup.queue_desc[:4].eq(0),
-            setup.queue_driver[0].eq(0),
-            setup.queue_device[:2].eq(0),
+        to_tell = Signal(2)    # areas whose beginning the DMA does not know yet; the next one is where queue_desc was
+        m.d.sync += setup_valid.eq(self.setup_valid)
+        with m.If(self.setup_valid):
+            m.d.sync += [
+                setup.eq(self.setup),
+                # 2.7 "Split Virtqueues": alignment 16, 2 and 4. 2.8 "Packed Virtqueues": 16, 4 and 4.
+                setup.queue_desc[:4].eq(0),
+                setup.queue_driver[0].eq(0),
+                setup.queue_device[:2].eq(0),
+                to_tell.eq(3),
+            ]
+            with m.If(self.packed):
+                m.d.sync += setup.queue_driver[1].eq(0)
+        with m.Elif(to_tell != 0):
+            m.d.sync += [
+                setup.queue_desc.eq(setup.queue_driver),
+                setup.queue_driver.eq(setup.queue_device),
+                to_tell.eq(to_tell - 1),
+            ]
+        m.d.comb += [
+            self.areas.valid.eq(to_tell != 0),
+            self.areas.p.queue.eq(setup.queue),
+            self.areas.p.area.eq(-to_tell),        # DESC, DRIVER, DEVICE
+            self.areas.p.addr.eq(setup.queue_desc),
         ]
-        with m.If(self.packed):
-            m.d.sync += setup.queue_driver[1].eq(0)
         m.submodules.bounds = bounds = Bounds()
         judged, judged_queue = Signal(), Signal.like(setup.queue)
         m.d.comb += [bounds.setup.eq(setup), bounds.packed.eq(self.packed)]

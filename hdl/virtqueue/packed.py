@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup
-from ..lib.dma import ReadPort, WritePort
+from ..lib.dma import Area, ReadPort, WritePort
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqEventSuppress
 from .marks import Marks
@@ -98,7 +98,7 @@ class PackedFetch(wiring.Component):
         queue_shape = range(queues)
         counts = range(self.max_batch + 1)
         m.submodules.table = table = QueueTable(
-            num_queues=self.num_queues, fields=("size", "queue_desc", "queue_device"))
+            num_queues=self.num_queues, fields=("size", "queue_device"))
         # slot, flip: next descriptor, and the wrap counter's complement, so that all zero is the start. start, chain: the
         # chain that it goes on with. sure: so many from here were seen available. granted: places in the store. pace: how
         # far to look.
@@ -297,10 +297,12 @@ class PackedFetch(wiring.Component):
                     m.next = "IDLE"
 
         suppress = Signal(VirtqEventSuppress)
-        m.d.sync += self.ring.req.p.addr.eq(table.row.queue_desc + (row.slot << 4))
+        m.d.sync += self.ring.req.p.addr.eq(row.slot << 4)
         m.d.comb += [
             self.o_room.p.queue.eq(queue),
             self.o_room.p.want.eq(missing),
+            self.ring.req.p.area.eq(Area.DESC),
+            self.ring.req.p.queue.eq(queue),
             self.ring.req.p.len.eq(count * VIRTQ_DESC_SIZE),
             asked.i.p.queue.eq(queue),
             asked.i.p.size.eq(size),

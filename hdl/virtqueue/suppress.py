@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import QueueSetup
-from ..lib.dma import ReadPort
+from ..lib.dma import Area, ReadPort
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, RingEvent, VirtqEventSuppress
 from .elements import Elements, element
@@ -62,7 +62,7 @@ class Suppress(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size", "queue_driver"))
+        m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size",))
         m.submodules.order = order = Queue(data.StructLayout({"published": Published, "size": 16}), 8)
         # An answer never waits for the notification before it.
         m.submodules.cut = cut = Elements(width=self.width, shape=32)
@@ -81,10 +81,11 @@ class Suppress(wiring.Component):
             summed.eq(looked_up & ~self.i.ready),
             # used_event follows the available ring's entries (2.7.6); without EVENT_IDX avail.flags is what counts. A packed
             # queue has a structure of its own there.
-            self.read.req.p.addr.eq(table.row.queue_driver
-                                    + Mux(self.event_idx & ~self.packed, 4 + (table.row.size << 1), 0)),
+            self.read.req.p.addr.eq(Mux(self.event_idx & ~self.packed, 4 + (table.row.size << 1), 0)),
         ]
         m.d.comb += [
+            self.read.req.p.area.eq(Area.DRIVER),
+            self.read.req.p.queue.eq(self.i.p.queue),
             self.read.req.valid.eq(summed & order.i.ready),
             self.read.req.p.len.eq(Mux(self.packed, 4, 2)),
             self.i.ready.eq(self.read.req.valid & self.read.req.ready),

@@ -2,17 +2,17 @@
 
 from amaranth import *
 
+from ringnic.hdl.lib.dma import Area
 from ringnic.hdl.virtqueue.avail import AvailFetch
 
-DRIVER, DEVICE = 0x10000, 0x20000
+DEVICE = 0x20000
 
 
 def set_up(p, dut, size):
     """Set the only queue up in the first cycle; return whether that has been."""
     begun = p.past(C(1))
     p.m.d.comb += [
-        dut.setup_valid.eq(~begun), dut.setup.size.eq(size), dut.setup.queue_desc.eq(0x30000),
-        dut.setup.queue_driver.eq(DRIVER), dut.setup.queue_device.eq(DEVICE),
+        dut.setup_valid.eq(~begun), dut.setup.size.eq(size), dut.setup.queue_device.eq(DEVICE),
     ]
     return begun
 
@@ -71,12 +71,12 @@ def fetches(p, dut, size):
     m.d.comb += entries.eq(ring.payload.len >> 1)
     with m.If(ring.valid):
         p.check((ring.payload.len != 0) & ~ring.payload.len[0] & (ring.payload.len <= 2 * dut.max_batch))
-        p.check(ring.payload.addr == DRIVER + 4 + ((next_ & (size - 1)) << 1))
+        p.check((ring.payload.area == Area.DRIVER) & (ring.payload.addr == 4 + ((next_ & (size - 1)) << 1)))
         p.check((next_ & (size - 1)) + entries <= size)
         p.check((known - next_)[:16] >= entries)
     with m.If(asked):
         m.d.sync += next_.eq(next_ + entries)
-    p.check(~index.valid | ((index.payload.addr == DRIVER + 2) & (index.payload.len == 2)))
+    p.check(~index.valid | ((index.payload.area == Area.DRIVER) & (index.payload.addr == 2) & (index.payload.len == 2)))
     # A write: offered, its data, and some time later it has left. The first is of flags and idx.
     offered, given, first, zero = Signal(), Signal(), Signal(init=1), Signal()
     m.d.comb += [

@@ -5,6 +5,8 @@ import random
 
 from amaranth.hdl import Value
 
+from ringnic.hdl.lib.dma import Area
+
 from .simulation import Simulation
 
 __all__ = ["LOW", "Memory", "MemoryBench"]
@@ -100,6 +102,8 @@ class MemoryBench(Simulation):
         Its first :data:`LOW` bytes.
     fails : set
         Addresses of reads that fail although there is memory.
+    areas : dict
+        Where each ``(queue, area)`` that a request may count from begins.
     reads, writes : list
         ``(addr, len)`` of what was asked for, and of what is in memory.
     longest_wait : int
@@ -112,7 +116,7 @@ class MemoryBench(Simulation):
         self.latency, self.early = latency, early
         self.host = Memory(seed)
         self.memory = self.host.add(0, LOW)
-        self.fails = set()
+        self.fails, self.areas = set(), {}
         self.reads, self.writes = [], []
         self.longest_wait = 0
 
@@ -164,14 +168,19 @@ class MemoryBench(Simulation):
                 if asks and ready:
                     request = asked.from_bits(bits)
                     assert request.len
-                    self.reads.append((request.addr, request.len))
-                    answer = self.answer(request.addr, request.len, lanes) if self.early else None
-                    queue.append((now + self.latency, request.addr, request.len, answer))
+                    addr = self.address(request)
+                    self.reads.append((addr, request.len))
+                    answer = self.answer(addr, request.len, lanes) if self.early else None
+                    queue.append((now + self.latency, addr, request.len, answer))
                 if queue and not beats and queue[0][0] <= now:
                     _, addr, length, answer = queue.pop(0)
                     beats = answer or self.answer(addr, length, lanes)
                 show()
         self.background(serve)
+
+    def address(self, request):
+        """Where a request is for."""
+        return request.addr + (self.areas[request.queue, request.area] if request.area != Area.NONE else 0)
 
     def serve_writes(self, port):
         """A write is in memory in the cycle after its ``done``, and not before."""

@@ -4,9 +4,12 @@ from functools import partial
 
 import pytest
 
+from ringnic.hdl.lib.dma import Area
 from ringnic.hdl.pcie.dma_read import Reader
 
 from ...kit import streams
+
+AREAS = (Area.DESC, Area.DRIVER, Area.DEVICE)
 
 
 @pytest.mark.parametrize("width", [32, 64, 128])
@@ -304,6 +307,30 @@ def test_completions_on_their_way_are_bounded(host, headers):
     card.change = change
     card.run(*(partial(step, client=client) for client in range(2) for step in (ask, check)), background=(watch, late))
     assert most > headers - 9 and card.events["dma_timeouts"] == 2
+
+
+@pytest.mark.parametrize("width", [32, 64, 256])
+def test_reads_count_from_where_their_area_begins(host, width, rng):
+    """Carries from the low bits on, cuts at 4 KiB boundaries of host memory and not of the area, both formats of the header."""
+    bases = {(queue, area): rng.choice([0, 0xffff_f000, 0xffff_ffff_f000, rng.getrandbits(50) << 12]) + rng.choice(
+        [0, 2, 0xffc, rng.randrange(4096)]) for queue in range(5) for area in AREAS}
+    card, asked = host(width, part=Reader, num_queues=5, hold=True, seed=width), []
+    for _ in range(120):
+        addr, length = rng.choice([0, 4, 0xffff, rng.randrange(1 << 20)]), rng.choice([1, 2, 16, rng.randrange(1, 700)])
+        queue, area = rng.randrange(5), rng.choice((Area.NONE, *AREAS))
+        asked.append(({"addr": addr, "len": length, "queue": queue, "area": area}, (addr + bases.get((queue, area), 0), length)))
+
+    async def main(ctx):
+        for (queue, area), addr in bases.items():
+            ctx.set(card.dut.areas.p, {"queue": queue, "area": area, "addr": addr})
+            await streams.pulse(ctx, card.dut.areas.valid)
+        await ctx.tick()
+        for request, _ in asked:
+            await streams.send(ctx, card.dut.reads[1].req, request, card.idle)
+
+    async def check(ctx):
+        await card.read(ctx, 1, [place for _, place in asked])
+    card.run(main, check)
 
 
 @pytest.mark.parametrize("kwargs,message", [

@@ -4,6 +4,8 @@ from functools import partial
 
 import pytest
 
+from ringnic.hdl.lib.dma import Area
+
 from ...kit.memory import MemoryBench
 from ...kit.streams import pulse
 
@@ -23,6 +25,8 @@ class StageBench(MemoryBench):
 
     async def setup(self, ctx, queue=0, **row):
         ctx.set(self.dut.setup, {"queue": queue, **row})
+        for area in (Area.DESC, Area.DRIVER, Area.DEVICE):
+            self.areas[queue, area] = row.get(f"queue_{area.name.lower()}", 0)
         await pulse(ctx, self.dut.setup_valid)
         await ctx.tick()
 

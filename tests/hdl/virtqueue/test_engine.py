@@ -8,6 +8,7 @@ from amaranth.hdl import Value
 import pytest
 
 from ringnic.hdl.lib.buffers import TakeOp
+from ringnic.hdl.lib.dma import Area
 from ringnic.hdl.virtqueue.engine import Engine
 
 from ...kit.simulator import Simulator
@@ -24,7 +25,19 @@ class Host:
     def __init__(self, width, latency, rng):
         self.width, self.latency, self.rng = width, latency, rng
         self.bytes = bytearray(0x20_0000)
-        self.reads, self.writes = [], []
+        self.reads, self.writes, self.areas = [], [], {}
+
+    async def learn_areas(self, ctx, port):
+        shape = port.p.shape()
+        async for _, _, valid, bits in ctx.tick().sample(port.valid, Value.cast(port.p)):
+            if valid:
+                base = shape.from_bits(bits)
+                self.areas[base.queue, base.area] = base.addr
+
+    def address(self, port, bits):
+        """``(addr, len)`` of the request of a read port, by its bits."""
+        request = port.req.p.shape().from_bits(bits)
+        return request.addr + (self.areas[request.queue, request.area] if request.area != Area.NONE else 0), request.len
 
     def put(self, addr, fmt, *values):
         struct.pack_into("<" + fmt, self.bytes, addr, *values)
@@ -36,12 +49,13 @@ class Host:
         lanes, queue = self.width // 8, []
         ctx.set(port.req.ready, 1)
         beats, now, shown = [], 0, None
-        async for _, _, taken, addr, length, ready in ctx.tick().sample(
-                port.req.valid & port.req.ready, port.req.p.addr, port.req.p.len, port.beat.ready):
+        async for _, _, taken, bits, ready in ctx.tick().sample(
+                port.req.valid & port.req.ready, Value.cast(port.req.p), port.beat.ready):
             now += 1
             if beats and ready:
                 beats.pop(0)
             if taken:
+                addr, length = self.address(port, bits)
                 self.reads.append((addr, length))
                 queue.append((now + self.latency + self.rng.randrange(8), addr, length))
             if queue and not beats and queue[0][0] <= now:
@@ -80,15 +94,16 @@ class Host:
                 if mine:
                     ctx.set(port.beat.p, first["beats"][0])
             values = await ctx.tick().sample(*[value for port in ports for value in (
-                port.req.valid & port.req.ready, port.req.p.addr, port.req.p.len, port.beat.ready)])
+                port.req.valid & port.req.ready, Value.cast(port.req.p), port.beat.ready)])
             now += 1
             for k in range(len(ports)):
-                taken, addr, length, ready = values[2 + 4 * k:6 + 4 * k]
+                taken, bits, ready = values[2 + 3 * k:5 + 3 * k]
                 if first is not None and first["port"] == k and ready:
                     first["beats"].pop(0)
                     if not first["beats"]:
                         queue.pop(0)
                 if taken:
+                    addr, length = self.address(ports[k], bits)
                     self.reads.append((addr, length))
                     beats = []
                     for at in range(0, length, lanes):
@@ -143,6 +158,7 @@ class Bench:
                 self.background(self.host.serve_reads, port)
         for port in self.dut.writes:
             self.background(self.host.serve_writes, port)
+        self.background(self.host.learn_areas, self.dut.areas)
         self.sim.add_testbench(self.watch, background=True)
 
     def background(self, function, *arguments):
@@ -176,6 +192,7 @@ class Bench:
         ctx.set(self.dut.setup_valid, 1)
         await ctx.tick()
         ctx.set(self.dut.setup_valid, 0)
+        await ctx.tick().repeat(2)
 
     async def reset(self, ctx, queue):
         ctx.set(self.dut.reset_queue, queue)
