@@ -46,6 +46,8 @@ class Gather(wiring.Component):
         Segments are taken.
     need : In(17)
         Bytes.
+    own : In(1)
+        The chain is one of this frame, and not on its way back to the queue of another.
     clear : In(1), keep : In(1)
         Strobes: a frame begins, where the one before began, which is forgotten; or behind it. Never beside a segment.
     store : Out(StorePort(slots * max_segments))
@@ -56,7 +58,7 @@ class Gather(wiring.Component):
     full : Out(1), spilt : Out(1)
         There is no place for another segment; a chain ended for which there was none.
     failed : Out(1)
-        A chain had an error.
+        A chain of this frame had an error.
     """
     def __init__(self, *, max_segments, slots):
         self.max_segments = max_segments
@@ -65,6 +67,7 @@ class Gather(wiring.Component):
             "i":      In(stream.Signature(Segment)),
             "open":   In(1),
             "need":   In(17),
+            "own":    In(1, init=1),
             "clear":  In(1),
             "keep":   In(1),
             "store":  Out(StorePort(self.places)),
@@ -100,7 +103,7 @@ class Gather(wiring.Component):
                 with m.If(~self.enough):
                     m.d.sync += [capacity.eq(capacity + length), self.enough.eq(capacity + length >= self.need)]
             with m.If(segment.p.last):
-                m.d.sync += [self.spilt.eq(self.full), self.failed.eq(self.failed | segment.p.error)]
+                m.d.sync += [self.spilt.eq(self.full), self.failed.eq(self.failed | (segment.p.error & self.own))]
         with m.If(self.clear | self.keep):
             m.d.sync += [count.eq(0), capacity.eq(0), self.enough.eq(0), self.spilt.eq(0), self.failed.eq(0)]
         with m.If(self.keep):

@@ -19,10 +19,11 @@ __all__ = ["Provide"]
 class Provide(wiring.Component):
     """Find buffers for frame after frame: a frame of one chain every three cycles, and as often a TAKE that commits.
 
-    Chains are taken ahead: one for each frame of the same pair that waits, up to ``ahead`` of them. They come in the order of
-    the TAKEs, and which frame a chain is for is decided when it comes: one that needs several has those that were taken
-    for the frames behind it, for which others are taken then. What is in hand is taken back only when nothing more is on
-    its way.
+    Chains are taken ahead: one for each frame that waits, up to ``ahead`` of them. They come in the order of the TAKEs, and which
+    frame a chain is for is decided when it comes: one that needs several has those that were taken for the frames of its pair
+    behind it, for which others are taken then. If the next chain is of another pair, all that is not kept is taken back, of every
+    queue; from then on chains are taken for one pair at a time, until a frame had enough with one. What is in hand is
+    taken back only when nothing more is on its way.
 
     Parameters
     ----------
@@ -97,39 +98,63 @@ class Provide(wiring.Component):
         pair, strays = Signal(range(self.pairs)), Signal()     # whose chains the frame gets; it is not the frame's own
         chains = Signal(16)                                    # in hand, all for this frame
         pending = Signal(range(self.ahead + 1))                # taken, and not come
-        whole = Signal()                                       # the oldest frame has its chains
+        order = [Signal(range(self.pairs), name=f"order{k}") for k in range(self.ahead)]   # whose they are
+        others = Signal(self.pairs)                            # pairs of which something that came is to be taken back
+        apart = Signal()                                       # chains are taken for one pair at a time
+        at = Signal(range(self.ahead + 1))                     # the first frame for which none was taken
+        mine = Signal()                                        # the next chain is of the frame's pair
         takes, rewinds, more = Signal(), Signal(), Signal()
         drops = Signal()                                       # when all is taken back, the frame is dropped; else it stays
+        asked, short = Signal(), Signal()                      # strobes: a TAKE was offered; the chains so far are too little
+        left, back = Signal.like(pending), Signal(range(self.pairs))
 
         m.d.comb += [
             # A chain more, if the queue has one and there is a frame for it, and room for the segments of all frames that may
             # come to have theirs.
-            more.eq(self.enable & here & ~halt & ready & (pending + whole < Mux(strays, 1, frames.run))
-                    & (self.delivering + pending + whole < self.slots)),
+            more.eq(self.enable & here & ~halt & ready & frames.there & Mux(strays, at == 0, ~apart | (frames.at_pair == pair))
+                    & (self.delivering + at < self.slots)),
+            mine.eq(order[0] == pair),
+            asked.eq(takes & offer.i.ready),
+            left.eq(pending - gather.ended),
             offer.i.valid.eq(takes | rewinds),
             offer.i.p.op.eq(Mux(rewinds, TakeOp.REWIND, TakeOp.TAKE)),
-            offer.i.p.pair.eq(pair),
+            offer.i.p.pair.eq(Mux(rewinds, Mux(others.any(), back, pair), queues.pair)),
             offer.count.eq(chains),
             offer.pair.eq(pair),
             queues.enabled.eq(self.enabled),
             queues.available.eq(self.available),
             queues.active.eq(self.active),
-            queues.pair.eq(pair),
+            queues.pair.eq(Mux(strays, pair, frames.at_pair)),
+            frames.at.eq(at),
+            gather.own.eq(mine),
             gather.need.eq(frames.need),
             o.p.need.eq(frames.need),
             o.p.chains.eq(chains),
             o.p.pair.eq(pair),
-            self.holds.eq(~offer.idle | (pending != 0) | (chains != 0)),
+            self.holds.eq(~offer.idle | (pending != 0) | (chains != 0) | others.any()),
             self.follows.eq(frames.valid & ~frames.too_long & ~halt
                             & ((pending != 0) | self.available.bit_select(frames.pair << 1, 1))),
         ]
         m.d.sync += [
-            pending.eq(pending + (takes & offer.i.ready) - gather.ended),
+            pending.eq(left + asked),
+            at.eq(at + asked - frames.next - short),
             self.wants.eq(0),
             self.resting.eq(0),
         ]
+        for k in reversed(range(self.pairs)):
+            with m.If(others[k]):
+                m.d.comb += back.eq(k)
         with m.If(gather.ended):
-            m.d.sync += chains.eq(chains + 1)
+            m.d.sync += [one.eq(behind) for one, behind in zip(order, order[1:])]
+            with m.If(mine):
+                m.d.sync += chains.eq(chains + 1)
+            with m.Else():
+                m.d.sync += others.bit_select(order[0], 1).eq(1)
+        with m.If(asked):
+            with m.Switch(left):
+                for k, one in enumerate(order):
+                    with m.Case(k):
+                        m.d.sync += one.eq(queues.pair)
 
         def finish(event, drop=1):
             m.d.comb += [o.valid.eq(1), o.p.drop.eq(drop), event.eq(o.ready), frames.next.eq(o.ready)]
@@ -137,7 +162,7 @@ class Provide(wiring.Component):
         with m.FSM(name="provide"):
             with m.State("FRAME"):
                 m.d.comb += [self.restart.eq(1), gather.clear.eq(1)]
-                m.d.sync += [pair.eq(frames.pair), strays.eq(0), drops.eq(1)]
+                m.d.sync += [pair.eq(frames.pair), strays.eq(0), drops.eq(1), at.eq(0)]
                 with m.If(frames.valid & ~self.enable):
                     m.next = "DOWN"
                 with m.Elif(frames.valid & frames.too_long):
@@ -154,9 +179,12 @@ class Provide(wiring.Component):
                     m.d.sync += [pair.eq(queues.first), strays.eq(1)]
                 m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += [gather.open.eq(pending != 0), takes.eq(more)]
+                m.d.comb += [gather.open.eq((pending != 0) & mine), takes.eq(more)]
                 with m.If(gather.ended):
                     m.next = "CHAIN"
+                with m.Elif((pending != 0) & ~mine):
+                    m.d.sync += [drops.eq(0), apart.eq(1)]
+                    m.next = "BACK"
                 with m.If(pending == 0):
                     with m.If(~self.enable | ~queues.any):
                         m.next = "BACK"
@@ -178,17 +206,17 @@ class Provide(wiring.Component):
                 with m.If(gather.failed | gather.spilt):
                     m.next = "BACK"
                 with m.Elif(gather.enough):
-                    m.d.comb += [whole.eq(1), takes.eq(more)]
+                    m.d.comb += takes.eq(more)
                     with m.If(offer.fits):
                         finish(self.events.rx_frames, drop=0)
                     with m.If(frames.next):
                         m.d.comb += [offer.commit.eq(1), gather.keep.eq(1)]
-                        m.d.sync += chains.eq(0)
-                        # Those that were taken ahead are for frames of this run.
+                        m.d.sync += [chains.eq(0), pair.eq(frames.behind), apart.eq(apart & (chains != 1))]
                         m.next = "FRAME"
-                        with m.If((frames.run > 1) & ~strays):
+                        with m.If((pending != 0) | asked | (frames.joined & ~strays)):
                             m.next = "RUN"
                 with m.Elif(self.mrg_rxbuf & ~gather.full):
+                    m.d.comb += short.eq(1)
                     m.next = "RUN"
                 with m.Else():
                     m.next = "BACK"  # 5.1.9.4.1: without MRG_RXBUF a packet has one buffer
@@ -197,7 +225,11 @@ class Provide(wiring.Component):
                 # about to be set up.
                 m.d.comb += gather.open.eq(pending != 0)
                 with m.If(pending == 0):
-                    with m.If(chains == 0):
+                    with m.If(others.any()):
+                        m.d.comb += rewinds.eq(1)
+                        with m.If(offer.i.ready):
+                            m.d.sync += others.eq(others & (others - 1))
+                    with m.Elif(chains == 0):
                         with m.If(offer.idle & ~drops):
                             m.next = "FRAME"
                         with m.Elif(offer.idle):
@@ -209,6 +241,8 @@ class Provide(wiring.Component):
                         m.d.comb += offer.commit.eq(offer.fits)
                     with m.Else():
                         m.d.comb += rewinds.eq(1)
-                with m.If(offer.commit | (rewinds & offer.i.ready)):
+                        with m.If(offer.i.ready):
+                            m.d.sync += chains.eq(0)
+                with m.If(offer.commit):
                     m.d.sync += chains.eq(0)
         return m

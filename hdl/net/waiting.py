@@ -22,16 +22,21 @@ def WindowPort(pairs, ahead):
     """The oldest frames that wait, seen from who keeps them.
 
     ``valid``: there is one. ``need``: bytes of the oldest one with its header. ``too_long``: it is to be dropped. ``pair``: as
-    noted. ``run``: how many frames from the oldest one on are of one pair, and none of them is too long; of one that is too
-    long, 1. ``next``: the oldest one is done with.
+    noted. ``next``: the oldest one is done with. ``behind``: pair of the frame behind it, ``joined`` if there is one of the same
+    pair and neither is too long. ``there``: there is a frame at place ``at``, 0 for the oldest, and neither it nor one before it
+    is too long; ``at_pair``: its pair.
     """
     return Signature({
         "valid":    Out(1),
         "need":     Out(17),
         "pair":     Out(range(pairs)),
         "too_long": Out(1),
-        "run":      Out(range(ahead + 1)),
         "next":     In(1),
+        "behind":   Out(range(pairs)),
+        "joined":   Out(1),
+        "at":       In(range(ahead + 1)),
+        "there":    Out(1),
+        "at_pair":  Out(range(pairs)),
     })
 
 
@@ -62,15 +67,13 @@ class Window(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # ``same``: of the pair of the frame before, and neither is too long.
-        layout = data.StructLayout({"need": 17, "pair": range(self.pairs), "too_long": 1, "same": 1})
+        layout = data.StructLayout({"need": 17, "pair": range(self.pairs), "too_long": 1})
         entries = [Signal(layout, name=f"entry{k}") for k in range(self.ahead)]
-        new, latest = Signal(layout), Signal(layout)
+        new = Signal(layout)
         level, after, comes = Signal(range(self.ahead + 1)), Signal(range(self.ahead + 1)), Signal()
         m.d.comb += [
             new.need.eq(self.i.p + VIRTIO_NET_HDR_SIZE),
             new.pair.eq(self.i_note.pair),
-            new.same.eq((new.pair == latest.pair) & ~new.too_long & ~latest.too_long),
             self.i.ready.eq(level != self.ahead),
             comes.eq(self.i.valid & self.i.ready),
             after.eq(level - self.o.next),
@@ -83,7 +86,6 @@ class Window(wiring.Component):
         with m.If(self.o.next):
             m.d.sync += [entry.eq(behind) for entry, behind in zip(entries, entries[1:])]
         with m.If(comes):
-            m.d.sync += latest.eq(new)
             with m.Switch(after):
                 for k, entry in enumerate(entries):
                     with m.Case(k):
@@ -93,13 +95,15 @@ class Window(wiring.Component):
             self.o.need.eq(entries[0].need),
             self.o.pair.eq(entries[0].pair),
             self.o.too_long.eq(entries[0].too_long),
-            self.o.run.eq(self.o.valid),
+            self.o.behind.eq(entries[1].pair),
+            self.o.joined.eq((level > 1) & (entries[1].pair == entries[0].pair) & ~entries[0].too_long & ~entries[1].too_long),
         ]
-        joined = self.o.valid
-        for k, entry in enumerate(entries[1:], 1):
-            joined = joined & entry.same & (level > k)
-            with m.If(joined):
-                m.d.comb += self.o.run.eq(k + 1)
+        there = 1
+        with m.Switch(self.o.at):
+            for k, entry in enumerate(entries):
+                there = there & (level > k) & ~entry.too_long
+                with m.Case(k):
+                    m.d.comb += [self.o.there.eq(there), self.o.at_pair.eq(entry.pair)]
         return m
 
 

@@ -15,7 +15,7 @@ def ops(bench):
 
 
 def test_chains_are_taken_for_frames_that_wait(rng):
-    """One for each frame of the first one's pair, up to four, and before any of them has come."""
+    """One for each frame, up to four, of the frame's own pair, and before any of them has come."""
     for waiting, taken in ((1, 1), (3, 3), (4, 4), (9, 4)):
         bench = Bench(rng, pairs=2)
         for queue in bench.queues:
@@ -26,7 +26,8 @@ def test_chains_are_taken_for_frames_that_wait(rng):
         async def control(ctx):
             bench.slow = True
             await ctx.tick().repeat(250)
-            assert bench.taken == {0: 0, 2: taken} and bench.operations == [(TAKE, 2, 0)] * taken
+            last = taken < 4
+            assert bench.taken == {0: last, 2: taken} and bench.operations == [(TAKE, 2, 0)] * taken + [(TAKE, 0, 0)] * last
             bench.slow = False
 
         bench.run(control=control)
@@ -195,3 +196,79 @@ def test_a_frame_of_one_chain_costs_a_take(rng):
     assert len(bench.delivered()) == ops(bench).count(TAKE) == 100 and REWIND not in ops(bench)
     assert sum(count for _, _, count in bench.operations) == 100
     assert (bench.cycle - 45) / 100 <= 3
+
+
+@pytest.mark.parametrize("pairs", [2, 4])
+def test_frames_of_pairs_in_turn_cost_little_more(pairs, rng):
+    """A TAKE and a COMMIT each, for no two of them that follow one another are of one queue; and nothing is taken back."""
+    bench = Bench(rng, width=512, depth=4096, pairs=pairs)
+    for _ in range(100 // pairs):
+        for queue in bench.queues:
+            bench.post([80], queue=queue)
+    bench.frames = [(rng.randbytes(60), 0, k % pairs) for k in range(100)]
+    bench.run()
+    assert all(len(bench.of_queue(queue)) == 100 // pairs for queue in bench.queues)
+    assert ops(bench).count(TAKE) == 100 and REWIND not in ops(bench)
+    assert (bench.cycle - 45) / 100 <= 6
+
+
+def test_a_frame_that_meets_the_chain_of_another_pair(rng):
+    """It needs a second chain, and the next one is of another queue: all is taken back, of both queues, and comes again. Then
+    chains are taken for one pair at a time, until a frame had enough with one."""
+    bench, large, small = Bench(rng, pairs=2), rng.randbytes(150), [rng.randbytes(60 + k) for k in range(3)]
+    for queue in bench.queues:
+        for _ in range(6):
+            bench.post([100], queue=queue)
+    bench.frames = [(large, 0, 0), (small[0], 0, 1), (small[1], 0, 0), (small[2], 0, 1)]
+
+    async def control(ctx):
+        bench.slow = True
+        await ctx.tick().repeat(200)
+        assert bench.operations == [(TAKE, 0, 0), (TAKE, 2, 0)] * 2
+        bench.slow = False
+
+    bench.run(control=control)
+    assert bench.of_queue(0) == [(large, 2), (small[1], 1)] and bench.of_queue(2) == [(small[0], 1), (small[2], 1)]
+    back = [at for at, op in enumerate(ops(bench)) if op == REWIND]
+    assert sorted(bench.operations[at][1] for at in back) == [0, 2] and back[1] == back[0] + 1
+    assert bench.operations[back[1] + 1:back[1] + 3] == [(TAKE, 0, 0)] * 2
+    assert bench.counted() == {"rx_frames": 4}
+
+
+def test_a_chain_that_fails_beside_those_of_another_pair(rng):
+    """What was taken of the queue that has stopped never comes again; what was taken of the other one meanwhile does."""
+    bench, frames = Bench(rng, pairs=2), [rng.randbytes(60 + k) for k in range(4)]
+    for _ in range(6):
+        bench.post([100], queue=0)
+    bench.post([100], queue=2, error=True)
+    bench.frames = [(frame, 0, (1, 0, 0, 0)[k]) for k, frame in enumerate(frames)]
+
+    async def control(ctx):
+        bench.slow = True
+        await ctx.tick().repeat(200)
+        assert bench.taken == {0: 3, 2: 1}
+        bench.slow = False
+        ctx.set(bench.dut.buffers.enabled, 0b001)
+
+    bench.run(control=control)
+    assert bench.of_queue(0) == [(frame, 1) for frame in frames[1:]]
+    assert bench.committed == {0: 3, 2: 1} == bench.taken
+    assert [queue for op, queue, _ in bench.operations if op == REWIND] == [0]
+    assert bench.counted() == {"rx_frames": 3, "rx_dropped_no_buffer": 1}
+
+
+@pytest.mark.parametrize("busy", [1.0, 0.6])
+def test_frames_of_all_lengths_for_all_pairs(busy, rng):
+    """Each pair gets its own, in order and whole, whatever was taken ahead of whom."""
+    bench, sent = Bench(rng, width=128, depth=4096, pairs=4, busy=busy), {queue: [] for queue in range(0, 8, 2)}
+    for _ in range(80):
+        for queue in bench.queues:
+            bench.post(rng.choice([[100], [150], [60, 40], [250]]), queue=queue)
+    for _ in range(120):
+        frame, pair = rng.randbytes(rng.choice([60, 80, 120, 300])), rng.choice([0, 1, 1, 2, 3])
+        sent[2 * pair].append(frame)
+        bench.frames.append((frame, 0, pair))
+    bench.run()
+    for queue, frames in sent.items():
+        assert [frame for frame, _ in bench.of_queue(queue)] == frames
+    assert not bench.memory.written and bench.counted() == {"rx_frames": 120} and bench.taken == bench.committed

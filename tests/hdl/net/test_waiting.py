@@ -12,18 +12,10 @@ HEADER = 12
 
 @pytest.mark.parametrize("ahead", [2, 4])
 def test_window_shows_frames_in_order(ahead, rng):
-    """Against a list: what each of the oldest frames needs, and how many of them are of one pair."""
+    """Against a list: what the oldest frame needs, and of which pairs those behind it are."""
     dut, pairs, longest = Window(pairs=3, ahead=ahead, max_frame=100), 3, 100
     port, shown = dut.i, dut.o
     inside, comes = [], []
-
-    def run():
-        count = 1
-        for before, after in zip(inside, inside[1:]):
-            if before[1] != after[1] or before[2] or after[2]:
-                break
-            count += 1
-        return count if inside else 0
 
     async def main(ctx):
         pair = 0
@@ -38,9 +30,18 @@ def test_window_shows_frames_in_order(ahead, rng):
             ctx.set(dut.i_note, {"tags": tags, "pair": frame_pair})
             pops = bool(inside) and rng.randrange(2)
             ctx.set(shown.next, pops)
-            assert ctx.get(shown.valid) == bool(inside) and ctx.get(shown.run) == run()
+            assert ctx.get(shown.valid) == bool(inside)
             if inside:
                 assert (ctx.get(shown.need), ctx.get(shown.pair), ctx.get(shown.too_long)) == inside[0]
+            if len(inside) > 1:
+                assert ctx.get(shown.behind) == inside[1][1]
+            assert ctx.get(shown.joined) == (
+                len(inside) > 1 and inside[0][1] == inside[1][1] and not inside[0][2] and not inside[1][2])
+            for at in range(ahead + 1):
+                ctx.set(shown.at, at)
+                assert ctx.get(shown.there) == (at < len(inside) and not any(frame[2] for frame in inside[:at + 1]))
+                if at < len(inside):
+                    assert ctx.get(shown.at_pair) == inside[at][1]
             assert ctx.get(port.ready) == (len(inside) < ahead)
             taken = offers and len(inside) < ahead
             await ctx.tick()
