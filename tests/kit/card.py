@@ -1,5 +1,7 @@
 """What tests of a whole card do with its driver and its wire, whatever the card is behind."""
 
+from contextlib import suppress
+
 from ringnic.hdl.spec.virtio import Status
 
 __all__ = ["WholeCard"]
@@ -25,7 +27,14 @@ class WholeCard:
             if done():
                 return
             self.bus.run(self.STEP)
-        raise AssertionError(f"Not within {limit} cycles: {what}")
+        raise AssertionError(f"Not within {limit} cycles: {what}{self._counted()}")
+
+    def _counted(self):
+        """What the card has counted, for whoever has nothing but this message."""
+        counters = {}
+        with suppress(Exception):   # a card that is gone has none, and one that was never opened has no driver
+            counters = self.net.counters()
+        return "".join(f"; {name} {count}" for name, count in counters.items() if count)
 
     def gather(self, source, count, what):
         """Run until ``source()`` has given ``count`` items, and return them."""
