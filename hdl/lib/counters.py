@@ -25,9 +25,9 @@ class Counters(wiring.Component):
     """Count one-cycle strobes, 64 bits each, none lost.
 
     Each event moves a shift register of a few bits per counter on by a state; a scanner looks up how many steps that were, and
-    adds them to a memory, one counter after the other, so a value lags by at most ``4 * len(names) + 8`` cycles. A read takes up to 6 cycles, and after a reset waits for the first
-    round of the scanner, which clears the memory. The halves of a value are read one by one: a reader that cares
-    reads high, low and high again.
+    adds them to a memory, one counter after the other, so a value lags by at most ``4 * len(names) + 8`` cycles. A read takes up
+    to 6 cycles, and after a reset waits for the first round of the scanner, which clears the memory. The halves of a value are
+    read one by one: a reader that cares reads high, low and high again.
 
     Parameters
     ----------
