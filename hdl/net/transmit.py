@@ -224,7 +224,7 @@ class Transmit(wiring.Component):
                        & (((header == VIRTIO_NET_HDR_SIZE) & (beat.p.count > 1))
                           | ((header == VIRTIO_NET_HDR_SIZE - 1) & (beat.p.count != 0)))),
             spoilt.eq(now.drop | now.lost | failed | (now.has_read & (beat.p.error | tunnels))),
-            body.i.p.data.eq(beat.p.data >> (cut << 3)),
+            body.i.p.data.eq(beat.p.data >> (cut[:lane_bits] << 3)),   # of a whole beat no byte counts
             body.i.p.count.eq(Mux(now.has_read, beat.p.count - cut, 0)),
             body.i.p.last.eq(now.last & (~now.has_read | beat.p.last)),
             body.i.p.error.eq(spoilt),
