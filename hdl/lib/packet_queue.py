@@ -61,13 +61,14 @@ class PacketQueue(wiring.Component):
         self.lengths = lengths
         super().__init__({
             "i":     In(stream.Signature(frame_beat(width))),
+            **({"i_note": In(note_width)} if lengths else {}),
             "o":     Out(stream.Signature(frame_beat(width))),
+            **({"o_len": Out(stream.Signature(16)), "o_note": Out(note_width)} if lengths else {}),
             "kept":  Out(1),
             "free":  Out(range(depth + 1)),
             "packets": Out(range(max_packets + 1)),
             "lost":  Out(1),
             "busy":  Out(1),
-            **({"i_note": In(note_width), "o_len": Out(stream.Signature(16)), "o_note": Out(note_width)} if lengths else {}),
         })
 
     def elaborate(self, platform):
