@@ -1,5 +1,8 @@
 """Event counters that a person can read over the BAR, and what can be switched there."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -14,15 +17,17 @@ HEADER_DWS = COUNTERS_HEADER_SIZE // 4
 CONTROL_DW = CONTROL_OFFSET % 0x1000 // 4
 PAGE_DWS = 1024
 PHASES = 4  # cycles the scanner spends on one counter
+# Of shift registers that step through all states but one: length, and the bit whose complement is fed back with the last one's.
+TAPS = {3: 1, 4: 2, 5: 2, 6: 4, 7: 5, 9: 4, 10: 6, 11: 8}
 
 
 class Counters(wiring.Component):
     """Count one-cycle strobes, 64 bits each, none lost.
 
-    Events gather in a few bits per counter; a scanner carries them into a memory, one counter after the other, so a
-    value lags by at most ``4 * len(names)`` cycles. A read takes up to 6 cycles, and after a reset waits for the first
-    round of the scanner, which clears the memory. The halves of a value are read one by one: a reader that cares
-    reads high, low and high again.
+    Each event moves a shift register of a few bits per counter on by a state; a scanner looks up how many steps that were, and
+    adds them to a memory, one counter after the other, so a value lags by at most ``4 * len(names) + 8`` cycles. A read takes up
+    to 6 cycles, and after a reset waits for the first round of the scanner, which clears the memory. The halves of a value are
+    read one by one: a reader that cares reads high, low and high again.
 
     Parameters
     ----------
@@ -72,22 +77,34 @@ class Counters(wiring.Component):
         m = Module()
         count = len(self.names)
         depth = HEADER_DWS + 2 * count
-        m.submodules.memory = memory = Memory(
-            shape=32, depth=depth, init=[COUNTERS_MAGIC, count, self.build_id, 0])
+        bits = min(bits for bits in TAPS if (1 << bits) - 2 >= PHASES * count)
+        steps = {0: 0}                    # a state to how many steps lead to it
+        while len(steps) < (1 << bits) - 1:
+            steps[_step(bits, list(steps)[-1])] = len(steps)
+        table = 1 << (depth - 1).bit_length()
+        m.submodules.memory = memory = Memory(shape=32, depth=table + (1 << bits), init=[
+            COUNTERS_MAGIC, count, self.build_id, *[0] * (table - 3), *(steps.get(state, 0) for state in range(1 << bits))])
         read, write = memory.read_port(), memory.write_port()
 
         index = Signal(range(count))
-        pending = Array(Signal(range(PHASES * count + 1), name=f"pending_{name}") for name in self.names)
-        carried = Signal.like(pending[0])
+        following = Signal(count, init=1 << 1 % count)  # the one after ``index``
+        gathers = Signal()
+        state, carried = Signal(bits), Signal(bits)
         value = Signal(32)                # as read, a cycle later: the block RAM is slow
-        total = Signal(33)
+        total, addend = Signal(33), Signal(bits)
         carry = Signal()
         clearing = Signal(init=1)         # a reset does not reach into the memory: the first round starts from 0
         m.d.sync += value.eq(Mux(clearing, 0, read.data))
+        m.d.comb += [total.eq(value + addend), write.data.eq(total)]
         events = Signal.like(self.events)  # they come from everywhere
         m.d.sync += events.eq(self.events)
+        pending = [Signal(bits, name=f"pending_{name}") for name in self.names]
         for k, name in enumerate(self.names):
-            m.d.sync += pending[k].eq(pending[k] + events[name])
+            # What is carried leaves, what happens in this very cycle stays: the state after 0 is 1.
+            with m.If(gathers & following[k]):
+                m.d.sync += pending[k].eq(events[name])
+            with m.Elif(events[name]):
+                m.d.sync += pending[k].eq(Cat(pending[k][-1] == pending[k][TAPS[bits]], pending[k]))
 
         req, resp = self.regs.req, self.regs.resp
         reading = Signal()
@@ -114,32 +131,37 @@ class Counters(wiring.Component):
             m.d.sync += [reading.eq(0), answered.eq(0)]
 
         with m.FSM():
+            with m.State("START"):
+                m.d.comb += read.addr.eq(table)
+                m.next = "LOW"
             with m.State("LOW"):
                 m.d.comb += read.addr.eq(HEADER_DWS + (index << 1))
-                m.d.sync += carried.eq(pending[index])
-                # What is carried leaves, what happens in this very cycle stays.
-                for k, name in enumerate(self.names):
-                    with m.If(index == k):
-                        m.d.sync += pending[k].eq(events[name])
+                m.d.sync += carried.eq(read.data)
                 m.next = "HIGH"
             with m.State("HIGH"):
                 m.d.comb += read.addr.eq(HEADER_DWS + (index << 1) + 1)
                 m.next = "ADD-LOW"
             with m.State("ADD-LOW"):
                 m.d.comb += [
-                    total.eq(value + carried),
+                    addend.eq(carried),
                     write.addr.eq(HEADER_DWS + (index << 1)),
-                    write.data.eq(total),
                     write.en.eq(1),
                     read.addr.eq(word),
+                    gathers.eq(1),
                 ]
-                m.d.sync += [carry.eq(total[32]), serving.eq(reading & ~answered & ~clearing)]
+                m.d.sync += [
+                    carry.eq(total[32]),
+                    serving.eq(reading & ~answered & ~clearing),
+                    state.eq(reduce(or_, (Mux(mine, its, 0) for mine, its in zip(following, pending)))),
+                    following.eq(following.rotate_left(1)),
+                ]
                 m.next = "ADD-HIGH"
             with m.State("ADD-HIGH"):
                 m.d.comb += [
+                    addend.eq(carry),
                     write.addr.eq(HEADER_DWS + (index << 1) + 1),
-                    write.data.eq(value + carry),
                     write.en.eq(1),
+                    read.addr.eq(table + state),
                 ]
                 with m.If(serving):
                     m.d.sync += [
@@ -151,3 +173,9 @@ class Counters(wiring.Component):
                     m.d.sync += [index.eq(0), clearing.eq(0)]
                 m.next = "LOW"
         return m
+
+
+def _step(bits, state):
+    """The state of a shift register of so many bits that follows ``state``."""
+    fed = (state >> bits - 1) == (state >> TAPS[bits] & 1)
+    return (state << 1 | fed) & (1 << bits) - 1

@@ -2,7 +2,7 @@
 
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from .frame import frame_beat
 from .queue import Queue
@@ -27,6 +27,8 @@ class PacketQueue(wiring.Component):
         must know that its packet fits.
     note_width : int
         Bits of a note that goes with each packet.
+    lengths : bool
+        ``o_len`` and the notes are there.
 
     Members
     -------
@@ -34,6 +36,7 @@ class PacketQueue(wiring.Component):
         Packed: only the last beat is partial; it may be empty, and then takes no room but in an empty packet. The note is
         valid with the last beat.
     o : Out(stream(frame_beat(width)))
+        From registers.
     o_len : Out(stream(16)), o_note : Out(note_width)
         Length of each packet in bytes, and with it the note, there no later than its first beat.
     kept : Out(1)
@@ -41,13 +44,13 @@ class PacketQueue(wiring.Component):
     free : Out
         Beats of room.
     packets : Out
-        Packets inside that have a share of ``max_packets``, as of the cycle before.
+        Packets inside that have a share of ``max_packets``, as of the cycle before: those whose last beat or length has not left.
     lost : Out(1)
         Strobe: a packet found no room.
     busy : Out(1)
         There are beats inside.
     """
-    def __init__(self, *, width, depth, max_packets, drop_on_full, note_width=0):
+    def __init__(self, *, width, depth, max_packets, drop_on_full, note_width=0, lengths=True):
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"Packet queue depth must be a power of 2 of at least 2 beats, not {depth!r}")
         self.width = width
@@ -55,12 +58,12 @@ class PacketQueue(wiring.Component):
         self.max_packets = max_packets
         self.drop_on_full = drop_on_full
         self.note_width = note_width
+        self.lengths = lengths
         super().__init__({
             "i":     In(stream.Signature(frame_beat(width))),
-            "i_note": In(note_width),
+            **({"i_note": In(note_width)} if lengths else {}),
             "o":     Out(stream.Signature(frame_beat(width))),
-            "o_len": Out(stream.Signature(16)),
-            "o_note": Out(note_width),
+            **({"o_len": Out(stream.Signature(16)), "o_note": Out(note_width)} if lengths else {}),
             "kept":  Out(1),
             "free":  Out(range(depth + 1)),
             "packets": Out(range(max_packets + 1)),
@@ -73,71 +76,90 @@ class PacketQueue(wiring.Component):
         lanes = self.width // 8
         pointer = range(2 * self.depth)
         m.submodules.beats = beats = memory.Memory(shape=self.width, depth=self.depth, init=[])
-        write, read = beats.write_port(), beats.read_port()
-        m.submodules.told   = told   = Queue(
-            data.StructLayout({"len": 16, "note": self.note_width}), self.max_packets)
-        m.submodules.stored = stored = Queue(16, self.max_packets)
+        # Of each beat: the bytes of a last one, or that it is none. Apart from the data, for a beat becomes the last one when
+        # nothing comes behind it but an empty beat.
+        m.submodules.ends = ends = memory.Memory(shape=range(lanes + 2), depth=self.depth, init=[])
+        write, write_end = beats.write_port(), ends.write_port()
 
         # In
         head, begin, tail = Signal(pointer), Signal(pointer), Signal(pointer)  # next free, start of packet, next out
-        length, room, spoilt, keep = Signal(16), Signal(), Signal(), Signal()
-        after = Signal(pointer)  # next free once this beat is stored: what is read is as many beats as the length says
+        latest = Signal(self.depth.bit_length() - 1)                           # where the last beat was stored
+        first, stores = Signal(init=1), Signal()                               # beat of its packet; it takes room
+        room, spoilt, keep = Signal(), Signal(), Signal()
+        after = Signal(pointer)  # next free once this beat is stored
+        held = Signal(range(self.max_packets + 1))
+        full = Signal()          # of packets
         m.d.comb += [
             self.free.eq(self.depth - (head - tail)[:len(head)]),
             room.eq((head ^ tail) != self.depth),
-            after.eq(head + ((self.i.p.count != 0) | (length == 0))),
+            full.eq(held == self.max_packets),
+            stores.eq((self.i.p.count != 0) | first),
+            after.eq(head + stores),
             write.addr.eq(head),
             write.data.eq(self.i.p.data),
-            self.i.ready.eq(1 if self.drop_on_full else (room & told.i.ready & stored.i.ready)),
-            told.i.p.len.eq(length + self.i.p.count),
+            write_end.addr.eq(Mux(stores, head, latest)),
+            write_end.data.eq(Mux(~self.i.p.last, lanes + 1, Mux(stores, self.i.p.count, lanes))),
+            self.i.ready.eq(1 if self.drop_on_full else (room & ~full)),
+            keep.eq(room & ~spoilt & ~full),
+        ]
+        level = self._lengths(m, full) if self.lengths else 0
+        m.d.sync += self.packets.eq(Mux(level > held, level, held))
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += first.eq(self.i.p.last)
+            with m.If(room & ~spoilt):
+                m.d.comb += [write.en.eq(1), write_end.en.eq(1)]
+                m.d.sync += [head.eq(after), latest.eq(head)]
+            with m.Else():
+                m.d.sync += spoilt.eq(1)
+            with m.If(self.i.p.last):
+                m.d.sync += [spoilt.eq(0), begin.eq(after)]
+                with m.If(keep & ~self.i.p.error):
+                    m.d.comb += self.kept.eq(1)
+                with m.Else():
+                    m.d.sync += [head.eq(begin), begin.eq(begin)]
+                    m.d.comb += self.lost.eq(~self.i.p.error)
+
+        # Out: what lies ahead of the packet that comes is complete. A beat waits in the memory's output while the one before it
+        # waits in the register.
+        read, read_end = beats.read_port(), ends.read_port()
+        came, reads, moves = Signal(), Signal(), Signal()
+        m.d.comb += [
+            moves.eq(~self.o.valid | self.o.ready),
+            reads.eq((tail != begin) & (~came | moves)),
+            *[each for port in (read, read_end) for each in (port.addr.eq(tail), port.en.eq(reads))],
+            self.busy.eq((head != tail) | came | self.o.valid),
+        ]
+        m.d.sync += [
+            came.eq(reads | (came & ~moves)),
+            tail.eq(tail + reads),
+            held.eq(held + self.kept - (self.o.valid & self.o.ready & self.o.p.last)),
+        ]
+        with m.If(moves):
+            m.d.sync += [
+                self.o.valid.eq(came),
+                self.o.p.data.eq(read.data),
+                self.o.p.last.eq(read_end.data != lanes + 1),
+                self.o.p.count.eq(Mux(read_end.data == lanes + 1, lanes, read_end.data)),
+            ]
+        return m
+
+    def _lengths(self, m, full):
+        """Add up the length of each packet that is kept, and queue it with its note. Return how many wait; ``full`` when no more
+        can."""
+        m.submodules.told = told = Queue(data.StructLayout({"len": 16, "note": self.note_width}), self.max_packets)
+        before, length = Signal(16), Signal(16)
+        m.d.comb += [
+            length.eq(before + self.i.p.count),
+            told.i.valid.eq(self.kept),
+            told.i.p.len.eq(length),
             told.i.p.note.eq(self.i_note),
             self.o_len.p.eq(told.o.p.len),
             self.o_note.eq(told.o.p.note),
             self.o_len.valid.eq(told.o.valid),
             told.o.ready.eq(self.o_len.ready),
-            self.kept.eq(told.i.valid & told.i.ready),
-            stored.i.p.eq(length + self.i.p.count),
-            keep.eq(room & ~spoilt & told.i.ready & stored.i.ready),
         ]
-        m.d.sync += self.packets.eq(Mux(told.level > stored.level, told.level, stored.level))
+        with m.If(~told.i.ready):
+            m.d.comb += full.eq(1)
         with m.If(self.i.valid & self.i.ready):
-            with m.If(room & ~spoilt):
-                m.d.comb += write.en.eq(1)
-                m.d.sync += [head.eq(after), length.eq(length + self.i.p.count)]
-            with m.Else():
-                m.d.sync += spoilt.eq(1)
-            with m.If(self.i.p.last):
-                m.d.sync += [length.eq(0), spoilt.eq(0), begin.eq(after)]
-                with m.If(keep & ~self.i.p.error):
-                    m.d.comb += [told.i.valid.eq(1), stored.i.valid.eq(1)]
-                with m.Else():
-                    m.d.sync += [head.eq(begin), begin.eq(begin)]
-                    m.d.comb += self.lost.eq(~self.i.p.error)
-
-        # Out: a few beats are read ahead of the consumer.
-        m.submodules.ahead = ahead = Queue(frame_beat(self.width), 4)
-        connect(m, ahead.o, flipped(self.o))
-        left, reading = Signal(16), Signal()   # bytes of the packet not yet read
-        came, came_count, came_last = Signal(), Signal(range(lanes + 1)), Signal()
-        now = Signal(16)
-        m.d.comb += [
-            now.eq(Mux(reading, left, stored.o.p)),
-            read.addr.eq(tail),
-            ahead.i.valid.eq(came),
-            ahead.i.p.data.eq(read.data),
-            ahead.i.p.count.eq(came_count),
-            ahead.i.p.last.eq(came_last),
-            self.busy.eq((head != tail) | came | (ahead.level != 0)),
-        ]
-        m.d.sync += came.eq(0)
-        with m.If((reading | stored.o.valid) & (ahead.level + came < 4)):
-            m.d.sync += [
-                came.eq(1),
-                came_count.eq(Mux(now > lanes, lanes, now)),
-                came_last.eq(now <= lanes),
-                left.eq(now - lanes),
-                reading.eq(now > lanes),
-                tail.eq(tail + 1),
-            ]
-            m.d.comb += stored.o.ready.eq(~reading)
-        return m
+            m.d.sync += before.eq(Mux(self.i.p.last, 0, length))
+        return told.level

@@ -3,6 +3,9 @@
 Ref: VIRTIO 1.4, 5.1.9.5.5 "Automatic receive steering in multiqueue mode".
 """
 
+from functools import reduce
+from operator import xor
+
 from amaranth import *
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -19,13 +22,6 @@ PROTOCOLS_WITH_PORTS = (6, 17)  # TCP, UDP
 TYPE, IP, TAG = 6, 7, 2
 IPV4_FRAGMENT, IPV4_PROTOCOL, IPV4_ADDRESSES, IPV4_OPTIONS = 3, 4, range(6, 10), 10
 IPV6_PROTOCOL, IPV6_ADDRESSES, IPV6_PORTS = 3, range(4, 20), 20
-
-
-def _xor(values):
-    total = C(0, 16)
-    for value in values:
-        total = total ^ value
-    return total
 
 
 class FlowHash(wiring.Component):
@@ -115,11 +111,12 @@ class FlowHash(wiring.Component):
                 note(has_ports4, header + IPV4_PROTOCOL, with_ports(half(header + IPV4_PROTOCOL)[:8]))
                 note(has_ports6, header + IPV6_PROTOCOL, with_ports(half(header + IPV6_PROTOCOL)[8:]))
 
-        # Second cycle: the addresses are added up, and the place of the ports is known in the cycle after it.
-        sum_, total, addresses = Signal(16), Signal(16), Signal(16)
-        source, target, ports = Signal(range(far + 1)), Signal(range(far + 1)), Signal()
-        halves = [beat.data[16 * k:16 * k + 16] for k in range(lanes)]
-        place = IP + Mux(ipv4, words << 1, IPV6_PORTS) + Mux(tagged, TAG, 0)
+        # Second cycle: it is known which halfwords are addresses, and, in the cycle after it, which are ports.
+        # An Ethernet header is an odd number of halfwords: the source port is the second half of a word, the target port the
+        # first half of the next one.
+        source, target, ports = Signal(range(far // 2 + 1)), Signal(range(far // 2 + 1)), Signal()
+        addresses = Signal(lanes)
+        place = IP // 2 + Mux(ipv4, words, IPV6_PORTS // 2) + Mux(tagged, TAG // 2, 0)
         m.d.sync += [
             source.eq(place),
             target.eq(place + 1),
@@ -132,22 +129,23 @@ class FlowHash(wiring.Component):
                     with m.Switch(beat_number):
                         for index in sorted({at // lanes for at in inside}):
                             with m.Case(index):
-                                m.d.comb += addresses.eq(_xor(halves[at % lanes] for at in inside if at // lanes == index))
+                                m.d.comb += addresses.eq(sum(1 << at % lanes for at in inside if at // lanes == index))
         if self.latency == 3:
             behind = []
             for now in (beat, beat_number, beat_valid, addresses):
                 behind.append(Signal.like(now, name_suffix="_behind"))
                 m.d.sync += behind[-1].eq(now)
             beat, beat_number, beat_valid, addresses = behind
-            halves = [beat.data[16 * k:16 * k + 16] for k in range(lanes)]
 
-        # Last cycle: the ports are added. Without a cycle more they come at least a beat after all that tells where.
-        here = [beat_number * lanes + k for k in range(lanes)]
-        m.d.comb += total.eq(sum_ ^ addresses ^ _xor(
-            Mux(ports & ((source == at) | (target == at)), value, 0) for at, value in zip(here, halves)))
+        # Last cycle: both are added up. Without a cycle more the ports come at least a beat after all that tells where.
+        total, sum_ = Signal(FLOW_BITS), Signal(FLOW_BITS)
+        here = [Cat(C(k, (lanes - 1).bit_length()), beat_number) for k in range(lanes)]
+        counts = [addresses[k] | (ports & (Mux(at[0], source, target) == at[1:])) for k, at in enumerate(here)]
+        m.d.comb += total.eq(reduce(
+            xor, (Mux(counts[k // 2], beat.data.word_select(k, FLOW_BITS), 0) for k in range(2 * lanes)), sum_))
         m.d.sync += [
             self.done.eq(beat_valid & beat.last),
-            self.hash.eq(total[:8] ^ total[8:]),
+            self.hash.eq(total),
             self.error.eq(beat.error),
         ]
         with m.If(beat_valid):

@@ -116,10 +116,11 @@ class Transmit(wiring.Component):
         # Judge a segment as it comes, ask for what it holds afterwards. ``order`` has an entry for each read and for each end of
         # a chain.
         order_layout = data.StructLayout({
-            "queue": 16, "chain": ChainId, "has_read": 1, "beats": range(self.depth + 1), "last": 1, "drop": 1, "lost": 1})
+            "pair": range(self.pairs), "chain": ChainId, "has_read": 1, "beats": range(self.depth + 1), "last": 1, "drop": 1,
+            "lost": 1})
         m.submodules.order = order = Queue(order_layout, 2 * self.max_chains)
         m.submodules.frames = frames = PacketQueue(
-            width=self.width, depth=self.depth, max_packets=2 * self.max_chains + PASSING, drop_on_full=False)
+            width=self.width, depth=self.depth, max_packets=2 * self.max_chains + PASSING, drop_on_full=False, lengths=False)
         m.d.sync += places.eq(in_hand + frames.packets < 2 * self.max_chains)
         longest = VIRTIO_NET_HDR_SIZE + self.max_frame
         total, drop = Signal(range(longest + 1)), Signal()
@@ -162,7 +163,7 @@ class Transmit(wiring.Component):
         m.d.comb += [
             given_up.eq(hopeless & ~offered),
             reads.eq(wanted & ~given_up),
-            entry.queue.eq(judged.queue),
+            entry.pair.eq(judged.queue >> 1),
             entry.chain.eq(judged.chain),
             entry.has_read.eq(reads),
             entry.beats.eq(beats),
@@ -201,7 +202,6 @@ class Transmit(wiring.Component):
         connect(m, body.o, packer.i)
         connect(m, packer.o, frames.i)
         connect(m, frames.o, flipped(self.o))
-        m.d.comb += frames.o_len.ready.eq(1)
         m.d.sync += [self.sent.eq(packer.o.p), self.sent_valid.eq(packer.o.valid & packer.o.ready)]
         beat, now = self.read.beat, order.o.p
         header = Signal(range(VIRTIO_NET_HDR_SIZE + 1), init=VIRTIO_NET_HDR_SIZE)  # bytes of it still to come
@@ -212,9 +212,10 @@ class Transmit(wiring.Component):
         if self.pairs > 1:
             m.submodules.pairs = pairs = Queue(range(self.pairs), 8)
             connect(m, pairs.o, flipped(self.sent_pair))
-            m.d.comb += [pairs.i.valid.eq(ends), pairs.i.p.eq(now.queue >> 1), room.eq(pairs.i.ready)]
+            m.d.comb += [pairs.i.valid.eq(ends), pairs.i.p.eq(now.pair), room.eq(pairs.i.ready)]
         # Room for every chain in hand: what has been read never waits for the used ring.
-        m.submodules.back = back = Queue(data.StructLayout({"queue": 16, "chain": ChainId}), self.max_chains)
+        m.submodules.back = back = Queue(
+            data.StructLayout({"pair": range(self.pairs), "chain": ChainId}), self.max_chains)
         m.d.comb += [
             cut.eq(Mux(header < beat.p.count, header, beat.p.count)),
             # 5.1.9.2.2: not both tunnels. gso_type is the header's second byte.
@@ -223,7 +224,7 @@ class Transmit(wiring.Component):
                        & (((header == VIRTIO_NET_HDR_SIZE) & (beat.p.count > 1))
                           | ((header == VIRTIO_NET_HDR_SIZE - 1) & (beat.p.count != 0)))),
             spoilt.eq(now.drop | now.lost | failed | (now.has_read & (beat.p.error | tunnels))),
-            body.i.p.data.eq(beat.p.data >> (cut << 3)),
+            body.i.p.data.eq(beat.p.data >> (cut[:lane_bits] << 3)),   # of a whole beat no byte counts
             body.i.p.count.eq(Mux(now.has_read, beat.p.count - cut, 0)),
             body.i.p.last.eq(now.last & (~now.has_read | beat.p.last)),
             body.i.p.error.eq(spoilt),
@@ -233,7 +234,7 @@ class Transmit(wiring.Component):
             released.eq(beat.valid & beat.ready & beat.p.last),
             order.o.ready.eq(ends | released),
             back.i.valid.eq(ends & ~now.lost),
-            back.i.p.queue.eq(now.queue),
+            back.i.p.pair.eq(now.pair),
             back.i.p.chain.eq(now.chain),
             self.events.tx_frames.eq(ends & ~spoilt),
             self.events.tx_dropped.eq(ends & spoilt),
@@ -248,7 +249,7 @@ class Transmit(wiring.Component):
         m.d.sync += [waits.eq(used.valid & ~used.ready), flush.eq(used.p.flush)]
         m.d.comb += [
             used.valid.eq(back.o.valid),
-            used.p.queue.eq(back.o.p.queue),
+            used.p.queue.eq((back.o.p.pair << 1) + 1),
             used.p.chain.eq(back.o.p.chain),
             used.p.flush.eq(Mux(waits, flush, (in_hand == 1) & (~ready.any() | self.buffers.pause))),
             back.o.ready.eq(used.ready),

@@ -15,7 +15,7 @@ from ..spec.virtio import VIRTIO_PCI_VENDOR_ID
 from .config_image import ConfigImage
 from .function_config import STATE
 from .parameters import PcieParameters
-from .virtio_caps import CAPS_END, CAPS_START, VirtioCaps, virtio_capabilities
+from .virtio_caps import CAPS_START, VirtioCaps, virtio_capabilities
 
 __all__ = ["ConfigSpace", "capabilities"]
 
@@ -34,7 +34,7 @@ def capabilities():
 class ConfigSpace(wiring.Component):
     """Answer configuration accesses, one at a time; keep what the host configured.
 
-    A read is answered in the cycle after its request; of the virtio capabilities :class:`VirtioCaps` says when.
+    :class:`VirtioCaps` says when a read is answered.
 
     Parameters
     ----------
@@ -179,33 +179,15 @@ class ConfigSpace(wiring.Component):
             self.power_state.eq(power_state),
         ]
 
-        # An access goes to the virtio capabilities, or is answered here.
-        is_virtio = (req.addr >= CAPS_START) & (req.addr < CAPS_END)
-        answer = Signal(32)
         connect(m, virtio.regs, flipped(self.regs))
-        m.d.comb += virtio.cfg.req.p.eq(req)
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += [
-                    virtio.cfg.req.valid.eq(self.cfg.req.valid & is_virtio & ~self.flr),
-                    self.cfg.req.ready.eq(~self.flr & (virtio.cfg.req.ready | ~is_virtio)),
-                ]
-                m.d.sync += answer.eq(read)
-                with m.If(self.cfg.req.valid & self.cfg.req.ready & ~req.write):
-                    m.next = "VIRTIO"
-                    with m.If(~is_virtio):
-                        m.next = "ANSWER"
-            with m.State("VIRTIO"):
-                m.d.comb += [
-                    self.cfg.resp.valid.eq(virtio.cfg.resp.valid),
-                    self.cfg.resp.p.eq(virtio.cfg.resp.p),
-                    virtio.cfg.resp.ready.eq(self.cfg.resp.ready),
-                ]
-                with m.If(self.cfg.resp.valid & self.cfg.resp.ready):
-                    m.next = "IDLE"
-            with m.State("ANSWER"):
-                m.d.comb += [self.cfg.resp.valid.eq(1), self.cfg.resp.p.eq(answer)]
-                with m.If(self.cfg.resp.ready):
-                    m.next = "IDLE"
+        m.d.comb += [
+            virtio.cfg.req.p.eq(req),
+            virtio.cfg.req.valid.eq(self.cfg.req.valid & ~self.flr),
+            self.cfg.req.ready.eq(virtio.cfg.req.ready & ~self.flr),
+            virtio.rest.eq(read),
+            self.cfg.resp.p.eq(virtio.cfg.resp.p),
+            self.cfg.resp.valid.eq(virtio.cfg.resp.valid),
+            virtio.cfg.resp.ready.eq(self.cfg.resp.ready),
+        ]
         kept.submodules.space = ResetInserter(self.reset)(m)
         return kept

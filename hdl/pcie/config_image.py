@@ -29,9 +29,11 @@ class ConfigImage:
     def register(self, m, at, mask, init=0):
         """Return a register whose bits in ``mask`` the host writes, reset with module ``m``."""
         value = Signal(32, name=f"reg_{at:02x}", init=init)
-        enable = Cat(b.replicate(8) for b in self.req.be)
         with m.If(self.write & (self.req.addr == at)):
-            m.d.sync += value.eq((value & ~(enable & mask)) | (self.req.data & enable & mask))
+            for k in range(32):
+                if mask >> k & 1:
+                    with m.If(self.req.be[k // 8]):
+                        m.d.sync += value[k].eq(self.req.data[k])
         self._written[at] = self._written.get(at, 0) | value
         return value
 

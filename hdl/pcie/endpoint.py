@@ -14,7 +14,6 @@ from ..lib.interrupt import InterruptPort
 from ..lib.queue import Queue
 from ..lib.reg import RegPort
 from ..lib.regbus import RegArbiter, RegDecoder
-from ..lib.slice import Slice
 from ..spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
 from ..spec.pcie import TlpType
 from .dma import Dma
@@ -198,8 +197,6 @@ class Endpoint(wiring.Component):
         connect(m, demux.o_cpl, dma.cpl)
         connect(m, demux.o_request, intake.i)
         connect(m, intake.o, target.i)
-        m.submodules.target_out = target_out = Slice(tlp_beat(self.width))
-        connect(m, target.o, target_out.i)
         # 6.1.4.5: no message follows the answer to the access that has forbidden it, so an answer waits for a message that was
         # committed before. The same holds for INTx, and for all requests, which 7.5.1.1.3 forbids without Bus Master Enable.
         m.submodules.answers = answers = PacketGate(tlp_beat(self.width))
@@ -213,7 +210,7 @@ class Endpoint(wiring.Component):
             signaled.hold.eq(~self.credits.posted),
             dma.credits.eq(self.credits),
         ]
-        connect(m, target_out.o, answers.i)
+        connect(m, target.o, answers.i)
         connect(m, answers.o, arbiter.i[0])
         connect(m, flipped(config.messages), told.i)
         connect(m, msix.tlp, signaled.i)
@@ -277,8 +274,7 @@ class Endpoint(wiring.Component):
             config.faults.timeout.eq(dma.events.dma_timeouts),
             config.turn_off.eq(target.pme_turn_off),
             self.busy.eq(dma.busy | msix.busy | target.busy | rx_edge.level.any() | digest.o.valid | intake.busy | config.busy
-                         | judging.any()
-                         | target_out.o.valid | tx_edge.level.any()),
+                         | judging.any() | tx_edge.level.any()),
         ]
         m.d.sync += [
             config.transactions_pending.eq(dma.pending),

@@ -13,7 +13,7 @@ from ..lib.interrupt import InterruptPort
 from ..lib.reg import RegPort
 from ..spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
 from ..spec.pcie import MSIX_ENTRY_SIZE
-from .header import mem_header
+from .header import byteswap, mem_header
 from .tlp_stream import tlp_beat
 
 __all__ = ["Msix"]
@@ -94,9 +94,9 @@ class Msix(wiring.Component):
         ready, wanting, picked = Signal(n), Signal(n), Signal(n)
         chosen  = Signal(range(n))
 
-        m.submodules.table = table = Memory(shape=32, depth=4 * n, init=[])
-        table_w = table.write_port(granularity=8)
-        read_r, send_r = table.read_port(), table.read_port()
+        m.submodules.table = table = Memory(shape=32, depth=4 * n, init=[], attrs={"ram_style": "block"})
+        table_w, table_r = table.write_port(granularity=8), table.read_port()
+        reads = Signal()       # the register side has the read port
 
         # Register side. Of an entry's last DW only the mask bit exists.
         req = self.regs.req.payload
@@ -117,27 +117,29 @@ class Msix(wiring.Component):
         with m.If(self.clear & self.reset):
             m.d.sync += masked.eq(-1)
 
-        from_table, fixed = Signal(), Signal(32)
+        from_table, answer = Signal(), Signal(32)
         pending_words = Cat(pending, C(0, -n % 32))
-        m.d.comb += self.regs.resp.payload.eq(Mux(from_table, read_r.data, fixed))
+        m.d.comb += [reads.eq(accept & ~req.write), self.regs.resp.payload.eq(answer)]
+        with m.If(reads):
+            m.d.comb += table_r.addr.eq(req.addr[2:PAGE_BITS])
 
         with m.FSM(name="access") as access:
             with m.State("IDLE"):
-                m.d.comb += [
-                    self.regs.req.ready.eq(1), accept.eq(self.regs.req.valid),
-                    read_r.addr.eq(req.addr[2:PAGE_BITS]),
+                m.d.comb += [self.regs.req.ready.eq(1), accept.eq(self.regs.req.valid)]
+                m.d.sync += [
+                    from_table.eq(is_table & exists & ~is_control),
+                    answer.eq(Mux(is_table, is_control & exists & masked.bit_select(vector, 1),
+                                  Mux(is_pba & (req.addr[2:PAGE_BITS] < len(pending_words) // 32),
+                                      pending_words.word_select(req.addr[2:PAGE_BITS], 32), 0))),
                 ]
-                with m.If(accept):
-                    m.d.sync += [
-                        from_table.eq(is_table & exists & ~is_control),
-                        fixed.eq(Mux(is_table, is_control & exists & masked.bit_select(vector, 1),
-                                     Mux(is_pba & (req.addr[2:PAGE_BITS] < len(pending_words) // 32),
-                                         pending_words.word_select(req.addr[2:PAGE_BITS], 32), 0))),
-                    ]
-                    with m.If(~req.write):
-                        m.next = "ANSWER"
+                with m.If(reads):
+                    m.next = "READ"
+            with m.State("READ"):
+                with m.If(from_table):
+                    m.d.sync += answer.eq(table_r.data)
+                m.next = "ANSWER"
             with m.State("ANSWER"):
-                m.d.comb += [self.regs.resp.valid.eq(1), read_r.en.eq(0)]
+                m.d.comb += self.regs.resp.valid.eq(1)
                 with m.If(self.regs.resp.ready):
                     m.next = "IDLE"
 
@@ -182,11 +184,14 @@ class Msix(wiring.Component):
             wanting.eq(ready & ~served),
             picked.eq(wanting & -wanting),
         ]
-        address, message, dw4, requester_id = Signal(64), Signal(32), Signal(), Signal(16)
+        # The address as it is sent, its upper half first if there is one, and the data.
+        first, second, message = Signal(32), Signal(32), Signal(32)
+        dw4, requester_id = Signal(), Signal(16)
         lanes = self.width // 32
         part, beat = Signal(2), Signal(range(-(-5 // lanes)))
-        header, _ = mem_header(write=1, addr=address, length=1, first_be=0xf, last_be=0, requester_id=requester_id, tag=0)
-        whole = Mux(dw4, Cat(header, message), Cat(header[:96], message))
+        stale = Signal()       # what the table has read is for the register side
+        header, _ = mem_header(write=1, addr=dw4 << 32, length=1, first_be=0xf, last_be=0, requester_id=requester_id, tag=0)
+        whole = Cat(header[:64], first, Mux(dw4, second, message), message)
         whole = Cat(whole, C(0, -len(whole) % self.width))
         left  = Mux(dw4, 5, 4) - beat * lanes
         m.d.comb += [
@@ -194,6 +199,7 @@ class Msix(wiring.Component):
             self.tlp.payload.last.eq(left <= lanes),
             self.tlp.payload.dws.eq(Mux(left <= lanes, left, lanes)),
         ]
+        m.d.sync += stale.eq(reads)
         with m.FSM(name="send") as send:
             with m.State("IDLE"):
                 m.d.sync += [part.eq(0), beat.eq(0)]
@@ -206,20 +212,25 @@ class Msix(wiring.Component):
                 with m.Else():
                     m.d.sync += served.eq(0)
             with m.State("FETCH"):
-                m.d.comb += send_r.addr.eq(Cat(part, chosen))
-                m.d.sync += part.eq(part + 1)
-                with m.Switch(part):
-                    with m.Case(1):
-                        m.d.sync += address[:32].eq(send_r.data & 0xffff_fffc)
-                    with m.Case(2):
-                        m.d.sync += address[32:].eq(send_r.data)
-                    with m.Case(3):
-                        m.d.sync += message.eq(send_r.data)
-                        m.next = "COMMIT"
+                with m.If(~reads):
+                    m.d.comb += table_r.addr.eq(Cat(part == 0, part[1], chosen))   # upper half, lower half, data
+                    m.d.sync += part.eq(part + 1)
+                with m.If(~stale):
+                    with m.Switch(part):
+                        with m.Case(1):
+                            m.d.sync += first.eq(byteswap(table_r.data))
+                        with m.Case(2):
+                            low = byteswap(table_r.data & 0xffff_fffc)
+                            m.d.sync += [dw4.eq(first.any()), second.eq(low)]
+                            with m.If(~first.any()):
+                                m.d.sync += first.eq(low)
+                        with m.Case(3):
+                            m.d.sync += message.eq(table_r.data)
+                            m.next = "COMMIT"
                 with m.If(changed):
                     m.next = "IDLE"
             with m.State("COMMIT"):
-                m.d.sync += [dw4.eq(address[32:].any()), requester_id.eq(self.requester_id)]
+                m.d.sync += requester_id.eq(self.requester_id)
                 with m.If(changed | ~ready.bit_select(chosen, 1)):
                     m.next = "IDLE"
                 # An event of this vector that is just being accepted goes with this message, or with the next one.

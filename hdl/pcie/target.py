@@ -41,7 +41,7 @@ class Target(wiring.Component):
     i : In(stream.Signature(tlp_beat(width)))
         Requests and messages, each as long as its header says; no completions.
     o : Out(stream.Signature(tlp_beat(width)))
-        Completions.
+        Completions, from registers.
     regs : Out(RegPort(REG_ADDR_WIDTH))
         Accesses inside BAR 0. DWs without a byte enabled are not accessed, and read as 0.
     cfg : Out(RegPort(12))
@@ -55,7 +55,7 @@ class Target(wiring.Component):
     completer_id : In(16)
         Of this function, for its completions.
     busy : Out(1)
-        A request is being carried out.
+        A request is being carried out, or its completion has not left.
     pme_turn_off : Out(1)
         Strobe: the host is about to take the power away, and awaits PME_TO_Ack.
     faults : Out(REQUEST_FAULTS)
@@ -98,19 +98,20 @@ class Target(wiring.Component):
         with m.If(dw_valid & dw_ready):
             m.d.sync += lane_in.eq(Mux(lane_end, 0, lane_in + 1))
 
-        # From DWs to beats.
+        # From DWs to beats, which are complete in the output's register.
         out_dw, out_valid, out_last, out_ready = Signal(32), Signal(), Signal(), Signal()
-        lane_out, held = Signal(range(lanes)), Array(Signal(32, name=f"held{n}") for n in range(lanes))
+        lane_out = Signal(range(lanes))
         full = out_last | (lane_out == lanes - 1)
-        m.d.comb += [
-            self.o.valid.eq(out_valid & full),
-            self.o.payload.data.eq(Cat(Mux(lane_out == n, out_dw, held[n]) for n in range(lanes))),
-            self.o.payload.dws.eq(lane_out + 1),
-            self.o.payload.last.eq(out_last),
-            out_ready.eq(self.o.ready | ~full),
-        ]
-        with m.If(out_valid & out_ready):
-            m.d.sync += [held[lane_out].eq(out_dw), lane_out.eq(Mux(full, 0, lane_out + 1))]
+        m.d.comb += out_ready.eq(~self.o.valid | self.o.ready)
+        with m.If(out_ready):
+            m.d.sync += [
+                self.o.valid.eq(out_valid & full),
+                self.o.payload.data.word_select(lane_out, 32).eq(out_dw),
+                self.o.payload.dws.eq(lane_out + 1),
+                self.o.payload.last.eq(out_last),
+            ]
+            with m.If(out_valid):
+                m.d.sync += lane_out.eq(Mux(full, 0, lane_out + 1))
 
         raw, index, ended = Signal(128), Signal(range(4)), Signal()
         h = Header(raw)
@@ -128,11 +129,12 @@ class Target(wiring.Component):
 
         status, respond, locked = Signal(3), Signal(), Signal()
         byte_count, cpl_word = Signal(13), Signal(5)
-        m.submodules.chunk = chunk = Memory(shape=32, depth=CHUNK_DWS, init=[])
+        m.submodules.chunk = chunk = Memory(shape=32, depth=CHUNK_DWS, init=[], attrs={"ram_style": "block"})
         fill = Signal(range(CHUNK_DWS + 1))
-        chunk_w, chunk_r = chunk.write_port(), chunk.read_port(domain="comb")
-        m.d.comb += chunk_w.addr.eq(fill)
+        chunk_w, chunk_r = chunk.write_port(), chunk.read_port()
         sent = Signal(range(CHUNK_DWS + 3))
+        # Read a DW ahead: the first of them while the third of the header leaves.
+        m.d.comb += [chunk_w.addr.eq(fill), chunk_r.addr.eq(sent - 2), chunk_r.en.eq(out_ready)]
 
         capture = Signal(13)
         m.d.comb += self.captured.eq(Cat(C(0, 3), capture))
@@ -142,7 +144,6 @@ class Target(wiring.Component):
                             byte_count=byte_count, requester_id=h.requester_id, tag=h.tag,
                             lower_address=Cat(lead, cpl_word), tc=h.tc, attr=h.attr, locked=locked)
         m.d.comb += [
-            chunk_r.addr.eq(sent - 3),
             out_dw.eq(Mux(sent < 3, header.word_select(sent[:2], 32), chunk_r.data)),
             out_last.eq(sent == fill + 2),
         ]
@@ -163,8 +164,14 @@ class Target(wiring.Component):
         def step():
             return [word.eq(word + 1), remaining.eq(remaining - 1), only.eq(remaining == 2), first.eq(0)]
 
+        bytes_left, spare = Signal(13), Signal(3)   # in what remains
+        m.d.comb += bytes_left.eq((remaining << 2) - spare)
+
         with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("HEADER") | (index != 0))
+            m.d.comb += [
+                self.busy.eq(~fsm.ongoing("HEADER") | (index != 0) | self.o.valid),
+                spare.eq(trail + Mux(fsm.ongoing("DISPATCH"), lead, 0)),
+            ]
 
             with m.State("HEADER"):
                 m.d.comb += dw_ready.eq((index != 0) | ~self.hold)
@@ -218,7 +225,7 @@ class Target(wiring.Component):
                 malformed = self.events.tlps_malformed
                 m.d.comb += self.faults.poisoned.eq(poisoned & ~malformed)
                 with m.If((h.is_mem | is_lk) & ~h.has_data):
-                    m.d.sync += [byte_count.eq((remaining << 2) - lead - trail), cpl_word.eq(word), locked.eq(is_lk)]
+                    m.d.sync += [byte_count.eq(bytes_left), cpl_word.eq(word), locked.eq(is_lk)]
                     with m.If(h.is_mem & in_bar):
                         m.next = "READ"
                     with m.Else():
@@ -312,8 +319,7 @@ class Target(wiring.Component):
                     m.d.sync += sent.eq(sent + 1)
                     with m.If(out_last):
                         m.d.sync += [
-                            sent.eq(0), fill.eq(0), lead.eq(0), cpl_word.eq(word),
-                            byte_count.eq(byte_count - (fill << 2) + lead),
+                            sent.eq(0), fill.eq(0), lead.eq(0), cpl_word.eq(word), byte_count.eq(bytes_left),
                         ]
                         with m.If(ok & (remaining != 0)):
                             m.next = "READ"

@@ -48,11 +48,14 @@ class VirtioCaps(wiring.Component):
     Members
     -------
     cfg : In(RegPort(12))
-        Accesses from ``CAPS_START`` to the end of the 256 bytes; others read 0.
+        Accesses to configuration space.
+    rest : In(32)
+        What the DW of the access reads that is none of the virtio capabilities'; 0, if nobody says.
     regs : Out(RegPort(REG_ADDR_WIDTH))
         BAR accesses through the pci_cfg window (4.1.4.9 "PCI configuration access capability").
     """
     cfg:  In(RegPort(12))
+    rest: In(32)
     regs: Out(RegPort(REG_ADDR_WIDTH))
 
     def elaborate(self, platform):
@@ -93,19 +96,22 @@ class VirtioCaps(wiring.Component):
         held   = Signal(32)      # pci_cfg_data
         answer = Signal(32)
         came   = Signal(32)      # by a read, the byte at cap.offset first
+        asks, of_window = self.regs.req.payload, Signal()
+        found = self.regs.resp.payload
         m.d.comb += [
-            self.regs.req.payload.addr.eq(Cat(C(0, 2), window_offset[2:REG_ADDR_WIDTH])),
-            self.regs.req.payload.be.eq(be),
-            self.regs.req.payload.data.eq((held << (lane << 3))[:32]),
-            came.eq(self.regs.resp.payload >> (lane << 3)),
-            self.cfg.resp.payload.eq(answer),
+            asks.addr.eq(Cat(C(0, 2), window_offset[2:REG_ADDR_WIDTH])),
+            asks.be.eq(be),
+            asks.data.eq((held << (lane << 3))[:32]),
+            # An access is aligned to its size, so few bytes may have come in more than one place.
+            came.eq(Cat(found.word_select(lane, 8), Mux(lane[1], found[24:], found[8:16]), found[16:])),
+            self.cfg.resp.payload.eq(Mux(of_window, held, answer)),
         ]
         is_write = Signal()
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.cfg.req.ready.eq(1)
                 with m.If(self.cfg.req.valid):
-                    m.d.sync += [is_write.eq(req.write), answer.eq(Mux(is_window, held, read))]
+                    m.d.sync += [is_write.eq(req.write), of_window.eq(is_window), answer.eq(read | self.rest)]
                     with m.If(req.write & is_window):
                         for n in range(4):
                             with m.If(req.be[n]):
@@ -127,7 +133,7 @@ class VirtioCaps(wiring.Component):
                     # 4.1.4.9.1: the first cap.length bytes are stored in pci_cfg_data.
                     for n in range(4):
                         with m.If(inside[n]):
-                            m.d.sync += [part.word_select(n, 8).eq(came.word_select(n, 8)) for part in (held, answer)]
+                            m.d.sync += held.word_select(n, 8).eq(came.word_select(n, 8))
                     m.next = "ANSWER"
             with m.State("ANSWER"):
                 m.d.comb += self.cfg.resp.valid.eq(1)

@@ -31,16 +31,20 @@ class Bounds(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         size = self.setup.size
+        # Each area in units of its alignment: it has ``size`` of them, ``size + 3`` and ``2 * size + 2``.
+        desc, desc_high = self._end(self.setup.queue_desc, 16, size, 15)
+        driver, driver_high = self._end(self.setup.queue_driver, 2, size, 16)
+        device, device_high = self._end(self.setup.queue_device, 4, Cat(1, size), 17)
         m.d.sync += self.beyond.eq(
-            self._wraps(self.setup.queue_desc, 16, size - 1, 15)
+            (desc_high & desc[15] & desc[:15].any())
             # The event suppression structures of a packed queue are 4 bytes, aligned to 4. In a split one flags and idx come
             # first, and used_event or avail_event last, whether or not EVENT_IDX gives them a meaning.
-            | (~self.packed & (self._wraps(self.setup.queue_driver, 2, size + 2, 16)
-                               | self._wraps(self.setup.queue_device, 4, Cat(1, size), 17))))
+            | (~self.packed & ((driver_high & (driver[16] | driver[1:16].all())) | (device_high & device[17]))))
         return m
 
     @staticmethod
-    def _wraps(addr, unit, last, bits):
-        """Whether unit number ``last``, a value of so many bits, of an area at ``addr`` has no address."""
+    def _end(addr, unit, count, bits):
+        """Where the unit is that lies ``count`` behind the one at ``addr``, in the top 2 ** ``bits`` units of the address space
+        or after them; and whether ``addr`` is in those."""
         first = addr[unit.bit_length() - 1:]
-        return first[bits:].all() & (first[:bits] + last[:bits])[bits]
+        return (first[:bits] + count)[:bits + 1], first[bits:].all()

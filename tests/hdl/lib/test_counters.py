@@ -91,6 +91,21 @@ def test_counts_every_strobe(count):
     simulate(dut, bench)
 
 
+@pytest.mark.parametrize("count", [1, 3, 15, 31, 63])
+def test_counts_events_of_all_kinds_in_every_cycle(count):
+    names = [f"c{k}" for k in range(count)]
+    dut = Counters(names)
+
+    async def bench(ctx):
+        ctx.set(dut.events, {name: 1 for name in names})
+        await ctx.tick().repeat(3000)
+        ctx.set(dut.events, {name: 0 for name in names})
+        await ctx.tick().repeat(4 * count + 8)
+        assert [await read(ctx, dut.regs, 0x6010 + 8 * k) for k in range(count)] == [3000] * count
+
+    simulate(dut, bench)
+
+
 def test_domain_reset_clears():
     reset = Signal()
     dut = Counters(["a", "b"])

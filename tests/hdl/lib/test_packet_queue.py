@@ -183,3 +183,41 @@ def test_a_note_goes_with_each_packet(drop_on_full, rng):
 
     simulate(dut, writer, background=[watch])
     assert notes == want and kept == [len(want)]
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("size", [1, 8, 20])
+def test_a_packet_leaves_three_cycles_after_its_last_beat(size, lengths, rng):
+    dut = PacketQueue(width=64, depth=16, max_packets=4, drop_on_full=False, lengths=lengths)
+    packet, leaves = rng.randbytes(size), []
+
+    async def writer(ctx):
+        await send(ctx, dut, beats_of(packet, 8))
+        ctx.set(dut.o.ready, 1)
+        for _ in range(8):
+            leaves.append(ctx.get(dut.o.valid))
+            await ctx.tick()
+
+    simulate(dut, writer)
+    beats = -(-size // 8)
+    assert leaves == [0, 0] + [1] * beats + [0] * (6 - beats)
+
+
+def test_holds_no_more_packets_than_it_may(rng):
+    """Of one without lengths, that is all that limits them; one that has begun to leave has its share until it has left."""
+    dut = PacketQueue(width=64, depth=64, max_packets=3, drop_on_full=False, lengths=False)
+
+    async def writer(ctx):
+        for k in range(3):
+            await send(ctx, dut, beats_of(rng.randbytes(16), 8))
+        await ctx.tick().repeat(6)
+        assert not ctx.get(dut.i.ready) and ctx.get(dut.packets) == 3 and ctx.get(dut.o.valid)
+        ctx.set(dut.o.ready, 1)
+        await ctx.tick()
+        assert not ctx.get(dut.i.ready)
+        await ctx.tick()
+        assert ctx.get(dut.i.ready)
+        await ctx.tick().repeat(8)
+        assert ctx.get(dut.packets) == 0 and not ctx.get(dut.busy)
+
+    simulate(dut, writer)

@@ -290,6 +290,39 @@ def test_entry_rewritten_while_it_is_read(cycle):
     b.run(body)
 
 
+@pytest.mark.parametrize("gap", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("long", [False, True])
+def test_table_read_while_an_entry_is_read(gap, long):
+    """Both get what is there, whenever the reads come; without them a message is committed in the seventh cycle."""
+    b = Bench(3)
+
+    async def reading(ctx, stop):
+        for k in range(stop):
+            assert await registers.read(ctx, b.dut.regs, TABLE + 32 + 4 * (k % 3)) == [0xfee00023, 2, 0x4002][k % 3]
+            for _ in range(gap):
+                await ctx.tick()
+
+    async def body(ctx):
+        await b.setup(ctx, 3)
+        if not long:
+            await b.write(ctx, TABLE + 20, 0)
+        want = (message(1)[0] & (-1 if long else 0xffff_ffff), message(1)[1])
+        for cycle in range(STATES):
+            b.tlps.clear()
+            await b.irq(ctx, 1)
+            for _ in range(cycle):
+                await ctx.tick()
+            await reading(ctx, 5)
+            await b.idle(ctx)
+            assert b.sent == [want]
+        await b.irq(ctx, 1)
+        await ctx.tick().repeat(5)
+        assert not ctx.get(b.dut.sending)
+        await ctx.tick()
+        assert ctx.get(b.dut.sending)
+    b.run(body)
+
+
 def test_another_vector_goes_on():
     b = Bench(3)
 

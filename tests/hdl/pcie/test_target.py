@@ -166,6 +166,32 @@ def test_hold():
     Simulation(dut).run(main)
 
 
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_is_busy_until_its_answer_has_left(width):
+    """A beat waits as it is for as long as nobody takes it."""
+    b, stall, out = Bench(width), [1], []
+
+    async def main(ctx):
+        await b.feed(ctx, [tlp_cfg(0, 0)])
+        seen = []
+        for _ in range(20):
+            await ctx.tick()
+            seen.append((ctx.get(b.dut.o.valid), int(ctx.get(b.dut.o.payload.data)), ctx.get(b.dut.busy)))
+        first = [valid for valid, *_ in seen].index(1)
+        assert len(set(seen[first:])) == 1 and first < 10 and all(busy for *_, busy in seen)
+        stall.clear()
+        while not out:
+            assert ctx.get(b.dut.busy)
+            await ctx.tick()
+        await ctx.tick()
+        assert not ctx.get(b.dut.busy)
+    simulation = Simulation(b.dut, limit=1000)
+    simulation.background(b.serve, b.dut.cfg, "cfg", {0: 0x1041_1af4})
+    simulation.background(take, b.dut.o, width, out.append, lambda: stall)
+    simulation.run(main)
+    assert [cpl(tlp)["data"] for tlp in out] == [0x1041_1af4.to_bytes(4, "little")]
+
+
 def expect_read(mem, addr, length, fbe, lbe):
     """Completions to a legal read, from the bytes wanted (2.2.9)."""
     enabled = [bool((fbe if n == 0 else lbe if n == length - 1 else 15) >> k & 1) for n in range(length)
