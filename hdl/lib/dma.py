@@ -1,8 +1,8 @@
 """The DMA seam: what a room that needs host memory speaks, and nothing of PCIe.
 
 A *read port* carries requests out and beats back, in the order of the requests. A *write port* carries requests
-and their data, and a pulse for each write that has left. Beats hold bytes packed from lane 0: byte ``k`` of a
-beat is bits ``8k+7:8k``.
+and their data, and a pulse for each write that has left. Beats hold packed bytes, byte ``k`` of a beat in bits
+``8k+7:8k``: those of an answer from lane 0, those of a write from any lane.
 
 Where the areas of each virtqueue begin is known to the DMA alone, so that an address of 64 bits is found once, and not in each
 stage that reads a ring.
@@ -12,10 +12,11 @@ from amaranth import unsigned
 from amaranth.lib import data, enum, stream
 from amaranth.lib.wiring import In, Out, Signature
 
-__all__ = ["DMA_LEN_WIDTH", "Area", "AreaBase", "AreaPort", "ReadReq", "WriteReq",
+__all__ = ["DMA_LEN_WIDTH", "DMA_LANE_WIDTH", "Area", "AreaBase", "AreaPort", "ReadReq", "WriteReq",
            "read_beat", "write_beat", "ReadPort", "WritePort"]
 
 DMA_LEN_WIDTH = 16
+DMA_LANE_WIDTH = 8   # of beats of up to 2048 bits
 
 
 class Area(enum.Enum, shape=2):
@@ -49,9 +50,13 @@ class ReadReq(data.Struct):
 
 
 class WriteReq(data.Struct):
-    """Write ``len`` bytes (1 to 65535) at byte address ``addr``, any alignment."""
+    """Write ``len`` bytes (1 to 65535) at byte address ``addr``, any alignment.
+
+    ``lane``: of the first byte in its beat. What the client has in bytes at hand need not be moved; most leave it 0.
+    """
     addr: unsigned(64)
     len:  unsigned(DMA_LEN_WIDTH)
+    lane: unsigned(DMA_LANE_WIDTH)
 
 
 def read_beat(width):
@@ -64,7 +69,11 @@ def read_beat(width):
 
 
 def write_beat(width):
-    """Beat of a write: full (``width // 8`` bytes) but for the last, which holds what remains of ``len``."""
+    """Beat of a write: the first holds bytes from ``lane`` on, all but the last are full, and that holds what remains of ``len``.
+
+    What the other bytes are does not matter, but some of them reach the link, where byte enables mask them: they must be
+    nobody's secret.
+    """
     return data.StructLayout({"data": width, "last": 1})
 
 

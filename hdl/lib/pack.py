@@ -1,14 +1,14 @@
-"""Bytes on streams: close the gaps between them, cut them where needed."""
+"""Bytes on streams: close the gaps between them, part them where needed."""
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from .dma import DMA_LEN_WIDTH
+from .dma import DMA_LEN_WIDTH, write_beat
 from .frame import frame_beat
 from .slice import Slice
 
-__all__ = ["Packer", "Cut", "cut_beat", "Cutter"]
+__all__ = ["Packer", "cut_layout", "Cutter"]
 
 
 def _keep(value, count, lanes):
@@ -94,70 +94,57 @@ class Packer(wiring.Component):
         return m
 
 
-class Cut(data.Struct):
-    """Cut off the next ``len`` bytes, 1 or more."""
-    len: unsigned(DMA_LEN_WIDTH)
-
-
-def cut_beat(width):
-    """Beat of a piece: as of :func:`ringnic.hdl.lib.dma.write_beat`, with the number of its bytes."""
-    return data.StructLayout({"data": width, "count": range(width // 8 + 1), "last": 1})
+def cut_layout(width):
+    """The next ``len`` bytes, 1 or more, of which the first is in ``lane`` of the next beat; ``more``: the packet goes on behind
+    them."""
+    return data.StructLayout({"len": DMA_LEN_WIDTH, "lane": range(width // 8), "more": 1})
 
 
 class Cutter(wiring.Component):
-    """Cut a stream of bytes into pieces, each packed from lane 0 of a beat of its own.
+    """Give a stream of bytes in pieces, a beat after the other as they come: no byte is moved.
 
-    One beat a cycle, and one cycle more for each piece. The pieces of a packet add up to its length.
+    One beat a cycle, and one cycle more for each piece. A beat in which one piece of a packet ends and the next begins is given
+    with both.
 
     Members
     -------
     i : In(stream(frame_beat(width)))
-        Packed, bytes beyond ``count`` 0; packet ends do not matter here.
-    i_cut : In(stream(Cut)), o : Out(stream(cut_beat(width)))
+        Packed.
+    i_cut : In(stream(cut_layout(width)))
+        The pieces of a packet follow each other without a gap, and add up to its length.
+    o : Out(stream(write_beat(width)))
+        ``last``: of the piece.
     """
     def __init__(self, *, width):
         self.width = width
         super().__init__({
             "i":     In(stream.Signature(frame_beat(width))),
-            "i_cut": In(stream.Signature(Cut)),
-            "o":     Out(stream.Signature(cut_beat(width))),
+            "i_cut": In(stream.Signature(cut_layout(width))),
+            "o":     Out(stream.Signature(write_beat(width))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        lanes = self.width // 8
-        held, level = Signal(self.width), Signal(range(lanes + 1))
-        left, cutting = Signal(DMA_LEN_WIDTH), Signal()
-
-        # Of the beat to come: its bytes, whether those held are too few for it, whether it is the piece's last. Registers, found
-        # with what is ``left`` after this one.
-        want, short, last = Signal(range(lanes + 1)), Signal(), Signal()
-        next_left, next_level, next_want = Signal.like(left), Signal.like(level), Signal.like(want)
-        both  = Signal(2 * self.width)
+        bits = (self.width // 8).bit_length() - 1
+        cut, cutting = self.i_cut.p, Signal()
+        # Beats to come that the piece fills to their end; whether it ends within the one behind them, and whether that stays.
+        full, within, stays = Signal(DMA_LEN_WIDTH - bits + 1), Signal(), Signal()
+        end = Signal(bits + 1)
         m.d.comb += [
-            next_left.eq(Mux(cutting, left - want, self.i_cut.p.len)),
-            next_level.eq(Mux(cutting, level + Mux(short, self.i.p.count, 0) - want, level)),
-            next_want.eq(Mux(next_left > lanes, lanes, next_left)),
-            both.eq(Mux(short, held | (self.i.p.data << (level << 3)), held)),
-            self.o.p.data.eq(both[:self.width]),
-            self.o.p.count.eq(want),
-            self.o.p.last.eq(last),
-            self.o.valid.eq(cutting & (~short | self.i.valid)),
-            self.i.ready.eq(cutting & short & self.o.ready),
+            end.eq(cut.lane + cut.len[:bits]),
             self.i_cut.ready.eq(~cutting),
+            self.o.p.data.eq(self.i.p.data),
+            self.o.p.last.eq((full == 0) | ((full == 1) & ~within)),
+            self.o.valid.eq(cutting & self.i.valid),
+            self.i.ready.eq(cutting & self.o.ready & ~(self.o.p.last & stays)),
         ]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += held.eq(both >> (want << 3))
-            with m.If(last):
-                m.d.sync += cutting.eq(0)
-        with m.If(self.i_cut.valid & self.i_cut.ready):
-            m.d.sync += cutting.eq(1)
-        with m.If(~cutting | (self.o.valid & self.o.ready)):
+        with m.If(~cutting):
             m.d.sync += [
-                left.eq(next_left),
-                level.eq(next_level),
-                want.eq(next_want),
-                short.eq(next_level < next_want),
-                last.eq(next_left <= lanes),
+                cutting.eq(self.i_cut.valid),
+                full.eq(cut.len[bits:] + end[bits]),
+                within.eq(end[:bits].any()),
+                stays.eq(end[:bits].any() & cut.more),
             ]
+        with m.Elif(self.o.valid & self.o.ready):
+            m.d.sync += [full.eq(full - 1), cutting.eq(~self.o.p.last)]
         return m

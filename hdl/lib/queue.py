@@ -1,12 +1,12 @@
 """First in, first out, for anything on a stream."""
 
 from amaranth import *
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .slice import Skid
 
-__all__ = ["Bypass", "Queue"]
+__all__ = ["Bypass", "Buffer", "Queue"]
 
 DEEP = 64  # items from which on they lie in block RAM
 
@@ -100,5 +100,59 @@ class Bypass(wiring.Component):
             next_.i.valid.eq(Mux(empty, self.i.valid, queue.o.valid)),
             next_.i.payload.eq(Mux(empty, self.i.payload, queue.o.payload)),
             queue.o.ready.eq(~empty & next_.i.ready),
+        ]
+        return m
+
+
+class Buffer(wiring.Component):
+    """Hold up to ``depth`` items of ``shape``, in order; an item passes in a cycle, one leaves in each.
+
+    No path leads from ``o.ready`` to ``i.ready``. As small as a :class:`.slice.Slice`, and holds more; ``o.payload`` comes out of
+    LUT RAM.
+
+    Parameters
+    ----------
+    shape : shape-castable
+    depth : int
+        Items, a power of 2 of at least 2, else :exc:`ValueError`.
+
+    Members
+    -------
+    i : In(stream(shape)), o : Out(stream(shape))
+    """
+    def __init__(self, shape, depth):
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"Buffer depth must be a power of 2 of at least 2, not {depth!r}")
+        self.shape = shape
+        self.depth = depth
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.items = items = memory.Memory(shape=self.shape, depth=self.depth, init=[])
+        write, read = items.write_port(), items.read_port(domain="comb")
+        # Both count modulo twice the depth.
+        came, gone, full = Signal(range(2 * self.depth)), Signal(range(2 * self.depth)), Signal()
+        push, pop, next_came, next_gone = Signal(), Signal(), Signal.like(came), Signal.like(gone)
+        m.d.comb += [
+            self.i.ready.eq(~full),
+            push.eq(self.i.valid & ~full),
+            pop.eq(self.o.valid & self.o.ready),
+            next_came.eq(came + push),
+            next_gone.eq(gone + pop),
+            write.en.eq(push),
+            write.addr.eq(came),
+            write.data.eq(self.i.payload),
+            read.addr.eq(gone),
+            self.o.payload.eq(read.data),
+        ]
+        m.d.sync += [
+            came.eq(next_came),
+            gone.eq(next_gone),
+            self.o.valid.eq(next_came != next_gone),
+            full.eq((next_came ^ next_gone) == self.depth),
         ]
         return m

@@ -25,9 +25,11 @@ def job_layout(pairs):
     return data.StructLayout({"drop": 1, "need": 17, "chains": 16, "pair": range(pairs)})
 
 
-def piece_layout(pairs):
-    """What of a frame goes into one segment: ``len`` bytes, or 0. ``ends``: its chain is used then. ``last``: it is the last."""
-    return data.StructLayout({"addr": 64, "len": 16, "chain": ChainId, "ends": 1, "last": 1, "pair": range(pairs)})
+def piece_layout(width, pairs):
+    """What of a frame goes into one segment: ``len`` bytes, or 0, from ``lane`` of a beat on; ``more``: there are bytes behind
+    them. ``ends``: its chain is used then. ``last``: it is the last."""
+    return data.StructLayout({"addr": 64, "len": 16, "lane": range(width // 8), "more": 1, "chain": ChainId, "ends": 1,
+                              "last": 1, "pair": range(pairs)})
 
 
 class Pieces(wiring.Component):
@@ -37,7 +39,7 @@ class Pieces(wiring.Component):
 
     Parameters
     ----------
-    pairs : int
+    width, pairs : int
     places : int
         Segments that are kept, a power of two.
 
@@ -47,15 +49,16 @@ class Pieces(wiring.Component):
         No frame that is dropped.
     store : In(StorePort(places))
         Two cycles before the frame comes, or earlier.
-    o : Out(stream(piece_layout(pairs)))
+    o : Out(stream(piece_layout(width, pairs)))
     """
-    def __init__(self, *, pairs, places):
+    def __init__(self, *, width, pairs, places):
+        self.width = width
         self.pairs = pairs
         self.places = places
         super().__init__({
             "i":     In(stream.Signature(job_layout(pairs))),
             "store": In(StorePort(places)),
-            "o":     Out(stream.Signature(piece_layout(pairs))),
+            "o":     Out(stream.Signature(piece_layout(width, pairs))),
         })
 
     def elaborate(self, platform):
@@ -64,7 +67,7 @@ class Pieces(wiring.Component):
         write, read = segments.write_port(), segments.read_port()
         place = Signal(range(self.places))     # of the segment that is looked up next
         segment = Signal(StoredSegment)        # what was looked up, in a register: the block RAM is slow
-        left, length = Signal(17), Signal(17)
+        left, length, lane, more = Signal(17), Signal(17), Signal(range(self.width // 8)), Signal()
         chains, pair = Signal(16), Signal(range(self.pairs))
         looks, begins = Signal(), Signal()
         m.d.comb += [
@@ -75,6 +78,8 @@ class Pieces(wiring.Component):
             read.addr.eq(place),
             self.o.p.addr.eq(segment.addr),
             self.o.p.len.eq(length),
+            self.o.p.lane.eq(lane),
+            self.o.p.more.eq(more),
             self.o.p.chain.eq(segment.chain),
             self.o.p.ends.eq(segment.last),
             self.o.p.last.eq(segment.last & (chains == 1)),
@@ -84,8 +89,8 @@ class Pieces(wiring.Component):
         with m.If(looks):
             m.d.sync += [segment.eq(read.data), place.eq(place + 1)]
         with m.If(begins):
-            m.d.sync += [left.eq(self.i.p.need), chains.eq(self.i.p.chains), pair.eq(self.i.p.pair)]
-        m.d.sync += length.eq(Mux(left > segment.len, segment.len, left))
+            m.d.sync += [left.eq(self.i.p.need), lane.eq(0), chains.eq(self.i.p.chains), pair.eq(self.i.p.pair)]
+        m.d.sync += [length.eq(Mux(left > segment.len, segment.len, left)), more.eq(left > segment.len)]
         with m.FSM(name="pieces"):
             with m.State("FRAME"):
                 m.d.comb += [self.i.ready.eq(1), looks.eq(self.i.valid)]
@@ -98,7 +103,7 @@ class Pieces(wiring.Component):
                 with m.If(self.o.ready):
                     m.next = "FRAME"
                     with m.If(~self.o.p.last):
-                        m.d.sync += [left.eq(left - length), chains.eq(chains - segment.last)]
+                        m.d.sync += [left.eq(left - length), lane.eq(lane + length), chains.eq(chains - segment.last)]
                     m.d.comb += [self.i.ready.eq(self.o.p.last), looks.eq(~self.o.p.last | self.i.valid)]
                     with m.If(looks):
                         m.next = "LENGTH"
@@ -108,7 +113,8 @@ class Pieces(wiring.Component):
 class Deliver(wiring.Component):
     """Write frames to their segments, and give the chains back.
 
-    A frame takes a cycle for each beat that is written, and one for each piece. The next piece is looked up meanwhile.
+    A frame takes a cycle for each beat that is written, and one for each piece. The next piece is looked up meanwhile. A beat in
+    which one piece ends and the next begins is written with both.
 
     Parameters
     ----------
@@ -154,7 +160,7 @@ class Deliver(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.join   = join   = Join(width=self.width)
-        m.submodules.pieces = pieces = Pieces(pairs=self.pairs, places=self.places)
+        m.submodules.pieces = pieces = Pieces(width=self.width, pairs=self.pairs, places=self.places)
         m.submodules.cutter = cutter = Cutter(width=self.width)
         # The same frames for both: bytes, and where they go. A frame goes nowhere before those that are dropped in front of it
         # have left, for a write that is asked for has its bytes; and none is dropped before those in front of it go.
@@ -164,6 +170,7 @@ class Deliver(wiring.Component):
         connect(m, flipped(self.frames), join.i)
         connect(m, flipped(self.store), pieces.store)
         connect(m, join.o, cutter.i)
+        connect(m, cutter.o, flipped(self.write.data))
         came, goes, leaves = Signal(), Signal(), Signal()
         # Frames so far, modulo twice the slots: to drop, and others.
         came_drops, left_drops, came_others, gone_others = (
@@ -198,7 +205,7 @@ class Deliver(wiring.Component):
 
         # One write a piece, asked for while the one before is written. What has been asked for waits for nothing: there is room
         # for its used entry.
-        m.submodules.asked = asked = Skid(piece_layout(self.pairs))
+        m.submodules.asked = asked = Skid(piece_layout(self.width, self.pairs))
         piece, request, nothing = pieces.o, self.write.req, Signal()
         pending, room = Signal(range(self.slots + 1)), Signal()   # pieces that are not written, or whose used entry has not gone
         done, given_back = Signal(), Signal()
@@ -209,6 +216,7 @@ class Deliver(wiring.Component):
             nothing.eq(piece.p.len == 0),                  # the end of a chain, of which nothing is needed
             request.p.addr.eq(piece.p.addr),
             request.p.len.eq(piece.p.len),
+            request.p.lane.eq(piece.p.lane),
             room.eq((pending != self.slots) & asked.i.ready),
             request.valid.eq(piece.valid & ~nothing & room & (offered | ~self.hold)),
             piece.ready.eq(((request.valid & request.ready) | nothing) & room),
@@ -220,16 +228,14 @@ class Deliver(wiring.Component):
         # Its bytes; then the chain, if it ends.
         m.submodules.given = given = Bypass(Used, self.slots)  # the engine writes many at a time, and takes none meanwhile
         connect(m, given.o, flipped(self.used))
-        payload, used = self.write.data, given.i
-        now = Signal(piece_layout(self.pairs))             # the piece that is being written
+        payload, used = cutter.o, given.i
+        now = Signal(piece_layout(self.width, self.pairs)) # the piece that is being written
         written, total = Signal(32), Signal(32)            # into the chain before this piece; and with it
         m.d.comb += [
             total.eq(written + asked.o.p.len),
             cutter.i_cut.p.len.eq(asked.o.p.len),
-            payload.p.data.eq(cutter.o.p.data),
-            payload.p.last.eq(cutter.o.p.last),
-            payload.valid.eq(cutter.o.valid),
-            cutter.o.ready.eq(payload.ready),
+            cutter.i_cut.p.lane.eq(asked.o.p.lane),
+            cutter.i_cut.p.more.eq(asked.o.p.more),
         ]
         with m.If(used.ready):
             m.d.sync += used.valid.eq(0)

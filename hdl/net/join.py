@@ -24,7 +24,7 @@ class Join(wiring.Component):
     i_job : In(stream), i : In(stream(frame_beat(width)))
         Of each frame: ``num_buffers``, ``drop``. Frames are packed.
     o : Out(stream(frame_beat(width)))
-        Packed, bytes beyond ``count`` 0.
+        Packed; bytes beyond ``count`` are those of the frame's beat, or 0.
     """
     def __init__(self, *, width):
         self.width = width
@@ -47,15 +47,14 @@ class Join(wiring.Component):
         at = Signal(range(whole + 1))                      # of the header's whole beats, those that have left
         held, first = Signal(8 * rest), Signal(init=1)     # bytes that go before the next ones; the header's go first
         tail, count = Signal(), Signal(range(lanes + 1))   # what is held is the frame's end, so many bytes
-        beat, total = Signal(self.width), Signal(range(2 * lanes + 1))
+        total = Signal(range(2 * lanes + 1))
         m.d.comb += [
             header.num_buffers.eq(job.p.num_buffers),
             total.eq(rest + self.i.p.count),
-            o.p.data.eq(Cat(Mux(o.p.count > k, beat.word_select(k, 8), 0) for k in range(lanes))),
         ]
         before = Mux(first, Value.cast(header)[8 * lanes * whole:], held)
         with m.If(tail):
-            m.d.comb += [o.valid.eq(1), o.p.count.eq(count), o.p.last.eq(1), beat.eq(held)]
+            m.d.comb += [o.valid.eq(1), o.p.count.eq(count), o.p.last.eq(1), o.p.data.eq(held)]
             with m.If(o.ready):
                 m.d.sync += tail.eq(0)
         with m.Elif(job.valid & job.p.drop):
@@ -64,7 +63,7 @@ class Join(wiring.Component):
             m.d.comb += [
                 o.valid.eq(1),
                 o.p.count.eq(lanes),
-                beat.eq(Value.cast(header).word_select(at, self.width) if whole else 0),
+                o.p.data.eq(Value.cast(header).word_select(at, self.width) if whole else 0),
             ]
             with m.If(o.ready):
                 m.d.sync += at.eq(at + 1)
@@ -74,7 +73,7 @@ class Join(wiring.Component):
                 self.i.ready.eq(o.ready),
                 o.p.count.eq(Mux(total > lanes, lanes, total)),
                 o.p.last.eq(self.i.p.last & (total <= lanes)),
-                beat.eq(Cat(before, self.i.p.data[:8 * room])),
+                o.p.data.eq(Cat(before, self.i.p.data[:8 * room])),
                 job.ready.eq(self.i.valid & o.ready & self.i.p.last),
             ]
             with m.If(self.i.valid & o.ready):

@@ -4,23 +4,26 @@ Ref: PCI Express Base 5.0, 2.2.5 "First/Last DW Byte Enables Rules", 2.2.7 "Memo
 Rules".
 """
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import round_robin
-from ..lib.dma import DMA_LEN_WIDTH, WritePort, WriteReq, write_beat
-from ..lib.slice import Skid, Slice
+from ..lib.dma import DMA_LEN_WIDTH, WritePort, WriteReq
 from .header import mem_header
+from .payload import MOST_BYTES, Merge, Source, has_early, plan_layout
 from .tlp_stream import tlp_beat
 
-__all__ = ["byte_enables", "cut_length", "Writer"]
+__all__ = ["byte_enables", "cut_limit", "cut_length", "job_layout", "Headers", "Writer"]
 
 
 def byte_enables(offset, length):
     """``(length_dw, first_be, last_be)`` of a request of ``length`` bytes that begins at byte ``offset`` of a DW."""
-    end  = offset + length
-    dws  = (end + 3)[2:]
+    end  = offset + length[:2]
+    dws  = length[2:] + (end + 3)[2:]
     # Bytes of the last DW, from where it ends: 1, 3, 7 or f.
     tail = Cat(C(1, 1), end[:2] != 1, (end[:2] == 0) | (end[:2] == 3), end[:2] == 0)
     head = (C(0xf, 4) << offset)[:4]
@@ -28,126 +31,118 @@ def byte_enables(offset, length):
     return dws, Mux(one, head & tail, head), Mux(one, 0, tail)
 
 
+def cut_limit(addr, mask):
+    """Most bytes of a TLP at ``addr``: up to the next 4 KiB, and no more DWs than ``mask + 1`` bytes are.
+
+    ``mask`` is ``2**n - 1``, 12 bits. What does not fit ends at a whole DW.
+    """
+    near = (addr[:12] | mask).all()          # 2.2.7: no request crosses a 4 KiB boundary
+    return (mask & ~Mux(near, addr[:12], addr[:2])) + 1
+
+
 def cut_length(addr, length, mask):
-    """Bytes of the next TLP of ``length`` bytes at ``addr``: up to the next 4 KiB, and no more DWs than ``mask + 1`` bytes are.
+    """Bytes of the next TLP of ``length`` bytes at ``addr``; ``mask`` as of :func:`cut_limit`."""
+    limit = cut_limit(addr, mask)
+    return Mux(length > limit, limit, length)
 
-    ``mask`` is ``2**n - 1``. What does not fit ends at a whole DW.
+
+def job_layout(width, clients):
+    """A request as :class:`Headers` takes it, with the number of its client."""
+    return data.StructLayout({"addr": 64, "len": DMA_LEN_WIDTH, "lane": range(width // 8), "client": range(clients)})
+
+
+class Headers(wiring.Component):
+    """Cut requests at 4 KiB and to Max_Payload_Size, and plan the TLPs.
+
+    The first plan of a request is there three cycles after the request came, a further one two cycles after the one before was
+    taken.
+
+    Members
+    -------
+    i : In(stream(job_layout(width, clients)))
+        Taken when the plan of what came before is there.
+    o : Out(stream(plan_layout(width, clients)))
+    requester_id, mps : In
+        As of :class:`Writer`.
     """
-    limit = mask + 1 - addr[:2]
-    room  = 4096 - addr[:12]             # 2.2.7: no request crosses a 4 KiB boundary
-    return Mux(length > limit, Mux(limit > room, room, limit), Mux(length > room, room, length))
-
-
-class _Align(wiring.Component):
-    """Bytes of one request after another to DWs, as they lie in host memory.
-
-    ``i_job`` names client, offset in the first DW and length; ``o`` has ``dws`` valid DWs from lane 0, full but for the
-    last beat of a request. No cycle is lost within a request, and none between two if ``i_job`` names the next one while the one
-    before is taken in.
-    """
-    def __init__(self, width, clients):
-        self.width   = width
-        self.clients = clients
-        self.job     = data.StructLayout({"client": range(clients), "offset": 2, "len": DMA_LEN_WIDTH})
+    def __init__(self, *, width, clients):
+        self.width = width
         super().__init__({
-            "i_job":  In(stream.Signature(self.job)),
-            "i_data": In(stream.Signature(write_beat(width))).array(clients),
-            "o":      Out(stream.Signature(tlp_beat(width))),
+            "i":            In(stream.Signature(job_layout(width, clients))),
+            "o":            Out(stream.Signature(plan_layout(width, clients))),
+            "requester_id": In(16),
+            "mps":          In(3),
         })
 
     def elaborate(self, platform):
         m = Module()
-        lanes = self.width // 32
-        size  = self.width // 8
+        size = self.width // 8
+        bits = size.bit_length() - 1
+        plan = self.o.p
+        job = Signal.like(self.i.p)                        # what is left of the request
+        length = Signal(13)                                # of the next TLP
+        dw4 = Signal()
+        closes = Signal()                                  # it is the last one
+        mask = Signal(12)
+        m.d.sync += mask.eq((C(0x7f, 7) << self.mps) | ((1 << self.mps) - 1))
 
-        # A job begins twice: when the client of the one before has given its last beat, and when that beat has been aligned.
-        m.submodules.to_read = to_read = Skid(self.job)
-        m.submodules.to_align = to_align = Skid(self.job)
-        m.d.comb += [
-            to_read.i.payload.eq(self.i_job.payload),
-            to_read.i.valid.eq(self.i_job.valid & to_align.i.ready),
-            to_align.i.payload.eq(self.i_job.payload),
-            to_align.i.valid.eq(self.i_job.valid & to_read.i.ready),
-            self.i_job.ready.eq(to_read.i.ready & to_align.i.ready),
-        ]
-
-        # The client's beats, through registers: nothing of what follows is in the way of a client's data or ready.
-        m.submodules.come = come = Slice(self.width)
-        client = Signal(range(self.clients))
-        unread = Signal(DMA_LEN_WIDTH)       # beats of the client still to come
-        with m.Switch(client):
-            for k, port in enumerate(self.i_data):
+        # In the TLP: the place of the payload's first byte, of the one before it, and of its last.
+        begin, before, low, last = Signal(5), Signal(5), Signal(5), Signal(range(MOST_BYTES))
+        shift, early, after = Signal(signed(8)), Signal(), Signal(range(size))
+        with m.Switch(begin):
+            for k in range(12, 20):
                 with m.Case(k):
-                    m.d.comb += [
-                        come.i.payload.eq(port.payload.data),
-                        come.i.valid.eq(port.valid & unread.any()),
-                        port.ready.eq(come.i.ready & unread.any()),
+                    m.d.comb += before.eq(k - 1)
+        m.d.comb += [
+            begin.eq(Cat(job.addr[:2], Mux(dw4, 4, 3))),
+            low.eq(before + length[:2]),
+            last.eq(Cat(low[:2], length[2:] + low[2:])),
+            shift.eq(begin - job.lane),
+            early.eq(shift < 0 if has_early(self.width) else 0),
+            after.eq(job.lane + length),                   # where the next TLP begins in its beat
+        ]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += job.eq(self.i.p)
+                with m.If(self.i.valid):
+                    m.next = "CUT"
+            with m.State("CUT"):
+                m.d.sync += [
+                    length.eq(cut_length(job.addr, job.len, mask)),
+                    dw4.eq(job.addr[32:].any()),
+                    closes.eq(job.len <= cut_limit(job.addr, mask)),
+                ]
+                m.next = "HEAD"
+            with m.State("HEAD"):
+                with m.If(~self.o.valid | self.o.ready):
+                    dws, first_be, last_be = byte_enables(job.addr[:2], length)
+                    raw, _ = mem_header(write=1, addr=job.addr, length=dws, first_be=first_be, last_be=last_be,
+                                        requester_id=self.requester_id, tag=0, dw4=dw4)
+                    m.d.sync += [
+                        self.o.valid.eq(1),
+                        plan.raw.eq(raw),
+                        plan.dw4.eq(dw4),
+                        # With ``early`` the beats of the client are a step ahead of those of the TLP.
+                        plan.steps.eq((last >> bits) + early),
+                        plan.only.eq(~early & (last >> bits == 0)),
+                        plan.dws.eq(last[2:bits]),
+                        plan.turn.eq(shift[:bits]),
+                        plan.skip.eq(Cat(shift >> bits > k for k in range(len(plan.skip)))),
+                        plan.early.eq(early),
+                        plan.drain.eq(last[:bits] < shift[:bits]),
+                        plan.again.eq(after.any() & ~closes),
+                        plan.closes.eq(closes),
+                        plan.client.eq(job.client),
+                        job.addr.eq(job.addr + length),
+                        job.len.eq(job.len - length),
+                        job.lane.eq(after),
                     ]
-        comes = Signal()
-        m.d.comb += [
-            comes.eq(come.i.valid & come.i.ready),
-            to_read.o.ready.eq(~unread.any() | (comes & (unread == 1))),
-        ]
-        with m.If(comes):
-            m.d.sync += unread.eq(unread - 1)
-        with m.If(to_read.o.valid & to_read.o.ready):
-            m.d.sync += [
-                client.eq(to_read.o.p.client),
-                unread.eq((to_read.o.p.len + (size - 1)) >> (size.bit_length() - 1)),
-            ]
-
-        active = Signal()
-        offset = Signal(2)
-        left   = Signal(DMA_LEN_WIDTH + 1)   # bytes of DWs still to make, offset included
-        full   = Signal(DMA_LEN_WIDTH)       # beats of the client still to take
-        carry  = Signal(24)
-
-        beat   = Signal(self.width)
-        free   = Signal()
-        take   = Signal()
-        want   = Signal()
-        end    = Signal()
-        m.d.comb += [
-            end.eq(left <= size),
-            beat.eq(come.o.payload),
-            free.eq(~self.o.valid | self.o.ready),
-            want.eq(full.any()),
-            take.eq(active & free & (come.o.valid | ~want)),
-            come.o.ready.eq(active & free & want),
-            to_align.o.ready.eq(~active | (take & end)),
-        ]
-
-        shifted = Signal(self.width + 24)
-        with m.Switch(offset):
-            for k in range(4):
-                with m.Case(k):
-                    kept = carry[24 - 8 * k:] if k else C(0, 0)
-                    m.d.comb += shifted.eq(Cat(kept, beat))
-                    with m.If(take):
-                        # What is beyond this beat's lanes begins the next beat.
-                        if k:
-                            m.d.sync += carry[24 - 8 * k:].eq(beat[self.width - 8 * k:])
-
-        with m.If(free):
-            m.d.sync += self.o.valid.eq(take)
-        with m.If(take):
-            m.d.sync += [
-                self.o.payload.data.eq(shifted[:self.width]),
-                self.o.payload.dws.eq(Mux(end, (left + 3)[2:], lanes)),
-                self.o.payload.last.eq(end),
-                left.eq(left - size),
-                full.eq(full - want),
-            ]
-            with m.If(end):
-                m.d.sync += active.eq(0)
-        with m.If(to_align.o.valid & to_align.o.ready):
-            job = to_align.o.p
-            m.d.sync += [
-                active.eq(1),
-                offset.eq(job.offset),
-                left.eq(job.len + job.offset),
-                full.eq((job.len + (size - 1)) >> (size.bit_length() - 1)),
-            ]
+                    m.next = "CUT"
+                    with m.If(closes):
+                        m.next = "IDLE"
         return m
 
 
@@ -208,10 +203,14 @@ class Writer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        lanes = self.width // 32
-
+        sizes = dict(width=self.width, clients=self.clients)
         # A request is accepted into both branches at once: its bytes, and its headers.
-        m.submodules.align = align = _Align(self.width, self.clients)
+        m.submodules.source  = source  = Source(**sizes)
+        m.submodules.headers = headers = Headers(**sizes)
+        m.submodules.merge   = merge   = Merge(**sizes)
+        connect(m, headers.o, merge.i_plan)
+        connect(m, source.o, merge.i)
+        connect(m, merge.tlp, flipped(self.tlp))
 
         # The client is chosen a cycle ahead: round robin and the request's way to the registers are a cycle each. What is
         # offered stays, but over a reset, which comes during ``stop``.
@@ -219,184 +218,42 @@ class Writer(wiring.Component):
         turn    = Signal(range(self.clients))
         pick    = Signal(range(self.clients))
         picked  = Signal()
+        chosen  = Signal(self.clients)             # pick, a bit for each
         offered = Cat(port.req.valid for port in self.writes)
         round_robin(m, offered, last_client, turn)
-        accept = Signal()
-        cut_idle = Signal()
-        request  = Signal(WriteReq)
-        m.d.sync += [pick.eq(turn), picked.eq(offered.any() & ~accept & ~self.stop)]
+        accept  = Signal()
+        request = Signal(WriteReq)
+        m.d.sync += [pick.eq(turn), chosen.eq(1 << turn), picked.eq(offered.any() & ~accept & ~self.stop)]
         m.d.comb += [
-            accept.eq(picked & ~self.stop & align.i_job.ready & cut_idle),
-            align.i_job.valid.eq(accept),
-            align.i_job.payload.client.eq(pick),
-            align.i_job.payload.offset.eq(request.addr[:2]),
-            align.i_job.payload.len.eq(request.len),
+            accept.eq(picked & ~self.stop & source.i.ready & headers.i.ready),
+            source.i.valid.eq(accept),
+            source.i.p.eq(pick),
+            headers.i.valid.eq(accept),
+            headers.i.p.addr.eq(request.addr),
+            headers.i.p.len.eq(request.len),
+            headers.i.p.lane.eq(request.lane),
+            headers.i.p.client.eq(pick),
         ]
         with m.If(accept):
             m.d.sync += last_client.eq(pick)
-        with m.Switch(pick):
-            for k, port in enumerate(self.writes):
-                with m.Case(k):
-                    m.d.comb += [
-                        request.eq(port.req.payload),
-                        port.req.ready.eq(accept),
-                    ]
+        # One of the clients' requests, the others 0: smaller than a choice by number.
+        m.d.comb += Value.cast(request).eq(reduce(or_, (
+            Mux(here, Value.cast(port.req.payload), 0) for here, port in zip(chosen, self.writes))))
         for k, port in enumerate(self.writes):
             m.d.comb += [
-                align.i_data[k].payload.eq(port.data.payload),
-                align.i_data[k].valid.eq(port.data.valid),
-                port.data.ready.eq(align.i_data[k].ready),
+                port.req.ready.eq(accept & chosen[k]),
+                source.i_data[k].payload.eq(port.data.payload),
+                source.i_data[k].valid.eq(port.data.valid),
+                port.data.ready.eq(source.i_data[k].ready),
+                port.done.eq(merge.done[k]),
             ]
-
-        # Cut: one TLP's length (CUT), then its header (HEAD), while the sender is at work on the one before.
-        addr   = Signal(64)
-        rest   = Signal(DMA_LEN_WIDTH)
-        client = Signal(range(self.clients))
-        length = Signal(13)
-        mask   = Signal(12)
-        m.d.sync += mask.eq((C(0x7f, 7) << self.mps) | ((1 << self.mps) - 1))
-
-        head = Signal(data.StructLayout({
-            "raw": 128, "dw4": 1, "dws": 11, "last": 1, "client": range(self.clients)}))
-        head_valid = Signal()
-        head_take  = Signal()
-        with m.If(head_take):
-            m.d.sync += head_valid.eq(0)
-
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += cut_idle.eq(1)
-                m.d.sync += [
-                    addr.eq(request.addr),
-                    rest.eq(request.len),
-                    client.eq(pick),
-                ]
-                with m.If(accept):
-                    m.next = "CUT"
-            with m.State("CUT"):
-                m.d.sync += length.eq(cut_length(addr, rest, mask))
-                m.next = "HEAD"
-            with m.State("HEAD"):
-                with m.If(~head_valid | head_take):
-                    dws, first_be, last_be = byte_enables(addr[:2], length)
-                    raw, dw4 = mem_header(write=1, addr=addr, length=dws, first_be=first_be, last_be=last_be,
-                                          requester_id=self.requester_id, tag=0)
-                    m.d.sync += [
-                        head.raw.eq(raw),
-                        head.dw4.eq(dw4),
-                        head.dws.eq(dws),
-                        head.last.eq(rest == length),
-                        head.client.eq(client),
-                        head_valid.eq(1),
-                        addr.eq(addr + length),
-                        rest.eq(rest - length),
-                    ]
-                    with m.If(rest == length):
-                        m.next = "IDLE"
-                    with m.Else():
-                        m.next = "CUT"
-
-        # DWs of payload in hand: those popped leave from lane 0, those pushed go on top. What may be pushed does not
-        # depend on what is popped in the same cycle, so ``ready`` of the link does not reach the clients.
-        depth = 3 * lanes
-        held  = Signal(32 * depth)
-        count = Signal(range(depth + 1))
-        pop   = Signal(range(lanes + 1))
-        push  = Signal()
-        kept  = Signal(range(depth + 1))
-        moved = Signal(32 * depth)
         m.d.comb += [
-            align.o.ready.eq(count <= 2 * lanes),
-            push.eq(align.o.valid & align.o.ready),
-            kept.eq(count - pop),
+            headers.requester_id.eq(self.requester_id),
+            headers.mps.eq(self.mps),
+            merge.bus_master.eq(self.bus_master),
+            merge.stop.eq(self.stop),
+            self.sent.eq(self.tlp.valid & self.tlp.ready & self.tlp.p.last),
+            self.leaving.eq(merge.leaving),
+            self.busy.eq(~headers.i.ready | merge.busy),
         ]
-        with m.Switch(pop):
-            for k in range(lanes + 1):
-                with m.Case(k):
-                    m.d.comb += moved.eq(held[32 * k:])
-        m.d.sync += held.eq(moved)
-        m.d.sync += count.eq(kept + Mux(push, align.o.payload.dws, 0))
-        with m.If(push):
-            with m.Switch(kept):
-                for k in range(2 * lanes + 1):
-                    with m.Case(k):
-                        m.d.sync += held[32 * k:32 * (k + lanes)].eq(align.o.payload.data)
-
-        # Send: header DWs, then payload, without a gap.
-        sending = Signal()
-        discard = Signal()
-        raw     = Signal(128)
-        head_dw = Signal(range(5))   # header DWs still to send
-        left    = Signal(11)         # payload DWs still to send
-        closing = Signal()
-        owner   = Signal(range(self.clients))
-        head_n  = Signal(range(lanes + 1))
-        data_n  = Signal(range(lanes + 1))
-        end     = Signal()
-        step    = Signal()
-        # The link's word is late to know.
-        m.submodules.out = out = Slice(data.StructLayout({
-            "tlp": tlp_beat(self.width), "closes": 1, "client": range(self.clients)}))
-        m.d.comb += [
-            step.eq(sending & Mux(discard, ~out.o.valid, out.i.ready) & (count >= data_n)),
-            pop.eq(Mux(step, data_n, 0)),
-        ]
-        def plan(head_dw, left):
-            """What the next beat takes of ``head_dw`` header DWs and ``left`` of payload, known a cycle ahead."""
-            heads, room, ends = Signal(range(lanes + 1)), Signal(range(lanes + 1)), Signal()
-            m.d.comb += [
-                heads.eq(Mux(head_dw > lanes, lanes, head_dw)),
-                room.eq(lanes - heads),
-                ends.eq(left <= room),
-            ]
-            return [head_n.eq(heads), end.eq(ends), data_n.eq(Mux(ends, left, room))]
-
-        beat = Signal(self.width)
-        with m.Switch(head_n):
-            for k in range(min(lanes, 4) + 1):
-                with m.Case(k):
-                    m.d.comb += beat.eq(Cat(raw[:32 * k], held))
-
-        with m.If(step):
-            m.d.sync += [
-                raw.eq(raw >> self.width),
-                head_dw.eq(head_dw - head_n),
-                left.eq(left - data_n),
-                *plan(head_dw - head_n, left - data_n),
-            ]
-            with m.If(end):
-                m.d.sync += sending.eq(0)
-        m.d.comb += [
-            out.i.valid.eq(step & ~discard),
-            out.i.p.tlp.data.eq(beat),
-            out.i.p.tlp.dws.eq(head_n + data_n),
-            out.i.p.tlp.last.eq(end),
-            out.i.p.closes.eq(end & closing),
-            out.i.p.client.eq(owner),
-            self.tlp.valid.eq(out.o.valid),
-            self.tlp.payload.eq(out.o.p.tlp),
-            out.o.ready.eq(self.tlp.ready),
-        ]
-
-        with m.If(head_valid & (~sending | (step & end)) & (self.bus_master | self.stop)):
-            m.d.comb += head_take.eq(1)
-            m.d.sync += [
-                sending.eq(1),
-                discard.eq(~self.bus_master),
-                raw.eq(head.raw),
-                head_dw.eq(3 + head.dw4),
-                left.eq(head.dws),
-                *plan(3 + head.dw4, head.dws),
-                closing.eq(head.last),
-                owner.eq(head.client),
-            ]
-
-        left_tlp = self.tlp.valid & self.tlp.ready & self.tlp.payload.last
-        m.d.comb += self.sent.eq(left_tlp)
-        gone = left_tlp & out.o.p.closes
-        lost = step & end & closing & discard
-        for k, port in enumerate(self.writes):
-            m.d.sync += port.done.eq((gone & (out.o.p.client == k)) | (lost & (owner == k)))
-        m.d.comb += self.leaving.eq((sending & ~discard) | self.tlp.valid)
-        m.d.comb += self.busy.eq(~cut_idle | head_valid | sending | self.tlp.valid)
         return m

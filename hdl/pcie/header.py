@@ -95,13 +95,13 @@ def _dw0(dw4, has_data, type, length, tc, attr, ep=0):
                 attr=attr[:2], attr2=attr[2], ep=ep)
 
 
-def mem_header(*, write, addr, length, first_be, last_be, requester_id, tag, tc=0, attr=0):
+def mem_header(*, write, addr, length, first_be, last_be, requester_id, tag, tc=0, attr=0, dw4=None):
     """``(raw, dw4)`` of a memory request; ``raw`` is 128 bits, of which 96 count unless ``dw4``.
 
-    The two low bits of ``addr`` are ignored. 2.2.4.1: addresses below 4 GB use the three-DW format.
+    The two low bits of ``addr`` are ignored. 2.2.4.1: addresses below 4 GB use the three-DW format; ``dw4``: known already.
     """
     addr = _fit(addr, 64)
-    dw4  = addr[32:].any()
+    dw4  = addr[32:].any() if dw4 is None else dw4
     low  = byteswap(Cat(C(0, 2), addr[2:32]))
     high = byteswap(addr[32:])
     return Cat(_dw0(dw4, write, TlpType.MEM, length, tc, attr),

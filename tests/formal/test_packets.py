@@ -84,36 +84,30 @@ def test_broken_packer(formal, line, instead):
 
 
 def cuts(p, dut, most=5):
-    """Pieces of 1 to ``most`` bytes; they arrive whole, one after the other."""
+    """Packets of pieces of 1 to ``most`` bytes: a piece is given with the beats that have its bytes, each as it came; no beat is
+    taken while there is a piece to come that has bytes of it, and each is after the last of them."""
     p.add(dut)
-    source = Marked(p, packed=True)
-    p.assume(source.count != 0)
-    p.assume(~source.chosen | (source.choice < source.count))     # ends do not matter here
-    sent = p.feed(dut.i, source.payload)
-    source.sent(sent)
-    length = p.free(range(most + 1), "length")
+    beat = p.free(8 * LANES, "data")
+    sent = p.feed(dut.i, Cat(beat, C(LANES, len(dut.i.p.count)), p.free(name="last"), C(0, 1)))
+    length, more, lane = p.free(range(most + 1), "length"), p.free(name="more"), Signal(range(LANES))
     p.assume((length != 0) & (length <= most))
-    cut = p.feed(dut.i_cut, Cat(length, C(0, 13)))
-    left, cutting = Signal(range(most + 1)), Signal()
+    cut = p.feed(dut.i_cut, Cat(length, C(0, 16 - len(length)), lane, more))
+    # Of the piece: bytes to come, counted from its first beat's lane 0; and whether the packet goes on.
+    left, cutting, goes_on = Signal(range(most + LANES)), Signal(), Signal()
     got = p.take(dut.o)
-    beat = dut.o.p
     with p.m.If(got):
         p.check(cutting)
-        p.check(beat.count == Mux(left > LANES, LANES, left))
-        p.check(beat.last == (left <= LANES))
-        p.m.d.sync += [left.eq(left - beat.count), cutting.eq(~beat.last)]
+        p.check(dut.o.p.data == dut.i.p.data)
+        p.check(dut.o.p.last == (left <= LANES))
+        p.m.d.sync += [left.eq(left - LANES), cutting.eq(~dut.o.p.last)]
     with p.m.If(cut):
-        p.check(~cutting | (got & beat.last))
-        p.m.d.sync += [left.eq(length), cutting.eq(1)]
-    # The pieces of a packet add up to its length: when its partial beat comes, this piece takes all there is.
-    have = Signal(range(4 * LANES))
-    p.m.d.sync += have.eq(have + Mux(sent, source.count, 0) - Mux(got, beat.count, 0))
-    p.assume(~sent | (source.count == LANES) | (have + source.count == left))
-    p.check(~cutting | (have < Mux(left > LANES, LANES, left)) | dut.o.valid)   # it waits for nothing that is not needed
-    seen = Signal()
-    with p.m.If(got):
-        p.m.d.sync += seen.eq(in_order(p, beat, seen))
-    p.cover(got & seen)
+        p.check(~cutting)
+        p.m.d.sync += [left.eq(lane + length), cutting.eq(1), goes_on.eq(more), lane.eq(Mux(more, lane + length, 0))]
+    p.check(sent == (got & ((left >= LANES) | ~goes_on)))
+    p.check(~cutting | (dut.o.valid == dut.i.valid))              # it waits for nothing else
+    p.cover(got & ~sent)
+    p.cover(sent & dut.o.p.last & goes_on)
+    p.cover(sent & dut.o.p.last & ~goes_on & (left < LANES))
 
 
 def test_cutter(formal):
@@ -122,9 +116,10 @@ def test_cutter(formal):
 
 
 @pytest.mark.parametrize("line, instead", [
-    ("last.eq(next_left <= lanes),", "last.eq(next_left < lanes),"),
-    ("short.eq(next_level < next_want),", "short.eq(next_level <= next_want),"),
-    ("held.eq(both >> (want << 3))", "held.eq(both >> (level << 3))"),
+    ("(full == 0) | ((full == 1) & ~within)", "full <= 1"),
+    ("stays.eq(end[:bits].any() & cut.more),", "stays.eq(cut.more),"),
+    ("stays.eq(end[:bits].any() & cut.more),", "stays.eq(end[:bits].any()),"),
+    ("full.eq(cut.len[bits:] + end[bits]),", "full.eq(cut.len[bits:]),"),
 ])
 def test_broken_cutter(formal, line, instead):
     Bad = broken("ringnic.hdl.lib.pack", line, instead).Cutter

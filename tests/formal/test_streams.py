@@ -9,7 +9,7 @@ import pytest
 from amaranth import *
 from amaranth.lib import data
 
-from ringnic.hdl.lib.queue import Queue
+from ringnic.hdl.lib.queue import Buffer, Queue
 from ringnic.hdl.lib.slice import Skid, Slice
 from prove import broken
 
@@ -48,6 +48,21 @@ def conveys(p, dut, within, through=0):
 def test_queue(formal, depth):
     formal.always(lambda p: conveys(p, Queue(2, depth), depth))
     formal.covers(lambda p: conveys(p, Queue(2, depth), depth), 4 * depth)
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_buffer(formal, depth):
+    formal.always(lambda p: conveys(p, Buffer(2, depth), depth))
+    formal.covers(lambda p: conveys(p, Buffer(2, depth), depth), 4 * depth)
+
+
+@pytest.mark.parametrize("line, instead", [
+    ("(next_came ^ next_gone) == self.depth", "0"),
+    ("self.o.valid.eq(next_came != next_gone)", "self.o.valid.eq(came != gone)"),
+])
+def test_broken_buffer(formal, line, instead):
+    Bad = broken("ringnic.hdl.lib.queue", line, instead).Buffer
+    formal.refutes(lambda p: conveys(p, Bad(2, 4), 4), 12)
 
 
 def test_slice(formal):

@@ -9,7 +9,7 @@ from ringnic.hdl.lib.dma import Area
 
 from .simulation import Simulation
 
-__all__ = ["LOW", "Memory", "MemoryBench"]
+__all__ = ["LOW", "Memory", "MemoryBench", "Writes"]
 
 LOW = 1 << 20     # bytes of memory from address 0 on in a MemoryBench
 PAGE = 4096
@@ -19,6 +19,35 @@ def put(ctx, signal, before, now):
     """Set a signal that changes; each ``ctx.set`` costs time."""
     if now != before:
         ctx.set(signal, now)
+
+
+class Writes:
+    """What comes to a write port: requests, and beats of those that were asked for, in order.
+
+    ``waiting``: requests of which beats are to come.
+    """
+    def __init__(self, lanes):
+        self.lanes = lanes
+        self._requests = []
+
+    @property
+    def waiting(self):
+        return len(self._requests)
+
+    def ask(self, request):
+        assert request.len and request.lane < self.lanes
+        self._requests.append([request.addr, request.len, request.lane])
+
+    def give(self, beat):
+        """Return ``(addr, bytes, last)`` of a beat."""
+        addr, left, lane = self._requests[0]
+        data = beat.data.to_bytes(self.lanes, "little")[lane:lane + left]
+        self._requests[0] = [addr + len(data), left - len(data), 0]
+        last = left == len(data)
+        assert beat.last == last
+        if last:
+            self._requests.pop(0)
+        return addr, data, last
 
 
 class Memory:
@@ -185,8 +214,7 @@ class MemoryBench(Simulation):
     def serve_writes(self, port):
         """A write is in memory in the cycle after its ``done``, and not before."""
         async def serve(ctx):
-            lanes = self.dut.width // 8
-            request, body, pending, now = None, b"", [], 0
+            came, start, body, pending, now = Writes(self.dut.width // 8), None, b"", [], 0
             leaves = ready = takes = gets = False
             o_done, o_takes, o_gets = port.done, port.req.ready, port.data.ready
 
@@ -196,9 +224,9 @@ class MemoryBench(Simulation):
                 before, leaves = leaves, bool(pending) and pending[0][0] <= now
                 put(ctx, o_done, before, leaves)
                 ready = not self.idle()
-                before, takes = takes, request is None and ready
+                before, takes = takes, not came.waiting and ready
                 put(ctx, o_takes, before, takes)
-                before, gets = gets, request is not None and ready
+                before, gets = gets, bool(came.waiting) and ready
                 put(ctx, o_gets, before, gets)
             show()
             asked, given = port.req.p.shape(), port.data.p.shape()
@@ -209,17 +237,14 @@ class MemoryBench(Simulation):
                     _, addr, data = pending.pop(0)
                     self.host.write(addr, data)
                     self.writes.append((addr, len(data)))
-                if request is None:
+                if not came.waiting:
                     if asks and ready:
-                        new = asked.from_bits(request_bits)
-                        assert new.len
-                        request, body = (new.addr, new.len), b""
+                        came.ask(asked.from_bits(request_bits))
                 elif gives and ready:
-                    beat = given.from_bits(bits)
-                    body += beat.data.to_bytes(lanes, "little")
-                    assert beat.last == (len(body) >= request[1])
-                    if beat.last:
-                        pending.append((now + self.latency, request[0], body[:request[1]]))
-                        request = None
+                    addr, data, last = came.give(given.from_bits(bits))
+                    start, body = addr if start is None else start, body + data
+                    if last:
+                        pending.append((now + self.latency, start, body))
+                        start, body = None, b""
                 show()
         self.background(serve)

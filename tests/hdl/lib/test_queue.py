@@ -3,7 +3,7 @@
 import pytest
 from amaranth.lib import data
 
-from ringnic.hdl.lib.queue import Bypass, Queue
+from ringnic.hdl.lib.queue import Buffer, Bypass, Queue
 
 from ...kit import streams
 from ...kit.simulation import Simulation
@@ -15,6 +15,9 @@ ITEM = data.StructLayout({"a": 3, "b": 5})
 def test_errors():
     with pytest.raises(ValueError, match="^Queue depth must be at least 2, not 1$"):
         Queue(8, 1)
+    for depth in (1, 3):
+        with pytest.raises(ValueError, match=f"^Buffer depth must be a power of 2 of at least 2, not {depth}$"):
+            Buffer(8, depth)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 16, 64])
@@ -105,3 +108,24 @@ def test_bypass_order(busy, rng):
     simulation.background(give)
     simulation.background(take)
     simulation.run(main)
+
+
+@pytest.mark.parametrize("depth", [2, 4, 16])
+def test_buffer(depth):
+    """An item in each cycle, in the one after it came; as many are kept as it says."""
+    dut, got = Buffer(ITEM, depth), []
+
+    async def main(ctx):
+        item = 0
+        ctx.set(dut.i.valid, 1)
+        for n in range(60):
+            ctx.set(dut.i.payload, {"a": item & 7, "b": item & 31})
+            ctx.set(dut.o.ready, n < 20 or n >= 40)
+            if ctx.get(dut.o.valid & dut.o.ready):
+                got.append((n, ctx.get(dut.o.payload.b)))
+            assert ctx.get(dut.i.ready) == (n < 20 + depth - 1 or n > 40)
+            item += ctx.get(dut.i.ready)
+            await ctx.tick()
+        assert [item for _, item in got] == [n & 31 for n in range(len(got))]
+        assert [n for n, _ in got] == [*range(1, 20), *range(40, 60)]
+    Simulation(dut).run(main)

@@ -24,7 +24,7 @@ async def fill(ctx, dut, places):
 @pytest.mark.parametrize("busy", [1.0, 0.5])
 def test_pieces(busy, rng):
     """What a frame needs, cut by its segments, in a circle of places; the rest of the last one is not used."""
-    dut, places, want, got, at = Pieces(pairs=2, places=16), 16, [], [], 0
+    dut, places, want, got, at = Pieces(width=64, pairs=2, places=16), 16, [], [], 0
     jobs = []
     for _ in range(60):
         sizes, chains = [rng.randrange(1, 100) for _ in range(rng.randrange(1, 5))], 0

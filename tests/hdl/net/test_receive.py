@@ -9,7 +9,7 @@ from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.net.receive import Receive
 
 from ...kit import streams
-from ...kit.memory import Memory
+from ...kit.memory import Memory, Writes
 from ...kit.simulation import Simulation
 
 receive = cache(Receive)  # one that is simulated again is not elaborated again
@@ -94,25 +94,19 @@ class Bench:
             await streams.send(ctx, port, self.segments.pop(0))
 
     async def take_writes(self, ctx):
-        write, lanes = self.dut.write, self.width // 8
-        at = left = 0
-        accepted = []                          # one may be asked for while the one before is written
+        write, came = self.dut.write, Writes(self.width // 8)
         while True:
-            if not left and accepted:
-                at, left = accepted.pop(0)
             ctx.set(write.req.ready, not self.idle())
-            ctx.set(write.data.ready, bool(left) and not self.idle())
+            ctx.set(write.data.ready, bool(came.waiting) and not self.idle())
             _, _, asked, request, moved, beat = await ctx.tick().sample(
                 write.req.valid & write.req.ready, write.req.p, write.data.valid & write.data.ready, write.data.p)
             if moved:
-                size = min(left, lanes)
-                self.memory.write(at, beat.data.to_bytes(lanes, "little")[:size])
-                at, left = at + size, left - size
-                self.written += size
-                assert beat.last == (left == 0)
+                addr, data, _ = came.give(beat)
+                self.memory.write(addr, data)
+                self.written += len(data)
             if asked:
-                assert not accepted and request.len > 0
-                accepted.append((request.addr, request.len))
+                came.ask(request)
+                assert came.waiting <= 2               # one may be asked for while the one before is written
 
     async def take_used(self, ctx):
         def take(p):

@@ -163,13 +163,17 @@ class Host:
                 assert not error and got == bytes(self.byte(addr + k) for k in range(length)), (hex(addr), length)
         return out
 
-    async def write(self, ctx, client, requests):
+    async def write(self, ctx, client, requests, late=streams.never, fill=0x5a):
+        """``(addr, bytes)`` or ``(addr, bytes, lane)`` of each request; a pause before a beat of data as long as ``late()``. What
+        does not belong to it in its beats is ``fill``."""
         port = self.dut.writes[client]
-        for addr, body in requests:
-            await streams.send(ctx, port.req, {"addr": addr, "len": len(body)}, self.idle)
+        for addr, body, *lane in requests:
+            await streams.send(ctx, port.req, {"addr": addr, "len": len(body), "lane": lane[0] if lane else 0}, self.idle)
+            body = bytes([fill] * lane[0] if lane else []) + body
             for at in range(0, len(body), self.size):
-                piece = body[at:at + self.size].ljust(self.size, b"\x5a")
-                await streams.send(ctx, port.data, {"data": int.from_bytes(piece, "little"), "last": at + self.size >= len(body)})
+                piece = body[at:at + self.size].ljust(self.size, bytes([fill]))
+                await streams.send(ctx, port.data, {"data": int.from_bytes(piece, "little"), "last": at + self.size >= len(body)},
+                                   late)
 
     def run(self, *benches, limit=200000, background=()):
         dut = self.dut

@@ -1,4 +1,4 @@
-"""Writes: bytes aligned, cut, sent in order."""
+"""Writes: cut, with their bytes enabled, sent in order."""
 
 import pytest
 from amaranth.hdl import Module, Signal
