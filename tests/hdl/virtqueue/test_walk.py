@@ -66,9 +66,8 @@ class Ring:
 @pytest.fixture
 def make(stage):
     def bench(*, width=64, size=8, indirect=1, max_ahead=4, max_table=40, gate=None, **options):
-        bench = stage(walk_of(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
-        bench.serve_reads(bench.dut.table)
-        bench.serve_reads(bench.dut.single)
+        bench = stage(walk_of(width=width, num_queues=2, ports=1, max_ahead=max_ahead, max_table=max_table), **options)
+        bench.serve_reads(bench.dut.read)
         bench.ring = Ring(bench, size, indirect, max_table)
         bench.chains, segments = [], []  # [(queue, id, segments)] of the chains that came in whole; the one that comes
 
@@ -79,7 +78,7 @@ def make(stage):
                 assert item.error or item.chain.writable == any(write for _, _, write in segments)
                 bench.chains.append((item.queue, item.chain.id, segments.copy()))
                 segments.clear()
-        bench.background(bench.collect_into, bench.dut.o, take, gate or always)
+        bench.background(bench.collect_into, bench.dut.o[0], take, gate or always)
 
         async def start(ctx):
             ctx.set(bench.dut.indirect, indirect)
@@ -93,7 +92,7 @@ def make(stage):
 async def walk(ctx, bench, index, queue=0):
     """Segments of the chain at ``index``."""
     before = len(bench.chains)
-    await bench.send(ctx, bench.dut.i, bench.ring.head(index, queue))
+    await bench.send(ctx, bench.dut.i[0], bench.ring.head(index, queue))
     await bench.until(ctx, lambda: len(bench.chains) > before)
     (came_queue, ident, segments), = bench.chains[before:]
     assert (came_queue, ident) == (queue, index)
@@ -238,7 +237,7 @@ def test_nothing_of_a_queue_comes_behind_a_chain_that_failed(make, case, busy):
         good = bench.ring.segments(1)
         for count in (1, 2):
             for index, queue in ((1, 0), (0, 0), (1, 0), (1, 1), (1, 0), (1, 1)):
-                await bench.send(ctx, bench.dut.i, bench.ring.head(index, queue))
+                await bench.send(ctx, bench.dut.i[0], bench.ring.head(index, queue))
             await bench.until(ctx, lambda: len(bench.chains) == 6 * count)
             came = [(queue, segments[-1] == FAILED or segments == good and "good") for queue, _, segments in bench.chains]
             assert came == [(0, "good"), (0, True), (0, True), (1, "good"), (0, True), (1, "good")] * count
@@ -332,13 +331,13 @@ def test_tables_are_read_ahead_and_their_answers_taken(make):
     async def feed(ctx):
         await bench.start(ctx)
         for _ in range(10):
-            await bench.send(ctx, bench.dut.i, bench.ring.head(0))
+            await bench.send(ctx, bench.dut.i[0], bench.ring.head(0))
         await bench.until(ctx, lambda: len(bench.chains) == 10)
         assert bench.chains == [(0, 0, bench.ring.segments(0))] * 10
 
     async def unblock(ctx):
         await ctx.tick().repeat(300)
-        assert 2 <= len(bench.reads) <= 3 and all(read == (TABLES, 64) for read in bench.reads)
+        assert len(bench.reads) == 4 and all(read == (TABLES, 64) for read in bench.reads)
         assert bench.longest_wait <= 1
         state["open"] = True
     bench.run(feed, unblock)
@@ -375,7 +374,7 @@ def test_random(make, rng, width, pause):
             if expected[-1][2][-1] == FAILED:
                 fails += 1
                 behind += 1
-            await bench.send(ctx, bench.dut.i, ring.head(index))
+            await bench.send(ctx, bench.dut.i[0], ring.head(index))
             if behind > rng.randrange(4):
                 await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))
                 await bench.setup(ctx, 0, size=8, queue_desc=DESC)
@@ -433,18 +432,17 @@ def packed_random(ring, rng):
 @pytest.fixture
 def make_packed(stage):
     def bench(*, width=64, size=8, max_ahead=4, max_table=24, **options):
-        bench = stage(walk_of(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
-        bench.serve_reads(bench.dut.table)
-        bench.serve_reads(bench.dut.single)
+        bench = stage(walk_of(width=width, num_queues=2, ports=1, max_ahead=max_ahead, max_table=max_table), **options)
+        bench.serve_reads(bench.dut.read)
         bench.ring = PackedRing(bench, size, max_table)
-        bench.got = bench.collect(bench.dut.o)
+        bench.got = bench.collect(bench.dut.o[0])
         packed_random(bench.ring, bench.rng)
 
         async def walk(ctx, slot, count):
             """Segments of one chain, in a queue that was set up anew."""
             await bench.setup(ctx, 0, size=size, queue_desc=DESC)
             bench.got.clear()
-            await bench.send(ctx, bench.dut.i, bench.ring.head(slot, count))
+            await bench.send(ctx, bench.dut.i[0], bench.ring.head(slot, count))
             await bench.until(ctx, lambda: bench.got and bench.got[-1].last)
             last = bench.got[-1]
             assert (last.chain.id, last.chain.count) == (0x1234, count)
@@ -554,7 +552,7 @@ def test_packed_chains_that_fail(make_packed, at, fault, max_ahead):
         assert last == FAILED and came == good[:len(came)] and at <= len(came) <= at + (fault == "read")
         for slot_behind, count in ((5, 1), (3, 3), (4, 1)):
             bench.got.clear()
-            await bench.send(ctx, bench.dut.i, bench.ring.head(slot_behind, count))
+            await bench.send(ctx, bench.dut.i[0], bench.ring.head(slot_behind, count))
             await bench.until(ctx, lambda: bench.got)
             assert bench.got[0].last and bench.got[0].error
         assert bench.failed == [0] * 4
