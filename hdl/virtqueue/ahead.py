@@ -8,11 +8,12 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..spec.virtio import VirtqDesc
-from .store import TakenHead
+from .store import port_head
 
-__all__ = ["HEADS", "Ahead", "Layouts"]
+__all__ = ["HEAD_BITS", "HEADS", "Ahead", "Layouts"]
 
 HEADS = 16  # kept for each port
+HEAD_BITS = HEADS.bit_length()  # of the position of a head, which counts to twice as many
 
 
 class Layouts:
@@ -23,8 +24,8 @@ class Layouts:
     room : int
         Entries of tables for which a port has places: a power of two of at least four tables.
     position : Shape
-        Of heads, or of entries, of a port, counted from reset on, modulo four times ``room``. A difference of two is a signed
-        number, for what is read may be further than what is written: entries of a chain that failed are left out.
+        Of an entry of a port, counted from reset on, modulo four times ``room``. A difference of two is a signed number, for what
+        is read may be further than what is written: entries of a chain that failed are left out. That of a head has HEAD_BITS.
     port : Shape
     head : data.Layout
         A head, and the port that it is for.
@@ -42,9 +43,9 @@ class Layouts:
         self.room = max(HEADS, 1 << (4 * max_ahead - 1).bit_length())
         self.index_bits = (self.room - 1).bit_length()
         self.position = unsigned(self.index_bits + 2)
-        self.port = range(max(2, ports))
         queue = unsigned((max(2, num_queues) - 1).bit_length())
-        self.head = data.StructLayout({"port": self.port, "taken": TakenHead})
+        self.head = port_head(ports)
+        self.port = self.head["port"].shape
         self.row = data.StructLayout({
             "addr": 64, "len": 32, "flags": 3, "next": 16, "over": 1, "error": 1,
             "id": 16, "count": 16, "queue": queue, "end": self.position})
@@ -78,9 +79,9 @@ class Ahead(wiring.Component):
         There is room for all that was asked for, and for one entry more. A single descriptor takes the place of the oldest head.
     over : Out(1)
         ``over`` of the entry that was taken in the cycle before.
-    first_head : In(Layouts.position).array(ports)
+    first_head : In(HEAD_BITS).array(ports)
         Oldest head of each port that is kept.
-    heads, entries : Out(Layouts.position).array(ports)
+    heads : Out(HEAD_BITS).array(ports), entries : Out(Layouts.position).array(ports)
         Where those end that can be read.
     place : In(Layouts.place), row : Out(Layouts.row)
         ``row`` shows, in the next cycle, the row that ``place`` names in this one. From block RAM, which is slow.
@@ -98,8 +99,8 @@ class Ahead(wiring.Component):
             "head_end":   In(layouts.position),
             "i_entry":    In(stream.Signature(layouts.entry)),
             "over":       Out(1),
-            "first_head": In(layouts.position).array(ports),
-            "heads":      Out(layouts.position).array(ports),
+            "first_head": In(HEAD_BITS).array(ports),
+            "heads":      Out(HEAD_BITS).array(ports),
             "entries":    Out(layouts.position).array(ports),
             "place":      In(layouts.place),
             "row":        Out(layouts.row),
@@ -159,11 +160,13 @@ class Ahead(wiring.Component):
             write.data.over.eq(self.over),
             write.data.end.eq(self.head_end),
             read.addr.eq(Cat(self.place.position[:index_bits], self.place.table, self.place.port)),
+            # The row that is written now is not wanted yet. Said like this, synthesis needs no logic for the case that it is.
+            read.en.eq(~(write.en & (write.addr == read.addr))),
             self.row.eq(read.data),
         ]
         for k, (first, heads, entries) in enumerate(zip(self.first_head, self.heads, self.entries)):
             with m.If(port == k):
-                m.d.comb += at.eq(Mux(waits, Mux(single, first, entries), heads))
+                m.d.comb += at.eq(Mux(table, entries, Mux(waits, first, heads)[:HEAD_BITS - 1]))
                 with m.If(self.head_write):
                     m.d.sync += heads.eq(heads + 1)
                 with m.If(table):

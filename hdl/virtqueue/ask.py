@@ -7,12 +7,10 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup
 from ..lib.dma import Area
 from ..spec.virtio import VIRTQ_DESC_SIZE
-from .ahead import HEADS, Layouts
-from .store import TakenHead
+from .ahead import HEAD_BITS, HEADS, Layouts
 from .table import QueueTable
 
 __all__ = ["Ask", "table_read"]
@@ -24,11 +22,10 @@ def table_read(layouts):
 
 
 class Ask(wiring.Component):
-    """Take heads of all ports in turn, and ask for the tables that they name.
+    """Take the heads of all ports, and ask for the tables that they name.
 
-    A head is taken only when there is room for it and for all that may be asked for, so that none waits for a device. One that
-    names no table costs two cycles, one that does four, and then the time in which its request waits. A lone head is looked at
-    in the cycle in which it is offered, or one later if its port was not the last one.
+    A head that names no table costs two cycles, one that does three, and then the time in which its request waits: two cycles after
+    the head has come it is offered. No head waits for a device, if ports without ``room`` offer none.
 
     A table that breaks a rule is not asked for; who follows the chain comes to the same verdict. A chain in a packed ring is a
     table as well, from its first slot to the end of the ring.
@@ -44,10 +41,12 @@ class Ask(wiring.Component):
         See :class:`.table.QueueTable`.
     indirect, packed : In(1)
         INDIRECT_DESC, RING_PACKED were negotiated.
-    i : In(stream(TakenHead)).array(ports)
-    o, head_valid, head, head_port, head_write, head_end, heads
+    i : In(stream(port_head(ports)))
+    room : Out(ports)
+        Bit per port: there is room for two heads, and for all that may be asked for with them. A register.
+    o, head, head_port, head_write, head_end, heads
         See :class:`.ahead.Ahead`, whose ports these are.
-    first_head, first_entry : In(Layouts.position).array(ports)
+    first_head : In(HEAD_BITS).array(ports), first_entry : In(Layouts.position).array(ports)
         Oldest head, and oldest entry, whose place is not free.
     table : Out(stream(table_read(Layouts)))
     busy : Out(1)
@@ -63,14 +62,15 @@ class Ask(wiring.Component):
             "setup":       In(QueueSetup),
             "indirect":    In(1),
             "packed":      In(1),
-            "i":           In(stream.Signature(TakenHead)).array(ports),
+            "i":           In(stream.Signature(layouts.head)),
+            "room":        Out(ports),
             "o":           Out(stream.Signature(layouts.head)),
             "head":        In(layouts.row),
             "head_port":   In(layouts.port),
             "head_write":  Out(1),
             "head_end":    Out(layouts.position),
-            "heads":       In(layouts.position).array(ports),
-            "first_head":  In(layouts.position).array(ports),
+            "heads":       In(HEAD_BITS).array(ports),
+            "first_head":  In(HEAD_BITS).array(ports),
             "first_entry": In(layouts.position).array(ports),
             "table":       Out(stream.Signature(table_read(layouts))),
             "busy":        Out(1),
@@ -80,47 +80,36 @@ class Ask(wiring.Component):
         m = Module()
         position = self.layouts.position
         m.submodules.rings = rings = QueueTable(num_queues=self.num_queues, fields=("size",))
-        turn, nearest = Signal(self.layouts.port), Signal(self.layouts.port)
-        free = Signal(self.ports)          # ports that have room, as of a cycle ago: none gets less in a cycle in which it matters
-        offers = Signal(self.ports)
         ends = Array(Signal(position, name=f"end_{k}") for k in range(self.ports))   # of the entries asked for
         for k, (heads, head, entry) in enumerate(zip(self.heads, self.first_head, self.first_entry)):
-            # A failed read may bring one entry more than it should: a place is left for it.
-            m.d.sync += free[k].eq(((heads - head)[:position.width] < HEADS - 1)
-                                   & ((ends[k] - entry)[:position.width] < self.layouts.room - self.max_ahead))
-        m.d.comb += offers.eq(Cat(port.valid for port in self.i) & free)
-        round_robin(m, offers, turn, nearest)
+            # As of two heads ago, at the worst: one may be on its way, and one just written. And a failed read may bring one entry
+            # more than it should.
+            m.d.sync += self.room[k].eq(((heads - head)[:HEAD_BITS] < HEADS - 1)
+                                        & ((ends[k] - entry)[:position.width] < self.layouts.room - 2 * self.max_ahead))
 
         asks, count = self._look(m, rings.row.size)
         taking, writing = Signal(), Signal()
-        taken = Array(port.payload for port in self.i)[turn]
         m.d.comb += [
             rings.setup_valid.eq(self.setup_valid),
             rings.setup.eq(self.setup),
-            rings.queue.eq(taken.queue),
-            self.o.valid.eq(taking & offers.bit_select(turn, 1)),
-            self.o.p.port.eq(turn),
-            self.o.p.taken.eq(taken),
+            rings.queue.eq(self.i.p.taken.queue),
+            self.o.payload.eq(self.i.payload),
+            self.o.valid.eq(taking & self.i.valid),
+            self.i.ready.eq(taking),
             self.head_end.eq(ends[Mux(self.table.valid, self.table.p.port, self.head_port)] + Mux(writing, count, 0)),
             self.table.p.end.eq(self.head_end),
-            self.busy.eq(~taking | self.table.valid),
+            self.busy.eq(self.i.valid | ~taking),
         ]
-        for k, port in enumerate(self.i):
-            m.d.comb += port.ready.eq(taking & (turn == k) & free[k])
         with m.If(self.table.ready):
             m.d.sync += self.table.valid.eq(0)
         with m.FSM(name="ask"):
             with m.State("TAKE"):
                 m.d.comb += taking.eq(1)
-                with m.If(self.o.valid):
+                with m.If(self.i.valid):
                     m.next = "LOOK"
-                with m.Elif(offers.any()):
-                    m.d.sync += turn.eq(nearest)
             with m.State("LOOK"):
                 m.d.comb += self.head_write.eq(~asks)
                 m.d.sync += self.table.valid.eq(asks)
-                with m.If(offers.any()):
-                    m.d.sync += turn.eq(nearest)
                 m.next = "TAKE"
                 with m.If(asks):
                     m.next = "WRITE"
@@ -130,8 +119,6 @@ class Ask(wiring.Component):
                 m.next = "ASK"
             with m.State("ASK"):
                 with m.If(~self.table.valid):
-                    with m.If(offers.any()):
-                        m.d.sync += turn.eq(nearest)
                     m.next = "TAKE"
         return m
 
@@ -139,7 +126,7 @@ class Ask(wiring.Component):
         """Prepare the request for the table of the head that was taken, if it is one that is asked for; return whether it is, and
         the number of entries, a cycle later."""
         head, request = self.head, self.table.p
-        is_ring, is_table = Signal(), Signal()
+        is_ring, is_table, more = Signal(), Signal(), Signal()
         entries, to_end = Signal(28), Signal(16)
         most, count = Signal(range(self.max_ahead + 1)), Signal(range(self.max_ahead + 1))
         m.d.comb += [
@@ -149,12 +136,13 @@ class Ask(wiring.Component):
                         & ~head.addr[32:].all()),
             to_end.eq(size - head.next),
             entries.eq(Mux(is_ring, head.count, head.len >> 4)),
+            more.eq(entries[len(most):].any() | (entries[:len(most)] > most)),
             most.eq(Mux(is_ring & (to_end < self.max_ahead), to_end, self.max_ahead)),
             request.len.eq(count * VIRTQ_DESC_SIZE),
         ]
         with m.If(~self.table.valid):
             m.d.sync += [
-                count.eq(Mux(entries > most, most, entries)),
+                count.eq(Mux(more, most, entries)),
                 request.port.eq(self.head_port),
                 request.addr.eq(Mux(is_ring, head.next << 4, head.addr)),
                 request.area.eq(Mux(is_ring, Area.DESC, Area.NONE)),

@@ -263,6 +263,8 @@ class Engine(wiring.Component):
         for k, port in ((0, avail.index), (1, avail.ring), (3, suppress.read)):
             connect(m, port, flipped(self.reads[k]))
         m.d.comb += [walk.indirect.eq(self.indirect), walk.packed.eq(self.packed)]
+        m.d.comb += store.room.eq(walk.room)
+        connect(m, store.o_head, walk.i)
         connect(m, walk.read, flipped(self.reads[4]))
         for k, buffers in enumerate(self.buffers):
             m.d.comb += [
@@ -272,7 +274,6 @@ class Engine(wiring.Component):
                 buffers.untold.eq(used.untold),
             ]
             connect(m, flipped(buffers.take), store.i_take[k])
-            connect(m, store.o_head[k], walk.i[k])
             connect(m, walk.o[k], flipped(buffers.segment))
             # The haste of devices to give chains back shall not reach the writer.
             m.submodules[f"used_{k}"] = given = Slice(Used)

@@ -11,7 +11,7 @@ from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup, Segment
 from ..lib.dma import Area
 from ..spec.virtio import MAX_TABLE, VirtqDescF
-from .ahead import Layouts
+from .ahead import HEAD_BITS, Layouts
 from .judge import Judge, Source
 from .reads import single_read
 from .table import QueueTable
@@ -45,7 +45,7 @@ class Follow(wiring.Component):
         INDIRECT_DESC, RING_PACKED were negotiated.
     heads, entries, place, row, over
         See :class:`.ahead.Ahead`, whose ports these are.
-    first_head, first_entry : Out(Layouts.position).array(ports)
+    first_head : Out(HEAD_BITS).array(ports), first_entry : Out(Layouts.position).array(ports)
         Those before are not wanted any more.
     answer_valid : In(1), answer : In(Layouts.entry)
         Strobe: Ahead takes the last element of the answer to a ``single`` read.
@@ -67,12 +67,12 @@ class Follow(wiring.Component):
             "setup":        In(QueueSetup),
             "indirect":     In(1),
             "packed":       In(1),
-            "heads":        In(layouts.position).array(ports),
+            "heads":        In(HEAD_BITS).array(ports),
             "entries":      In(layouts.position).array(ports),
             "place":        Out(layouts.place),
             "row":          In(layouts.row),
             "over":         In(1),
-            "first_head":   Out(layouts.position).array(ports),
+            "first_head":   Out(HEAD_BITS).array(ports),
             "first_entry":  Out(layouts.position).array(ports),
             "answer_valid": In(1),
             "answer":       In(layouts.entry),
@@ -125,14 +125,14 @@ class Follow(wiring.Component):
             steps = in_judge & (self.judged.source == Source.ENTRY)
             source, place = Signal(Source, name=f"next_{k}"), Signal(self.layouts.place, name=f"place_{k}")
             # Signed: entries of a chain that failed may be left out before they have come.
-            entries, heads = Signal(signed(position.width), name=f"entries_{k}"), Signal(position, name=f"heads_{k}")
+            entries, heads = Signal(signed(position.width), name=f"entries_{k}"), Signal(HEAD_BITS, name=f"heads_{k}")
             m.d.comb += [
                 source.eq(Mux(in_judge, self.foreseen, self.sources[k])),
                 entries.eq(self.entries[k] - self.first_entry[k]),
                 heads.eq(self.heads[k] - self.first_head[k]),
                 place.port.eq(k),
                 place.table.eq(source == Source.ENTRY),
-                place.position.eq(Mux(place.table, self.first_entry[k] + steps, self.first_head[k] + in_judge)),
+                place.position.eq(Mux(place.table, self.first_entry[k] + steps, (self.first_head[k] + in_judge)[:HEAD_BITS - 1])),
             ]
             there = Signal(name=f"there_{k}")
             with m.Switch(source):
@@ -210,7 +210,7 @@ class Follow(wiring.Component):
             # up to the first one that is too many.
             most.eq(Mux(limit > self.max_table, limit, self.max_table)),
             entries.eq(Mux(judge.ring, desc.count, desc.len[4:])),
-            capped.eq(entries > most),
+            capped.eq(entries[INDEX_BITS:].any() | (entries[:INDEX_BITS] > most)),
             left.eq(Mux(judge.starts, entries, Mux(is_head, limit, known.left)) - 1),
             after.eq(Mux(judge.ring, desc.next, known.index) + 1),
             index.eq(Mux(table_starts, 0, Mux(self.packed, known.index, desc.next))),

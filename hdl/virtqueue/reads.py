@@ -60,7 +60,7 @@ class Reads(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         owner = data.StructLayout({"port": self.layouts.port, "single": 1, "end": self.layouts.position})
-        m.submodules.owners = owners = Queue(owner, (HEADS + 1) * self.ports)
+        m.submodules.owners = owners = Queue(owner, HEADS * self.ports)
         table, single, request = self.i_table, self.i_single, self.read.req
         picks_single, offered, picked = Signal(), Signal(), Signal()     # what is offered stays
         m.d.comb += [

@@ -15,7 +15,7 @@ from .ahead import Ahead
 from .ask import Ask
 from .follow import Follow
 from .reads import Reads
-from .store import TakenHead
+from .store import port_head
 
 __all__ = ["Walk"]
 
@@ -28,7 +28,7 @@ class Walk(wiring.Component):
               |       ^        |
               +-----> Reads <--+
 
-    A lone chain of one descriptor has its segment five or six cycles after its head. Chains of one descriptor come every two
+    A lone chain of one descriptor has its segment five cycles after its head. Chains of one descriptor come every two
     cycles, of all ports together. An indirect table is read ahead, in one read, while earlier chains are still being given out,
     and gives a segment every two cycles as long as its entries follow one another as drivers write them; so does a chain in a
     packed ring; and two ports do so at the same time. Everything else (chains in the descriptor table, tables in another order or
@@ -49,8 +49,11 @@ class Walk(wiring.Component):
 
     Members
     -------
-    i : In(stream(TakenHead)).array(ports), o : Out(stream(Segment)).array(ports)
-        ``o`` are registers.
+    i : In(stream(port_head(ports)))
+    room : Out(ports)
+        Bit per port: two heads of it may come without having to wait for its device. A register.
+    o : Out(stream(Segment)).array(ports)
+        Registers.
     read : Out(ReadPort)
         Reads of whole tables, and of single descriptors.
     indirect, packed : In(1)
@@ -74,7 +77,8 @@ class Walk(wiring.Component):
             "setup":       In(QueueSetup),
             "indirect":    In(1),
             "packed":      In(1),
-            "i":           In(stream.Signature(TakenHead)).array(ports),
+            "i":           In(stream.Signature(port_head(ports))),
+            "room":        Out(ports),
             "read":        Out(ReadPort(width)),
             "o":           Out(stream.Signature(Segment)).array(ports),
             "fail_valid":  Out(1),
@@ -90,7 +94,6 @@ class Walk(wiring.Component):
         m.submodules.reads  = reads  = Reads(width=self.width, **sizes)
         m.submodules.follow = follow = Follow(**sizes, max_table=self.max_table)
         for k in range(self.ports):
-            connect(m, flipped(self.i[k]), ask.i[k])
             connect(m, follow.o[k], flipped(self.o[k]))
             m.d.comb += [
                 ask.heads[k].eq(ahead.heads[k]),
@@ -100,6 +103,7 @@ class Walk(wiring.Component):
                 ahead.first_head[k].eq(follow.first_head[k]),
                 ask.first_entry[k].eq(follow.first_entry[k]),
             ]
+        connect(m, flipped(self.i), ask.i)
         connect(m, ask.o, ahead.i_head)
         connect(m, ask.table, reads.i_table)
         connect(m, follow.single, reads.i_single)
@@ -123,8 +127,9 @@ class Walk(wiring.Component):
             follow.over.eq(ahead.over),
             follow.answer_valid.eq(reads.o.valid & reads.o.ready & reads.o.p.single & reads.o.p.last),
             follow.answer.eq(reads.o.p),
+            self.room.eq(ask.room),
             self.fail_valid.eq(follow.fail_valid),
             self.fail_queue.eq(follow.fail_queue),
-            self.busy.eq(ask.busy | reads.busy | follow.busy | Cat(port.valid for port in self.i).any()),
+            self.busy.eq(ask.busy | reads.busy | follow.busy),
         ]
         return m
