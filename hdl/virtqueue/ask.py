@@ -24,7 +24,7 @@ def table_read(layouts):
 class Ask(wiring.Component):
     """Take the heads of all ports, and ask for the tables that they name.
 
-    A head that names no table costs two cycles, one that does three, and then the time in which its request waits: two cycles after
+    A head that names no table costs two cycles, one that does four, and then the time in which its request waits: two cycles after
     the head has come it is offered. No head waits for a device, if ports without ``room`` offer none.
 
     A table that breaks a rule is not asked for; who follows the chain comes to the same verdict. A chain in a packed ring is a
