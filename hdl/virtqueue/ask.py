@@ -43,7 +43,9 @@ class Ask(wiring.Component):
         INDIRECT_DESC, RING_PACKED were negotiated.
     i : In(stream(port_head(ports)))
     room : Out(ports)
-        Bit per port: there is room for two heads, and for all that may be asked for with them. A register.
+        Bit per port: there is room for three heads, two of them with all that may be asked for. A register.
+    soon : Out(1)
+        A head that is offered in the next cycle is taken in it.
     o, head, head_port, head_write, head_end, heads
         See :class:`.ahead.Ahead`, whose ports these are.
     first_head : In(HEAD_BITS).array(ports), first_entry : In(Layouts.position).array(ports)
@@ -64,6 +66,7 @@ class Ask(wiring.Component):
             "packed":      In(1),
             "i":           In(stream.Signature(layouts.head)),
             "room":        Out(ports),
+            "soon":        Out(1),
             "o":           Out(stream.Signature(layouts.head)),
             "head":        In(layouts.row),
             "head_port":   In(layouts.port),
@@ -82,9 +85,9 @@ class Ask(wiring.Component):
         m.submodules.rings = rings = QueueTable(num_queues=self.num_queues, fields=("size",))
         ends = Array(Signal(position, name=f"end_{k}") for k in range(self.ports))   # of the entries asked for
         for k, (heads, head, entry) in enumerate(zip(self.heads, self.first_head, self.first_entry)):
-            # As of two heads ago, at the worst: one may be on its way, and one just written. And a failed read may bring one entry
-            # more than it should.
-            m.d.sync += self.room[k].eq(((heads - head)[:HEAD_BITS] < HEADS - 1)
+            # Not counted are one that is being written (without a table, if there is a third one), one on its way, and the one that
+            # is sent for. And a failed read may bring one entry more than it should.
+            m.d.sync += self.room[k].eq(((heads - head)[:HEAD_BITS] < HEADS - 2)
                                         & ((ends[k] - entry)[:position.width] < self.layouts.room - 2 * self.max_ahead))
 
         asks, count = self._look(m, rings.row.size)
@@ -104,11 +107,12 @@ class Ask(wiring.Component):
             m.d.sync += self.table.valid.eq(0)
         with m.FSM(name="ask"):
             with m.State("TAKE"):
-                m.d.comb += taking.eq(1)
+                m.d.comb += [taking.eq(1), self.soon.eq(~self.i.valid)]
                 with m.If(self.i.valid):
                     m.next = "LOOK"
             with m.State("LOOK"):
-                m.d.comb += self.head_write.eq(~asks)
+                # Whether a table is asked for is late to know.
+                m.d.comb += [self.head_write.eq(~asks), self.soon.eq(~self.head.flags[2] & ~(self.packed & self.head.flags[0]))]
                 m.d.sync += self.table.valid.eq(asks)
                 m.next = "TAKE"
                 with m.If(asks):

@@ -263,7 +263,7 @@ class Engine(wiring.Component):
         for k, port in ((0, avail.index), (1, avail.ring), (3, suppress.read)):
             connect(m, port, flipped(self.reads[k]))
         m.d.comb += [walk.indirect.eq(self.indirect), walk.packed.eq(self.packed)]
-        m.d.comb += store.room.eq(walk.room)
+        m.d.comb += [store.room.eq(walk.room), store.soon.eq(walk.soon)]
         connect(m, store.o_head, walk.i)
         connect(m, walk.read, flipped(self.reads[4]))
         for k, buffers in enumerate(self.buffers):

@@ -51,7 +51,9 @@ class Walk(wiring.Component):
     -------
     i : In(stream(port_head(ports)))
     room : Out(ports)
-        Bit per port: two heads of it may come without having to wait for its device. A register.
+        Bit per port: three heads of it may come without having to wait for its device. A register.
+    soon : Out(1)
+        A head that is offered in the next cycle is taken in it.
     o : Out(stream(Segment)).array(ports)
         Registers.
     read : Out(ReadPort)
@@ -79,6 +81,7 @@ class Walk(wiring.Component):
             "packed":      In(1),
             "i":           In(stream.Signature(port_head(ports))),
             "room":        Out(ports),
+            "soon":        Out(1),
             "read":        Out(ReadPort(width)),
             "o":           Out(stream.Signature(Segment)).array(ports),
             "fail_valid":  Out(1),
@@ -128,6 +131,7 @@ class Walk(wiring.Component):
             follow.answer_valid.eq(reads.o.valid & reads.o.ready & reads.o.p.single & reads.o.p.last),
             follow.answer.eq(reads.o.p),
             self.room.eq(ask.room),
+            self.soon.eq(ask.soon),
             self.fail_valid.eq(follow.fail_valid),
             self.fail_queue.eq(follow.fail_queue),
             self.busy.eq(ask.busy | reads.busy | follow.busy),

@@ -150,7 +150,8 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     push = p.feed(dut.i_push, Cat(of["of_push"], C(0, 15), head)) & (of["of_push"] == queue)
     take = p.feed(dut.i_take[0], Cat(op, of["of_take"], C(0, 15), keeps)) & (of["of_take"] == queue)
     out = p.take(dut.o_head)
-    m.d.comb += dut.room.eq(p.free(name="room_behind"))
+    m.d.comb += [dut.room.eq(p.free(name="room_behind")), dut.soon.eq(p.free(name="soon"))]
+    p.assume(~p.past(dut.soon) | dut.o_head.ready)
 
     counts = range(2 * DEPTH)
     reserved, pushed, taken, committed = (Signal(counts, name=name) for name in ("reserved", "pushed", "taken", "committed"))

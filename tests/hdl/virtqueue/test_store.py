@@ -336,8 +336,9 @@ def test_a_requester_that_is_alone_is_served_every_second_cycle(make):
     assert at == [*range(1, 40, 2)]
 
 
+@pytest.mark.parametrize("soon, cycles", [(0, 3), (1, 2)])
 @pytest.mark.parametrize("ports", [1, 2])
-def test_a_head_comes_every_third_cycle(make, ports):
+def test_a_head_comes_every_second_or_third_cycle(make, ports, soon, cycles):
     """Of all ports together, in turn."""
     bench = make(num_queues=2, ports=ports, depth=16, batch=1)
     came = []
@@ -352,6 +353,7 @@ def test_a_head_comes_every_third_cycle(make, ports):
             await take(ctx, bench, port, port=port)
 
     async def testbench(ctx):
+        ctx.set(bench.dut.soon, soon)
         for queue in range(ports):
             assert await ask(ctx, bench.dut, queue, 16) == 16
             await push(ctx, bench, queue, *range(16))
@@ -363,7 +365,7 @@ def test_a_head_comes_every_third_cycle(make, ports):
         await ctx.tick().repeat(4)
     bench.run(testbench, *[partial(taker, port=port) for port in range(ports)])
     heads = [(now, port) for now, port in enumerate(came) if port is not None]
-    assert {after - before for (before, _), (after, _) in zip(heads, heads[1:])} == {3}
+    assert {after - before for (before, _), (after, _) in zip(heads, heads[1:])} == {cycles}
     assert [port for _, port in heads] == [k % ports for k in range(12 * ports)]
 
 
