@@ -34,8 +34,8 @@ class Layouts:
         ``id``, ``count``, ``queue`` and ``end`` mean nothing; with ``error`` it could not be read. ``over``: the buffer runs
         past the end of the address space; to end there is allowed. ``flags`` are where a split descriptor has them.
     entry : data.Layout
-        An entry of a table, with ``last`` the last one that comes of it, and the next entry is at ``end`` then. Or the answer of a
-        ``single`` read, whose last element it is with ``last``.
+        An entry of a table, with ``last`` the last one that comes of it, and the next entry is at ``end`` then. Or the answer of
+        a ``single`` read, whose last element it is with ``last``.
     place : data.Layout
         Which row to read: of an entry (``table``) or of a head.
     """

@@ -24,8 +24,8 @@ def table_read(layouts):
 class Ask(wiring.Component):
     """Take the heads of all ports, and ask for the tables that they name.
 
-    A head that names no table costs two cycles, one that does four, and then the time in which its request waits: two cycles after
-    the head has come it is offered. No head waits for a device, if ports without ``room`` offer none.
+    A head that names no table costs two cycles, one that does four, and then the time in which its request waits: it is offered
+    two cycles after the head has come. No head waits for a device, if ports without ``room`` offer none.
 
     A table that breaks a rule is not asked for; who follows the chain comes to the same verdict. A chain in a packed ring is a
     table as well, from its first slot to the end of the ring.
@@ -85,8 +85,8 @@ class Ask(wiring.Component):
         m.submodules.rings = rings = QueueTable(num_queues=self.num_queues, fields=("size",))
         ends = Array(Signal(position, name=f"end_{k}") for k in range(self.ports))   # of the entries asked for
         for k, (heads, head, entry) in enumerate(zip(self.heads, self.first_head, self.first_entry)):
-            # Not counted are one that is being written (without a table, if there is a third one), one on its way, and the one that
-            # is sent for. And a failed read may bring one entry more than it should.
+            # Not counted are one that is being written (without a table, if there is a third one), one on its way, and the one
+            # that is sent for. And a failed read may bring one entry more than it should.
             m.d.sync += self.room[k].eq(((heads - head)[:HEAD_BITS] < HEADS - 2)
                                         & ((ends[k] - entry)[:position.width] < self.layouts.room - 2 * self.max_ahead))
 

@@ -25,9 +25,9 @@ class Follow(wiring.Component):
     """Give out the segments of each port's chains, in the order of its heads.
 
     A pipeline for all ports, of three steps: choose a port and read its next row (PICK), take the row and what is known of the
-    chain (READ), judge the descriptor (JUDGE). A step that finds its port's segment not taken yet has no effect and is done again,
-    so that no port waits for the device of another. One port gives a segment, or loads a head that names a table, every two
-    cycles, all together one a cycle: the next row of a port is read while this one is judged, and is dropped if the
+    chain (READ), judge the descriptor (JUDGE). A step that finds its port's segment not taken yet has no effect and is done
+    again, so that no port waits for the device of another. One port gives a segment, or loads a head that names a table, every
+    two cycles, all together one a cycle: the next row of a port is read while this one is judged, and is dropped if the
     verdict is not the usual one. The answer of a single read is judged two cycles after it has come.
 
     Parameters

@@ -14,8 +14,8 @@ __all__ = ["Judge", "Source"]
 
 
 class Source(enum.Enum, shape=2):
-    """Where a descriptor comes from: it is the head of a chain, an entry that was read ahead, was read by itself; or there is none,
-    for it would be behind the end of its table."""
+    """Where a descriptor comes from: it is the head of a chain, an entry that was read ahead, was read by itself; or there is
+    none, for it would be behind the end of its table."""
     HEAD   = 0
     ENTRY  = 1
     SINGLE = 2

@@ -53,8 +53,8 @@ class HeadStore(wiring.Component):
     """Keep up to ``depth`` heads a queue: one operation a cycle, whatever its queue.
 
     The requesters are served in turn. An operation is chosen in the cycle in which it is offered, and served in the next. So a
-    requester that is alone is served every second cycle; all ports together have a head every second cycle if it is taken ``soon``,
-    else every third. What is offered has to come from registers: the choice and the look-up follow in the same cycle.
+    requester that is alone is served every second cycle; all ports together have a head every second cycle if it is taken
+    ``soon``, else every third. What is offered has to come from registers: the choice and the look-up follow in the same cycle.
 
     A set-up happens before or after an operation, never in the middle of one: an operation that meets the set-up of its queue is
     served after it, and finds the queue empty. What was pushed before is never handed out again.
@@ -80,8 +80,8 @@ class HeadStore(wiring.Component):
     i_take : array of ports
         See :class:`ringnic.hdl.lib.buffers.TakeOp`. A TAKE waits until there is something to take.
     room : In(ports)
-        Bit per port: there is room behind ``o_head`` for three heads. A TAKE of a port without waits, so that those of others do not
-        wait behind its head. A register.
+        Bit per port: there is room behind ``o_head`` for three heads. A TAKE of a port without waits, so that those of others do
+        not wait behind its head. A register.
     o_head : Out(stream(port_head(ports)))
     soon : In(1)
         A head that is offered in the next cycle is taken in it.
@@ -137,14 +137,14 @@ class HeadStore(wiring.Component):
         streams = [self.i_room, self.i_push, *self.i_take]
         requests, acts = Signal(n), Signal(n)
         takes = Cat((take.p.op == TakeOp.TAKE) | (take.p.op == TakeOp.KEEP) for take in self.i_take)
-        read = Signal()             # the head memory has been read
+        read, blocked = Signal(), Signal()   # the head memory has been read; it must not be read for another TAKE
         head = self.o_head
         turn, pick = Signal(range(n)), Signal(range(n))
         m.d.comb += requests.eq(Cat(port.valid for port in streams) & ~acts & Cat(
             C(0b11, 2),
-            # A TAKE needs the register in front of the walker; what was taken before has left by then.
-            *[~is_take | (has_room & ~((acts[2:] & takes).any() | (read & ~self.soon) | (head.valid & ~head.ready)))
-              for is_take, has_room in zip(takes, self.room)]))
+            *[~is_take | (has_room & ~blocked) for is_take, has_room in zip(takes, self.room)]))
+        # A TAKE needs the register in front of the walker; what was taken before has left by then.
+        m.d.comb += blocked.eq((acts[2:] & takes).any() | (read & ~self.soon) | (head.valid & ~head.ready))
         round_robin(m, requests, turn, pick)
         m.d.comb += [
             rows.setup_valid.eq(self.setup_valid),

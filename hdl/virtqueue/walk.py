@@ -32,8 +32,8 @@ class Walk(wiring.Component):
     cycles, of all ports together. An indirect table is read ahead, in one read, while earlier chains are still being given out,
     and gives a segment every two cycles as long as its entries follow one another as drivers write them; so does a chain in a
     packed ring; and two ports do so at the same time. Everything else (chains in the descriptor table, tables in another order or
-    longer than ``max_ahead``) is followed one dependent read at a time. Beats are always taken: a table is asked for only when there
-    is room for all of it.
+    longer than ``max_ahead``) is followed one dependent read at a time. Beats are always taken: a table is asked for only when
+    there is room for all of it.
 
     A driver must not make a chain longer than Queue Size, even in an indirect table (2.7.5.3.1, 2.8.19). Linux does so when its
     scatter-gather lists are longer than a small queue, and other devices accept it. Here a chain may have up to Queue Size

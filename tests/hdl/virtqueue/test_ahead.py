@@ -55,7 +55,8 @@ def test_all_places_are_different(make, ports):
         for lap in range(3):
             for port in range(ports):
                 for k in range(HEADS):
-                    await bench.head(ctx, port, 100 * port + k + lap, end=(k + port) % room, addr=k, len=lap, flags=5, next=9, count=7)
+                    await bench.head(ctx, port, 100 * port + k + lap, end=(k + port) % room,
+                                     addr=k, len=lap, flags=5, next=9, count=7)
                 for k in range(room):
                     await bench.entry(ctx, port, 1000 * port + k + lap, length=k, flags=0x4003, following=77)
             await ctx.tick().repeat(2)

@@ -17,8 +17,8 @@ class Joined(wiring.Component):
     """Ask with its memory, which is not to be tested here."""
     def __init__(self, **sizes):
         self.ask, self.ahead = Ask(**sizes), Ahead(**sizes)
-        mine = {name: member for name, member in self.ask.signature.members.items()
-                if name in ("setup_valid", "setup", "indirect", "packed", "i", "room", "soon", "first_head", "first_entry", "table", "busy")}
+        names = ("setup_valid", "setup", "indirect", "packed", "i", "room", "soon", "first_head", "first_entry", "table", "busy")
+        mine = {name: member for name, member in self.ask.signature.members.items() if name in names}
         super().__init__({**mine, "heads": self.ahead.signature.members["heads"]})
 
     def elaborate(self, platform):

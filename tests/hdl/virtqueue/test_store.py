@@ -27,7 +27,8 @@ def make(stage):
     def bench(*, num_queues=2, ports=1, depth=4, batch=2, gate=None, **options):
         bench = stage(HeadStore(num_queues=num_queues, ports=ports, depth=depth, batch=batch), **options)
         bench.heads = [[] for _ in range(ports)]
-        bench.background(bench.collect_into, bench.dut.o_head, lambda item: bench.heads[item.port].append(item.taken), gate or always)
+        bench.background(bench.collect_into, bench.dut.o_head,
+                         lambda item: bench.heads[item.port].append(item.taken), gate or always)
         bench.freed = []
 
         async def freed(ctx):
