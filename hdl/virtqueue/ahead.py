@@ -12,7 +12,7 @@ from .store import port_head
 
 __all__ = ["HEAD_BITS", "HEADS", "Ahead", "Layouts"]
 
-HEADS = 16  # kept for each port
+HEADS = 32  # kept for each port: tables of short chains are asked for as far ahead
 HEAD_BITS = HEADS.bit_length()  # of the position of a head, which counts to twice as many
 
 
@@ -23,8 +23,10 @@ class Layouts:
     ----------
     room : int
         Entries of tables for which a port has places: a power of two of at least four tables.
+    index_bits : int
+        What of a position names a row.
     position : Shape
-        Of an entry of a port, counted from reset on, modulo four times ``room``. A difference of two is a signed number, for what
+        Of an entry of a port, counted from reset on, modulo at least four times ``room``. A difference of two is a signed number, for what
         is read may be further than what is written: entries of a chain that failed are left out. That of a head has HEAD_BITS.
     port : Shape
     head : data.Layout
@@ -40,8 +42,8 @@ class Layouts:
         Which row to read: of an entry (``table``) or of a head.
     """
     def __init__(self, *, num_queues, ports, max_ahead):
-        self.room = max(HEADS, 1 << (4 * max_ahead - 1).bit_length())
-        self.index_bits = (self.room - 1).bit_length()
+        self.room = 1 << (4 * max_ahead - 1).bit_length()
+        self.index_bits = (max(HEADS, self.room) - 1).bit_length()
         self.position = unsigned(self.index_bits + 2)
         queue = unsigned((max(2, num_queues) - 1).bit_length())
         self.head = port_head(ports)

@@ -11,7 +11,7 @@ from ..lib.dma import Area, ReadPort
 from ..lib.pack import Packer
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_DESC_SIZE, VirtqDesc
-from .ahead import HEADS, Layouts
+from .ahead import Layouts
 from .ask import table_read
 from .elements import Elements
 
@@ -60,7 +60,7 @@ class Reads(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         owner = data.StructLayout({"port": self.layouts.port, "single": 1, "end": self.layouts.position})
-        m.submodules.owners = owners = Queue(owner, HEADS * self.ports)
+        m.submodules.owners = owners = Queue(owner, 16 * self.ports)
         table, single, request = self.i_table, self.i_single, self.read.req
         picks_single, offered, picked = Signal(), Signal(), Signal()     # what is offered stays
         m.d.comb += [

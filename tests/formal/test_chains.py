@@ -7,10 +7,10 @@ import pytest
 
 from amaranth import *
 
-from ringnic.hdl.virtqueue.judge import Source
+from ringnic.hdl.virtqueue.ahead import HEAD_BITS
 from prove import broken
 
-FOLLOW, ASK = "class Follow(", "class Ask("    # nothing is broken
+FOLLOW = "class Follow("    # nothing is broken
 KEPT = 8           # heads that are there at most, each with two entries that were asked for ahead
 PATIENCE = 10      # cycles that a port whose segments are taken waits for one, if it has a head that needs no reading
 
@@ -26,13 +26,14 @@ def follow(p, line=FOLLOW, instead=FOLLOW, plain=()):
         dut.indirect.eq(p.free(name="indirect")), dut.packed.eq(p.const(name="packed")),
         dut.setup_valid.eq(p.free(name="setup_valid")), dut.setup.size.eq(p.free(2, "size")), dut.over.eq(p.free(name="over")),
     ]
-    place = Signal.like(dut.place)
-    m.d.sync += place.eq(dut.place)
+    place, head = Signal.like(dut.place), Signal.like(dut.heads[0])
+    oldest = Array(dut.first_head)[dut.place.port]
+    m.d.sync += [place.eq(dut.place), head.eq(oldest + (dut.place.position - oldest)[:HEAD_BITS - 1])]   # as it is counted
     sound = Cat(k in plain for k in range(2)).bit_select(place.port, 1)
     row, position = dut.row, place.position
     # An entry says which one it is by its address, above a bit that no other row has.
     m.d.comb += [
-        row.id.eq(position), row.end.eq((position + 1) << 1), row.addr.eq(Mux(place.table, Cat(1, position), 0)),
+        row.id.eq(head), row.end.eq((head + 1) << 1), row.addr.eq(Mux(place.table, Cat(1, position), 0)),
         row.len.eq(p.free(2, "len") << 4), row.next.eq(p.free(2, "next")), row.count.eq(p.free(2, "count")),
     ]
     for name in ("flags", "over", "error"):
@@ -83,8 +84,18 @@ def in_order(p, *change):
 
 
 def test_chains_come_in_order(formal):
-    formal.always(in_order)
-    formal.covers(in_order, 20)
+    formal.bounded(in_order, 10)
+    formal.covers(in_order, 16)
+
+
+@pytest.mark.parametrize("line, instead", [
+    ("offers.any() & (~again | self.as_foreseen)", "offers.any()"),
+    ("self.first_entry[k].eq(known.end)", "self.first_entry[k].eq(self.first_entry[k] + 1)"),
+    ("self.judges & ~Cat(o.valid for o in self.o).bit_select(port, 1)", "self.judges"),
+    ("acts & (self.foreseen == next_source)", "self.foreseen == next_source"),
+])
+def test_broken_order(formal, line, instead):
+    formal.refutes(lambda p: in_order(p, line, instead), 12)
 
 
 def no_port_waits(p, *change):
@@ -98,4 +109,10 @@ def no_port_waits(p, *change):
 
 
 def test_no_port_waits_for_another(formal):
-    formal.always(no_port_waits)
+    formal.bounded(no_port_waits, 13)
+    formal.covers(no_port_waits, 12)
+
+
+def test_a_port_that_waits_is_found(formal):
+    line = "~Cat(o.valid for o in self.o).bit_select(port, 1)"
+    formal.refutes(lambda p: no_port_waits(p, line, "~Cat(o.valid for o in self.o).any()"), 20)

@@ -41,7 +41,7 @@ def make(stage):
     return bench
 
 
-@pytest.mark.parametrize("max_ahead, room", [(1, 16), (4, 16), (5, 32), (32, 128)])
+@pytest.mark.parametrize("max_ahead, room", [(1, 4), (4, 16), (5, 32), (32, 128)])
 def test_room_for_four_tables(max_ahead, room):
     assert Layouts(num_queues=2, ports=2, max_ahead=max_ahead).room == room
 
@@ -49,7 +49,7 @@ def test_room_for_four_tables(max_ahead, room):
 @pytest.mark.parametrize("ports", [1, 2, 3])
 def test_all_places_are_different(make, ports):
     bench = make(ports=ports)
-    dut, room = bench.dut, bench.dut.layouts.room
+    dut, room = bench.dut, 1 << bench.dut.layouts.index_bits
 
     async def testbench(ctx):
         for lap in range(3):

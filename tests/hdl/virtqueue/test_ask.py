@@ -107,7 +107,7 @@ def test_chains_in_a_ring_are_read_to_its_end(make):
             ctx.set(bench.dut.first_entry[0], end)
             await bench.give(ctx, 0, flags=NEXT, next=slot, count=count, addr=TOP - 1, len=3)
             entries = min(count, 4, 8 - slot)
-            end = (end + entries) % (4 * bench.dut.ask.layouts.room)
+            end = (end + entries) % (4 << bench.dut.ask.layouts.index_bits)
             await bench.until(ctx, lambda: bench.asked)
             item, = bench.asked
             assert (item.addr, item.len, item.area, item.queue, item.end) == (16 * slot, 16 * entries, Area.DESC, 1, end)
@@ -120,7 +120,7 @@ def test_no_more_is_taken_than_there_is_room_for(make, kind):
     """A sender that looks at ``room`` gets stuck, and the other port does not."""
     bench = make(ports=2, max_ahead=4)
     head = {"heads": {}, "tables": {"flags": INDIRECT, "addr": 0, "len": 64}}[kind]
-    room = bench.dut.ask.layouts.room
+    positions = 4 << bench.dut.ask.layouts.index_bits
 
     async def testbench(ctx):
         await bench.start(ctx)
@@ -132,7 +132,7 @@ def test_no_more_is_taken_than_there_is_room_for(make, kind):
                     given[port] += 1
                 if port == 1:                    # whose device takes everything
                     ctx.set(bench.dut.first_head[1], given[1] % (2 * HEADS))
-                    ctx.set(bench.dut.first_entry[1], 4 * given[1] * (kind == "tables") % (4 * room))
+                    ctx.set(bench.dut.first_entry[1], 4 * given[1] * (kind == "tables") % positions)
                 await ctx.tick().repeat(4)
         assert given[1] == 4 * HEADS
         assert given[0] == {"heads": HEADS - 2, "tables": 2}[kind]

@@ -3,6 +3,7 @@
 import pytest
 
 from ringnic.hdl.lib.dma import Area
+from ringnic.hdl.virtqueue.ahead import HEADS
 from ringnic.hdl.virtqueue.follow import Follow
 
 from ...kit.streams import always
@@ -28,8 +29,8 @@ def make(stage):
 
         async def head(ctx, port, **row):
             at = ctx.get(dut.heads[port])
-            bench.rows[port, 0, at % 16] = {"queue": port, "end": ctx.get(dut.entries[port]), **row}
-            ctx.set(dut.heads[port], (at + 1) % 32)
+            bench.rows[port, 0, at % HEADS] = {"queue": port, "end": ctx.get(dut.entries[port]), **row}
+            ctx.set(dut.heads[port], (at + 1) % (2 * HEADS))
 
         async def answer(ctx, wait=0, **desc):
             await bench.until(ctx, lambda: bench.asked)
@@ -38,7 +39,7 @@ def make(stage):
             port = bench.asked.pop(0).port
             ctx.set(dut.answer, {"port": port, "single": 1, "last": 1, "desc": desc})
             ctx.set(dut.answer_valid, 1)
-            bench.rows[port, 0, ctx.get(dut.first_head[port]) % 16] = {
+            bench.rows[port, 0, ctx.get(dut.first_head[port]) % HEADS] = {
                 "addr": desc["addr"], "flags": int(desc.get("flags", 0)), "next": desc.get("next", 0)}
             await ctx.tick()
             ctx.set(dut.answer_valid, 0)
@@ -153,7 +154,7 @@ def test_answers_and_rows_at_once(make):
     async def busy_port(ctx):
         await bench.start(ctx)
         for k in range(100):
-            while (ctx.get(bench.dut.heads[0]) - ctx.get(bench.dut.first_head[0])) % 32 > 8:
+            while (ctx.get(bench.dut.heads[0]) - ctx.get(bench.dut.first_head[0])) % (2 * HEADS) > 8:
                 await ctx.tick()
             await bench.head(ctx, 0, id=k, addr=k)
             await ctx.tick()
