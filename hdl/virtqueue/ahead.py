@@ -26,8 +26,9 @@ class Layouts:
     index_bits : int
         What of a position names a row.
     position : Shape
-        Of an entry of a port, counted from reset on, modulo at least four times ``room``. A difference of two is a signed number, for what
-        is read may be further than what is written: entries of a chain that failed are left out. That of a head has HEAD_BITS.
+        Of an entry of a port, counted from reset on, modulo at least four times ``room``. A difference of two is a signed number,
+        for what is read may be further than what is written: entries of a chain that failed are left out. That of a head has
+        HEAD_BITS.
     port : Shape
     head : data.Layout
         A head, and the port that it is for.

@@ -26,9 +26,10 @@ class Follow(wiring.Component):
 
     A pipeline for all ports, of three steps: choose a port and read its next row (PICK), take the row and what is known of the
     chain (READ), judge the descriptor (JUDGE). A step that finds its port's segment not taken yet has no effect and is done
-    again, so that no port waits for the device of another. One port gives a segment, or loads a head that names a table, every
-    two cycles, all together one a cycle: the next row of a port is read while this one is judged, and is dropped if the
-    verdict is not the usual one. The answer of a single read is judged two cycles after it has come.
+    again, at once or, when another step comes, from the beginning, so that no port waits for the device of another. One port
+    gives a segment, or loads a head that names a table, every two cycles, all together one a cycle: the next row of a port is
+    read while this one is judged, and is dropped if the verdict is not the usual one. The answer of a single read is judged two
+    cycles after it has come.
 
     Parameters
     ----------
@@ -164,17 +165,36 @@ class Follow(wiring.Component):
         row, answer = self.row, self.answer
         is_head = (self.read.source == Source.HEAD) & ~self.answer_valid
         m.submodules.sizes = sizes = QueueTable(num_queues=self.num_queues, fields=("size",))
-        answered = Signal()
+        answered, flags = Signal(), Signal(3)
+        comes = self.reads | self.answer_valid   # else a step without effect is done again at once
         m.d.comb += [
             context.addr.eq(Mux(self.answer_valid, answer.port, self.read.port)),
             sizes.setup_valid.eq(self.setup_valid),
             sizes.setup.eq(self.setup),
-            sizes.queue.eq(row.queue),
+            flags.eq(Mux(self.packed, answer.desc.next[:3], Value.cast(answer.desc.flags)[:3])),
+            sizes.queue.eq(Mux(self.reads, row.queue, self.known.queue)),
             self.judge.over.eq(Mux(answered, self.over, self.desc.over)),
             self.judge.none_left.eq(self.known.left == 0),
         ]
         m.d.sync += [
-            self.judges.eq(self.reads | self.answer_valid),
+            self.judges.eq(comes | (self.judges & ~self.acts)),
+            answered.eq(0),
+            self.desc.over.eq(self.judge.over),
+        ]
+        with m.If(comes):
+            m.d.sync += self._loads(context, answered, flags)
+        with m.If(is_head & comes):
+            m.d.sync += [
+                *[self.known[name].eq(0) for name in ("in_table", "in_ring", "writable")],
+                *[self.known[name].eq(row[name]) for name in ("queue", "end")],
+                self.desc.error.eq(0),
+            ]
+        return sizes
+
+    def _loads(self, context, answered, flags):
+        """What JUDGE works on: a row, or an answer."""
+        row, answer = self.row, self.answer
+        return [
             self.judged.port.eq(context.addr),
             self.judged.source.eq(Mux(self.answer_valid, Source.SINGLE, self.read.source)),
             answered.eq(self.answer_valid),
@@ -182,18 +202,10 @@ class Follow(wiring.Component):
             self.desc.addr.eq(Mux(self.answer_valid, answer.desc.addr, row.addr)),
             self.desc.len.eq(Mux(self.answer_valid, answer.desc.len, row.len)),
             self.desc.next.eq(Mux(self.answer_valid, answer.desc.next, row.next)),
-            self.desc.flags.eq(Mux(self.answer_valid, Mux(self.packed, answer.desc.next[:3],
-                                                          Value.cast(answer.desc.flags)[:3]), row.flags)),
+            self.desc.flags.eq(Mux(self.answer_valid, flags, row.flags)),
             self.desc.error.eq(Mux(self.answer_valid, answer.error, row.error)),
             *[self.desc[name].eq(row[name]) for name in ("over", "id", "count")],
         ]
-        with m.If(is_head):
-            m.d.sync += [
-                *[self.known[name].eq(0) for name in ("in_table", "in_ring", "writable")],
-                *[self.known[name].eq(row[name]) for name in ("queue", "end")],
-                self.desc.error.eq(0),
-            ]
-        return sizes
 
     def _count(self, m, size):
         """Find what the context is for the next descriptor: return the index of that one, whether it is one of its table, and
