@@ -17,15 +17,15 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.buffers import BufferPort, QueueSetup, Segment, Used
+from ..lib.buffers import BufferPort, QueueSetup, Used
 from ..lib.dma import AreaPort, ReadPort, WritePort
-from ..lib.slice import Skid, Slice
+from ..lib.slice import Slice
 from .avail import AvailFetch
 from .bounds import Bounds
 from .desc import DescFetch
 from .lookout import Lookout
 from .packed import PackedFetch
-from .store import HeadStore, Push, TakenHead
+from .store import HeadStore, Push
 from .suppress import Suppress
 from .used import UsedWriter
 from .walk import Walk
@@ -85,7 +85,7 @@ class Engine(wiring.Component):
         Strobe: a queue stopped.
     areas : Out(AreaPort)
         Where each area of a queue begins, told in the three cycles after its set-up.
-    reads : array of ``4 + 2 * ports`` Out(ReadPort), writes : array of 2 Out(WritePort)
+    reads : array of 5 Out(ReadPort), writes : array of 2 Out(WritePort)
     buffers : array of In(BufferPort)
     busy : Out(1)
         Something is under way that needs clock cycles.
@@ -121,7 +121,7 @@ class Engine(wiring.Component):
             "notify":      Out(stream.Signature(16)),
             "error":       Out(1),
             "areas":       Out(AreaPort),
-            "reads":       Out(ReadPort(width)).array(4 + 2 * ports),
+            "reads":       Out(ReadPort(width)).array(5),
             "writes":      Out(WritePort(width)).array(2),
             "buffers":     In(BufferPort(num_queues)).array(ports),
             "busy":        Out(1),
@@ -140,9 +140,7 @@ class Engine(wiring.Component):
                                                       hold_cycles=self.hold_cycles)
         m.submodules.suppress = suppress = Suppress(**sizes)
         m.submodules.lookout  = lookout  = Lookout(num_queues=self.num_queues, interval=self.look_cycles)
-        walks = [Walk(**sizes) for _ in range(self.ports)]
-        for k, walk in enumerate(walks):
-            m.submodules[f"walk_{k}"] = walk
+        m.submodules.walk     = walk     = Walk(**sizes, ports=self.ports)
 
         with m.If(self.packed):
             m.d.comb += store.least.eq(self.prefetch // 2)  # there is one read at a time, which is to bring many
@@ -178,7 +176,7 @@ class Engine(wiring.Component):
         judged, judged_queue = Signal(), Signal.like(setup.queue)
         m.d.comb += [bounds.setup.eq(setup), bounds.packed.eq(self.packed)]
         m.d.sync += [judged.eq(setup_valid), judged_queue.eq(setup.queue)]
-        for stage in (avail, desc, packed, store, used, suppress, *walks):
+        for stage in (avail, desc, packed, store, used, suppress, walk):
             m.d.comb += [stage.setup_valid.eq(setup_valid), stage.setup.eq(setup)]
         for fetch in (avail, packed):
             m.d.comb += [
@@ -207,12 +205,11 @@ class Engine(wiring.Component):
         working, fails = Signal(self.num_queues), Signal(self.num_queues)
         serving, halts = Signal(self.num_queues), Signal(self.num_queues)
         m.d.sync += [fails.eq(0), halts.eq(0)]
-        for stage in (avail, desc, packed, suppress, *walks):
+        for stage in (avail, desc, packed, suppress, walk):
             with m.If(stage.fail_valid):
                 m.d.sync += fails.bit_select(stage.fail_queue, 1).eq(1)
-        for walk in walks:
-            with m.If(walk.fail_valid):
-                m.d.sync += halts.bit_select(walk.fail_queue, 1).eq(1)
+        with m.If(walk.fail_valid):
+            m.d.sync += halts.bit_select(walk.fail_queue, 1).eq(1)
         m.d.sync += [working.eq(working & ~fails), serving.eq(serving & ~halts)]
         refused, tells = Signal(self.num_queues), Signal()
         m.d.comb += tells.eq(self.enable & refused.any())
@@ -265,25 +262,20 @@ class Engine(wiring.Component):
         connect(m, used.write, flipped(self.writes[1]))
         for k, port in ((0, avail.index), (1, avail.ring), (3, suppress.read)):
             connect(m, port, flipped(self.reads[k]))
-        for k, (walk, buffers) in enumerate(zip(walks, self.buffers)):
+        m.d.comb += [walk.indirect.eq(self.indirect), walk.packed.eq(self.packed)]
+        m.d.comb += [store.room.eq(walk.room), store.soon.eq(walk.soon)]
+        connect(m, store.o_head, walk.i)
+        connect(m, walk.read, flipped(self.reads[4]))
+        for k, buffers in enumerate(self.buffers):
             m.d.comb += [
-                walk.indirect.eq(self.indirect),
-                walk.packed.eq(self.packed),
                 buffers.enabled.eq(serving & (working | store.available)),
                 buffers.available.eq(Mux(self.pausing, 0, store.available & serving)),
                 buffers.pause.eq(self.pausing),
                 buffers.untold.eq(used.untold),
             ]
             connect(m, flipped(buffers.take), store.i_take[k])
-            # The walker thinks for three cycles; the next chain is on its way meanwhile.
-            m.submodules[f"heads_{k}"] = heads = Skid(TakenHead)
-            connect(m, store.o_head[k], heads.i)
-            connect(m, heads.o, walk.i)
-            # Devices judge a segment before they take it; that shall not reach back into the walk. Nor shall their haste to give
-            # chains back reach the writer.
-            m.submodules[f"segments_{k}"] = segments = Slice(Segment)
-            connect(m, walk.o, segments.i)
-            connect(m, segments.o, flipped(buffers.segment))
+            connect(m, walk.o[k], flipped(buffers.segment))
+            # The haste of devices to give chains back shall not reach the writer.
             m.submodules[f"used_{k}"] = given = Slice(Used)
             connect(m, flipped(buffers.used), given.i)
             connect(m, given.o, used.i[k])
@@ -294,12 +286,10 @@ class Engine(wiring.Component):
                 m.d.comb += buffers.untold.bit_select(given.o.p.queue, 1).eq(1)
             with m.If(~given.i.ready):  # it keeps two
                 m.d.comb += buffers.untold.bit_select(newest, 1).eq(1)
-            connect(m, walk.table, flipped(self.reads[4 + 2 * k]))
-            connect(m, walk.single, flipped(self.reads[5 + 2 * k]))
 
         # Queue reset: what is under way, of any queue, comes to its end; there is no other way to know whose it is.
-        moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, *walks)],
-                     *[buffers.segment.valid for buffers in self.buffers], pushes.o.valid)
+        moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, walk)],
+                     pushes.o.valid)
         held = Cat(buffers.holds for buffers in self.buffers)
         quiet = Signal(range(QUIET_CYCLES + 1))
         m.d.comb += self.reset_done.eq(self.pausing & (quiet == QUIET_CYCLES))

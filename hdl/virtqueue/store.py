@@ -12,7 +12,7 @@ from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup, Take, TakeOp
 from .rows import PipelinedRows
 
-__all__ = ["Head", "Room", "Push", "HeadStore"]
+__all__ = ["Head", "Room", "Push", "TakenHead", "HeadStore", "port_head"]
 
 
 class Head(data.Struct):
@@ -44,12 +44,17 @@ class TakenHead(data.Struct):
     head:  Head
 
 
+def port_head(ports):
+    """A head, and the port that has taken it."""
+    return data.StructLayout({"port": range(max(2, ports)), "taken": TakenHead})
+
+
 class HeadStore(wiring.Component):
     """Keep up to ``depth`` heads a queue: one operation a cycle, whatever its queue.
 
     The requesters are served in turn. An operation is chosen in the cycle in which it is offered, and served in the next. So a
-    requester that is alone is served every second cycle, and has a head every third. What is offered has to come from
-    registers: the choice and the look-up follow in the same cycle.
+    requester that is alone is served every second cycle; all ports together have a head every second cycle if it is taken
+    ``soon``, else every third. What is offered has to come from registers: the choice and the look-up follow in the same cycle.
 
     A set-up happens before or after an operation, never in the middle of one: an operation that meets the set-up of its queue is
     served after it, and finds the queue empty. What was pushed before is never handed out again.
@@ -72,8 +77,14 @@ class HeadStore(wiring.Component):
         is not refilled one descriptor a read; or when the device has taken all there was. Not 0, and does not change.
     i_push : In(stream(Push))
         Fill the next reserved place; without one, the head vanishes.
-    i_take, o_head : array of ports
+    i_take : array of ports
         See :class:`ringnic.hdl.lib.buffers.TakeOp`. A TAKE waits until there is something to take.
+    room : In(ports)
+        Bit per port: there is room behind ``o_head`` for three heads. A TAKE of a port without waits, so that those of others do
+        not wait behind its head. A register.
+    o_head : Out(stream(port_head(ports)))
+    soon : In(1)
+        A head that is offered in the next cycle is taken in it.
     available : Out(num_queues)
         Bit per queue: a TAKE has something to take.
     freed_valid : Out(1), freed_queue : Out(16)
@@ -98,7 +109,9 @@ class HeadStore(wiring.Component):
             "least":       In(range(depth + 1), init=batch),
             "i_push":      In(stream.Signature(Push)),
             "i_take":      In(stream.Signature(Take)).array(ports),
-            "o_head":      Out(stream.Signature(TakenHead)).array(ports),
+            "room":        In(ports, init=(1 << ports) - 1),
+            "soon":        In(1),
+            "o_head":      Out(stream.Signature(port_head(ports))),
             "available":   Out(num_queues),
             "freed_valid": Out(1),
             "freed_queue": Out(16),
@@ -124,12 +137,14 @@ class HeadStore(wiring.Component):
         streams = [self.i_room, self.i_push, *self.i_take]
         requests, acts = Signal(n), Signal(n)
         takes = Cat((take.p.op == TakeOp.TAKE) | (take.p.op == TakeOp.KEEP) for take in self.i_take)
-        read = Signal(self.ports)   # the head memory has been read for this port
+        read, blocked = Signal(), Signal()   # the head memory has been read; it must not be read for another TAKE
+        head = self.o_head
         turn, pick = Signal(range(n)), Signal(range(n))
         m.d.comb += requests.eq(Cat(port.valid for port in streams) & ~acts & Cat(
             C(0b11, 2),
-            # A TAKE needs a free place at the walker; what the port took before has left by then.
-            *[~is_take | ~(read[k] | (head.valid & ~head.ready)) for k, (is_take, head) in enumerate(zip(takes, self.o_head))]))
+            *[~is_take | (has_room & ~blocked) for is_take, has_room in zip(takes, self.room)]))
+        # A TAKE needs the register in front of the walker; what was taken before has left by then.
+        m.d.comb += blocked.eq((acts[2:] & takes).any() | (read & ~self.soon) | (head.valid & ~head.ready))
         round_robin(m, requests, turn, pick)
         m.d.comb += [
             rows.setup_valid.eq(self.setup_valid),
@@ -149,11 +164,10 @@ class HeadStore(wiring.Component):
         ]
         # The walker sees a register, for a block RAM is slow.
         m.d.sync += read.eq(0)
-        for k, head in enumerate(self.o_head):
-            with m.If(head.ready):
-                m.d.sync += head.valid.eq(0)
-            with m.If(read[k]):
-                m.d.sync += [head.valid.eq(1), head.p.head.eq(head_r.data)]
+        with m.If(head.ready):
+            m.d.sync += head.valid.eq(0)
+        with m.If(read):
+            m.d.sync += [head.valid.eq(1), head.p.taken.head.eq(head_r.data)]
 
         reserves, has_head = Signal(), Signal()
         after = Signal(count)           # of ``taken``, if one is taken
@@ -178,15 +192,16 @@ class HeadStore(wiring.Component):
                 with m.If(reserves):
                     m.d.comb += [head_w.en.eq(1), rows.new.pushed.eq(row.pushed + 1)]
                     m.d.sync += self.available.bit_select(at, 1).eq(1)
-            for k, (take, head) in enumerate(zip(self.i_take, self.o_head)):
+            for k, take in enumerate(self.i_take):
                 with m.If(acts[2 + k]):
                     m.d.comb += take.ready.eq(~takes[k] | has_head)
                     with m.If(takes[k] & has_head):
                         m.d.comb += rows.new.taken.eq(after)
                         m.d.sync += [
                             self.available.bit_select(at, 1).eq(after != row.pushed),
-                            read[k].eq(1),
-                            head.p.queue.eq(at),
+                            read.eq(1),
+                            head.p.port.eq(k),
+                            head.p.taken.queue.eq(at),
                         ]
                     with m.Switch(take.p.op):
                         with m.Case(TakeOp.TAKE):
@@ -202,7 +217,7 @@ class HeadStore(wiring.Component):
         with m.If(self.setup_valid):
             m.d.sync += self.available.bit_select(self.setup.queue[:len(at)], 1).eq(0)
         self._tell(m, Cat(take.ready for take in self.i_take).any(), at, rows.new)
-        m.d.comb += self.busy.eq(acts.any() | read.any() | Cat(head.valid for head in self.o_head).any())
+        m.d.comb += self.busy.eq(acts.any() | read | head.valid)
         return m
 
     def _reserve(self, m, row, new):

@@ -149,7 +149,9 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     head = Cat(marks, C(0, len(Value.cast(dut.i_push.payload.head)) - 1))
     push = p.feed(dut.i_push, Cat(of["of_push"], C(0, 15), head)) & (of["of_push"] == queue)
     take = p.feed(dut.i_take[0], Cat(op, of["of_take"], C(0, 15), keeps)) & (of["of_take"] == queue)
-    out = p.take(dut.o_head[0])
+    out = p.take(dut.o_head)
+    m.d.comb += [dut.room.eq(p.free(name="room_behind")), dut.soon.eq(p.free(name="soon"))]
+    p.assume(~p.past(dut.soon) | dut.o_head.ready)
 
     counts = range(2 * DEPTH)
     reserved, pushed, taken, committed = (Signal(counts, name=name) for name in ("reserved", "pushed", "taken", "committed"))
@@ -195,8 +197,9 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     with m.If(meets):
         m.d.sync += [reserved.eq(0), pushed.eq(0), taken.eq(0), committed.eq(0), there.eq(0), refused.eq(0)]
     p.check(dut.available.bit_select(queue, 1) == (taken != pushed))
-    with m.If(dut.o_head[0].valid):
-        p.check((dut.o_head[0].payload.head.id == is_marked) & ((dut.o_head[0].payload.queue == queue) == is_ours))
+    with m.If(dut.o_head.valid):
+        taken_head = dut.o_head.payload.taken
+        p.check((taken_head.head.id == is_marked) & ((taken_head.queue == queue) == is_ours))
     p.cover(out & is_marked)
     p.cover(out & is_ours & used_up & ~there & p.past(pushed != 0))
     p.cover(take & (op == TakeOp.REWIND) & (taken != committed))

@@ -55,7 +55,7 @@ MACHINES = {
     "packed": (lambda: PackedFetch(width=32, num_queues=1, max_batch=4), 24),
     "marks": (lambda: Marks(num_queues=1), 20),
     "used": (lambda: UsedWriter(width=32, num_queues=1, ports=1, batch=2, hold_cycles=4), 24),
-    "walk": (lambda: Walk(width=32, num_queues=1, max_ahead=2), 24),
+    "walk": (lambda: Walk(width=32, num_queues=1, ports=1, max_ahead=2), 24),
     "transmit": (lambda: Transmit(width=32, num_queues=2, max_frame=64, depth=32, max_chains=2, patience=8), 20),
     "receive": (lambda: Receive(
         width=32, num_queues=4, pairs=2, max_frame=16, depth=8, max_packets=2, max_segments=2, patience=4, ahead=2), 24),

@@ -1,11 +1,13 @@
 """Prefetched heads: places, takes and their taking back, several ports and queues at once."""
 
+from functools import partial
+
 import pytest
 
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.virtqueue.store import HeadStore
 
-from ...kit.streams import transfer
+from ...kit.streams import always, transfer
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3, 12])
@@ -24,7 +26,9 @@ def test_batch_must_not_be_more_than_the_depth(batch):
 def make(stage):
     def bench(*, num_queues=2, ports=1, depth=4, batch=2, gate=None, **options):
         bench = stage(HeadStore(num_queues=num_queues, ports=ports, depth=depth, batch=batch), **options)
-        bench.heads = [bench.collect(port, gate) for port in bench.dut.o_head]
+        bench.heads = [[] for _ in range(ports)]
+        bench.background(bench.collect_into, bench.dut.o_head,
+                         lambda item: bench.heads[item.port].append(item.taken), gate or always)
         bench.freed = []
 
         async def freed(ctx):
@@ -333,13 +337,45 @@ def test_a_requester_that_is_alone_is_served_every_second_cycle(make):
     assert at == [*range(1, 40, 2)]
 
 
+@pytest.mark.parametrize("soon, cycles", [(0, 3), (1, 2)])
+@pytest.mark.parametrize("ports", [1, 2])
+def test_a_head_comes_every_second_or_third_cycle(make, ports, soon, cycles):
+    """Of all ports together, in turn."""
+    bench = make(num_queues=2, ports=ports, depth=16, batch=1)
+    came = []
+
+    async def watch(ctx):
+        async for _, _, valid, port in ctx.tick().sample(bench.dut.o_head.valid, bench.dut.o_head.p.port):
+            came.append(port if valid else None)
+    bench.background(watch)
+
+    async def takes(ctx, port):
+        for _ in range(12):
+            await take(ctx, bench, port, port=port)
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.soon, soon)
+        for queue in range(ports):
+            assert await ask(ctx, bench.dut, queue, 16) == 16
+            await push(ctx, bench, queue, *range(16))
+        bench.begin = True
+
+    async def taker(ctx, port):
+        await bench.until(ctx, lambda: hasattr(bench, "begin"))
+        await takes(ctx, port)
+        await ctx.tick().repeat(4)
+    bench.run(testbench, *[partial(taker, port=port) for port in range(ports)])
+    heads = [(now, port) for now, port in enumerate(came) if port is not None]
+    assert {after - before for (before, _), (after, _) in zip(heads, heads[1:])} == {cycles}
+    assert [port for _, port in heads] == [k % ports for k in range(12 * ports)]
+
+
 def test_blocked_port_does_not_stop_others(make):
-    """The walker of one port is stuck: its takes wait, rooms, pushes and the other port go on."""
-    state = {"open": False}
+    """The walker has no room for one port: its takes wait, rooms, pushes and the other port go on."""
     bench = make(ports=2)
-    bench.heads[0] = bench.collect(bench.dut.o_head[0], lambda: state["open"])
 
     async def stuck(ctx):
+        ctx.set(bench.dut.room, 0b10)
         assert await ask(ctx, bench.dut, 0, 2) == 2
         await push(ctx, bench, 0, 1, 2)
         await take(ctx, bench, 0)
@@ -354,8 +390,8 @@ def test_blocked_port_does_not_stop_others(make):
             await push(ctx, bench, 1, 50 + k)
             await take(ctx, bench, 1, port=1)
             await take(ctx, bench, 1, TakeOp.COMMIT, port=1)
-        assert ids(bench.heads[1]) == [(1, 50 + k) for k in range(6)]
-        state["open"] = True
+        assert ids(bench.heads[1]) == [(1, 50 + k) for k in range(6)] and bench.heads[0] == []
+        ctx.set(bench.dut.room, 0b11)
     bench.run(stuck, others)
 
 

@@ -1,6 +1,6 @@
 """Heads to segments: chains and tables of every form against a walk of a few lines, and every rule broken."""
 
-from functools import cache
+from functools import cache, partial
 import struct
 
 import pytest
@@ -32,10 +32,10 @@ class Ring:
             return None
         return struct.unpack_from("<QIHH", self.bench.memory, at)
 
-    def head(self, index, queue=0):
+    def head(self, index, queue=0, port=0):
         addr, length, flags, following = self.get(index)
-        return {"queue": queue,
-                "head": {"id": index, "addr": addr, "len": length, "flags": flags & 7, "next": following}}
+        return {"port": port, "taken": {"queue": queue, "head": {
+            "id": index, "addr": addr, "len": length, "flags": flags & 7, "next": following}}}
 
     def segments(self, index):
         """``[(addr, len, write)]``, and FAILED at the end of a chain that breaks a rule."""
@@ -65,21 +65,23 @@ class Ring:
 
 @pytest.fixture
 def make(stage):
-    def bench(*, width=64, size=8, indirect=1, max_ahead=4, max_table=40, gate=None, **options):
-        bench = stage(walk_of(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
-        bench.serve_reads(bench.dut.table)
-        bench.serve_reads(bench.dut.single)
+    def bench(*, width=64, size=8, indirect=1, max_ahead=4, max_table=40, gate=None, gates=(), ports=1, **options):
+        """``gates``: of each port, else ``gate``. Queue 0 is for port 0, queue 1 for port 1."""
+        bench = stage(walk_of(width=width, num_queues=2, ports=ports, max_ahead=max_ahead, max_table=max_table), **options)
+        bench.serve_reads(bench.dut.read)
         bench.ring = Ring(bench, size, indirect, max_table)
-        bench.chains, segments = [], []  # [(queue, id, segments)] of the chains that came in whole; the one that comes
+        bench.came = [[] for _ in range(ports)]  # of each port [(queue, id, segments)] of the chains that came in whole
+        bench.chains = bench.came[0]
 
-        def take(item):
+        def take(item, segments, came):
             assert not item.error or item.last
             segments.append(FAILED if item.error else (item.addr, item.len, bool(item.write)))
             if item.last:
                 assert item.error or item.chain.writable == any(write for _, _, write in segments)
-                bench.chains.append((item.queue, item.chain.id, segments.copy()))
+                came.append((item.queue, item.chain.id, segments.copy()))
                 segments.clear()
-        bench.background(bench.collect_into, bench.dut.o, take, gate or always)
+        for port, came, gate in zip(bench.dut.o, bench.came, gates or (gate,) * ports):
+            bench.background(bench.collect_into, port, partial(take, segments=[], came=came), gate or always)
 
         async def start(ctx):
             ctx.set(bench.dut.indirect, indirect)
@@ -90,10 +92,16 @@ def make(stage):
     return bench
 
 
+async def give(ctx, bench, head):
+    """Offer a head when there is room for it."""
+    await bench.until(ctx, lambda: ctx.get(bench.dut.room) >> head["port"] & 1)
+    await bench.send(ctx, bench.dut.i, head)
+
+
 async def walk(ctx, bench, index, queue=0):
     """Segments of the chain at ``index``."""
     before = len(bench.chains)
-    await bench.send(ctx, bench.dut.i, bench.ring.head(index, queue))
+    await give(ctx, bench, bench.ring.head(index, queue))
     await bench.until(ctx, lambda: len(bench.chains) > before)
     (came_queue, ident, segments), = bench.chains[before:]
     assert (came_queue, ident) == (queue, index)
@@ -238,7 +246,7 @@ def test_nothing_of_a_queue_comes_behind_a_chain_that_failed(make, case, busy):
         good = bench.ring.segments(1)
         for count in (1, 2):
             for index, queue in ((1, 0), (0, 0), (1, 0), (1, 1), (1, 0), (1, 1)):
-                await bench.send(ctx, bench.dut.i, bench.ring.head(index, queue))
+                await give(ctx, bench, bench.ring.head(index, queue))
             await bench.until(ctx, lambda: len(bench.chains) == 6 * count)
             came = [(queue, segments[-1] == FAILED or segments == good and "good") for queue, _, segments in bench.chains]
             assert came == [(0, "good"), (0, True), (0, True), (1, "good"), (0, True), (1, "good")] * count
@@ -332,7 +340,7 @@ def test_tables_are_read_ahead_and_their_answers_taken(make):
     async def feed(ctx):
         await bench.start(ctx)
         for _ in range(10):
-            await bench.send(ctx, bench.dut.i, bench.ring.head(0))
+            await give(ctx, bench, bench.ring.head(0))
         await bench.until(ctx, lambda: len(bench.chains) == 10)
         assert bench.chains == [(0, 0, bench.ring.segments(0))] * 10
 
@@ -375,7 +383,7 @@ def test_random(make, rng, width, pause):
             if expected[-1][2][-1] == FAILED:
                 fails += 1
                 behind += 1
-            await bench.send(ctx, bench.dut.i, ring.head(index))
+            await give(ctx, bench, ring.head(index))
             if behind > rng.randrange(4):
                 await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))
                 await bench.setup(ctx, 0, size=8, queue_desc=DESC)
@@ -401,11 +409,12 @@ class PackedRing:
     def get(self, slot, base=DESC):
         return struct.unpack_from("<QIHH", self.bench.memory, base + 16 * slot)
 
-    def head(self, slot, count, ident=0x1234):
+    def head(self, slot, count, ident=0x1234, queue=0, port=0):
         """As :class:`Scan` hands it on."""
         addr, length, _, flags = self.get(slot)
         flags = NEXT if count > 1 else flags & 7
-        return {"queue": 0, "head": {"id": ident, "addr": addr, "len": length, "flags": flags, "next": slot, "count": count}}
+        return {"port": port, "taken": {"queue": queue, "head": {
+            "id": ident, "addr": addr, "len": length, "flags": flags, "next": slot, "count": count}}}
 
     def segments(self, slot, count):
         addr, length, _, flags = self.get(slot)
@@ -433,18 +442,17 @@ def packed_random(ring, rng):
 @pytest.fixture
 def make_packed(stage):
     def bench(*, width=64, size=8, max_ahead=4, max_table=24, **options):
-        bench = stage(walk_of(width=width, num_queues=2, max_ahead=max_ahead, max_table=max_table), **options)
-        bench.serve_reads(bench.dut.table)
-        bench.serve_reads(bench.dut.single)
+        bench = stage(walk_of(width=width, num_queues=2, ports=1, max_ahead=max_ahead, max_table=max_table), **options)
+        bench.serve_reads(bench.dut.read)
         bench.ring = PackedRing(bench, size, max_table)
-        bench.got = bench.collect(bench.dut.o)
+        bench.got = bench.collect(bench.dut.o[0])
         packed_random(bench.ring, bench.rng)
 
         async def walk(ctx, slot, count):
             """Segments of one chain, in a queue that was set up anew."""
             await bench.setup(ctx, 0, size=size, queue_desc=DESC)
             bench.got.clear()
-            await bench.send(ctx, bench.dut.i, bench.ring.head(slot, count))
+            await give(ctx, bench, bench.ring.head(slot, count))
             await bench.until(ctx, lambda: bench.got and bench.got[-1].last)
             last = bench.got[-1]
             assert (last.chain.id, last.chain.count) == (0x1234, count)
@@ -554,8 +562,152 @@ def test_packed_chains_that_fail(make_packed, at, fault, max_ahead):
         assert last == FAILED and came == good[:len(came)] and at <= len(came) <= at + (fault == "read")
         for slot_behind, count in ((5, 1), (3, 3), (4, 1)):
             bench.got.clear()
-            await bench.send(ctx, bench.dut.i, bench.ring.head(slot_behind, count))
+            await give(ctx, bench, bench.ring.head(slot_behind, count))
             await bench.until(ctx, lambda: bench.got)
             assert bench.got[0].last and bench.got[0].error
         assert bench.failed == [0] * 4
+    bench.run(testbench)
+
+
+# Several ports.
+
+KINDS = {
+    "one": lambda ring, at: ring.put(at, 0x1000 + at, 100 + at, WRITE),
+    "chain": lambda ring, at: chain(ring, at, at + 1, at + 2, at + 3),
+    "table": lambda ring, at: table(ring, 0, 1, 2, 3, base=TABLES + 256 * at, head=at),
+    "long table": lambda ring, at: table(ring, *range(9), base=TABLES + 256 * at, head=at),
+    "disorder": lambda ring, at: table(ring, 0, 2, 3, 1, base=TABLES + 256 * at, head=at),
+    "chain and table": lambda ring, at: (chain(ring, at, at + 1), table(ring, 0, 1, 2, base=TABLES + 256 * at, head=at + 1)),
+    "fails": lambda ring, at: (chain(ring, at, at + 1), ring.put(at + 1, 1, 1, NEXT, 99)),
+}
+
+
+@pytest.mark.parametrize("point", range(6))
+@pytest.mark.parametrize("stuck", KINDS)
+def test_a_port_that_is_stuck_does_not_hold_up_the_other(make, stuck, point):
+    """The device of port 0 takes ``point`` segments, and then nothing: port 1 gives out chains of all kinds, more than there is
+    room for at once. Then port 0 goes on, and nothing of it was lost."""
+    state = {"taken": 0, "open": False}
+    bench = make(ports=2, size=16, gates=(lambda: state["open"] or state["taken"] < point, always))
+
+    async def count(ctx):
+        async for _, _, moves in ctx.tick().sample(bench.dut.o[0].valid & bench.dut.o[0].ready):
+            state["taken"] += moves
+    bench.background(count)
+    ring = bench.ring
+    KINDS[stuck](ring, 0)
+    first = [ring.segments(0)] + [[FAILED] if stuck == "fails" else ring.segments(0)] * 29
+
+    async def fill(ctx):
+        await bench.start(ctx)
+        for _ in range(30):
+            await give(ctx, bench, ring.head(0))
+
+    async def work(ctx):
+        await ctx.tick().repeat(200)
+        expected, given = [], len(bench.came[0])
+        kinds = [kind for kind in KINDS if kind != "fails"] * 5
+        for kind in kinds:
+            KINDS[kind](ring, 4)
+            expected.append((1, 4, ring.segments(4)))
+            await give(ctx, bench, ring.head(4, queue=1, port=1))
+            if "chain" in kind or kind != "one":     # its descriptors are in use until then
+                await bench.until(ctx, lambda: len(bench.came[1]) == len(expected))
+        await bench.until(ctx, lambda: len(bench.came[1]) == len(expected))
+        assert bench.came[1] == expected and len(bench.came[0]) == given
+        state["open"] = True
+        await bench.until(ctx, lambda: len(bench.came[0]) == 30)
+        assert bench.came[0] == [(0, 0, segments) for segments in first]
+        await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))
+    bench.run(fill, work)
+
+
+def ends(bench):
+    """Record the cycles in which a chain ends on each port."""
+    bench.ends = [[] for _ in bench.dut.o]
+
+    async def watch(ctx, port, cycles):
+        now = 0
+        async for _, _, moves in ctx.tick().sample(port.valid & port.ready & port.p.last):
+            now += 1
+            if moves:
+                cycles.append(now)
+    for port, cycles in zip(bench.dut.o, bench.ends):
+        bench.background(watch, port, cycles)
+
+
+@pytest.mark.parametrize("kind, ports, cycles", [
+    ("one", 1, 2), ("one", 2, 2), ("one", 3, 2), ("table", 1, 10), ("table", 2, 6), ("table", 3, 6)])
+def test_rate(make, ports, kind, cycles):
+    """A chain of one descriptor every two cycles; a port alone gives a segment, or loads a head, every two, and several do so at
+    the same time (here a table of four entries comes in five cycles, at best)."""
+    bench = make(ports=ports, size=16, max_ahead=8, width=128)
+    ends(bench)
+    KINDS[kind](bench.ring, 0)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for k in range(24):
+            await give(ctx, bench, bench.ring.head(0, port=k % ports))
+        await bench.until(ctx, lambda: sum(map(len, bench.ends)) == 24)
+        assert all(chain == (0, 0, bench.ring.segments(0)) for came in bench.came for chain in came)
+        times = sorted(sum(bench.ends, []))[8:]
+        assert times[-1] - times[0] <= cycles * (len(times) - 1)
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("port", [0, 1])
+def test_a_lone_head_has_its_segment_after_five_cycles(make, port):
+    bench = make(ports=2)
+    bench.ring.put(0, 1, 1)
+    ends(bench)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for _ in range(3):
+            cycles, came = 0, len(bench.ends[port])
+            await give(ctx, bench, bench.ring.head(0, queue=port, port=port))   # taken in the cycle in which it is offered
+            while len(bench.ends[port]) == came:
+                await ctx.tick()
+                cycles += 1
+            assert cycles == 5
+            await ctx.tick().repeat(3)
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("width", [32, 64, 256])
+@pytest.mark.parametrize("slow", [(0.0, 0.0), (0.9, 0.0), (0.5, 0.5), (0.0, 0.97)])
+def test_random_on_two_ports(make, rng, width, slow):
+    """Each port has its own queue, tables and descriptors of all kinds, good and bad; devices are fast and slow."""
+    gates = tuple(lambda pause=pause: rng.random() >= pause for pause in slow)
+    bench = make(width=width, ports=2, size=16, max_ahead=rng.choice([1, 4]), gates=gates, pause=rng.choice([0.0, 0.3]))
+    ring, kinds = bench.ring, []
+    for at in range(0, 16, 4):
+        kinds.append(rng.choice([kind for kind in KINDS if kind != "fails"]))
+        KINDS[kinds[-1]](ring, at)
+    for at in rng.sample(range(256), 12):      # some entries are something else
+        ring.put(at % 16, rng.getrandbits(64), rng.getrandbits(32), rng.choice([NEXT, INDIRECT, 0]), rng.randrange(20),
+                 TABLES + 256 * (at // 16))
+    expected = [[], []]
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        failed = [False, False]
+        for _ in range(60):
+            port, index = rng.randrange(2), 4 * rng.randrange(4)
+            segments = [FAILED] if failed[port] else ring.segments(index)
+            failed[port] |= segments[-1] == FAILED
+            expected[port].append((port, index, segments))
+            while not ctx.get(bench.dut.room) >> port & 1:
+                await ctx.tick()
+            await bench.send(ctx, bench.dut.i, ring.head(index, queue=port, port=port))
+            if failed[port] and rng.random() < 0.2:
+                await bench.until(ctx, lambda: not ctx.get(bench.dut.busy), 5000)
+                await bench.setup(ctx, port, size=16, queue_desc=DESC)
+                failed[port] = False
+        await bench.until(ctx, lambda: not ctx.get(bench.dut.busy), 5000)
+        await ctx.tick().repeat(3)
+        assert bench.came == expected
+        assert sorted(bench.failed) == sorted(port for port, came in enumerate(expected)
+                                              for *_, segments in came if segments[-1] == FAILED)
     bench.run(testbench)
