@@ -201,8 +201,8 @@ def test_a_frame_of_one_chain_costs_a_take(rng):
 @pytest.mark.parametrize("large", [0, 1])
 @pytest.mark.parametrize("pairs", [2, 4])
 def test_frames_of_pairs_in_turn_cost_little_more(pairs, large, rng):
-    """A TAKE and a COMMIT each, for no two of them that follow one another are of one queue; and nothing is taken back, but behind
-    a large frame that met a chain of another pair."""
+    """A TAKE and a COMMIT each, for no two of them that follow one another are of one queue; and nothing is taken back, but
+    behind a large frame that met a chain of another pair."""
     bench = Bench(rng, width=512, depth=4096, pairs=pairs)
     for _ in range(100 // pairs + 2 * large):
         for queue in bench.queues:
