@@ -88,7 +88,7 @@ class Provide(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.offer  = offer  = TakeOffer(pairs=self.pairs)
+        m.submodules.offer  = offer  = TakeOffer(pairs=self.pairs, ahead=self.ahead)
         m.submodules.gather = gather = Gather(max_segments=self.max_segments, slots=self.slots)
         m.submodules.queues = queues = Pairs(num_queues=self.num_queues, pairs=self.pairs)
         connect(m, offer.take, flipped(self.take))

@@ -275,3 +275,24 @@ def test_frames_of_all_lengths_for_all_pairs(busy, rng):
     for queue, frames in sent.items():
         assert [frame for frame, _ in bench.of_queue(queue)] == frames
     assert not bench.memory.written and bench.counted() == {"rx_frames": 120} and bench.taken == bench.committed
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 5])
+@pytest.mark.parametrize("pairs", [1, 2, 4])
+def test_no_chain_waits_for_a_take(pairs, room, rng):
+    """The engine may take no TAKE before the chains on their way have been accepted: then no frame that has its chain waits for
+    one, whosever pair's COMMIT is due."""
+    bench = Bench(rng, pairs=pairs)
+    bench.room = room
+    for _ in range(12):
+        for queue in bench.queues:
+            bench.post([80], queue=queue)
+    bench.frames = [(rng.randbytes(60), 0, k % pairs) for k in range(12 * pairs)]
+
+    async def control(ctx):
+        bench.slow = True
+        await ctx.tick().repeat(100)
+        bench.slow = False
+
+    bench.run(control=control, mrg_rxbuf=0)
+    assert [len(bench.of_queue(queue)) for queue in bench.queues] == [12] * pairs

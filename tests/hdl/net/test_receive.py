@@ -34,6 +34,8 @@ class Bench:
         self.operations = []                                 # with their queue, and what is committed
         # Segments are kept back; a chain that fails is the last of its queue; takes and segments go on while nothing else does.
         self.slow, self.stops, self.always = False, True, False
+        # The engine takes so many TAKEs, and then none before all chains of those have come.
+        self.room, self.inside, self.coming = None, 0, 0
         self.events = {name: 0 for name, _ in self.dut.events.shape()}
         self.next_addr = 0x2_0000_0000
 
@@ -61,7 +63,10 @@ class Bench:
             ctx.set(self.dut.buffers.pause, self.pausing)
             ctx.set(self.dut.buffers.available, 0 if self.pausing else sum(
                 1 << queue for queue in self.queues if self.taken[queue] < len(self.chains[queue]) and queue not in self.stopped))
-            ctx.set(take.ready, self.always or not self.idle())
+            if not self.coming:
+                self.inside = 0
+            full = self.room is not None and self.inside >= self.room and ctx.get(take.valid) and ctx.get(p.op) == TakeOp.TAKE
+            ctx.set(take.ready, not full and (self.always or not self.idle()))
             _, _, offered, taken, op, queue, count, holds = await ctx.tick().sample(
                 take.valid, take.valid & take.ready, p.op, p.queue, p.count, self.dut.buffers.holds)
             self.cycle += 1
@@ -78,6 +83,7 @@ class Bench:
             if taken and op == TakeOp.TAKE:
                 chain = self.chains[queue][self.taken[queue]]
                 self.segments += chain
+                self.inside, self.coming = self.inside + 1, self.coming + 1
                 if chain[-1]["error"] and self.stops:
                     self.stopped.add(queue)
                 self.taken[queue] += 1
@@ -91,7 +97,9 @@ class Bench:
             if not self.segments or self.slow or self.idle() and not self.always:
                 await ctx.tick()
                 continue
-            await streams.send(ctx, port, self.segments.pop(0))
+            segment = self.segments.pop(0)
+            await streams.send(ctx, port, segment)
+            self.coming -= segment["last"]
 
     async def take_writes(self, ctx):
         write, came = self.dut.write, Writes(self.width // 8)

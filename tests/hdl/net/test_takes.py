@@ -10,7 +10,7 @@ from ...kit.simulation import Simulation
 
 
 def test_commits_go_first_and_together():
-    dut, done = TakeOffer(pairs=2), []
+    dut, done = TakeOffer(pairs=2, ahead=2), []
 
     async def take(ctx):
         async for _, _, moved, op, queue, count in ctx.tick().sample(
@@ -20,6 +20,7 @@ def test_commits_go_first_and_together():
 
     async def commit(ctx, pair, count):
         ctx.set(dut.pair, pair)
+        await ctx.tick()
         assert ctx.get(dut.fits)
         ctx.set(dut.count, count)
         ctx.set(dut.commit, 1)
@@ -32,8 +33,8 @@ def test_commits_go_first_and_together():
         assert not ctx.get(dut.idle)
         await commit(ctx, 1, 2)
         await commit(ctx, 1, 3)
-        ctx.set(dut.pair, 0)
-        assert not ctx.get(dut.fits)                 # of another pair
+        await commit(ctx, 0, 7)                      # of another pair, and behind it
+        await commit(ctx, 1, 9)
         ctx.set(dut.i.p, {"op": TakeOp.REWIND, "pair": 1})
         ctx.set(dut.i.valid, 1)
         await ctx.tick().repeat(4)
@@ -43,16 +44,40 @@ def test_commits_go_first_and_together():
         ctx.set(dut.i.valid, 0)
         await ctx.tick().repeat(3)
         assert ctx.get(dut.idle) and ctx.get(dut.fits)
-        assert done == [(TakeOp.TAKE, 2), (TakeOp.COMMIT, 2, 5), (TakeOp.REWIND, 2)]
+        assert done == [(TakeOp.TAKE, 2), (TakeOp.COMMIT, 2, 5), (TakeOp.COMMIT, 0, 7), (TakeOp.COMMIT, 2, 9), (TakeOp.REWIND, 2)]
 
     simulation = Simulation(dut)
     simulation.background(take)
     simulation.run(main)
 
 
+@pytest.mark.parametrize("ahead", [2, 4, 8])
+def test_what_is_kept_does_not_wait_for_a_take(ahead, rng):
+    """As many COMMITs as there can be chains on their way, of pairs in turn, while a TAKE is not accepted."""
+    dut, done = TakeOffer(pairs=4, ahead=ahead), []
+    wanted = [(2 * (k % 4), 1 + rng.randrange(9)) for k in range(ahead)]
+
+    async def main(ctx):
+        await streams.send(ctx, dut.i, {"op": TakeOp.TAKE, "pair": 3})
+        for queue, count in wanted:
+            ctx.set(dut.pair, queue >> 1)
+            ctx.set(dut.count, count)
+            assert ctx.get(dut.fits)
+            ctx.set(dut.commit, 1)
+            await ctx.tick()
+        ctx.set(dut.commit, 0)
+        ctx.set(dut.take.ready, 1)
+        while not ctx.get(dut.idle):
+            _, _, moved, p = await ctx.tick().sample(dut.take.valid, dut.take.p)
+            if moved:
+                done.append((p.op, p.queue, p.count))
+        assert done == [(TakeOp.TAKE, 6, 0), *((TakeOp.COMMIT, *one) for one in wanted)]
+    Simulation(dut).run(main)
+
+
 def test_a_take_waits_until_the_one_before_is_seen():
     """``available`` says nothing of a TAKE in the cycle in which it is accepted."""
-    dut = TakeOffer(pairs=1)
+    dut = TakeOffer(pairs=1, ahead=2)
 
     async def main(ctx):
         ctx.set(dut.take.ready, 1)
@@ -70,7 +95,7 @@ def test_a_take_waits_until_the_one_before_is_seen():
 ])
 def test_chains_are_committed_with_a_take_of_their_pair_or_alone(pair, op, want):
     """What is to be committed while the operation before waits goes with the next one if that is a TAKE, else before it."""
-    dut, done = TakeOffer(pairs=2), []
+    dut, done = TakeOffer(pairs=2, ahead=2), []
 
     async def main(ctx):
         await streams.send(ctx, dut.i, {"op": TakeOp.TAKE, "pair": 0})
