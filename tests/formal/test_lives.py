@@ -318,7 +318,7 @@ def test_devices(formal, device):
 
 
 @pytest.mark.parametrize("device, line, instead", [
-    ("receive", "with m.If(chains == 0):", "with m.If(0):"),
+    ("receive", "with m.Elif(chains == 0):", "with m.Elif(0):"),
     ("receive", "holds.eq(~offer.idle | (pending", "holds.eq((pending"),
     ("transmit", "& places & ~self.buffers.pause):", "& places):"),
     ("transmit", '(in_hand != 0) | ~taking.ongoing("CHOOSE")', "in_hand != 0"),
