@@ -201,7 +201,7 @@ class GmiiReceive(wiring.Component):
         with m.FSM(domain="gmii_rx", name="state"):
             with m.State("IDLE"):
                 m.d.gmii_rx += [
-                    filled.eq(0), length.eq(0), crc.eq(CRC_INIT), broken.eq(0), overflow.eq(0),
+                    word.eq(0), filled.eq(0), length.eq(0), crc.eq(CRC_INIT), broken.eq(0), overflow.eq(0),
                     *[matches.eq(0) for matches in found.values()],
                 ]
                 with m.If(self.rx_dv):

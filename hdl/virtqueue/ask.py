@@ -50,6 +50,9 @@ class Ask(wiring.Component):
         See :class:`.ahead.Ahead`, whose ports these are.
     first_head : In(HEAD_BITS).array(ports), first_entry : In(Layouts.position).array(ports)
         Oldest head, and oldest entry, whose place is not free.
+    entries : In(Layouts.position).array(ports)
+        Where the entries end that have come. Those of a chain that failed are counted until they have, although nobody waits
+        for them: they are written as well.
     table : Out(stream(table_read(Layouts)))
     busy : Out(1)
         A head or a request is under way.
@@ -75,6 +78,7 @@ class Ask(wiring.Component):
             "heads":       In(HEAD_BITS).array(ports),
             "first_head":  In(HEAD_BITS).array(ports),
             "first_entry": In(layouts.position).array(ports),
+            "entries":     In(layouts.position).array(ports),
             "table":       Out(stream.Signature(table_read(layouts))),
             "busy":        Out(1),
         })
@@ -84,11 +88,11 @@ class Ask(wiring.Component):
         position = self.layouts.position
         m.submodules.rings = rings = QueueTable(num_queues=self.num_queues, fields=("size",))
         ends = Array(Signal(position, name=f"end_{k}") for k in range(self.ports))   # of the entries asked for
-        for k, (heads, head, entry) in enumerate(zip(self.heads, self.first_head, self.first_entry)):
+        for k, (heads, head, entry, came) in enumerate(zip(self.heads, self.first_head, self.first_entry, self.entries)):
             # Not counted are one that is being written (without a table, if there is a third one), one on its way, and the one
             # that is sent for. And a failed read may bring one entry more than it should.
-            m.d.sync += self.room[k].eq(((heads - head)[:HEAD_BITS] < HEADS - 2)
-                                        & ((ends[k] - entry)[:position.width] < self.layouts.room - 2 * self.max_ahead))
+            places = [(ends[k] - oldest)[:position.width] < self.layouts.room - 2 * self.max_ahead for oldest in (entry, came)]
+            m.d.sync += self.room[k].eq(((heads - head)[:HEAD_BITS] < HEADS - 2) & places[0] & places[1])
 
         asks, count = self._look(m, rings.row.size)
         taking, writing = Signal(), Signal()

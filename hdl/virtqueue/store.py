@@ -140,9 +140,19 @@ class HeadStore(wiring.Component):
         read, blocked = Signal(), Signal()   # the head memory has been read; it must not be read for another TAKE
         head = self.o_head
         turn, pick = Signal(range(n)), Signal(range(n))
+        # Between two TAKEs pushes are served, so their turn says nothing of whose TAKE is next. As of the cycle before, for no
+        # TAKE follows another at once.
+        asks, defers = Signal(self.ports), Signal(self.ports)
+        last_take, next_take = Signal(range(max(2, self.ports))), Signal(range(max(2, self.ports)))
+        round_robin(m, asks, last_take, next_take)
+        m.d.comb += asks.eq(Cat(port.valid for port in self.i_take) & takes & self.room)
+        m.d.sync += defers.eq(Mux(asks.any(), ~(1 << next_take), 0))
+        for k in range(self.ports):
+            with m.If(requests.any() & (pick == 2 + k) & takes[k]):
+                m.d.sync += last_take.eq(k)
         m.d.comb += requests.eq(Cat(port.valid for port in streams) & ~acts & Cat(
             C(0b11, 2),
-            *[~is_take | (has_room & ~blocked) for is_take, has_room in zip(takes, self.room)]))
+            *[~is_take | (has_room & ~blocked & ~defer) for is_take, has_room, defer in zip(takes, self.room, defers)]))
         # A TAKE needs the register in front of the walker; what was taken before has left by then.
         m.d.comb += blocked.eq((acts[2:] & takes).any() | (read & ~self.soon) | (head.valid & ~head.ready))
         round_robin(m, requests, turn, pick)

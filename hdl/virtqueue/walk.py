@@ -102,6 +102,7 @@ class Walk(wiring.Component):
                 ask.heads[k].eq(ahead.heads[k]),
                 follow.heads[k].eq(ahead.heads[k]),
                 follow.entries[k].eq(ahead.entries[k]),
+                ask.entries[k].eq(ahead.entries[k]),
                 ask.first_head[k].eq(follow.first_head[k]),
                 ahead.first_head[k].eq(follow.first_head[k]),
                 ask.first_entry[k].eq(follow.first_entry[k]),

@@ -7,6 +7,8 @@ import pytest
 from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.virtqueue.store import HeadStore
 
+from ...kit import streams
+from ...kit.simulation import Simulation
 from ...kit.streams import always, transfer
 
 
@@ -478,3 +480,54 @@ def test_random(make, rng, num_queues, ports, depth, batch):
     bench.run(fetch, fill, *[device(port) for port in range(ports)])
     assert [ids(heads) for heads in bench.heads] == expected
     assert sum(map(len, expected)) > total // 4
+
+
+@pytest.mark.parametrize("soon", [0, 1])
+@pytest.mark.parametrize("gap", [0, 1, 2])
+@pytest.mark.parametrize("ports", [2, 3])
+def test_ports_take_in_turn_whatever_is_pushed(ports, gap, soon):
+    """A port that always wants a chain waits for one TAKE of each other port, and not for as long as pushes come."""
+    dut, waits, taken = HeadStore(num_queues=ports + 1, ports=ports, depth=64, batch=16), [0] * ports, [0] * ports
+    bench, begun = Simulation(dut, watch_busy=False), []
+
+    async def fill(ctx, queue):
+        await streams.send(ctx, dut.i_room, {"queue": queue, "want": 64})
+        for _ in range(64):
+            await streams.send(ctx, dut.i_push, {"queue": queue})
+
+    async def main(ctx):
+        ctx.set(dut.soon, soon)
+        ctx.set(dut.o_head.ready, 1)
+        for queue in range(ports + 1):
+            ctx.set(dut.setup, {"queue": queue, "size": 64})
+            await streams.pulse(ctx, dut.setup_valid)
+        for queue in range(ports):
+            await fill(ctx, queue)
+        begun.append(True)
+        await ctx.tick().repeat(150)
+        assert min(taken) > 10 and max(taken) <= min(taken) + 2 and max(waits) <= 8 * ports
+
+    async def take(ctx, port):
+        stream = dut.i_take[port]
+        while True:
+            while not begun or not ctx.get(dut.available) >> port & 1:
+                await ctx.tick()
+            ctx.set(stream.p, {"op": TakeOp.TAKE, "queue": port, "count": 1})
+            ctx.set(stream.valid, 1)
+            waited, moved = 0, False
+            while not moved:
+                _, _, moved = await ctx.tick().sample(stream.ready)
+                waited += 1
+            ctx.set(stream.valid, 0)
+            taken[port], waits[port] = taken[port] + 1, max(waits[port], waited)
+            for _ in range(gap):
+                await ctx.tick()
+
+    async def push(ctx):
+        while True:
+            await (streams.send(ctx, dut.i_push, {"queue": ports}) if begun else ctx.tick())   # one that vanishes
+
+    for port in range(ports):
+        bench.background(take, port)
+    bench.background(push)
+    bench.run(main)

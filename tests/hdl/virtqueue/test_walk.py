@@ -711,3 +711,24 @@ def test_random_on_two_ports(make, rng, width, slow):
         assert sorted(bench.failed) == sorted(port for port, came in enumerate(expected)
                                               for *_, segments in came if segments[-1] == FAILED)
     bench.run(testbench)
+
+
+@pytest.mark.parametrize("dropped", [0, 4, 8, 9, 12])
+def test_no_entry_is_handed_out_before_it_has_come(dropped, make):
+    """Behind a chain that fails, tables that were asked for are left out before they have come. However many they are, a chain of
+    another queue has the entries of its own table, and not what lay there."""
+    bench = make(max_ahead=32, size=64, latency=600)
+    ring = bench.ring
+    ring.put(0, TABLES, 512, INDIRECT | NEXT, 1)
+    for k in range(1, dropped + 1):
+        table(ring, *range(32), base=TABLES + 512 * k, head=k)
+    table(ring, 0, 1, 2, base=TABLES + 0x8000, head=15)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for k in range(dropped + 1):
+            await give(ctx, bench, ring.head(k))
+        await give(ctx, bench, ring.head(15, queue=1))
+        await bench.until(ctx, lambda: len(bench.chains) == dropped + 2)
+    bench.run(testbench)
+    assert bench.chains == [*((0, k, [FAILED]) for k in range(dropped + 1)), (1, 15, ring.segments(15))]
