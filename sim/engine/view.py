@@ -28,8 +28,8 @@ GROUPS = {
     "Notifications": [*(f"{_ENGINE}.kick_{name}" for name in ("valid", "queue", "next")), *_stream(f"{_ENGINE}.notify"),
                       f"{_ENGINE}.notify__payload", *_stream(f"{_ENDPOINT}.irq__req", "source", "vector", "withdraw")],
     "Ring engine": [f"{_ENGINE}.packed",
-                    *(f"{_ENGINE}.{stage}.state_state" for stage in (
-                        "avail", "desc", "packed_fetch", "walk_0", "walk_1", "used")),
+                    *(f"{_ENGINE}.{stage}_state" for stage in (
+                        "avail.state", "desc.state", "packed_fetch.state", "walk.ask.ask", "used.state")),
                     f"{_ENGINE}.error"],
     "Receive": [f"{_DEVICE}.receive.provide.provide_state", f"{_DEVICE}.receive.deliver.deliver_state",
                 *_buffers(f"{_FUNCTION}.buffers__0"), *_stream("nic.core.frames_rx", "data", "last")],

@@ -17,7 +17,7 @@ EXTENDED_TAGS = 1 << 8
 
 
 async def counter(rig, name):
-    await ClockCycles(rig.dut.clk, 4 * len(COUNTERS) + 8)  # they lag
+    await ClockCycles(rig.dut.clk, 4 * len(COUNTERS) + 24)  # they lag, and what was delivered is still on its way in
     at = rig.device.bar_addr[0] + COUNTERS_OFFSET + COUNTERS_HEADER_SIZE + 8 * COUNTERS.index(name)
     return await rig.host.mem_read_dword(at)
 
