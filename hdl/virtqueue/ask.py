@@ -115,7 +115,7 @@ class Ask(wiring.Component):
                 with m.If(self.i.valid):
                     m.next = "LOOK"
             with m.State("LOOK"):
-                # Whether a table is asked for is late to know.
+                # Whether a table is asked for is known late in the cycle, so its request is offered from the next one on.
                 m.d.comb += [self.head_write.eq(~asks), self.soon.eq(~self.head.flags[2] & ~(self.packed & self.head.flags[0]))]
                 m.d.sync += self.table.valid.eq(asks)
                 m.next = "TAKE"

@@ -12,8 +12,6 @@ from ..lib.buffers import QueueSetup
 
 __all__ = ["QueueTable"]
 
-_SHAPES = {"size": 16, "queue_desc": 64, "queue_driver": 64, "queue_device": 64}
-
 
 class QueueTable(wiring.Component):
     """Remember ``fields`` of each queue's set-up; read one row a cycle, one cycle later.
@@ -33,7 +31,7 @@ class QueueTable(wiring.Component):
     """
     def __init__(self, *, num_queues, fields):
         self.num_queues = num_queues
-        self.row_layout = data.StructLayout({name: _SHAPES[name] for name in fields})
+        self.row_layout = data.StructLayout({name: QueueSetup.as_shape()[name].shape for name in fields})
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),

@@ -9,7 +9,7 @@ from ringnic.hdl.lib.dma import Area
 
 from .simulation import Simulation
 
-__all__ = ["LOW", "Memory", "MemoryBench", "Writes"]
+__all__ = ["LOW", "Memory", "MemoryBench", "Writes", "address_of"]
 
 LOW = 1 << 20     # bytes of memory from address 0 on in a MemoryBench
 PAGE = 4096
@@ -19,6 +19,11 @@ def put(ctx, signal, before, now):
     """Set a signal that changes; each ``ctx.set`` costs time."""
     if now != before:
         ctx.set(signal, now)
+
+
+def address_of(request, areas):
+    """Address that a request is for; ``areas``: where each ``(queue, area)`` that it may count from begins."""
+    return request.addr + (areas[request.queue, request.area] if request.area != Area.NONE else 0)
 
 
 class Writes:
@@ -197,7 +202,7 @@ class MemoryBench(Simulation):
                 if asks and ready:
                     request = asked.from_bits(bits)
                     assert request.len
-                    addr = self.address(request)
+                    addr = address_of(request, self.areas)
                     self.reads.append((addr, request.len))
                     answer = self.answer(addr, request.len, lanes) if self.early else None
                     queue.append((now + self.latency, addr, request.len, answer))
@@ -206,10 +211,6 @@ class MemoryBench(Simulation):
                     beats = answer or self.answer(addr, length, lanes)
                 show()
         self.background(serve)
-
-    def address(self, request):
-        """Where a request is for."""
-        return request.addr + (self.areas[request.queue, request.area] if request.area != Area.NONE else 0)
 
     def serve_writes(self, port):
         """A write is in memory in the cycle after its ``done``, and not before."""

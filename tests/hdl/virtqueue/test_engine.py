@@ -8,9 +8,9 @@ from amaranth.hdl import Value
 import pytest
 
 from ringnic.hdl.lib.buffers import TakeOp
-from ringnic.hdl.lib.dma import Area
 from ringnic.hdl.virtqueue.engine import Engine
 
+from ...kit.memory import address_of
 from ...kit.simulator import Simulator
 
 engine = cache(Engine)  # one that is simulated again is not elaborated again
@@ -37,7 +37,7 @@ class Host:
     def address(self, port, bits):
         """``(addr, len)`` of the request of a read port, by its bits."""
         request = port.req.p.shape().from_bits(bits)
-        return request.addr + (self.areas[request.queue, request.area] if request.area != Area.NONE else 0), request.len
+        return address_of(request, self.areas), request.len
 
     def put(self, addr, fmt, *values):
         struct.pack_into("<" + fmt, self.bytes, addr, *values)
