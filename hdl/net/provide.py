@@ -105,7 +105,7 @@ class Provide(wiring.Component):
         mine = Signal()                                        # the next chain is of the frame's pair
         takes, rewinds, more = Signal(), Signal(), Signal()
         drops = Signal()                                       # when all is taken back, the frame is dropped; else it stays
-        asked, short = Signal(), Signal()                      # strobes: a TAKE was offered; the chains so far are too little
+        asked = Signal()                                       # strobe: a TAKE was offered
         left, back = Signal.like(pending), Signal(range(self.pairs))
 
         m.d.comb += [
@@ -137,7 +137,6 @@ class Provide(wiring.Component):
         ]
         m.d.sync += [
             pending.eq(left + asked),
-            at.eq(at + asked - frames.next - short),
             self.wants.eq(0),
             self.resting.eq(0),
         ]
@@ -159,10 +158,11 @@ class Provide(wiring.Component):
         def finish(event, drop=1):
             m.d.comb += [o.valid.eq(1), o.p.drop.eq(drop), event.eq(o.ready), frames.next.eq(o.ready)]
 
-        with m.FSM(name="provide"):
+        with m.FSM(name="provide") as state:
+            m.d.comb += at.eq(pending + state.ongoing("CHAIN"))  # that frame has its own, if it has enough
             with m.State("FRAME"):
                 m.d.comb += [self.restart.eq(1), gather.clear.eq(1)]
-                m.d.sync += [pair.eq(frames.pair), strays.eq(0), drops.eq(1), at.eq(0)]
+                m.d.sync += [pair.eq(frames.pair), strays.eq(0), drops.eq(1)]
                 with m.If(frames.valid & ~self.enable):
                     m.next = "DOWN"
                 with m.Elif(frames.valid & frames.too_long):
@@ -216,7 +216,6 @@ class Provide(wiring.Component):
                         with m.If((pending != 0) | asked | (frames.joined & ~strays)):
                             m.next = "RUN"
                 with m.Elif(self.mrg_rxbuf & ~gather.full):
-                    m.d.comb += short.eq(1)
                     m.next = "RUN"
                 with m.Else():
                     m.next = "BACK"  # 5.1.9.4.1: without MRG_RXBUF a packet has one buffer
