@@ -12,7 +12,7 @@ from ..lib.dma import read_beat
 from ..lib.slice import Slice
 from .dma_seams import AnswerLookup
 
-__all__ = ["row_read", "Drain", "Deliver"]
+__all__ = ["row_read", "Drain", "Answers"]
 
 
 def row_read(width, clients):
@@ -146,7 +146,7 @@ class Drain(wiring.Component):
         return m
 
 
-class Deliver(wiring.Component):
+class Answers(wiring.Component):
     """Bring rows to byte 0 and to their clients, which are far from here and from each other.
 
     All clients see one register, and each its own ``valid``. No row waits for a client's word within its cycle: from ``ready`` of

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.dma import AreaPort, ReadPort
 from .dma_budget import CompletionBudget
-from .dma_drain import Deliver, Drain
+from .dma_drain import Answers, Drain
 from .dma_lists import Lists
 from .dma_reorder import Placer, ReorderBuffer
 from .dma_requests import Requests
@@ -132,11 +132,11 @@ class Reader(wiring.Component):
         m.submodules.placer   = placer   = Placer(self.width, self.tags, self.slot_bytes)
         m.submodules.buffer   = buffer   = ReorderBuffer(self.width, placer.rows)
         m.submodules.drain    = drain    = Drain(self.width, **sizes)
-        m.submodules.deliver  = deliver  = Deliver(self.width, self.clients)
+        m.submodules.answers  = answers  = Answers(self.width, self.clients)
 
         for k, port in enumerate(self.reads):
             connect(m, flipped(port.req), requests.reqs[k])
-            connect(m, deliver.beats[k], flipped(port.beat))
+            connect(m, answers.beats[k], flipped(port.beat))
         connect(m, flipped(self.areas), requests.areas)
         connect(m, requests.tlp, flipped(self.tlp))
         connect(m, requests.issue, tags.issue)
@@ -146,7 +146,7 @@ class Reader(wiring.Component):
         connect(m, placer.look, tags.place)
         connect(m, placer.verdict, tags.verdict)
         connect(m, drain.look, tags.answer)
-        connect(m, drain.o, deliver.i)
+        connect(m, drain.o, answers.i)
         for source, bank in zip(placer.banks, buffer.banks):
             connect(m, source, bank)
         room = Signal(init=1)   # for the completions of one read more
@@ -174,8 +174,8 @@ class Reader(wiring.Component):
             drain.reset.eq(self.reset),
             buffer.row.eq(drain.row),
             buffer.row_en.eq(drain.row_en),
-            deliver.discard.eq(self.stop),   # clients are about to be reset
-            self.busy.eq(requests.busy | tags.used | drain.busy | deliver.busy),
+            answers.discard.eq(self.stop),   # clients are about to be reset
+            self.busy.eq(requests.busy | tags.used | drain.busy | answers.busy),
             self.pending.eq(tags.pending),
             self.sent.eq(requests.sent),
             self.error.eq(drain.error),

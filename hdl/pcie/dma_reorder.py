@@ -13,7 +13,7 @@ from .function_config import CPL_FAULTS
 from .header import Header, byteswap
 from .tlp_stream import tlp_beat
 
-__all__ = ["Judge", "Placer", "ReorderBuffer"]
+__all__ = ["CompletionJudge", "Placer", "ReorderBuffer"]
 
 
 def judged(width, tags, slot_bytes):
@@ -36,7 +36,7 @@ def header_place(lanes):
     return beats - 1, 3 - (beats - 1) * lanes
 
 
-class Judge(wiring.Component):
+class CompletionJudge(wiring.Component):
     """Compare the headers of completions with what is known of their tags.
 
     Takes a beat every cycle, and gives it out in the next one.
@@ -207,7 +207,7 @@ class Placer(wiring.Component):
         shift = lanes.bit_length() - 1
         slot_shift = (self.slot_bytes // 4).bit_length() - 1
         _, head_lanes = header_place(lanes)
-        m.submodules.judge = judge = Judge(self.width, self.tags, self.slot_bytes)
+        m.submodules.judge = judge = CompletionJudge(self.width, self.tags, self.slot_bytes)
         connect(m, flipped(self.cpl), judge.cpl)
         connect(m, judge.look, flipped(self.look))
         verdict, came = self.verdict, judge.o

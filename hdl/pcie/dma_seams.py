@@ -48,8 +48,8 @@ def CompletionLookup(tags, slot_bytes):
 def Verdict(tags):
     """What a completion means for its tag. ``valid``: it has ended, and its tag was awaited; or it was late, and the last one.
 
-    ``finish``: no more is awaited; with it ``bad``: the answer is not to be used, and ``broken``: nor is it, and the host may still
-    send some. ``forget``: the late tag has had its last completion.
+    ``finish``: no more is awaited; with it ``bad``: the answer is not to be used, and ``broken``: nor is it, and the host may
+    still send some. ``forget``: the late tag has had its last completion.
     """
     return Signature({
         "valid":  Out(1),
