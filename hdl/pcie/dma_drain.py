@@ -21,18 +21,18 @@ def row_read(width, clients):
 
 
 class Drain(wiring.Component):
-    """Read ended tags out for their clients: a row a cycle, no cycle lost between tags of three rows or of several clients.
+    """Read ended tags out for their clients: a row a cycle, no cycle lost between tags of two rows or of several clients.
 
     Members
     -------
     ready : In(clients)
-        The client's oldest tag has ended. ``pop`` strobes in the cycle after it was taken, when that does not count for that
-        client.
+        The client's oldest tag has ended.
     client : Out(range(clients)), head : In(range(tags))
-        A client that is ready, and its oldest tag, in the same cycle.
-    pop : Out(1), pop_client : Out(range(clients))
-        ``look.tag`` has been taken.
+        A client that was ready, and its oldest tag, in the same cycle.
+    pop : Out(1)
+        Strobe: ``head`` is taken.
     look : Out(AnswerLookup)
+        Of ``head``.
     row : Out, row_en : Out(1), row_data : In(width)
         Read of the reorder buffer, data one enabled cycle later.
     o : Out(stream.Signature(row_read(width, clients)))
@@ -50,7 +50,6 @@ class Drain(wiring.Component):
             "client":   Out(range(clients)),
             "head":     In(range(tags)),
             "pop":      Out(1),
-            "pop_client": Out(range(clients)),
             "look":     Out(AnswerLookup(tags, slot_bytes)),
             "row":      Out(range(self.rows)),
             "row_en":   Out(1),
@@ -67,25 +66,20 @@ class Drain(wiring.Component):
         row_shift = (self.slot_bytes // size).bit_length() - 1
         look, info, o = self.look, self.look.info, self.o
 
-        # Choose.
-        p_valid = Signal()
-        p_take  = Signal()
-        p_client = Signal(range(self.clients))
-        p_tag    = Signal(range(self.tags))
-        # ``client`` is the one of before only if there is no other, and that one is not ready in the cycle of ``pop``.
-        gone     = Signal(self.clients)
-        choose   = Signal()
-        round_robin(m, self.ready, p_client, self.client)
+        # Choose a client; its tag is looked up in the next cycle.
+        chosen = Signal()
+        pick   = Signal(range(self.clients))
+        others = Signal(self.clients)     # ready, and not by the tag that waits here
+        # ``pick`` is the client of before only if there is no other.
+        round_robin(m, self.ready, self.client, pick)
         m.d.comb += [
-            choose.eq((self.ready & ~gone).any() & (~p_valid | p_take)),
-            self.pop_client.eq(p_client),
-            look.tag.eq(p_tag),
+            others.eq(self.ready & ~(chosen << self.client)),
+            look.tag.eq(self.head),
         ]
-        m.d.sync += [self.pop.eq(choose), gone.eq(0)]
-        with m.If(p_take):
-            m.d.sync += p_valid.eq(0)
-        with m.If(choose):
-            m.d.sync += [p_valid.eq(1), p_client.eq(self.client), p_tag.eq(self.head), gone.bit_select(self.client, 1).eq(1)]
+        with m.If(~chosen | self.pop):
+            m.d.sync += chosen.eq(others.any())
+            with m.If(others.any()):
+                m.d.sync += self.client.eq(pick)
 
         # Address a row a cycle.
         advance  = Signal()
@@ -98,16 +92,16 @@ class Drain(wiring.Component):
         a_last   = Signal()
         a_error  = Signal()
         spoilt   = Signal(self.clients)                 # an earlier tag of the client's request failed
-        failed   = look.failed | spoilt.bit_select(p_client, 1)
+        failed   = look.failed | spoilt.bit_select(self.client, 1)
         end      = (a_left <= size) | a_error
         m.d.comb += [
             advance.eq(~o.valid | o.ready),
-            p_take.eq(p_valid & (~a_valid | (advance & end))),
+            self.pop.eq(chosen & (~a_valid | (advance & end))),
             self.row.eq(Cat(a_row, a_tag)),
             self.row_en.eq(advance),
             look.free.eq(a_valid & advance & end),
             look.free_tag.eq(a_tag),
-            self.error.eq(p_take & failed & info.last),
+            self.error.eq(self.pop & failed & info.last),
         ]
         with m.If(advance & a_valid):
             m.d.sync += [
@@ -117,17 +111,17 @@ class Drain(wiring.Component):
             ]
             with m.If(end):
                 m.d.sync += a_valid.eq(0)
-        with m.If(p_take):
+        with m.If(self.pop):
             m.d.sync += [
                 a_valid.eq(1),
-                a_client.eq(p_client),
-                a_tag.eq(p_tag),
+                a_client.eq(self.client),
+                a_tag.eq(self.head),
                 a_row.eq(0),
                 a_left.eq(info.end),
                 a_offset.eq(info.offset),
                 a_last.eq(info.last),
                 a_error.eq(failed),
-                spoilt.bit_select(p_client, 1).eq(failed & ~info.last),
+                spoilt.bit_select(self.client, 1).eq(failed & ~info.last),
             ]
         with m.If(self.reset):
             m.d.sync += spoilt.eq(0)
@@ -142,7 +136,7 @@ class Drain(wiring.Component):
                 o.p.beat.last.eq(end & a_last),
                 o.p.beat.error.eq(a_error),
             ]
-        m.d.comb += [o.p.beat.data.eq(self.row_data), self.busy.eq(p_valid | a_valid | o.valid)]
+        m.d.comb += [o.p.beat.data.eq(self.row_data), self.busy.eq(chosen | a_valid | o.valid)]
         return m
 
 

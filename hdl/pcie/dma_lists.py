@@ -26,10 +26,10 @@ class Lists(wiring.Component):
         The client's oldest read has ended.
     client : In(range(clients)), head : Out(range(tags))
         A client and the tag of its oldest read, if it has one, in the same cycle.
-    pop : In(1), pop_client : In(range(clients)), pop_tag : In(range(tags))
-        Strobe: the client's oldest read, which has ended, leaves its list.
+    pop : In(1)
+        Strobe: ``head``, which has ended, leaves the list.
     next : Out(range(tags)), next_ended : In(1)
-        The read after ``pop_tag``, and whether it has ended, in the same cycle; asked with ``pop``.
+        The read after ``head``, and whether it has ended, in the same cycle.
     """
     def __init__(self, *, tags, slot_bytes, clients):
         self.tags, self.clients = tags, clients
@@ -40,8 +40,6 @@ class Lists(wiring.Component):
             "client":     In(range(clients)),
             "head":       Out(range(tags)),
             "pop":        In(1),
-            "pop_client": In(range(clients)),
-            "pop_tag":    In(range(tags)),
             "next":       Out(range(tags)),
             "next_ended": In(1),
         })
@@ -59,17 +57,17 @@ class Lists(wiring.Component):
         # The oldest read came to an empty list, or was made the oldest by a pop. The two may be in one cycle, of two clients.
         pushes, pushed, pushed_ended = ports("pushed", self.clients, self.client, ended.client)
         pops, popped, popped_ended = ports("popped", self.clients, self.client, ended.client)
-        newests, newest, newest_popped = ports("newest", self.clients, issue.client, self.pop_client)
-        successors, successor = ports("successors", self.tags, self.pop_tag)
+        newests, newest, last = ports("newest", self.clients, issue.client, self.client)
+        successors, successor = ports("successors", self.tags, self.head)
         moved  = Signal(self.clients)   # by a pop
         listed = Signal(self.clients)
         more, alone, oldest_ended = Signal(), Signal(), Signal()
         m.d.comb += [
             self.head.eq(Mux(moved.bit_select(self.client, 1), popped, pushed)),
             self.next.eq(successor),
-            more.eq(newest_popped != self.pop_tag),
+            more.eq(last != self.head),
             # Else the newest tag is another list's by now.
-            alone.eq(~listed.bit_select(issue.client, 1) | (self.pop & (self.pop_client == issue.client) & ~more)),
+            alone.eq(~listed.bit_select(issue.client, 1) | (self.pop & (self.client == issue.client) & ~more)),
             oldest_ended.eq(ended.valid
                             & (Mux(moved.bit_select(ended.client, 1), popped_ended, pushed_ended) == ended.tag)),
             newests.addr.eq(issue.client),
@@ -81,13 +79,13 @@ class Lists(wiring.Component):
             pushes.addr.eq(issue.client),
             pushes.data.eq(issue.tag),
             pushes.en.eq(issue.valid & alone),
-            pops.addr.eq(self.pop_client),
+            pops.addr.eq(self.client),
             pops.data.eq(successor),
             pops.en.eq(self.pop),
         ]
         for k in range(self.clients):
             push = issue.valid & (issue.client == k)
-            pop  = self.pop & (self.pop_client == k)
+            pop  = self.pop & (self.client == k)
             with m.If(pop):
                 m.d.sync += [self.ready[k].eq(more & self.next_ended), listed[k].eq(more | push), moved[k].eq(more)]
             with m.Else():

@@ -165,8 +165,6 @@ class Reader(wiring.Component):
             lists.next_ended.eq(tags.next_ended),
             lists.client.eq(drain.client),
             lists.pop.eq(drain.pop),
-            lists.pop_client.eq(drain.pop_client),
-            lists.pop_tag.eq(drain.look.tag),
             placer.requester_id.eq(self.requester_id),
             drain.ready.eq(lists.ready),
             drain.head.eq(lists.head),

@@ -36,10 +36,10 @@ def accounts(p, part="dma_tags", line=TAGS_CLASS, instead=TAGS_CLASS):
     for name in {*changed.__all__} & {"Tags", "Lists", "Requests"}:
         setattr(module, name, getattr(changed, name))
     drain, placer = Anything(p, Drain(WIDTH, TAGS, SLOT_BYTES, CLIENTS)), Anything(p, Placer(WIDTH, TAGS, SLOT_BYTES))
-    placer.rows = 2   # what is in the reorder buffer does not matter
+    placer.rows = TAGS * SLOT_BYTES // (WIDTH // 8)
     for name, part in (("Drain", drain), ("Placer", placer)):
         setattr(module, name, lambda *sizes, part=part, **named: part)
-    module.ReorderBuffer = lambda width, rows: Anything(p, ReorderBuffer(WIDTH, drain.rows))
+    module.ReorderBuffer = lambda width, rows: Anything(p, ReorderBuffer(width, rows))   # what is in there does not matter
     dut = p.add(module.Reader(width=WIDTH, clients=CLIENTS, tags=TAGS, slot_bytes=SLOT_BYTES, timeout_cycles=2 * TAGS))
     m = p.m
     m.d.comb += [
@@ -58,11 +58,9 @@ def accounts(p, part="dma_tags", line=TAGS_CLASS, instead=TAGS_CLASS):
     tag, first_be, client = data[48:56], data[56:60], data[85]
     m.d.comb += begins.eq(dut.tlp.valid & ~p.past(dut.tlp.valid & ~dut.tlp.ready))
 
-    # Drain: what is ready is popped a cycle later, and read out at any time after that, once.
+    # Drain: what is ready is popped in any cycle, and read out at any time after that, once.
     look, verdict = drain.look, placer.verdict
-    p.assume(~drain.pop | (p.past(drain.ready).bit_select(drain.pop_client, 1) & (drain.pop_client == p.past(drain.client))
-                           & (look.tag == p.past(drain.head))))
-    p.assume(~p.past(drain.pop) | ~drain.pop | (drain.pop_client != p.past(drain.pop_client)))
+    p.assume(~drain.pop | (drain.ready.bit_select(drain.client, 1) & (look.tag == drain.head)))
     popped, used, ended = Signal(TAGS), Signal(TAGS), Signal(TAGS)
     p.assume(~look.free | popped.bit_select(look.free_tag, 1))
     p.assume(verdict.valid | ~(verdict.finish | verdict.forget))
@@ -80,12 +78,12 @@ def accounts(p, part="dma_tags", line=TAGS_CLASS, instead=TAGS_CLASS):
     for k in range(CLIENTS):
         oldest, level = [Signal(8, name=f"oldest{k}_{n}") for n in range(TAGS)], Signal(range(TAGS + 1))
         push, pop, after = Signal(), Signal(), Signal(range(TAGS + 1))
-        m.d.comb += [push.eq(begins & (client == k)), pop.eq(drain.pop & (drain.pop_client == k)), after.eq(level - pop)]
+        m.d.comb += [push.eq(begins & (client == k)), pop.eq(drain.pop & (drain.client == k)), after.eq(level - pop)]
         m.d.sync += level.eq(after + push)
         for n in range(TAGS):
             moved = Mux(pop, oldest[min(n + 1, TAGS - 1)], oldest[n])
             m.d.sync += oldest[n].eq(Mux(push & (after == n), Cat(tag[:4], first_be), moved))
-        with m.If(drain.ready[k] & (drain.client == k) & ~pop):
+        with m.If(drain.ready[k] & (drain.client == k)):
             p.check((level != 0) & (drain.head == oldest[0][:4]))
             p.check(ended.bit_select(drain.head, 1))
         with m.If(pop):

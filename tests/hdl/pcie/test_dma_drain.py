@@ -75,7 +75,7 @@ def test_answers_in_order(rng, width, pause):
                     ctx.set(dut.ready[client], bool(tags))
                     ctx.set(head[client], tags[0] if tags else 0)
                 _, _, pop, client, free, tag, error, busy = await ctx.tick().sample(
-                    dut.pop, dut.pop_client, dut.look.free, dut.look.free_tag, dut.error, dut.busy | deliver.busy)
+                    dut.pop, dut.client, dut.look.free, dut.look.free_tag, dut.error, dut.busy | deliver.busy)
                 if pop:
                     lists[client].pop(0)
                 if free:

@@ -36,8 +36,7 @@ def test_oldest_first(rng, clients):
                 ctx.set(dut.ended.client, next(k for k in range(clients) if end in lists[k]))
             ctx.set(dut.ended.valid, end is not None)
             if pop is not None:
-                ctx.set(dut.pop_client, pop)
-                ctx.set(dut.pop_tag, lists[pop][0])
+                ctx.set(dut.client, pop)
                 # What ends in this cycle is not yet known, or it is, whichever.
                 ctx.set(dut.next_ended, ctx.get(dut.next) in ended)
             ctx.set(dut.pop, pop is not None)
