@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import BufferPort, QueueSetup, Used
 from ..lib.dma import AreaPort, ReadPort, WritePort
-from ..lib.slice import Slice
+from ..lib.slice import Register
 from .avail import AvailFetch
 from .bounds import Bounds
 from .desc import DescFetch
@@ -193,6 +193,8 @@ class Engine(wiring.Component):
         m.d.comb += [
             packed.passed_valid.eq(used.o.valid & used.o.ready),
             packed.passed.eq(used.o.p),
+            used.areas.valid.eq(self.areas.valid),
+            used.areas.p.eq(self.areas.p),
             used.in_order.eq(self.in_order),
             used.packed.eq(self.packed),
             used.hurry.eq(self.pausing),
@@ -238,8 +240,8 @@ class Engine(wiring.Component):
 
         # One of the two ways is in use.
         self._either(m, self.packed, packed.o_room, avail.o_room, store.i_room)
-        # HeadStore takes its time for each operation: a head is looked up meanwhile.
-        m.submodules.pushes = pushes = Slice(Push)
+        # HeadStore serves a requester every second cycle: a head is looked up meanwhile. It says that it does early in the cycle.
+        m.submodules.pushes = pushes = Register(Push)
         self._either(m, self.packed, packed.o, desc.o, pushes.i)
         connect(m, pushes.o, store.i_push)
         self._either(m, self.packed, packed.ring.req, desc.desc.req, self.reads[2].req)
@@ -275,17 +277,13 @@ class Engine(wiring.Component):
             ]
             connect(m, flipped(buffers.take), store.i_take[k])
             connect(m, walk.o[k], flipped(buffers.segment))
-            # The haste of devices to give chains back shall not reach the writer.
-            m.submodules[f"used_{k}"] = given = Slice(Used)
+            # What devices give back late in a cycle shall not reach the writer, which takes a chain in every second cycle at
+            # most and says so early in the cycle.
+            m.submodules[f"used_{k}"] = given = Register(Used)
             connect(m, flipped(buffers.used), given.i)
             connect(m, given.o, used.i[k])
-            newest = Signal.like(given.i.p.queue)
-            with m.If(given.i.valid & given.i.ready):
-                m.d.sync += newest.eq(given.i.p.queue)
             with m.If(given.o.valid):
                 m.d.comb += buffers.untold.bit_select(given.o.p.queue, 1).eq(1)
-            with m.If(~given.i.ready):  # it keeps two
-                m.d.comb += buffers.untold.bit_select(newest, 1).eq(1)
 
         # Queue reset: what is under way, of any queue, comes to its end; there is no other way to know whose it is.
         moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, walk)],
