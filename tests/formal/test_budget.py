@@ -58,7 +58,7 @@ def test_budget(formal, headers):
 
 
 @pytest.mark.parametrize("line, instead", [
-    ("given_up.eq(given_up + (self.ended & self.late) - self.gone),", "given_up.eq(0),"),                       # forgets what may still come
+    ("given_up.eq(given_up + (self.ended & self.late) - self.gone),", "given_up.eq(0),"),   # forgets what may still come
     ("(self.offset + self.length + (RCB - 1)) >> 6", "(self.length + (RCB - 1)) >> 6"),  # ignores where a read begins
     ("self.headers - self.largest", "self.headers - 1"),                       # a large read may not fit
 ])

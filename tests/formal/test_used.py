@@ -188,7 +188,7 @@ def test_split_is_not_vacuous(formal):
     (1, "used_runs", "(left == 1) | ((~slot & last) == 0)", "(left == 1)"),                    # beyond the end
     (2, "used_collect", "with m.If(~used.more):\n", "with m.If(C(1, 1)):\n"),                  # half a packet
     (2, "used_runs", "                        m.d.comb += moves.eq(1)\n", "                        pass\n"),  # not the last
-    (2, "used_runs", "chain.chain.writable | (chain.len != 0)", "chain.chain.writable"),       # a length is lost
+    (2, "used_runs", "chain.chain.writable | (chain.len != 0) | (total > size)", "total > size"),   # a length is lost
     (2, "used_writes", "self.write.done & under_way.o.p.ends", "self.write.done"),             # told too early
 ])
 def test_broken_split(formal, size, part, line, instead):
@@ -208,7 +208,7 @@ def test_packed_is_not_vacuous(formal):
     ("wraps.eq(self.packed & beyond[16:].any())", "wraps.eq(self.packed & (after > size))"),
     ("flip.eq(flip ^ wraps),", ""),
     ("after.eq(slot + chain.chain.count)", "after.eq(slot + 1)"),
-    ("(self.packed & (heads | ((left == 0) & ~hides)))", "(self.packed & (left == 0))"),            # one is lost
+    ("hides.eq(self.packed & batch.parts & (batch.count != 1))", "hides.eq(self.packed & batch.parts)"),   # one is lost
     ("hides.eq(self.packed & batch.parts & (batch.count != 1))", "hides.eq(0)"),                    # half a packet is seen
     ("begin_run(row.slot)", "begin_run(slot)"),
 ])

@@ -33,7 +33,7 @@ def test_clients_in_turn():
 
 @pytest.mark.parametrize("width", [64, 128])
 def test_a_request_of_two_reads(width):
-    """What is told of each, and when: a lone request's TLP is offered four cycles after it."""
+    """What is told of each, and when: a lone one's TLP is offered four cycles after its request."""
     dut, issues, offered = Requests(width=width, **SIZES), [], []
 
     async def watch(ctx):
@@ -54,7 +54,7 @@ def test_a_request_of_two_reads(width):
         for name, value in (("mrrs", 2), ("permit", 1), ("free", 1), ("tag", 5)):
             ctx.set(getattr(dut, name), value)
         await ctx.tick().repeat(3)
-        await streams.send(ctx, dut.reqs[2].req if hasattr(dut.reqs[2], "req") else dut.reqs[2], {"addr": 0x2fee, "len": 100})
+        await streams.send(ctx, dut.reqs[2], {"addr": 0x2fee, "len": 100})
         await ctx.tick().repeat(20)
         assert not ctx.get(dut.busy)
     simulation = Simulation(dut)

@@ -1,6 +1,7 @@
 """What is known of each tag, against a model that keeps sets of them; and when a tag is given up."""
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 
 from ringnic.hdl.pcie.dma_tags import Tags, Visits
 
@@ -72,7 +73,7 @@ class Model:
 
 @pytest.mark.parametrize("ends", [0.02, 0.2])
 def test_tags_are_what_they_are_used_for(rng, ends):
-    """Whatever happens in a cycle: an issue, a verdict, an answer read out, a tag given up. All of it is known in the next one."""
+    """Whatever happens in a cycle, an issue, a verdict, an answer read out, a tag given up: all is known in the next one."""
     dut, model = Tags(tags=TAGS, slot_bytes=SLOT, clients=CLIENTS, timeout_cycles=TIMEOUT), Model(rng)
     timeouts = gone = 0
 
@@ -167,7 +168,6 @@ def test_tags_are_what_they_are_used_for(rng, ends):
 
 def test_after_reset_nothing_is_known_of_what_was():
     """Rows of memories outlive a reset, marks in any state."""
-    from amaranth.hdl import ResetInserter, Signal
     inner, reset = Tags(tags=TAGS, slot_bytes=SLOT, clients=CLIENTS, timeout_cycles=TIMEOUT), Signal()
 
     async def main(ctx):
