@@ -266,7 +266,7 @@ def receive_asks(p, line="class Provide(", instead="class Provide("):
 
 
 def transmit_asks(p, line="class Transmit(", instead="class Transmit("):
-    dut = p.add(made(p, "ringnic.hdl.net.transmit", line, instead).Transmit(
+    dut = p.add(made(p, line, instead).Transmit(
         width=32, num_queues=2, max_frame=32, depth=16, max_chains=2, patience=4))
     port, left = dut.buffers.segment, Signal(range(4))   # chains that were taken, and have not been given out
     ends = p.feed(port, segment(queue=C(1, 16), last=p.free(name="last"), error=p.free(name="error"))) & port.payload.last
