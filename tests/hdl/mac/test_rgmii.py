@@ -8,7 +8,7 @@ import zlib
 import pytest
 from amaranth.hdl import ClockDomain, Module
 
-from ringnic.hdl.mac.mdio import PhyMonitor
+from ringnic.hdl.mac.phy_monitor import PhyMonitor
 from ringnic.hdl.mac.rgmii import Rgmii, RgmiiParameters
 from ringnic.hdl.spec.mii import LinkSpeed
 
@@ -30,7 +30,7 @@ def with_fcs(frame):
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    """A PHY's first answer will do: test_mdio.py waits for it to settle."""
+    """A PHY's first answer will do: test_phy_monitor.py waits for it to settle."""
     monkeypatch.setattr(PhyMonitor, "SETTLED", 1)
 
 
