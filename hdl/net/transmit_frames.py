@@ -19,8 +19,9 @@ __all__ = ["TransmitFrames"]
 
 
 class TransmitFrames(wiring.Component):
-    """Put the answers together, less the virtio_net_hdr, which may be cut anywhere. Two cycles of latency, a beat a cycle, and one
-    more for a frame whose last bytes overflow into a beat of their own.
+    """Put the answers together, less the virtio_net_hdr, which may be cut anywhere.
+
+    Two cycles of latency, a beat a cycle, and one more for a frame whose last bytes overflow into a beat of their own.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from amaranth.lib import data
 
 from ringnic.hdl.lib.buffers import TakeOp
 from prove import broken
-from test_segments import made, receive, segment
+from test_segments import PARTS, made, part_with, receive, segment
 
 BOTH = 2
 
@@ -260,7 +260,7 @@ def asks_in_time(p, buffers):
 
 
 def receive_asks(p, line="class Provide(", instead="class Provide("):
-    dut, *_ = receive(p, "provide", line, instead)
+    dut, *_ = receive(p, part_with(line, PARTS), line, instead)
     asks_in_time(p, dut.buffers)
     p.cover(dut.buffers.take.valid & (dut.buffers.take.payload.op == TakeOp.REWIND))
 
@@ -319,7 +319,7 @@ def test_devices(formal, device):
 
 @pytest.mark.parametrize("device, line, instead", [
     ("receive", "with m.Elif(chains == 0):", "with m.Elif(0):"),
-    ("receive", "holds.eq(~offer.idle | (pending", "holds.eq((pending"),
+    ("receive", "holds.eq(~offer.idle | (self.pending", "holds.eq((self.pending"),
     ("transmit", "& places & ~self.buffers.pause):", "& places):"),
     ("transmit", '(in_hand != 0) | ~taking.ongoing("CHOOSE")', "in_hand != 0"),
     ("control", "with m.If(wanted & ~self.buffers.pause):", "with m.If(~self.buffers.pause):"),

@@ -22,12 +22,16 @@ NOTE_BITS = 2     # Receive's note of a frame, if there is one pair
 WHOLE = "__all__ = ["   # nothing is broken
 
 
+def part_with(line, parts):
+    """The first of these modules of ringnic.hdl.net that has this line."""
+    return next(part for part in parts if line in inspect.getsource(importlib.import_module(f"ringnic.hdl.net.{part}")))
+
+
 def made(p, line, instead):
     """The module of Transmit with one line of it, or of its reads, changed, short queues, and a frame memory (``frames``) that is
     anything."""
-    names = ["transmit_reads", "transmit_frames", "transmit"]
-    modules = [importlib.import_module(f"ringnic.hdl.net.{name}") for name in names]
-    place = next(name for name, module in zip(names, modules) if line in inspect.getsource(module))
+    names = ("transmit_reads", "transmit_frames", "transmit")
+    place = part_with(line, names)
     reads, parts, module = (broken(f"ringnic.hdl.net.{name}", *((line, instead) if name == place else (WHOLE, WHOLE)))
                             for name in names)
     module.TransmitReads, module.TransmitFrames = reads.TransmitReads, parts.TransmitFrames
@@ -99,7 +103,7 @@ def test_broken_transmit(formal, line, instead):
 # Receive
 
 # Its parts, whose modules are in ringnic.hdl.net; and a line that each of them has, of which nothing depends.
-PARTS = ("waiting", "takes", "gather", "join", "deliver", "provide", "receive")
+PARTS = ("waiting", "takes", "underway", "gather", "join", "deliver", "provide", "receive")
 SLOTS = 2
 DEPTH = 18   # cycles; all that is to be covered comes within 14: the second frame's buffers, and its first write
 WHOLE_DEPTH = 15   # of the harness that keeps account of lengths, which takes the solver longer
@@ -113,7 +117,7 @@ def receive(p, part="receive", line=WHOLE, instead=WHOLE):
     """
     modules = {name: broken(f"ringnic.hdl.net.{name}", *((line, instead) if name == part else (WHOLE, WHOLE))) for name in PARTS}
     whole = modules["receive"]
-    for user in ("receive", "provide", "deliver"):
+    for user in ("receive", "provide", "deliver", "underway"):
         for module in modules.values():
             for name in module.__all__:
                 if hasattr(modules[user], name) and name[0].isupper() and module is not modules[user]:
