@@ -13,7 +13,7 @@ from ..spec.pcie import MsgCode, TlpType
 from .function_config import REQUEST_FAULTS
 from .header import Header
 
-__all__ = ["Action", "RequestJudge"]
+__all__ = ["Action", "RequestJudge", "Verdict"]
 
 #: Messages that an endpoint receives (2.2.8); it does something about one of them.
 TAKEN = (MsgCode.UNLOCK, MsgCode.PM_ACTIVE_STATE_NAK, MsgCode.PME_TURN_OFF, MsgCode.SET_SLOT_POWER_LIMIT, MsgCode.VENDOR_TYPE1,
@@ -29,6 +29,13 @@ class Action(enum.Enum, shape=3):
     CONFIG = 4
 
 
+#: A verdict. ``is_read``, ``is_atomic``: it is a memory read, locked or not; an atomic operation. Low if it is anything else, or
+#: malformed. ``locked``: with ``is_read``. ``lead``, ``trail``: bytes not enabled ahead of the first and behind the last one
+#: (2.2.9); they stay until the next request, and a zero-length read counts as 1 byte.
+Verdict = wiring.Signature({
+    "action": Out(Action), "is_read": Out(1), "is_atomic": Out(1), "locked": Out(1), "lead": Out(2), "trail": Out(2)})
+
+
 class RequestJudge(wiring.Component):
     """Judge a request in two cycles, to keep the paths short.
 
@@ -42,14 +49,7 @@ class RequestJudge(wiring.Component):
         The header is there; it stays the same in the next cycle, that of the verdict:
     now : In(1)
         High in that cycle.
-    action : Out(Action)
-    is_read, is_atomic : Out(1)
-        It is a memory read, locked or not; an atomic operation. Low if it is anything else, or malformed.
-    locked : Out(1)
-        With ``is_read``.
-    lead, trail : Out(2)
-        Bytes not enabled ahead of the first and behind the last one (2.2.9), from the cycle of the verdict on. A zero-length
-        read counts as 1 byte.
+    verdict : Out(Verdict)
     faults : Out(REQUEST_FAULTS)
         Strobes.
     unsupported, malformed, pme_turn_off : Out(1)
@@ -60,12 +60,7 @@ class RequestJudge(wiring.Component):
     bar_hit:      In(1)
     load:         In(1)
     now:          In(1)
-    action:       Out(Action)
-    is_read:      Out(1)
-    is_atomic:    Out(1)
-    locked:       Out(1)
-    lead:         Out(2)
-    trail:        Out(2)
+    verdict:      Out(Verdict)
     faults:       Out(REQUEST_FAULTS)
     unsupported:  Out(1)
     malformed:    Out(1)
@@ -73,7 +68,7 @@ class RequestJudge(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        h = Header(self.raw)
+        h, verdict = Header(self.raw), self.verdict
         in_bar, is_lk, is_cfg, is_io, is_atomic, is_taken, one_dw = (
             Signal(name=n) for n in ("in_bar", "is_lk", "is_cfg", "is_io", "is_atomic", "is_taken", "one_dw"))
         length = Cat(h.length, h.length == 0)
@@ -88,13 +83,13 @@ class RequestJudge(wiring.Component):
                 is_taken.eq(Cat(h.code == code.value for code in TAKEN).any()),
                 one_dw.eq(h.length == 1),
                 # 2.2.9: byte_count and lower_address from the byte enables; a zero-length read counts as 1 byte
-                self.lead.eq(Mux(h.first_be[0], 0, Mux(h.first_be[1], 1, Mux(h.first_be[2], 2, Mux(h.first_be[3], 3, 0))))),
-                self.trail.eq(Mux(last_be[3], 0, Mux(last_be[2], 1, Mux(last_be[1], 2, 3)))),
+                verdict.lead.eq(Mux(h.first_be[0], 0, Mux(h.first_be[1], 1, Mux(h.first_be[2], 2, Mux(h.first_be[3], 3, 0))))),
+                verdict.trail.eq(Mux(last_be[3], 0, Mux(last_be[2], 1, Mux(last_be[1], 2, 3)))),
             ]
 
         def refuse(unsupported=1):
             m.d.comb += [
-                self.action.eq(Action.REFUSE),
+                verdict.action.eq(Action.REFUSE),
                 self.unsupported.eq(1),
                 self.faults.unsupported.eq(unsupported),
                 self.faults.advisory.eq(1),
@@ -104,14 +99,14 @@ class RequestJudge(wiring.Component):
         with m.If(self.now):
             m.d.comb += self.faults.poisoned.eq(poisoned & ~self.malformed)
             with m.If((h.is_mem | is_lk) & ~h.has_data):
-                m.d.comb += [self.is_read.eq(1), self.locked.eq(is_lk)]
+                m.d.comb += [verdict.is_read.eq(1), verdict.locked.eq(is_lk)]
                 with m.If(h.is_mem & in_bar):
-                    m.d.comb += self.action.eq(Action.READ)
+                    m.d.comb += verdict.action.eq(Action.READ)
                 with m.Else():
                     refuse()
             with m.Elif(h.is_mem):
                 with m.If(in_bar & ~h.ep):
-                    m.d.comb += self.action.eq(Action.WRITE)
+                    m.d.comb += verdict.action.eq(Action.WRITE)
                 with m.Else():
                     m.d.comb += [self.unsupported.eq(1), self.faults.unsupported.eq(~in_bar)]
             with m.Elif(is_cfg | is_io):
@@ -121,11 +116,11 @@ class RequestJudge(wiring.Component):
                     with m.If(poisoned):
                         refuse(unsupported=0)
                     with m.Else():
-                        m.d.comb += self.action.eq(Action.CONFIG)
+                        m.d.comb += verdict.action.eq(Action.CONFIG)
                 with m.Else():
                     refuse()
             with m.Elif(is_atomic & h.has_data):
-                m.d.comb += self.is_atomic.eq(1)
+                m.d.comb += verdict.is_atomic.eq(1)
                 refuse()
             with m.Elif(h.is_msg):
                 m.d.comb += [

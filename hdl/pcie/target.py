@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.reg import RegPort
 from ..spec.bar import REG_ADDR_WIDTH
-from ..spec.pcie import CplStatus
+from .answer import Answer
 from .bar_transfer import BarTransfer
 from .completion import Completion
 from .dws import DwsToTlp, TlpToDws
@@ -83,6 +83,7 @@ class Target(wiring.Component):
         m = Module()
         m.submodules.dws        = dws        = TlpToDws(width=self.width)
         m.submodules.judge      = judge      = RequestJudge()
+        m.submodules.answer     = answer     = Answer()
         m.submodules.transfer   = transfer   = BarTransfer()
         m.submodules.completion = completion = Completion()
         m.submodules.out        = out        = DwsToTlp(width=self.width)
@@ -90,37 +91,26 @@ class Target(wiring.Component):
         connect(m, transfer.regs, flipped(self.regs))
         connect(m, completion.o, out.i)
         connect(m, out.o, flipped(self.o))
-        dw, says = dws.o, completion.says
+        connect(m, judge.verdict, answer.verdict)
+        dw = dws.o
 
         # The header. An address has its lower half in the last DW, and its upper half, if it has one, in the DW before.
         begin, low, high = Signal(64), Signal(32), Signal(32)
         index, ended = Signal(range(4)), Signal()
-        h = Header(Cat(begin, low, low))
-
-        respond, is_read, lead, capture = Signal(), Signal(), Signal(2), Signal(13)
-        status, locked, byte_count, cpl_word = Signal(CplStatus), Signal(), Signal(13), Signal(5)
-        bytes_left, spare = Signal(13), Signal(3)   # in what remains
+        raw, capture = Cat(begin, low, low), Signal(13)
+        h = Header(raw)
         m.d.comb += [
             self.address.eq(Cat(C(0, 2), byteswap(low)[2:], byteswap(high))),
-            judge.raw.eq(Cat(begin, low, low)),
-            judge.address.eq(self.address),
-            judge.bar_hit.eq(self.bar_hit),
-            self.faults.eq(judge.faults),
-            self.events.requests_unsupported.eq(judge.unsupported),
-            self.events.tlps_malformed.eq(judge.malformed),
-            self.pme_turn_off.eq(judge.pme_turn_off),
             self.captured.eq(Cat(C(0, 3), capture)),
-            bytes_left.eq((transfer.remaining << 2) - spare),
-            says.completer_id.eq(self.completer_id), says.status.eq(status), says.locked.eq(locked),
-            says.requester_id.eq(h.requester_id), says.tag.eq(h.tag), says.tc.eq(h.tc), says.attr.eq(h.attr),
-            says.byte_count.eq(byte_count), says.lower_address.eq(Cat(lead, cpl_word)),
-
-            transfer.begin.eq(self.address[2:]),
-            transfer.length.eq(Cat(h.length, h.length == 0)),
-            transfer.first_be.eq(h.first_be),
-            transfer.last_be.eq(h.last_be),
-            transfer.i.payload.eq(dw.payload),
-            transfer.i.valid.eq(dw.valid),
+            judge.raw.eq(raw), judge.address.eq(self.address), judge.bar_hit.eq(self.bar_hit),
+            self.faults.eq(judge.faults), self.pme_turn_off.eq(judge.pme_turn_off),
+            self.events.requests_unsupported.eq(judge.unsupported), self.events.tlps_malformed.eq(judge.malformed),
+            answer.raw.eq(raw), answer.completer_id.eq(self.completer_id), answer.now.eq(judge.now),
+            answer.word.eq(transfer.word), answer.remaining.eq(transfer.remaining), answer.sent.eq(completion.sent),
+            transfer.begin.eq(self.address[2:]), transfer.length.eq(Cat(h.length, h.length == 0)),
+            transfer.first_be.eq(h.first_be), transfer.last_be.eq(h.last_be),
+            transfer.i.payload.eq(dw.payload), transfer.i.valid.eq(dw.valid),
+            completion.says.eq(answer.says),
             completion.data.eq(Mux(transfer.put, transfer.data, self.cfg.resp.payload)),
             self.cfg.req.payload.addr.eq(Cat(C(0, 2), h.register)),
             self.cfg.req.payload.write.eq(h.has_data),
@@ -130,11 +120,7 @@ class Target(wiring.Component):
         ]
 
         with m.FSM() as fsm:
-            m.d.comb += [
-                self.busy.eq(~fsm.ongoing("HEADER") | (index != 0) | self.o.valid),
-                spare.eq(judge.trail + Mux(fsm.ongoing("DISPATCH"), judge.lead, 0)),
-            ]
-
+            m.d.comb += self.busy.eq(~fsm.ongoing("HEADER") | (index != 0) | self.o.valid)
             with m.State("HEADER"):
                 m.d.comb += dw.ready.eq((index != 0) | ~self.hold)
                 with m.If(dw.valid & dw.ready):
@@ -149,19 +135,11 @@ class Target(wiring.Component):
 
             with m.State("DECODE"):
                 m.d.comb += [judge.load.eq(1), transfer.load.eq(1)]
-                m.d.sync += [status.eq(CplStatus.SC), respond.eq(0)]
                 m.next = "DISPATCH"
 
             with m.State("DISPATCH"):
-                # Of completions to anything but a memory read: byte_count 4, lower_address 0.
                 m.d.comb += judge.now.eq(1)
-                m.d.sync += [byte_count.eq(4), cpl_word.eq(0), lead.eq(0), locked.eq(judge.locked), is_read.eq(judge.is_read)]
-                with m.If(judge.is_read):
-                    m.d.sync += [byte_count.eq(bytes_left), cpl_word.eq(transfer.word), lead.eq(judge.lead)]
-                with m.If(judge.is_atomic):
-                    # 2.2.9: the size of an operand, of which a CAS brings two.
-                    m.d.sync += byte_count.eq(Mux(h.type[1], transfer.remaining << 1, transfer.remaining << 2))
-                with m.Switch(judge.action):
+                with m.Switch(judge.verdict.action):
                     with m.Case(Action.READ):
                         m.next = "READ"
                     with m.Case(Action.WRITE):
@@ -170,7 +148,6 @@ class Target(wiring.Component):
                         m.next = "CONFIG"
                     # Where a request which is not carried out ends: the rest of it dropped, then perhaps answered.
                     with m.Case(Action.REFUSE):
-                        m.d.sync += [status.eq(CplStatus.UR), respond.eq(1)]
                         m.next = "DRAIN"
                         with m.If(ended):
                             m.next = "COMPLETE"
@@ -182,7 +159,7 @@ class Target(wiring.Component):
             with m.State("DRAIN"):
                 m.d.comb += dw.ready.eq(1)
                 with m.If(dw.valid & dw.p.last):
-                    with m.If(respond):
+                    with m.If(answer.due):
                         m.next = "COMPLETE"
                     with m.Else():
                         m.next = "HEADER"
@@ -217,8 +194,7 @@ class Target(wiring.Component):
             with m.State("COMPLETE"):
                 m.d.comb += completion.send.eq(1)
                 with m.If(completion.sent):
-                    m.d.sync += [lead.eq(0), cpl_word.eq(transfer.word), byte_count.eq(bytes_left)]
-                    with m.If((status == CplStatus.SC) & is_read & (transfer.remaining != 0)):
+                    with m.If(answer.more):
                         m.next = "READ"
                     with m.Else():
                         m.next = "HEADER"
