@@ -157,7 +157,7 @@ class Engine(wiring.Component):
             states.beyond.eq(setup.beyond),
         ]
         connect(m, setup.areas, flipped(self.areas))
-        for stage in (avail, desc, packed, store, used, suppress, walk):
+        for stage in (avail, desc, packed, store, used, suppress, walk.control):
             m.d.comb += [stage.setup_valid.eq(setup.o_valid), stage.setup.eq(setup.o)]
         for fetch in (avail, packed):
             for of, names in ((self, ("event_idx", "notification_data", "kick_valid", "kick_queue", "kick_next")),
@@ -171,8 +171,8 @@ class Engine(wiring.Component):
             used.hurry.eq(self.pausing),
             suppress.packed.eq(self.packed),
             suppress.event_idx.eq(self.event_idx),
-            walk.indirect.eq(self.indirect),
-            walk.packed.eq(self.packed),
+            walk.control.indirect.eq(self.indirect),
+            walk.control.packed.eq(self.packed),
             store.room.eq(walk.room),
             store.soon.eq(walk.soon),
             lookout.wants.eq(reduce(or_, (buffers.wants for buffers in self.buffers))),

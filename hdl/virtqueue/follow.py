@@ -8,13 +8,13 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import round_robin
-from ..lib.buffers import QueueSetup, Segment
+from ..lib.buffers import Segment
 from ..spec.virtio import MAX_TABLE, VirtqDescF
 from .ahead import HEAD_BITS, Layouts
 from .judge import Judge, Source
 from .reads import single_read
 from .singles import Singles
-from .table import QueueTable
+from .table import QueueControl, QueueTable
 from .tally import Tally, context_layout, desc_layout
 
 __all__ = ["Follow"]
@@ -39,10 +39,7 @@ class Follow(wiring.Component):
 
     Members
     -------
-    setup_valid : In(1), setup : In(QueueSetup)
-        See :class:`.table.QueueTable`.
-    indirect, packed : In(1)
-        INDIRECT_DESC, RING_PACKED were negotiated.
+    control : In(QueueControl)
     heads, entries, place, row, over
         See :class:`.ahead.Ahead`, whose ports these are.
     first_head : Out(HEAD_BITS).array(ports), first_entry : Out(Layouts.position).array(ports)
@@ -63,10 +60,7 @@ class Follow(wiring.Component):
         self.max_table = max_table
         self.layouts = layouts = Layouts(num_queues=num_queues, ports=ports, max_ahead=max_ahead)
         super().__init__({
-            "setup_valid":  In(1),
-            "setup":        In(QueueSetup),
-            "indirect":     In(1),
-            "packed":       In(1),
+            "control":      In(QueueControl),
             "heads":        In(HEAD_BITS).array(ports),
             "entries":      In(layouts.position).array(ports),
             "place":        Out(layouts.place),
@@ -162,9 +156,9 @@ class Follow(wiring.Component):
         comes = self.reads | self.answer_valid   # else a step without effect is done again at once
         m.d.comb += [
             context.addr.eq(Mux(self.answer_valid, answer.port, self.read.port)),
-            sizes.setup_valid.eq(self.setup_valid),
-            sizes.setup.eq(self.setup),
-            flags.eq(Mux(self.packed, answer.desc.next[:3], Value.cast(answer.desc.flags)[:3])),
+            sizes.setup_valid.eq(self.control.setup_valid),
+            sizes.setup.eq(self.control.setup),
+            flags.eq(Mux(self.control.packed, answer.desc.next[:3], Value.cast(answer.desc.flags)[:3])),
             sizes.queue.eq(Mux(self.reads, row.queue, self.known.queue)),
             self.judge.over.eq(Mux(answered, self.over, self.desc.over)),
             self.judge.none_left.eq(self.known.left == 0),
@@ -209,13 +203,13 @@ class Follow(wiring.Component):
         read_ahead = Signal()                  # there are more entries of those that were read ahead for this chain
         ends, acts, tally, singles = Signal(), self.acts, self.tally, self.singles
         m.d.comb += [
-            tally.packed.eq(self.packed), tally.known.eq(known), tally.desc.eq(desc),
+            tally.packed.eq(self.control.packed), tally.known.eq(known), tally.desc.eq(desc),
             tally.is_head.eq(source == Source.HEAD), tally.ring.eq(judge.ring), tally.starts.eq(judge.starts),
             singles.step.eq(acts), singles.port.eq(port), singles.asks.eq(next_source == Source.SINGLE),
             singles.index.eq(tally.index), singles.far.eq(tally.far), singles.queue.eq(known.queue),
             singles.starts.eq(judge.starts), singles.addr.eq(desc.addr),
-            judge.indirect.eq(self.indirect),
-            judge.packed.eq(self.packed),
+            judge.indirect.eq(self.control.indirect),
+            judge.packed.eq(self.control.packed),
             judge.source.eq(source),
             judge.halted.eq(halted.bit_select(known.queue, 1) & (source == Source.HEAD)),
             *[getattr(judge, name).eq(known[name]) for name in ("in_table", "in_ring", "capped")],
@@ -236,7 +230,8 @@ class Follow(wiring.Component):
         ]
         with m.If(ends):
             m.d.comb += next_source.eq(Source.HEAD)
-        with m.Elif(read_ahead & (judge.starts | ((source == Source.ENTRY) & (self.packed | (desc.next == known.index))))):
+        with m.Elif(read_ahead & (judge.starts | ((source == Source.ENTRY)
+                                                  & (self.control.packed | (desc.next == known.index))))):
             m.d.comb += next_source.eq(Source.ENTRY)
         with m.Else():
             m.d.comb += next_source.eq(Mux(tally.within, Source.SINGLE, Source.NONE))
@@ -265,5 +260,5 @@ class Follow(wiring.Component):
                     m.d.sync += self.first_entry[k].eq(self.first_entry[k] + 1)
         with m.If(self.fail_valid):
             m.d.sync += halted.bit_select(known.queue, 1).eq(1)
-        with m.If(self.setup_valid):
-            m.d.sync += halted.bit_select(self.setup.queue[:queue_bits], 1).eq(0)
+        with m.If(self.control.setup_valid):
+            m.d.sync += halted.bit_select(self.control.setup.queue[:queue_bits], 1).eq(0)
