@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Skid", "Slice"]
+__all__ = ["Register", "Skid", "Slice"]
 
 
 class Slice(wiring.Component):
@@ -76,4 +76,33 @@ class Skid(wiring.Component):
         m.d.sync += full.eq(self.o.valid & ~self.o.ready)
         with m.If(~full):
             m.d.sync += kept.eq(self.i.payload)
+        return m
+
+
+class Register(wiring.Component):
+    """Pass a stream through one register: no path from ``i`` to ``o``, but one from ``o.ready`` to ``i.ready``.
+
+    Adds one cycle; an item a cycle. Its payload needs no logic, where that of a :class:`Slice` needs a choice of two for each
+    bit: this is for places where ``o.ready`` is known early in the cycle.
+
+    Parameters
+    ----------
+    shape : shape-castable
+
+    Members
+    -------
+    i : In(stream(shape)), o : Out(stream(shape))
+    """
+    def __init__(self, shape):
+        self.shape = shape
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.i.ready.eq(self.o.ready | ~self.o.valid)
+        with m.If(self.i.ready):
+            m.d.sync += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
         return m

@@ -38,10 +38,10 @@ class CompletionBudget(wiring.Component):
     issue : In(1), tag : In(range(tags)), offset : In(6), length : In(range(slot_bytes + 1))
         Strobe: a read of ``length`` bytes, more than 0, from an address with these low bits. There is at least a cycle between
         two.
-    finish : In(1), finish_tag : In(range(tags)), expire : In(1), expire_tag : In(range(tags))
-        Strobes: a read has been answered; it was given up.
-    late : In(tags)
-        Reads that were given up and may still be answered, from the cycle after ``expire``.
+    ended : In(1), ended_tag : In(range(tags)), late : In(1)
+        Strobe: a read has been answered, or was given up; ``late`` with it: it may still be answered.
+    gone : In(1)
+        Strobe: a read that was given up cannot be answered any more.
     ready : Out(1)
         A read may be issued.
     """
@@ -62,11 +62,10 @@ class CompletionBudget(wiring.Component):
             "tag":    In(range(tags)),
             "offset": In(6),
             "length": In(range(slot_bytes + 1)),
-            "finish": In(1),
-            "finish_tag": In(range(tags)),
-            "expire": In(1),
-            "expire_tag": In(range(tags)),
-            "late":   In(tags),
+            "ended":  In(1),
+            "ended_tag": In(range(tags)),
+            "late":   In(1),
+            "gone":   In(1),
             "ready":  Out(1),
         })
 
@@ -78,16 +77,12 @@ class CompletionBudget(wiring.Component):
         m.submodules.costs = costs = memory.Memory(shape=cost.shape(), depth=self.tags, init=[])
         write = costs.write_port()
         m.d.comb += [write.addr.eq(self.tag), write.data.eq(cost), write.en.eq(self.issue)]
+        read = costs.read_port(domain="comb")
+        m.d.comb += read.addr.eq(self.ended_tag)
         # What ends leaves the account when it is among ``given_up``, if that is where it goes.
-        returned = []
-        for strobe, tag in ((self.finish, self.finish_tag), (self.expire, self.expire_tag)):
-            ended, ended_tag, read = Signal(), Signal.like(tag), costs.read_port(domain="comb")
-            m.d.sync += [ended.eq(strobe), ended_tag.eq(tag)]
-            m.d.comb += read.addr.eq(ended_tag)
-            returned.append(Mux(ended, read.data, 0))
         m.d.sync += [
-            in_flight.eq(in_flight + Mux(self.issue, cost, 0) - sum(returned)),
-            given_up.eq(sum(self.late)),
+            in_flight.eq(in_flight + Mux(self.issue, cost, 0) - Mux(self.ended, read.data, 0)),
+            given_up.eq(given_up + (self.ended & self.late) - self.gone),
             self.ready.eq(in_flight + given_up * self.largest <= most),
         ]
         return m

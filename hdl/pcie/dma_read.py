@@ -5,18 +5,17 @@ Mechanism".
 """
 
 from amaranth import *
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.arbiter import round_robin
-from ..lib.dma import AreaPort, ReadPort, ReadReq, read_beat
-from ..lib.slice import Slice
-from .dma_areas import LOW_BITS, Areas
+from ..lib.dma import AreaPort, ReadPort
 from .dma_budget import CompletionBudget
-from .dma_reorder import Drain, Placer, tag_info
-from .dma_write import byte_enables, cut_length
+from .dma_drain import Answers, Drain
+from .dma_lists import Lists
+from .dma_reorder import Placer, ReorderBuffer
+from .dma_requests import Requests
+from .dma_tags import Tags
 from .function_config import CPL_FAULTS
-from .header import mem_header
 from .tlp_stream import tlp_beat
 
 __all__ = ["Reader"]
@@ -126,280 +125,76 @@ class Reader(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        tags, lanes = self.tags, self.width // 32
-        geometry = (self.width, tags, self.slot_bytes, self.clients)
-        m.submodules.placer = placer = Placer(*geometry)
-        m.submodules.drain  = drain  = Drain(*geometry)
+        sizes = {"tags": self.tags, "slot_bytes": self.slot_bytes, "clients": self.clients}
+        m.submodules.requests = requests = Requests(width=self.width, num_queues=self.num_queues, **sizes)
+        m.submodules.tags     = tags     = Tags(timeout_cycles=self.timeout_cycles, **sizes)
+        m.submodules.lists    = lists    = Lists(**sizes)
+        m.submodules.placer   = placer   = Placer(self.width, self.tags, self.slot_bytes)
+        m.submodules.buffer   = buffer   = ReorderBuffer(self.width, placer.rows)
+        m.submodules.drain    = drain    = Drain(self.width, **sizes)
+        m.submodules.answers  = answers  = Answers(self.width, self.clients)
 
-        # Reorder buffer: a bank for each DW of a row.
-        for bank in range(lanes):
-            m.submodules[f"bank{bank}"] = mem = memory.Memory(shape=32, depth=placer.rows, init=[])
-            w_port, r_port = mem.write_port(), mem.read_port()
-            m.d.comb += [
-                w_port.addr.eq(placer.row[bank]),
-                w_port.data.eq(placer.bank_data[bank]),
-                w_port.en.eq(placer.bank_en[bank]),
-                r_port.addr.eq(drain.row),
-                r_port.en.eq(drain.row_en),
-                drain.row_data.word_select(bank, 32).eq(r_port.data),
-            ]
-
-        # A tag is *used* from its request until its slot has been read, *waiting* or *done* meanwhile; and *late*
-        # from a timeout until nothing can come any more.
-        used    = Signal(tags)
-        waiting = Signal(tags)
-        done    = Signal(tags)
-        bad     = Signal(tags)
-        late    = Signal(tags)
-        fresh   = Signal(tags)
-        age     = [Signal(tags, name="age0"), Signal(tags, name="age1")]
-
-        info = tag_info(self.clients, self.slot_bytes)
-        m.submodules.infos = infos = memory.Memory(shape=info, depth=tags, init=[])
-        i_write = infos.write_port()
-        i_place = infos.read_port(domain="comb")
-        i_drain = infos.read_port(domain="comb")
+        for k, port in enumerate(self.reads):
+            connect(m, flipped(port.req), requests.reqs[k])
+            connect(m, answers.beats[k], flipped(port.beat))
+        connect(m, flipped(self.areas), requests.areas)
+        connect(m, requests.tlp, flipped(self.tlp))
+        connect(m, requests.issue, tags.issue)
+        connect(m, requests.issue, lists.issue)
+        connect(m, tags.ended, lists.ended)
         connect(m, flipped(self.cpl), placer.cpl)
+        connect(m, placer.look, tags.place)
+        connect(m, placer.verdict, tags.verdict)
+        connect(m, drain.look, tags.answer)
+        connect(m, drain.o, answers.i)
+        for source, bank in zip(placer.banks, buffer.banks):
+            connect(m, source, bank)
+        room = Signal(init=1)   # for the completions of one read more
         m.d.comb += [
+            requests.requester_id.eq(self.requester_id),
+            requests.mrrs.eq(self.mrrs),
+            requests.permit.eq(self.bus_master & self.credits & room),
+            requests.stop.eq(self.stop),
+            requests.tag.eq(tags.tag),
+            requests.free.eq(tags.free),
+            tags.ext_tag.eq(self.ext_tag),
+            tags.timeout_disable.eq(self.timeout_disable),
+            tags.stalled.eq(self.stalled),
+            tags.stop.eq(self.stop),
+            tags.next.eq(lists.next),
+            lists.next_ended.eq(tags.next_ended),
+            lists.client.eq(drain.client),
+            lists.pop.eq(drain.pop),
             placer.requester_id.eq(self.requester_id),
-            placer.waiting.eq(waiting),
-            placer.late.eq(late),
-            i_place.addr.eq(placer.tag),
-            placer.info.eq(i_place.data),
-            placer.fresh.eq(fresh.bit_select(placer.tag, 1)),
-            i_drain.addr.eq(drain.tag),
-            drain.info.eq(i_drain.data),
-            drain.failed.eq(bad.bit_select(drain.tag, 1)),
+            drain.ready.eq(lists.ready),
+            drain.head.eq(lists.head),
+            drain.row_data.eq(buffer.row_data),
             drain.reset.eq(self.reset),
-        ]
-
-        # Requests: accept, cut (CUT), build the header (HEAD).
-        # The client is chosen a cycle ahead: round robin and the request's way to the registers are a cycle each. What is
-        # offered stays, but over a reset, which comes during ``stop``.
-        last_client = Signal(range(self.clients))
-        turn    = Signal(range(self.clients))
-        pick    = Signal(range(self.clients))
-        picked  = Signal()
-        accept  = Signal()
-        offered = Cat(port.req.valid for port in self.reads)
-        request = Signal(ReadReq)
-        round_robin(m, offered, last_client, turn)
-        m.d.sync += [pick.eq(turn), picked.eq(offered.any() & ~accept & ~self.stop)]
-        m.submodules.areas = areas = Areas(num_queues=self.num_queues)
-        connect(m, flipped(self.areas), areas.set)
-        addr   = Signal(64)
-        low    = Signal(LOW_BITS + 1)
-        carry  = Signal()
-        relative = Signal()    # the high bits of where the area begins are to be added
-        rest   = Signal(16)
-        length = Signal(range(self.slot_bytes + 1))
-        mask   = Signal((self.slot_bytes - 1).bit_length())
-        m.d.sync += mask.eq((C(0x7f, 7) << self.mrrs) | ((1 << self.mrrs) - 1))
-
-        next_tag = Signal(range(tags))
-        last_tag = Signal(range(tags))
-        tag_seen = Signal()    # ``tag_free`` is that of ``next_tag``
-        tag_free = Signal()
-        moves    = Signal()
-        issue    = Signal()
-        m.d.comb += [
-            last_tag.eq(Mux(self.ext_tag, tags - 1, min(tags, 32) - 1)),
-            moves.eq(issue | (tag_seen & ~tag_free)),
-        ]
-        # Where ``ext_tag`` goes, the next tag may be one that is not allowed any more.
-        m.d.sync += [
-            tag_seen.eq(~moves),
-            tag_free.eq(~(used | late).bit_select(next_tag, 1) & (next_tag <= last_tag) & ~moves),
-        ]
-        with m.If(moves):
-            m.d.sync += next_tag.eq(Mux(next_tag >= last_tag, 0, next_tag + 1))
-
-        room     = Signal(init=1)   # for the completions of one read more
-
-        raw     = Signal(128)
-        head_dw = Signal(range(5))
-        leaving = self.tlp.valid & self.tlp.ready & self.tlp.payload.last
-        m.d.comb += [
-            self.tlp.payload.data.eq(raw),
-            self.tlp.payload.dws.eq(Mux(head_dw > lanes, lanes, head_dw)),
-            self.tlp.payload.last.eq(head_dw <= lanes),
-            self.sent.eq(leaving),
-        ]
-        with m.If(self.tlp.ready & self.tlp.valid):
-            m.d.sync += [
-                raw.eq(raw >> self.width),
-                head_dw.eq(Mux(head_dw > lanes, head_dw - lanes, 0)),
-                self.tlp.valid.eq(head_dw > lanes),
-            ]
-
-        idle = Signal()
-        m.d.comb += accept.eq(idle & picked & ~self.stop)
-        with m.Switch(pick):
-            for k, port in enumerate(self.reads):
-                with m.Case(k):
-                    m.d.comb += [request.eq(port.req.payload), port.req.ready.eq(accept)]
-        m.d.comb += [
-            areas.queue.eq(request.queue),
-            areas.area.eq(request.area),
-            low.eq(request.addr[:LOW_BITS] + areas.low),
-        ]
-        dws, first_be, last_be = byte_enables(addr[:2], length)
-        header, dw4 = mem_header(write=0, addr=addr, length=dws, first_be=first_be, last_be=last_be,
-                                 requester_id=self.requester_id, tag=next_tag)
-        m.d.comb += [
-            i_write.addr.eq(next_tag),
-            i_write.data.client.eq(last_client),
-            i_write.data.offset.eq(addr[:2]),
-            i_write.data.word.eq(addr[2:7]),
-            i_write.data.len.eq(length),
-            i_write.data.dws.eq(dws),
-            i_write.data.last.eq(rest == length),
-            i_write.en.eq(issue),
-        ]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += idle.eq(1)
-                # Where it is cut depends on the low bits alone. The others come a cycle later, from block RAM.
-                m.d.sync += [
-                    addr.eq(Cat(low[:LOW_BITS], request.addr[LOW_BITS:])),
-                    carry.eq(low[LOW_BITS]),
-                    relative.eq(1),
-                    rest.eq(request.len),
-                ]
-                with m.If(accept):
-                    m.d.sync += last_client.eq(pick)
-                    m.next = "CUT"
-            with m.State("CUT"):
-                m.d.sync += [length.eq(cut_length(addr, rest, mask)), relative.eq(0)]
-                with m.If(relative):
-                    m.d.sync += addr[LOW_BITS:].eq(addr[LOW_BITS:] + areas.high + carry)
-                m.next = "HEAD"
-            with m.State("HEAD"):
-                with m.If(self.stop):
-                    m.next = "IDLE"
-                # Not while a TLP leaves: whether it does is late to know, and there is the next length to find anyway.
-                with m.Elif(self.bus_master & self.credits & tag_free & room & ~self.tlp.valid):
-                    m.d.comb += issue.eq(1)
-                    m.d.sync += [
-                        raw.eq(header),
-                        head_dw.eq(3 + dw4),
-                        self.tlp.valid.eq(1),
-                        addr.eq(addr + length),
-                        rest.eq(rest - length),
-                    ]
-                    with m.If(rest == length):
-                        m.next = "IDLE"
-                    with m.Else():
-                        m.next = "CUT"
-
-        # Each client's tags in order: lists through one memory of successors.
-        m.submodules.successors = successors = memory.Memory(shape=range(tags), depth=tags, init=[])
-        s_write = successors.write_port()
-        s_read  = successors.read_port(domain="comb")
-        first  = Array(Signal(range(tags), name=f"first{k}") for k in range(self.clients))
-        newest = Array(Signal(range(tags), name=f"newest{k}") for k in range(self.clients))
-        listed = Signal(self.clients)
-        m.d.comb += [
-            s_write.addr.eq(newest[last_client]),
-            s_write.data.eq(next_tag),
-            s_write.en.eq(issue & listed.bit_select(last_client, 1)),   # else that tag is another list's by now
-            s_read.addr.eq(drain.tag),             # as popped
-        ]
-        for k in range(self.clients):
-            push = issue & (last_client == k)
-            pop  = drain.pop & (drain.pop_client == k)
-            m.d.comb += drain.head[k].eq(first[k])
-            m.d.sync += drain.ready[k].eq(listed[k] & done.bit_select(first[k], 1) & ~pop)
-            with m.If(push):
-                m.d.sync += [newest[k].eq(next_tag), listed[k].eq(1)]
-            with m.If(pop):
-                with m.If(first[k] != newest[k]):
-                    m.d.sync += first[k].eq(s_read.data)
-                with m.Elif(push):
-                    m.d.sync += first[k].eq(next_tag)
-                with m.Else():
-                    m.d.sync += listed[k].eq(0)
-            with m.Elif(push & ~listed[k]):
-                m.d.sync += first[k].eq(next_tag)
-        # Clients are far from here and from each other: no beat waits for a client's word within its cycle.
-        near = [Slice(read_beat(self.width)) for _ in self.reads]
-        for k, (slice, port) in enumerate(zip(near, self.reads)):
-            m.submodules[f"near{k}"] = slice
-            connect(m, drain.beats[k], slice.i)
-            m.d.comb += [
-                port.beat.payload.eq(slice.o.payload),
-                port.beat.valid.eq(slice.o.valid),
-                slice.o.ready.eq(port.beat.ready | self.stop),   # clients are about to be reset
-            ]
-
-        # Ageing: one tag a step, each tag twice in timeout_cycles; no step if the link took nothing since the last one was due.
-        period  = self.timeout_cycles // (2 * tags)
-        wait    = Signal(range(period))
-        scan    = Signal(range(tags))
-        blocked = Signal()
-        step    = Signal()
-        m.d.comb += step.eq((wait == 0) & ~blocked)
-        m.d.sync += wait.eq(Mux(wait == 0, period - 1, wait - 1))
-        with m.If(step):
-            m.d.sync += scan.eq(scan + 1)
-        with m.If(~self.stalled):
-            m.d.sync += blocked.eq(0)
-        with m.Elif(wait == 0):
-            m.d.sync += blocked.eq(1)
-
-        def one(condition, tag):
-            return Mux(condition, C(1, tags) << tag, 0)[:tags]
-        starts   = Signal(tags)
-        finishes = Signal(tags)
-        expires  = Signal(tags)
-        retires  = Signal(tags)
-        stepped  = Signal(tags)    # the tag whose turn it is, or none
-        aged     = Signal(tags)
-        ended    = Signal(tags)
-        m.d.sync += stepped.eq(one(step, scan))
-        m.d.comb += [
-            starts.eq(one(issue, next_tag)),
-            finishes.eq(one(placer.finish, placer.finish_tag) & waiting),
-            aged.eq(stepped & age[1] & ~age[0]),
-            expires.eq(aged & waiting & ~(self.timeout_disable & ~self.stop).replicate(tags)),
-            self.pending.eq(waiting.any()),
-            self.timeout.eq(expires.any()),
-            retires.eq(one(drain.free, drain.free_tag)),
-            ended.eq(aged | one(placer.forget, placer.forget_tag)),
-        ]
-        if self.cpl_headers is not None:
-            m.submodules.budget = budget = CompletionBudget(
-                tags=tags, slot_bytes=self.slot_bytes, headers=self.cpl_headers)
-            stepped_tag = Signal(range(tags))
-            m.d.sync += stepped_tag.eq(scan)
-            m.d.comb += [
-                room.eq(budget.ready),
-                budget.issue.eq(issue),
-                budget.tag.eq(next_tag),
-                budget.offset.eq(addr[:6]),
-                budget.length.eq(length),
-                budget.late.eq(late),
-                budget.finish.eq(finishes.any()),
-                budget.finish_tag.eq(placer.finish_tag),
-                budget.expire.eq((expires & ~finishes).any()),
-                budget.expire_tag.eq(stepped_tag),
-            ]
-        broken = Mux(placer.broken, finishes, 0)
-        m.d.sync += [
-            used.eq(used & ~retires | starts),
-            waiting.eq(waiting & ~finishes & ~expires | starts),
-            done.eq((done | finishes | expires) & ~retires),
-            bad.eq((bad | one(placer.spoil, placer.spoil_tag) | expires | broken) & ~starts),
-            late.eq(late & ~ended | expires | broken),
-            fresh.eq(fresh & ~one(placer.begin, placer.begin_tag) | starts),
-            age[0].eq((age[0] ^ stepped) & ~starts & ~expires & ~broken),
-            age[1].eq((age[1] ^ (stepped & age[0])) & ~starts & ~expires & ~broken),
-        ]
-        m.d.comb += [
-            self.busy.eq(~idle | used.any() | drain.busy | Cat(slice.o.valid for slice in near).any() | self.tlp.valid),
+            buffer.row.eq(drain.row),
+            buffer.row_en.eq(drain.row_en),
+            answers.discard.eq(self.stop),   # clients are about to be reset
+            self.busy.eq(requests.busy | tags.used | drain.busy | answers.busy),
+            self.pending.eq(tags.pending),
+            self.sent.eq(requests.sent),
             self.error.eq(drain.error),
+            self.timeout.eq(tags.timeout),
             self.unexpected.eq(placer.unexpected),
             self.malformed.eq(placer.malformed),
             self.faults.eq(placer.faults),
         ]
+        if self.cpl_headers is not None:
+            m.submodules.budget = budget = CompletionBudget(
+                tags=self.tags, slot_bytes=self.slot_bytes, headers=self.cpl_headers)
+            issue, ended = requests.issue, tags.ended
+            m.d.comb += [
+                room.eq(budget.ready),
+                budget.issue.eq(issue.valid),
+                budget.tag.eq(issue.tag),
+                budget.offset.eq(Cat(C(0, 2), issue.info.word)),   # the DW is that of the first byte
+                budget.length.eq(issue.info.end),
+                budget.ended.eq(ended.valid),
+                budget.ended_tag.eq(ended.tag),
+                budget.late.eq(ended.late),
+                budget.gone.eq(tags.gone),
+            ]
         return m

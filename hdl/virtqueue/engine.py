@@ -20,7 +20,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.buffers import BufferPort, QueueSetup, Used
 from ..lib.dma import AreaPort, ReadPort, WritePort
 from ..lib.either import Either
-from ..lib.slice import Slice
+from ..lib.slice import Register
 from .avail import AvailFetch
 from .desc import DescFetch
 from .lookout import Lookout
@@ -166,6 +166,8 @@ class Engine(wiring.Component):
         m.d.comb += [
             packed.passed_valid.eq(used.o.valid & used.o.ready),
             packed.passed.eq(used.o.p),
+            used.areas.valid.eq(setup.areas.valid),
+            used.areas.p.eq(setup.areas.p),
             used.in_order.eq(self.in_order),
             used.packed.eq(self.packed),
             used.hurry.eq(self.pausing),
@@ -194,8 +196,9 @@ class Engine(wiring.Component):
             packed.stopped.eq(~states.working | (~self.enable | self.pausing | ~self.packed).replicate(self.num_queues)),
         ]
 
-        # One of the two ways is in use. HeadStore takes its time for each operation: a head is looked up meanwhile.
-        m.submodules.pushes = pushes = Slice(Push)
+        # One of the two ways is in use. HeadStore serves a requester every second cycle: a head is looked up meanwhile. It says
+        # that it does early in the cycle.
+        m.submodules.pushes = pushes = Register(Push)
         ways = {
             "rooms":  (avail.o_room, packed.o_room, store.i_room),
             "heads":  (desc.o, packed.o, pushes.i),
@@ -226,17 +229,13 @@ class Engine(wiring.Component):
             ]
             connect(m, flipped(buffers.take), store.i_take[k])
             connect(m, walk.o[k], flipped(buffers.segment))
-            # The haste of devices to give chains back shall not reach the writer.
-            m.submodules[f"used_{k}"] = given = Slice(Used)
+            # What devices give back late in a cycle shall not reach the writer, which takes a chain in every second cycle at
+            # most and says so early in the cycle.
+            m.submodules[f"used_{k}"] = given = Register(Used)
             connect(m, flipped(buffers.used), given.i)
             connect(m, given.o, used.i[k])
-            newest = Signal.like(given.i.p.queue)
-            with m.If(given.i.valid & given.i.ready):
-                m.d.sync += newest.eq(given.i.p.queue)
             with m.If(given.o.valid):
                 m.d.comb += buffers.untold.bit_select(given.o.p.queue, 1).eq(1)
-            with m.If(~given.i.ready):  # it keeps two
-                m.d.comb += buffers.untold.bit_select(newest, 1).eq(1)
 
         # Queue reset.
         moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, walk)], pushes.o.valid).any()

@@ -4,8 +4,6 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arbiter import round_robin
-
 __all__ = ["Pacing"]
 
 
@@ -17,7 +15,8 @@ class Pacing(wiring.Component):
     short time ago keeps its chains until that time is over, or until a batch is full.
 
     That time is between one and two ticks for each queue that is busy: at a tick the next busy queue grows older, and the second
-    time it does so its time is over. A chain waits for as long at most.
+    time it does so its time is over. A chain waits for as long at most. The next busy queue, and the next one that is due, are
+    looked for from queue to queue, one a cycle.
 
     Parameters
     ----------
@@ -44,6 +43,9 @@ class Pacing(wiring.Component):
         Bit per queue: chains were collected since the last ``taken``.
     due : Out(num_queues)
         Bit per queue: they are to be written now.
+    next_valid : Out(1), next : Out(range(num_queues))
+        One that is due, each in its turn: at the latest so many cycles after it is due as there are queues, and one. Until the
+        cycle after it is ``taken``.
     """
     def __init__(self, *, num_queues, hold_cycles):
         if hold_cycles < 2 or hold_cycles & (hold_cycles - 1):
@@ -61,28 +63,43 @@ class Pacing(wiring.Component):
             "hurry":   In(1),
             "waits":   Out(num_queues),
             "due":     Out(num_queues),
+            "next":    Out(range(max(2, num_queues))),
+            "next_valid": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         recent, old = Signal(self.num_queues), Signal(self.num_queues)   # was written a short time ago; grew older once
-        busy = Signal(self.num_queues)
-        tick = Signal(range(self.hold_cycles))
-        turn, next_turn = Signal(range(max(2, self.num_queues))), Signal(range(max(2, self.num_queues)))
+        tick, ticked = Signal(range(self.hold_cycles)), Signal()
+        # Where two looks go from queue to queue: ``turn`` stays at a busy one until the next tick, ``next`` at one that is due.
+        turn, busy, ages, is_due = Signal(range(max(2, self.num_queues))), Signal(), Signal(), Signal()
+
+        def beyond(queue):
+            return Mux(queue == self.num_queues - 1, 0, queue + 1)
+
         m.d.comb += [
-            busy.eq(self.waits | recent),
+            busy.eq((self.waits | recent).bit_select(turn, 1)),
+            ages.eq(busy & (ticked | (tick == 0))),
+            is_due.eq(self.due.bit_select(self.next, 1)),
             self.prompt.eq(self.full | (self.ends & (self.hurry | ~recent.bit_select(self.queue, 1)))),
         ]
-        round_robin(m, busy, turn, next_turn)
-        m.d.sync += tick.eq(tick + 1)
+        m.d.sync += [
+            tick.eq(tick + 1),
+            ticked.eq((ticked | (tick == 0)) & (self.waits | recent).any() & ~busy),
+            self.next_valid.eq(is_due),
+        ]
+        with m.If(~is_due):
+            m.d.sync += self.next.eq(beyond(self.next))
+        with m.If(ages | ~busy):
+            m.d.sync += turn.eq(beyond(turn))
         with m.If(self.hurry):
             m.d.sync += self.due.eq(self.due | self.waits)
-        with m.If((tick == 0) & busy.any()):
-            m.d.sync += [turn.eq(next_turn), old.bit_select(next_turn, 1).eq(1)]
-            with m.If(old.bit_select(next_turn, 1)):
-                m.d.sync += [old.bit_select(next_turn, 1).eq(0), recent.bit_select(next_turn, 1).eq(0)]
-                with m.If(self.waits.bit_select(next_turn, 1)):
-                    m.d.sync += self.due.bit_select(next_turn, 1).eq(1)
+        with m.If(ages):
+            m.d.sync += old.bit_select(turn, 1).eq(1)
+            with m.If(old.bit_select(turn, 1)):
+                m.d.sync += [old.bit_select(turn, 1).eq(0), recent.bit_select(turn, 1).eq(0)]
+                with m.If(self.waits.bit_select(turn, 1)):
+                    m.d.sync += self.due.bit_select(turn, 1).eq(1)
         with m.If(self.given):
             m.d.sync += self.waits.bit_select(self.queue, 1).eq(1)
             with m.If(self.prompt):

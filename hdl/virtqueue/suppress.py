@@ -5,16 +5,17 @@ Ref: VIRTIO 1.4, 2.7.7 "Used Buffer Notification Suppression", 2.8.10 "Event Sup
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from ..lib.buffers import QueueSetup
 from ..lib.dma import Area, ReadPort
-from ..lib.queue import Queue
+from ..lib.queue import Buffer
 from ..spec.virtio import VIRTQ_AVAIL_F_NO_INTERRUPT, RingEvent, VirtqEventSuppress
-from .elements import Elements, element
 from .table import QueueTable
 
 __all__ = ["Published", "Suppress"]
+
+OUTSTANDING = 8   # reads
 
 
 class Published(data.Struct):
@@ -31,7 +32,8 @@ class Published(data.Struct):
 class Suppress(wiring.Component):
     """Read what the driver says about notifications, after the host can see the index, and notify or not.
 
-    One read for each publication; up to 8 are outstanding.
+    One read for each publication; up to 8 are outstanding. A read is asked for 2 cycles after the publication was offered, and a
+    notification is given 5 cycles after its answer came; so long takes each of them.
 
     Members
     -------
@@ -63,16 +65,21 @@ class Suppress(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size",))
-        m.submodules.order = order = Queue(data.StructLayout({"published": Published, "size": 16}), 8)
-        # An answer never waits for the notification before it.
-        m.submodules.cut = cut = Elements(width=self.width, shape=32)
-        m.submodules.words = words = Queue(element(32), 8)
-        connect(m, flipped(self.read.beat), cut.i)
-        connect(m, cut.o, words.i)
+        # What has been read for, in order, and what was answered: an answer never waits for the notification before it.
+        m.submodules.order = order = Buffer(data.StructLayout({
+            "queue": range(max(2, self.num_queues)), "old": 16, "new": 16, "wrap": 1}), OUTSTANDING)
+        m.submodules.words = words = Buffer(data.StructLayout({"data": 32, "error": 1}), OUTSTANDING)
+        now = order.o.p
         m.d.comb += [
             table.setup_valid.eq(self.setup_valid),
             table.setup.eq(self.setup),
-            table.queue.eq(self.i.p.queue),
+            # Split, it is asked where used_event is; packed, where the lap before ends.
+            table.queue.eq(Mux(self.packed, now.queue, self.i.p.queue)),
+            # The last beat has all that there is: no beat ends within 4 aligned bytes.
+            words.i.valid.eq(self.read.beat.valid & self.read.beat.p.last),
+            words.i.p.data.eq(self.read.beat.p.data[:32]),
+            words.i.p.error.eq(self.read.beat.p.error),
+            self.read.beat.ready.eq(1),
         ]
 
         looked_up, summed = Signal(), Signal()
@@ -90,24 +97,24 @@ class Suppress(wiring.Component):
             self.read.req.p.len.eq(Mux(self.packed, 4, 2)),
             self.i.ready.eq(self.read.req.valid & self.read.req.ready),
             order.i.valid.eq(self.i.ready),
-            order.i.p.published.eq(self.i.p),
-            order.i.p.size.eq(table.row.size),
+            *[order.i.p[name].eq(self.i.p[name]) for name in ("queue", "old", "new", "wrap")],
         ]
 
-        now = order.o.p.published
         wanted, passed = Signal(), Signal()
         said, event = words.o.p.data, Signal(16)
         structure = data.View(VirtqEventSuppress, said)
-        m.d.sync += event.eq(said[:16])
-        with m.If(self.packed):
-            m.d.sync += event.eq(structure.desc_event_off
-                                 - Mux(structure.desc_event_wrap == now.wrap, 0, order.o.p.size))
-        # 2.7.7.2, for a batch: did the index pass the event? One operation a cycle.
-        since, span, steps = Signal(16), Signal(16), Signal(3)
-        answered, judged = Signal(), Signal()
-        m.d.comb += [answered.eq(words.o.valid & order.o.valid), judged.eq(answered & steps.all())]
+        # 2.7.7.2, for a batch: did the index pass the event? One operation a cycle, the first is to look the size up. An event of
+        # another lap is one of the lap before (2.8.10).
+        since, span, steps = Signal(16), Signal(16), Signal(4)
+        answered, judged, before = Signal(), Signal(), Signal()
+        m.d.comb += [
+            answered.eq(words.o.valid & order.o.valid),
+            judged.eq(answered & steps.all()),
+            before.eq(self.packed & (structure.desc_event_wrap != now.wrap)),
+        ]
         m.d.sync += [
-            since.eq(now.new - event - 1),
+            event.eq(Mux(self.packed, structure.desc_event_off, said[:16]) - Mux(before, table.row.size, 0)),
+            since.eq(now.new + ~event),      # now.new - event - 1
             span.eq(now.new - now.old),
             passed.eq(since < span),
             steps.eq(Mux(answered & ~order.o.ready, Cat(1, steps), 0)),
@@ -127,6 +134,6 @@ class Suppress(wiring.Component):
             order.o.ready.eq(words.o.ready),
             self.fail_valid.eq(order.o.ready & words.o.p.error),
             self.fail_queue.eq(now.queue),
-            self.busy.eq(self.i.valid | (order.level != 0)),
+            self.busy.eq(self.i.valid | order.o.valid),
         ]
         return m

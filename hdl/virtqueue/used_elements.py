@@ -15,11 +15,13 @@ __all__ = ["UsedEntry", "UsedElements"]
 
 
 class UsedEntry(data.Struct):
-    """``flip``: complement of the wrap counter, of a packed ring. ``last`` ends the write."""
-    id:   unsigned(16)
-    len:  unsigned(32)
-    flip: unsigned(1)
-    last: unsigned(1)
+    """``flip``: complement of the wrap counter, of a packed ring. ``index``: this is used.idx, in ``id``. ``last`` ends the
+    write."""
+    id:    unsigned(16)
+    len:   unsigned(32)
+    flip:  unsigned(1)
+    index: unsigned(1)
+    last:  unsigned(1)
 
 
 class UsedElements(wiring.Component):
@@ -28,7 +30,7 @@ class UsedElements(wiring.Component):
     Members
     -------
     packed : In(1)
-        16 bytes an entry, else 8.
+        16 bytes an entry, else 8. An index is in the first 2 bytes of a beat of its own, with ``last``.
     i : In(stream(UsedEntry)), o : Out(stream(write_beat(width)))
     """
     def __init__(self, *, width):
@@ -63,7 +65,7 @@ class UsedElements(wiring.Component):
         entry = Mux(self.packed, Value.cast(packed), Value.cast(split))
         piece = entry.word_select(at, piece_bits)
         m.d.comb += [
-            ends.eq(at == Mux(self.packed, 128 // piece_bits, max(1, 64 // piece_bits)) - 1),
+            ends.eq((at == Mux(self.packed, 128 // piece_bits, max(1, 64 // piece_bits)) - 1) | self.i.p.index),
             full.eq((part + taken == slots) | (ends & self.i.p.last)),
             whole.eq(beat),
             self.o.valid.eq(self.i.valid & full),

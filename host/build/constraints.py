@@ -3,6 +3,8 @@
 The lanes' pins are not here: they follow from the transceivers, whose place the build script sets (the IP sets another one).
 """
 
+from itertools import permutations
+
 from ..slot.bitstream import board_code
 
 __all__ = ["clock_constraints", "ethernet_pads", "ethernet_ports", "pin_constraints"]
@@ -159,14 +161,23 @@ def _gmii(ethernet):
         yield f"set_output_delay -clock eth_gtx_clk -{limit} {ns:.3f} {ethernet_pads(ethernet, 'tx')}"
 
 
+def _crossings():
+    """UG903, "Asynchronous Clock Domain Crossings": what passes from one clock to another is not timed by edges, only bounded.
+
+    A Gray-coded pointer has one bit that changes, as long as no bit of it comes a period of its clock later than another:
+    nothing takes longer than the shortest period of these clocks.
+    """
+    lane = "get_pins -hierarchical -filter {NAME =~ *pipe_lane[0]*_channel_i/TXOUTCLK}"
+    roots = [f"-of_objects [{lane}]", "osc_clk", "eth_rx_clk"]
+    yield "# The slot, the board and the wire each have a clock of their own."
+    for source, target in permutations((f"[get_clocks -include_generated_clocks {root}]" for root in roots), 2):
+        yield f"set_max_delay -datapath_only -from {source} -to {target} {ETHERNET_NS:.3f}"
+
+
 def clock_constraints(board):
     """XDC for clocks that come from inside of the FPGA, and for what is timed by them."""
     lines = [*_pipe_clocks(), *_jtag()]
     if board.ethernet is not None:
         lines += {"rgmii": _rgmii, "gmii": _gmii}[board.ethernet.kind](board.ethernet)
-        lane = "get_pins -hierarchical -filter {NAME =~ *pipe_lane[0]*_channel_i/TXOUTCLK}"
-        lines += [
-            "# The slot, the board and the wire each have a clock of their own.",
-            f"set_clock_groups -asynchronous -group [get_clocks -include_generated_clocks -of_objects [{lane}]] "
-            "-group [get_clocks -include_generated_clocks osc_clk] -group [get_clocks -include_generated_clocks eth_rx_clk]"]
+        lines += _crossings()
     return "\n".join(lines) + "\n"

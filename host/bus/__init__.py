@@ -1,9 +1,12 @@
 """The seam between the driver and whatever carries its accesses: a real card through VFIO, or a simulator."""
 
 from abc import ABC, abstractmethod
+import sys
 import time
 
 __all__ = ["Bus", "DmaBuffer"]
+
+_FORMATS = {2: "H", 4: "I"}   # of a memoryview
 
 
 class DmaBuffer:
@@ -23,6 +26,16 @@ class DmaBuffer:
 
     def __len__(self):
         return len(self.view)
+
+    def store(self, offset, size, value):
+        """Write a little-endian number of 2 or 4 bytes, naturally aligned, in a single store.
+
+        A device that reads meanwhile gets the old number or the new one. ``struct.pack_into`` would not do: it clears the bytes
+        before it writes them.
+        """
+        if sys.byteorder == "big":
+            value = int.from_bytes(value.to_bytes(size, "little"), "big")
+        self.view[offset:offset + size].cast(_FORMATS[size])[0] = value
 
     def free(self):
         """Take the memory away from the device. Not twice."""

@@ -24,7 +24,7 @@ __all__ = ["PackedVirtqueue"]
 BODY = struct.Struct("<QIH")   # addr, len, id
 FLAGS = struct.Struct("<H")
 TAIL = struct.Struct("<IH")    # len, id
-EVENT = struct.Struct("<I")    # offset 15, wrap 1, flags 2: one word, so that it never changes by halves
+EVENT = struct.Struct("<I")    # offset 15, wrap 1, flags 2
 LEN_AT, FLAGS_AT = 8, 14       # bytes into a descriptor
 AVAIL, USED = int(VirtqDescF.AVAIL), int(VirtqDescF.USED)
 EVENT_SIZE = 4
@@ -59,11 +59,11 @@ class PackedVirtqueue(BaseVirtqueue):
     def write_desc(self, index, addr, length, id=0, flags=0):
         """Write the descriptor at an offset of the ring, flags last."""
         at = self.desc_offset + VIRTQ_DESC_SIZE * index
-        BODY.pack_into(self.memory.view, at, addr, length, id)
+        self.memory.view[at:at + FLAGS_AT] = BODY.pack(addr, length, id)
         self.write_flags(index, flags)  # barrier before it
 
     def write_flags(self, index, flags):
-        FLAGS.pack_into(self.memory.view, self.desc_offset + VIRTQ_DESC_SIZE * index + FLAGS_AT, flags)
+        self.memory.store(self.desc_offset + VIRTQ_DESC_SIZE * index + FLAGS_AT, 2, flags)
 
     def read_flags(self, index):
         return FLAGS.unpack_from(self.memory.view, self.desc_offset + VIRTQ_DESC_SIZE * index + FLAGS_AT)[0]
@@ -82,7 +82,7 @@ class PackedVirtqueue(BaseVirtqueue):
 
     def write_event(self, flags, offset=0, wrap=0):
         """Write the Driver Event Suppression structure."""
-        EVENT.pack_into(self.memory.view, self.avail_offset, flags << 16 | wrap << 15 | offset)
+        self.memory.store(self.avail_offset, 4, flags << 16 | wrap << 15 | offset)
 
     @property
     def event(self):

@@ -8,7 +8,7 @@ Ref: VIRTIO 1.4, 2.6 "Virtqueues", 2.7 "Split Virtqueues". A split virtqueue is 
 
 Both indices count for ever, modulo 2**16; a ring's entry is the index modulo its size. Each side writes its own ring only.
 Real hardware needs memory barriers at the places that a comment names. Between Python and a device behind PCI the order
-of program and posted writes is enough.
+of program and posted writes is enough. The device reads while the driver writes: what it may look at changes in a single store.
 """
 
 from abc import ABC, abstractmethod
@@ -248,10 +248,11 @@ class Virtqueue(BaseVirtqueue):
         return U16.unpack_from(self.memory.view, offset)[0]
 
     def write_u16(self, offset, value):
-        U16.pack_into(self.memory.view, offset, value & 0xffff)
+        self.memory.store(offset, 2, value & 0xffff)
 
     def write_desc(self, index, addr, length, flags=0, following=0):
-        DESC.pack_into(self.memory.view, self.desc_offset + VIRTQ_DESC_SIZE * index, addr, length, flags, following)
+        at = self.desc_offset + VIRTQ_DESC_SIZE * index
+        self.memory.view[at:at + VIRTQ_DESC_SIZE] = DESC.pack(addr, length, flags, following)
 
     def publish(self, *heads):
         """Put heads into the available ring, whatever they are, and only then move idx (2.7.13.3)."""

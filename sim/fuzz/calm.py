@@ -1,7 +1,8 @@
 """When a card has come to rest, and in how many cycles it has to."""
 
+from ...hdl.pcie.series7.adapter import PARAMETERS
 from ..engine.engine import FAULTS
-from .case import TIMEOUT
+from .case import PAIRS, TIMEOUT
 from .good import BrokenPromise
 
 __all__ = ["LIMIT", "LOOK", "PATIENCE", "SHORT", "Calm"]
@@ -16,6 +17,9 @@ LOOK = 520              # within so many, and a read, the card has looked at a r
 BETWEEN_LOOKS = 64      # cycles without work of a card that rests until its next look
 SHORT = 1500            # without a word on the link: nothing more will come, unless a completion was lost, or is on its way
 UNDER_WAY = 64 * 280    # bytes on their way to the card, at most
+# Used chains wait for company, up to two ticks for each queue that is busy (:class:`ringnic.hdl.virtqueue.pacing.Pacing`); a tick
+# is longest behind a board's block.
+KEPT = 2 * (2 * PAIRS + 1) * PARAMETERS.hold_cycles
 # A read is given up once it is as old as TIMEOUT, half as much later at most, and may then still be answered for as long again.
 GIVEN_UP = 3 * TIMEOUT
 RX_COUNTERS = ("rx_frames", "rx_dropped_no_buffer", "rx_dropped_full", "rx_dropped_long", "rx_dropped_down")
@@ -85,9 +89,9 @@ class Calm:
             if not moved:
                 if not live or self.waiting():
                     return True
-                # Once, for a frame that waited may have gone while its counters were read.
-                still += 1
-                if still == 2:
+                # Twice at least, for a frame that waited may have gone while its counters were read.
+                still += ran
+                if still > pause + KEPT:
                     raise BrokenPromise("quiet", "the card is busy, and does nothing")
                 continue
             still = 0

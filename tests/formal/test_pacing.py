@@ -38,6 +38,12 @@ def waits(p, line="class Pacing(", instead="class Pacing("):
     rises = due & ~before[0]
     p.check(~rises | at_once[0] | (since == 0) | (since > TICK))
     p.check(~(given & mine & dut.ends & (since == 0)) | dut.prompt)     # nothing was written yet
+    # One that is due is found, and what is found is due, until it is taken.
+    found, was_taken = dut.next_valid & (dut.next == watched), p.past(taken & mine)
+    unfound = Signal(3)
+    m.d.sync += unfound.eq(Mux(due & ~dut.next_valid, unfound + 1, 0))
+    p.check(unfound <= QUEUES)
+    p.check(~found | due | was_taken)
     p.cover(rises & ~at_once[0] & (since != 0))
 
 
@@ -47,8 +53,9 @@ def test_waits(formal):
 
 
 @pytest.mark.parametrize("line, instead", [
-    ("m.d.sync += [turn.eq(next_turn), old", "m.d.sync += [old"),                   # the other queue waits for ever
-    ("with m.If(old.bit_select(next_turn, 1)):", "with m.If(C(1, 1)):"),            # kept for less than a tick
+    ("with m.If(ages | ~busy):", "with m.If(~busy):"),                              # the other queue waits for ever
+    ("with m.If(old.bit_select(turn, 1)):", "with m.If(C(1, 1)):"),                 # kept for less than a tick
+    ("with m.If(~is_due):", "with m.If(C(0, 1)):"),                                 # the other queue is due for ever
     ("recent.bit_select(self.queue, 1).eq(1), old.bit_select(self.queue, 1).eq(0)", "recent.bit_select(self.queue, 1).eq(1)"),
     ("self.ends & (self.hurry | ~recent", "self.ends & (self.hurry & ~recent"),     # a lone chain waits
 ])

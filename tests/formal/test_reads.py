@@ -8,7 +8,8 @@ import pytest
 
 from amaranth import *
 
-from ringnic.hdl.pcie.dma_reorder import Drain, Placer
+from ringnic.hdl.pcie.dma_drain import Drain
+from ringnic.hdl.pcie.dma_reorder import Placer, ReorderBuffer
 from prove import Anything, broken
 
 CLIENTS, TAGS, SLOT_BYTES = 2, 2, 128
@@ -21,20 +22,24 @@ def one_hot(condition, number):
 
 # Tags
 
-READER = "class Reader("   # nothing is broken
+TAGS_CLASS = "class Tags("   # nothing is broken
 
 
-def accounts(p, line=READER, instead=READER):
+def accounts(p, part="dma_tags", line=TAGS_CLASS, instead=TAGS_CLASS):
     """A tag is of one request from when that is offered to the link until its answer was read out, and is not used meanwhile.
 
     A client's tags are ready in the order of its requests, each when a completion has ended it (or some tag has timed out), with
     what was asked for by it. Completions are anything, also for tags that nobody uses. Requests of several TLPs are not here.
     """
-    module = broken("ringnic.hdl.pcie.dma_read", line, instead)
-    geometry = (WIDTH, TAGS, SLOT_BYTES, CLIENTS)
-    drain, placer = Anything(p, Drain(*geometry)), Anything(p, Placer(*geometry))
-    placer.rows = 2   # what is in the reorder buffer does not matter
-    module.Drain, module.Placer = lambda *geometry: drain, lambda *geometry: placer
+    module = broken("ringnic.hdl.pcie.dma_read", "class Reader(", "class Reader(")
+    changed = broken(f"ringnic.hdl.pcie.{part}", line, instead)
+    for name in {*changed.__all__} & {"Tags", "Lists", "Requests"}:
+        setattr(module, name, getattr(changed, name))
+    drain, placer = Anything(p, Drain(WIDTH, TAGS, SLOT_BYTES, CLIENTS)), Anything(p, Placer(WIDTH, TAGS, SLOT_BYTES))
+    placer.rows = TAGS * SLOT_BYTES // (WIDTH // 8)
+    for name, part in (("Drain", drain), ("Placer", placer)):
+        setattr(module, name, lambda *sizes, part=part, **named: part)
+    module.ReorderBuffer = lambda width, rows: Anything(p, ReorderBuffer(width, rows))   # what is in there does not matter
     dut = p.add(module.Reader(width=WIDTH, clients=CLIENTS, tags=TAGS, slot_bytes=SLOT_BYTES, timeout_cycles=2 * TAGS))
     m = p.m
     m.d.comb += [
@@ -53,17 +58,16 @@ def accounts(p, line=READER, instead=READER):
     tag, first_be, client = data[48:56], data[56:60], data[85]
     m.d.comb += begins.eq(dut.tlp.valid & ~p.past(dut.tlp.valid & ~dut.tlp.ready))
 
-    # Drain: what is ready is popped a cycle later, and read out at any time after that, once.
-    heads = Array(drain.head)
-    p.assume(~drain.pop | (p.past(drain.ready).bit_select(drain.pop_client, 1)
-                           & (drain.tag == Array(p.past(head) for head in heads)[drain.pop_client])))
-    p.assume(~p.past(drain.pop) | ~drain.pop | (drain.pop_client != p.past(drain.pop_client)))
+    # Drain: what is ready is popped in any cycle, and read out at any time after that, once.
+    look, verdict = drain.look, placer.verdict
+    p.assume(~drain.pop | (drain.ready.bit_select(drain.client, 1) & (look.tag == drain.head)))
     popped, used, ended = Signal(TAGS), Signal(TAGS), Signal(TAGS)
-    p.assume(~drain.free | popped.bit_select(drain.free_tag, 1))
-    start, free = one_hot(begins, tag), one_hot(drain.free, drain.free_tag)
-    finish = one_hot(placer.finish, placer.finish_tag) | dut.timeout.replicate(TAGS)
+    p.assume(~look.free | popped.bit_select(look.free_tag, 1))
+    p.assume(verdict.valid | ~(verdict.finish | verdict.forget))
+    start, free = one_hot(begins, tag), one_hot(look.free, look.free_tag)
+    finish = one_hot(verdict.finish, verdict.tag) | dut.timeout.replicate(TAGS)
     m.d.sync += [
-        popped.eq((popped | one_hot(drain.pop, drain.tag)) & ~free),
+        popped.eq((popped | one_hot(drain.pop, look.tag)) & ~free),
         used.eq((used | start) & ~free),
         ended.eq((ended | (finish & (used | start))) & ~free),
     ]
@@ -74,37 +78,40 @@ def accounts(p, line=READER, instead=READER):
     for k in range(CLIENTS):
         oldest, level = [Signal(8, name=f"oldest{k}_{n}") for n in range(TAGS)], Signal(range(TAGS + 1))
         push, pop, after = Signal(), Signal(), Signal(range(TAGS + 1))
-        m.d.comb += [push.eq(begins & (client == k)), pop.eq(drain.pop & (drain.pop_client == k)), after.eq(level - pop)]
+        m.d.comb += [push.eq(begins & (client == k)), pop.eq(drain.pop & (drain.client == k)), after.eq(level - pop)]
         m.d.sync += level.eq(after + push)
         for n in range(TAGS):
             moved = Mux(pop, oldest[min(n + 1, TAGS - 1)], oldest[n])
             m.d.sync += oldest[n].eq(Mux(push & (after == n), Cat(tag[:4], first_be), moved))
-        with m.If(drain.ready[k] & ~pop):
-            p.check((level != 0) & (drain.head[k] == oldest[0][:4]))
-            p.check(ended.bit_select(drain.head[k], 1))
+        with m.If(drain.ready[k] & (drain.client == k)):
+            p.check((level != 0) & (drain.head == oldest[0][:4]))
+            p.check(ended.bit_select(drain.head, 1))
         with m.If(pop):
-            p.check((drain.info.client == k) & drain.info.last & (drain.info.dws == 1) & (drain.info.offset == 0))
-            p.check(oldest[0][4:] == (1 << drain.info.len) - 1)
+            p.check(look.info.last & (look.info.end <= 4) & (look.info.offset == 0))
+            p.check(oldest[0][4:] == (1 << look.info.end) - 1)
         p.cover(pop & (level == 2))
-    p.cover(begins & used.any() & p.count(drain.free, 1))
+    p.cover(begins & used.any() & p.count(look.free, 1))
     p.cover(used.all())
 
 
 def test_tags(formal):
     formal.always(accounts)
-    formal.covers(accounts, 14)
+    formal.covers(accounts, 17)
 
 
-@pytest.mark.parametrize("line, instead", [
-    ("~(used | late).bit_select(next_tag, 1)", "C(1, 1)"),                    # a tag that is in use
-    ("one(placer.finish, placer.finish_tag) & waiting", "one(placer.finish, placer.finish_tag)"),
-    ("used & ~retires | starts", "used & ~finishes | starts"),                # before its slot has been read
-    ("listed[k] & done.bit_select(first[k], 1) & ~pop", "listed[k] & ~pop"),  # before it is answered
-    ("data.client.eq(last_client)", "data.client.eq(0)"),
-    ("m.d.sync += listed[k].eq(0)", "pass"),
+FREE = '(look("lives", self.tag).mark == read_mark)'
+
+
+@pytest.mark.parametrize("part, line, instead", [
+    ("dma_tags", FREE, "C(1, 1)"),                                                     # a tag that is in use
+    ("dma_tags", "verdict.finish & waiting", "verdict.finish"),
+    ("dma_tags", FREE, '(look("lives", self.tag).mark == look("ends", self.tag).mark)'),   # before its slot has been read
+    ("dma_lists", "more & self.next_ended", "more"),                                   # before it is answered
+    ("dma_requests", "issue.client.eq(choice.client)", "issue.client.eq(0)"),
+    ("dma_lists", "listed[k].eq(more | push)", "listed[k].eq(1)"),
 ])
-def test_broken_tags(formal, line, instead):
-    formal.refutes(lambda p: accounts(p, line, instead), 12)
+def test_broken_tags(formal, part, line, instead):
+    formal.refutes(lambda p: accounts(p, part, line, instead), 14)
 
 
 # Completions
@@ -116,12 +123,12 @@ def places(p, line=PLACER, instead=PLACER):
     """A completion changes nothing but the state and the slot of its own tag, and that only if the tag is awaited and the
     requester is this function; any other is told of as unexpected. Completions, whole TLPs or parts of them, are anything.
     """
-    dut = p.add(broken("ringnic.hdl.pcie.dma_reorder", line, instead).Placer(WIDTH, TAGS, SLOT_BYTES, CLIENTS))
+    dut = p.add(broken("ringnic.hdl.pcie.dma_reorder", line, instead).Placer(WIDTH, TAGS, SLOT_BYTES))
     m = p.m
-    waiting, beat, ours = p.free(TAGS, "waiting"), dut.cpl.payload, C(0x1234, 16)
+    waiting, beat, ours, look, verdict = p.free(TAGS, "waiting"), dut.cpl.payload, C(0x1234, 16), dut.look, dut.verdict
     m.d.comb += [
-        dut.waiting.eq(waiting), dut.late.eq(p.free(TAGS, "late")), dut.fresh.eq(p.free(name="fresh")),
-        Value.cast(dut.info).eq(p.free(len(Value.cast(dut.info)), "info")), dut.requester_id.eq(ours),
+        look.waiting.eq(waiting.bit_select(look.tag, 1)), look.late.eq(p.free(name="late")), look.fresh.eq(p.free(name="fresh")),
+        Value.cast(look.info).eq(p.free(len(Value.cast(look.info)), "info")), dut.requester_id.eq(ours),
         dut.cpl.valid.eq(p.free(name="valid")), Value.cast(beat).eq(p.free(len(Value.cast(beat)), "beat")),
     ]
     p.check(dut.cpl.ready)
@@ -135,20 +142,22 @@ def places(p, line=PLACER, instead=PLACER):
         & (Cat(octets[9], octets[8]) == ours) & (tag < TAGS) & waiting.bit_select(tag, 1))
     # One cycle later it has begun, two cycles later its DWs are written and it is judged.
     begun, now = Signal(), Signal(range(TAGS))
-    p.check(~dut.begin | (p.past(expected) & (dut.begin_tag == p.past(tag))))
+    p.check(~look.begin | (p.past(expected) & (look.begin_tag == p.past(tag))))
     with m.If(p.past(dut.cpl.valid & head)):
-        m.d.sync += [begun.eq(dut.begin), now.eq(dut.begin_tag)]
+        m.d.sync += [begun.eq(look.begin), now.eq(look.begin_tag)]
     p.check(~p.past(p.past(dut.cpl.valid & head & (beat.dws >= 3))) | begun | dut.unexpected)
-    for strobe, which in ((dut.spoil, dut.spoil_tag), (dut.finish, dut.finish_tag), (dut.bank_en.any(), now)):
+    stores = Cat(bank.en for bank in dut.banks)
+    for strobe, which in ((verdict.finish, verdict.tag), (stores.any(), now)):
         p.check(~strobe | (begun & (which == now)))
-    for bank in range(WIDTH // 32):
-        p.check(~dut.bank_en[bank] | (dut.row[bank] // (dut.rows // TAGS) == now))
-    p.check(~dut.finish | p.past(p.past(dut.cpl.valid & beat.last)))
-    p.check(~(dut.forget & begun))
-    p.cover(dut.finish & ~dut.broken)
-    p.cover(dut.bank_en.all())
+    for bank in dut.banks:
+        p.check(~bank.en | (bank.row // (dut.rows // TAGS) == now))
+    p.check(~verdict.finish | p.past(p.past(dut.cpl.valid & beat.last)))
+    p.check(~(verdict.forget & begun))
+    p.check(verdict.valid | ~(verdict.finish | verdict.forget))
+    p.cover(verdict.finish & ~verdict.broken)
+    p.cover(stores.all())
     p.cover(dut.unexpected & p.past(dut.cpl.valid & (octets[0] == 0x4a)))
-    p.cover(dut.spoil)
+    p.cover(verdict.finish & verdict.bad & ~verdict.broken)
 
 
 def test_completions(formal):
@@ -157,11 +166,11 @@ def test_completions(formal):
 
 
 @pytest.mark.parametrize("line, instead", [
-    ("known.eq(ours & a_waiting", "known.eq(ours"),
-    ("(header.requester_id == self.requester_id) & ", ""),
-    (" & (header.tag < self.tags)", ""),
-    ("c_store.eq(judge & known & ~wrong", "c_store.eq(judge & ~wrong"),
-    ("finishing.eq(ending & c_known", "finishing.eq(ending"),
+    ("known   = judge & ours & waiting", "known   = judge & ours"),
+    ("(dw2.requester_id == self.requester_id) & ", ""),
+    (" & (dw2.tag < self.tags)", ""),
+    ("stores.eq(now.valid & now.known", "stores.eq(now.valid"),
+    ("verdict.finish.eq(ending & now.known", "verdict.finish.eq(ending"),
 ])
 def test_broken_completions(formal, line, instead):
     formal.refutes(lambda p: places(p, line, instead), 8)

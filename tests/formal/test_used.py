@@ -10,12 +10,14 @@ import pytest
 from amaranth import *
 
 from ringnic.hdl.lib.buffers import Used
+from ringnic.hdl.lib.dma import Area
 from ringnic.hdl.virtqueue.scan import NO_ADDRESS
 from prove import broken
 
 DESC, DEVICE = 0x10000, 0x20000
 BATCH = 2
-USED = "class UsedWriter("   # nothing is broken
+PARTS = {"used_collect": "UsedCollect", "used_runs": "UsedRuns", "used_writes": "UsedWrites"}
+INTACT = ("used_runs", "class UsedRuns(", "class UsedRuns(")   # nothing is broken
 
 
 class Handed:
@@ -26,7 +28,9 @@ class Handed:
         m = p.m
         begun = p.past(C(1))
         m.d.comb += [dut.setup_valid.eq(~begun), dut.setup.size.eq(size), dut.setup.queue_desc.eq(DESC),
-                     dut.setup.queue_device.eq(DEVICE)]
+                     dut.setup.queue_device.eq(DEVICE), dut.areas.valid.eq(~begun),
+                     Value.cast(dut.areas.p.area).eq(Mux(dut.packed, Area.DESC.value, Area.DEVICE.value)),
+                     dut.areas.p.addr.eq(Mux(dut.packed, DESC, DEVICE))]
         self.number, self.complete = Signal(4), Signal(4)         # chains so far; of them those of whole packets
         self.len, self.more, self.count = p.free(name="len"), p.free(name="more"), p.free(range(most + 1), "count")
         self.lens, self.ends = Signal(16), Signal(16)             # of each chain
@@ -66,16 +70,18 @@ class Written:
             m.d.sync += self.beats.eq((port.req.payload.len + 7) >> 3)
 
 
-def make(line, instead):
-    return broken("ringnic.hdl.virtqueue.used", line, instead).UsedWriter(
-        width=64, num_queues=1, ports=1, batch=BATCH, hold_cycles=4)
+def make(part, line, instead):
+    """A UsedWriter, in ``part`` of which one line is changed."""
+    used, name = broken("ringnic.hdl.virtqueue.used", "class UsedWriter(", "class UsedWriter("), PARTS[part]
+    setattr(used, name, getattr(broken(f"ringnic.hdl.virtqueue.{part}", line, instead), name))
+    return used.UsedWriter(width=64, num_queues=1, ports=1, batch=BATCH, hold_cycles=4)
 
 
-def writes_split(p, size, line=USED, instead=USED):
+def writes_split(p, size, *change):
     """2.7.8: entries from where the ring goes on, none beyond its end, each chain's once and in order, of whole packets only;
     behind them the index, which counts them. 2.7.9: with IN_ORDER an entry may stand for earlier ones with nothing to report.
     """
-    dut = p.add(make(line, instead))
+    dut = p.add(make(*(change or INTACT)))
     m = p.m
     given, port = Handed(p, dut, size, 1), dut.write
     in_order = p.const(1, "in_order")
@@ -119,13 +125,13 @@ def writes_split(p, size, line=USED, instead=USED):
     p.cover(told)
 
 
-def writes_packed(p, size, line=USED, instead=USED, prompt=False):
+def writes_packed(p, size, *change, prompt=False):
     """2.8.1, 2.8.13: a used descriptor for each chain, once, where the ring goes on, with the wrap counter of that lap.
     2.8.9: of a packet's chains that stand at the beginning of a batch the first is written last.
 
     One chain is marked, by its number. Without IN_ORDER. ``prompt``: the write port keeps nobody waiting.
     """
-    dut = p.add(make(line, instead))
+    dut = p.add(make(*(change or INTACT)))
     m = p.m
     given, port = Handed(p, dut, size, 2), dut.write
     m.d.comb += [dut.packed.eq(1), dut.o.ready.eq(1)]
@@ -178,15 +184,15 @@ def test_split_is_not_vacuous(formal):
     formal.covers(lambda p: writes_split(p, 2), SPLIT_DEPTH)
 
 
-@pytest.mark.parametrize("size, line, instead", [
-    (1, "with m.Elif(left < room):", "with m.Elif(left != 0):"),                   # beyond the end
-    (2, "with m.If(~used.more):\n", "with m.If(C(1, 1)):\n"),                      # half a packet
-    (2, "take.eq(row.complete - 1), left.eq(1)", "left.eq(1)"),                    # one entry for all, and not the last
-    (2, "row.reports | used.chain.writable | (used.len != 0)", "row.reports"),     # a length is lost
-    (2, "self.write.done & pending.o.p.ends", "self.write.done"),                  # told too early
+@pytest.mark.parametrize("size, part, line, instead", [
+    (1, "used_runs", "(left == 1) | ((~slot & last) == 0)", "(left == 1)"),                    # beyond the end
+    (2, "used_collect", "with m.If(~used.more):\n", "with m.If(C(1, 1)):\n"),                  # half a packet
+    (2, "used_runs", "                        m.d.comb += moves.eq(1)\n", "                        pass\n"),  # not the last
+    (2, "used_runs", "chain.chain.writable | (chain.len != 0)", "chain.chain.writable"),       # a length is lost
+    (2, "used_writes", "self.write.done & under_way.o.p.ends", "self.write.done"),             # told too early
 ])
-def test_broken_split(formal, size, line, instead):
-    formal.refutes(lambda p: writes_split(p, size, line, instead), SPLIT_DEPTH + 3)
+def test_broken_split(formal, size, part, line, instead):
+    formal.refutes(lambda p: writes_split(p, size, part, line, instead), SPLIT_DEPTH + 3)
 
 
 @pytest.mark.parametrize("prompt, depth", [(False, PACKED_DEPTH), (True, PROMPT_DEPTH)])
@@ -199,12 +205,12 @@ def test_packed_is_not_vacuous(formal):
 
 
 @pytest.mark.parametrize("line, instead", [
-    ("wraps.eq(after >= size),", "wraps.eq(after > size),"),
-    ("flip.eq(flip ^ wraps), moved", "moved"),
-    ("m.d.sync += step.eq(stage_r.data.chain.count)", "m.d.sync += step.eq(1)"),
-    ("first.eq(stage_r.data), hidden.eq(1)", "first.eq(stage_r.data), hidden.eq(0)"),   # one is lost
-    ("with m.Elif(self.packed & row.parts):", "with m.Elif(C(0, 1)):"),                 # half a packet is seen
-    ("run_slot.eq(Mux(at_first, row.slot, slot)),", "run_slot.eq(slot),"),
+    ("wraps.eq(self.packed & beyond[16:].any())", "wraps.eq(self.packed & (after > size))"),
+    ("flip.eq(flip ^ wraps),", ""),
+    ("after.eq(slot + chain.chain.count)", "after.eq(slot + 1)"),
+    ("(self.packed & (heads | ((left == 0) & ~hides)))", "(self.packed & (left == 0))"),            # one is lost
+    ("hides.eq(self.packed & batch.parts & (batch.count != 1))", "hides.eq(0)"),                    # half a packet is seen
+    ("begin_run(row.slot)", "begin_run(slot)"),
 ])
 def test_broken_packed(formal, line, instead):
-    formal.refutes(lambda p: writes_packed(p, 2, line, instead), PACKED_DEPTH + 4)
+    formal.refutes(lambda p: writes_packed(p, 2, "used_runs", line, instead), PACKED_DEPTH + 4)

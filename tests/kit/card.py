@@ -21,13 +21,13 @@ class WholeCard:
         return sent
 
     def until(self, done, what, limit=None):
-        """Run until ``done()``, in bounded time."""
+        """Run until ``done()``, in bounded time. ``what`` is waited for: a text, or a function that gives it in the end."""
         limit = limit or self.LIMIT
         for _ in range(limit // self.STEP):
             if done():
                 return
             self.bus.run(self.STEP)
-        raise AssertionError(f"Not within {limit} cycles: {what}{self._counted()}")
+        raise AssertionError(f"Not within {limit} cycles: {what() if callable(what) else what}{self._counted()}")
 
     def _counted(self):
         """What the card has counted, for whoever has nothing but this message."""
@@ -39,7 +39,7 @@ class WholeCard:
     def gather(self, source, count, what):
         """Run until ``source()`` has given ``count`` items, and return them."""
         got = []
-        self.until(lambda: got.extend(source()) or len(got) >= count, f"{count} {what}, last seen {len(got)}")
+        self.until(lambda: got.extend(source()) or len(got) >= count, lambda: f"{count} {what}, of which {len(got)} came")
         return got
 
     def expect_wire(self, frames):

@@ -1,16 +1,16 @@
-"""Slice and Skid: order, layout, one item a cycle, and which paths lead through them."""
+"""Slice, Register and Skid: order, layout, one item a cycle, and which paths lead through them."""
 
 import pytest
 from amaranth.lib import data
 
-from ringnic.hdl.lib.slice import Skid, Slice
+from ringnic.hdl.lib.slice import Register, Skid, Slice
 
 from ...kit.simulator import Simulator
 
 ITEM = data.StructLayout({"a": 3, "b": 5})
 
 
-@pytest.mark.parametrize("make, latency", [(Slice, 1), (Skid, 0)])
+@pytest.mark.parametrize("make, latency", [(Slice, 1), (Register, 1), (Skid, 0)])
 @pytest.mark.parametrize("idle", [0, .3])
 @pytest.mark.parametrize("wait", [0, .3])
 def test_order_and_rate(make, latency, idle, wait, rng):
@@ -63,6 +63,23 @@ def test_no_path_through():
         assert not ctx.get(dut.i.ready)
         await ctx.tick()
         assert ctx.get(dut.o.valid) and ctx.get(dut.i.ready)
+
+    sim = Simulator(dut)
+    sim.add_clock(8e-9)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+def test_a_register_is_free_when_its_item_leaves():
+    dut = Register(8)
+
+    async def bench(ctx):
+        ctx.set(dut.i.valid, 1)
+        assert not ctx.get(dut.o.valid) and ctx.get(dut.i.ready)
+        await ctx.tick()
+        assert ctx.get(dut.o.valid) and not ctx.get(dut.i.ready)
+        ctx.set(dut.o.ready, 1)
+        assert ctx.get(dut.i.ready)
 
     sim = Simulator(dut)
     sim.add_clock(8e-9)

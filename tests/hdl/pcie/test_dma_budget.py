@@ -4,6 +4,7 @@ import pytest
 
 from ringnic.hdl.pcie.dma_budget import CompletionBudget
 
+from ...kit import streams
 from ...kit.simulation import Simulation
 
 
@@ -39,29 +40,27 @@ def test_reads_in_flight(offset, length, most):
     assert issued([(offset, length)] * 100) == most
 
 
-@pytest.mark.parametrize("how", ["finish", "expire"])
-def test_what_ends_makes_room(how):
+@pytest.mark.parametrize("late", [False, True])
+def test_what_ends_makes_room(late):
     """A read that was given up makes room only when nothing of it can come any more."""
     dut = CompletionBudget(tags=8, slot_bytes=512, headers=9)
 
     async def main(ctx):
-        async def pulse(strobe, tag):
-            ctx.set(getattr(dut, "tag" if strobe == "issue" else f"{strobe}_tag"), tag)
-            ctx.set(getattr(dut, strobe), 1)
-            await ctx.tick()
-            ctx.set(getattr(dut, strobe), 0)
         await ctx.tick().repeat(3)
         assert ctx.get(dut.ready)
         ctx.set(dut.length, 64)
-        await pulse("issue", 5)
+        ctx.set(dut.tag, 5)
+        await streams.pulse(ctx, dut.issue)
         await ctx.tick().repeat(3)
         assert not ctx.get(dut.ready)
-        await pulse(how, 5)
-        ctx.set(dut.late, (how == "expire") << 5)
+        ctx.set(dut.ended_tag, 5)
+        ctx.set(dut.late, late)
+        await streams.pulse(ctx, dut.ended)
         for _ in range(10):
             await ctx.tick()
-            assert how == "finish" or not ctx.get(dut.ready)
-        ctx.set(dut.late, 0)
+            assert not late or not ctx.get(dut.ready)
+        if late:
+            await streams.pulse(ctx, dut.gone)
         await ctx.tick().repeat(3)
         assert ctx.get(dut.ready)
     Simulation(dut).run(main)

@@ -29,7 +29,15 @@ class StageBench(MemoryBench):
         for area in (Area.DESC, Area.DRIVER, Area.DEVICE):
             self.areas[queue, area] = row.get(f"queue_{area.name.lower()}", 0)
         await pulse(ctx, control.setup_valid)
+        if hasattr(self.dut, "areas"):
+            await self.tell_areas(ctx, queue)
         await ctx.tick()
+
+    async def tell_areas(self, ctx, queue):
+        """As the engine does: one after the other, behind the set-up."""
+        for area in (Area.DESC, Area.DRIVER, Area.DEVICE):
+            ctx.set(self.dut.areas.p, {"queue": queue, "area": area, "addr": self.areas[queue, area]})
+            await pulse(ctx, self.dut.areas.valid)
 
 
 @pytest.fixture

@@ -167,17 +167,18 @@ def test_a_lone_chain_does_not_wait(make):
 @pytest.mark.parametrize("width, packed, in_order, cycles", [
     (32, 1, 0, 10), (64, 0, 0, 7), (64, 0, 1, 8), (64, 1, 0, 8), (64, 1, 1, 9), (128, 0, 0, 7), (128, 1, 0, 7)])
 def test_a_lone_chain_is_written_at_once(make, width, packed, in_order, cycles):
-    """Cycles from the one in which a chain is given to the one in which its write is asked for: those that UsedWriter states."""
+    """Cycles from the one in which a chain is offered to the one in which its write is asked for, as UsedWriter states them."""
     bench = make(width=width)
-    given, asked = [], []
+    offered, asked = [], []
 
     async def watch(ctx):
-        now = 0
-        async for _, _, gives, asks in ctx.tick().sample(bench.dut.i[0].valid & bench.dut.i[0].ready, bench.dut.write.req.valid):
+        now = was_offered = 0
+        async for _, _, offers, asks in ctx.tick().sample(bench.dut.i[0].valid, bench.dut.write.req.valid):
             now += 1
-            if gives:
-                given.append(now)
-            if asks and len(asked) < len(given):
+            if offers and not was_offered:
+                offered.append(now)
+            was_offered = offers
+            if asks and len(asked) < len(offered):
                 asked.append(now)
     bench.background(watch)
 
@@ -189,7 +190,7 @@ def test_a_lone_chain_is_written_at_once(make, width, packed, in_order, cycles):
             await bench.give(ctx, queue, 7, flush=1)
             await bench.settle(ctx)
     bench.run(testbench)
-    assert [b - a for a, b in zip(given, asked)] == [cycles] * 2
+    assert [b - a for a, b in zip(offered, asked)] == [cycles] * 2
 
 
 @pytest.mark.parametrize("delay", [0, 11, 37, 63])
@@ -285,7 +286,7 @@ def test_ring_wraps(make, size):
 
 @pytest.mark.parametrize("size", [2, 8, 32768])
 def test_index_wraps_at_16_bits(make, monkeypatch, size):
-    monkeypatch.setattr("ringnic.hdl.virtqueue.used.QueueRows", RowsFromEnd)
+    monkeypatch.setattr("ringnic.hdl.virtqueue.used_runs.QueueRows", RowsFromEnd)
     bench = make(sizes=(size, size), batch=2)
     start = RowsFromEnd.START
 

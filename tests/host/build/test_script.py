@@ -54,6 +54,7 @@ def break_(folder, file, old, new):
     ("ringnic_ax7203_clocks.xdc", "*link_tap/TCK", "*link_tab/TCK", "no pins match"),
     ("ringnic_ax7203_clocks.xdc", "clocks jtag_tck", "clocks jtag_clk", "no clocks match jtag_clk"),
     ("ringnic_ax7203_clocks.xdc", "clocks osc_clk", "clocks oscillator", "no clocks match oscillator"),
+    ("ringnic_ax7203_clocks.xdc", "set_max_delay -datapath_only", "set_max_delay", "set_max_delay: without -datapath_only"),
     ("ringnic_ax7203_clocks.xdc", "buffers/txc/C", "buffers/txc/CLK", "no pins match"),
     ("ringnic_ax7203_clocks.xdc", "-clock eth_rx_clk -max", "-clock eth_rxc -max", "no clocks match eth_rxc"),
     ("ringnic_ax7203_clocks.xdc", "-max 3.000", "-maximum 3.000", "Unknown option '-maximum' of set_input_delay"),
@@ -90,8 +91,19 @@ def test_the_pads_of_ethernet(project, board):
         assert (folder / f"ringnic_{board.name}_pins.xdc").read_text().count("IOB TRUE") == 20
         assert text.index("-name eth_gtx_clk -invert") < text.index("-include_generated_clocks osc_clk")
     assert found == (expected if board.ethernet else [])
-    # A clock that is made later than the groups are is in none of them.
+    # A clock that is made after the bounds between clocks is in none of them.
     assert "eth_tx_clk" not in text or text.index("-name eth_tx_clk") < text.index("-include_generated_clocks osc_clk")
+
+
+@pytest.mark.parametrize("board", [board for board in BOARDS.values() if board.buildable], ids=lambda board: board.name)
+def test_what_crosses_clocks_is_bounded(project, board):
+    """UG903, "Asynchronous Clock Domain Crossings": each way between two of the slot, the board and the wire takes no longer than
+    a period of the fastest of them, 125 MHz, so the bits of a Gray-coded pointer arrive within one period of each other."""
+    text = (project(board.name) / f"ringnic_{board.name}_clocks.xdc").read_text()
+    clocks = r"\[get_clocks -include_generated_clocks (.*?TXOUTCLK}\]|osc_clk|eth_rx_clk)\]"
+    found = re.findall(rf"^set_max_delay -datapath_only -from {clocks} -to {clocks} 8\.000$", text, re.MULTILINE)
+    assert text.count("set_max_delay") == len(found) == (6 if board.ethernet else 0)
+    assert len(set(found)) == len(found) and all(source != target for source, target in found)
 
 
 @pytest.mark.parametrize("name", ["mode_selection", "Vendor_ID", "MSIx_Table_Offset", "PCI_CFG_Space_Addr", "pipe_mode_sim"])

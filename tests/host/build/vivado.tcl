@@ -35,6 +35,7 @@ array set COMMANDS {
     create_generated_clock {{-add -invert} {-name -source -divide_by -multiply_by -master_clock} 1 1}
     set_clock_groups      {{-asynchronous -physically_exclusive -logically_exclusive} {} 0 99}
     set_false_path        {{} {-from -to -through} 0 0}
+    set_max_delay         {{-datapath_only} {-from -to -through} 1 1}
     set_input_delay       {{-max -min -rise -fall -clock_fall -add_delay} {-clock -reference_pin} 2 2}
     set_output_delay      {{-max -min -rise -fall -clock_fall -add_delay} {-clock -reference_pin} 2 2}
     get_timing_paths      {{-setup -hold} {-from -to -through -max_paths -nworst -delay_type} 0 0}
@@ -271,6 +272,15 @@ proc create_generated_clock {args} {
 }
 # One group alone is asynchronous to all other clocks (UG835, set_clock_groups).
 proc set_clock_groups {args} { lassign [arguments set_clock_groups $args] o groups; if {[llength $groups] < 1} { refuse groups } }
+# Between clocks that are not related only the data path can be bounded (UG903); the clocks are needed (UG835, set_max_delay).
+proc set_max_delay {args} {
+    lassign [arguments set_max_delay $args] options ns
+    if {![dict exists $options -datapath_only]} { refuse "set_max_delay: without -datapath_only" }
+    foreach option {-from -to} {
+        if {![dict exists $options $option] || [dict get $options $option] eq ""} { refuse "set_max_delay: no $option" }
+    }
+    if {![string is double -strict $ns] || $ns <= 0} { refuse "set_max_delay: '$ns' is no delay" }
+}
 proc set_false_path {args} {
     lassign [arguments set_false_path $args] options
     foreach {option kind} {-from input -to output} {
