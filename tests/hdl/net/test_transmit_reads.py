@@ -169,3 +169,21 @@ def test_hold():
         await cycles(ctx, 3)
         assert len(bench.reads) == 1 and not ctx.get(dut.wants)
     bench.run(main)
+
+
+def test_a_frame_with_a_hole_is_dropped():
+    """One of whose segments was given up is none, although there is room again, and the rest of it is not read."""
+    bench = Bench()
+
+    async def main(ctx):
+        ctx.set(bench.dut.hurry, 1)
+        await give(ctx, bench.dut, segment(64, last=0))
+        await cycles(ctx, 2 * PATIENCE)
+        ctx.set(bench.dut.free, DEPTH)
+        ctx.set(bench.dut.hurry, 0)
+        await ctx.tick()
+        await give(ctx, bench.dut, segment(64), segment(64, id=1))
+        await cycles(ctx, 8)
+    bench.run(main, free=0)
+    assert len(bench.reads) == 1
+    assert bench.parts == [(0, 0, 10, 1, 1, 0), (1, 1, 10, 1, 0, 0)]
