@@ -2,25 +2,25 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from .dma import DMA_LEN_WIDTH, write_beat
 from .frame import frame_beat
-from .slice import Slice
 
-__all__ = ["Packer", "cut_layout", "Cutter"]
+__all__ = ["part_beat", "Packer", "cut_layout", "Cutter"]
 
 
-def _keep(value, count, lanes):
-    """``value`` with the bytes from ``count`` on cleared."""
-    return Cat(Mux(count > k, value[8 * k:8 * k + 8], 0) for k in range(lanes))
+def part_beat(width):
+    """Beat of a packet that may have any number of bytes: ``count`` of them, the first one in lane ``skip``, the others in the
+    lanes behind it. ``error`` is valid with ``last``."""
+    return data.StructLayout({"data": width, "skip": range(width // 8), "count": range(width // 8 + 1), "last": 1, "error": 1})
 
 
 class Packer(wiring.Component):
     """Join beats of any number of bytes into full beats; a packet keeps its length and its end.
 
-    One beat a cycle, and one cycle more for a packet whose last bytes overflow into a beat of their own. Beats leave a
-    cycle later, through registers.
+    One beat a cycle, and one cycle more for a packet whose last bytes overflow into a beat of their own. Beats leave in the
+    cycle in which they are full, and ``i.ready`` follows ``o.ready``.
 
     Parameters
     ----------
@@ -29,68 +29,59 @@ class Packer(wiring.Component):
 
     Members
     -------
-    i : In(stream(frame_beat(width)))
-        ``count`` may be anything from 0 on every beat; bytes beyond it do not matter.
+    i : In(stream(part_beat(width)))
+        Bytes that are not counted do not matter.
     o : Out(stream(frame_beat(width)))
         Only the last beat is partial, and its bytes beyond ``count`` are 0; an empty packet is one beat of ``count`` 0.
     """
     def __init__(self, *, width):
         self.width = width
         super().__init__({
-            "i": In(stream.Signature(frame_beat(width))),
+            "i": In(stream.Signature(part_beat(width))),
             "o": Out(stream.Signature(frame_beat(width))),
         })
 
     def elaborate(self, platform):
         m = Module()
         lanes = self.width // 8
-        m.submodules.slice = slice = Slice(frame_beat(self.width))
-        connect(m, slice.o, flipped(self.o))
-        o = slice.i
-        held, level = Signal(self.width), Signal(range(lanes))   # bytes that wait for company
+        o = self.o
+        held, level = Signal(self.width), Signal(range(lanes))   # its first ``level`` bytes wait for company
         tail, tail_error = Signal(), Signal()                    # they are the end of a packet
 
-        both  = Signal(2 * self.width)
-        total = Signal(range(2 * lanes + 1))
-        rest  = Signal(range(lanes + 1))
-        full  = Signal()
+        # The first byte that comes goes to lane ``level``; what overflows goes round, to where it is held.
+        turn, turned = Signal(range(lanes)), Signal(self.width)
+        total, rest, full = Signal(range(2 * lanes + 1)), Signal(range(lanes + 1)), Signal()
         m.d.comb += [
-            both.eq(held | (_keep(self.i.p.data, self.i.p.count, lanes) << (level << 3))),
-            total.eq(level + self.i.p.count),
+            turn.eq(level - self.i.p.skip),
+            total.eq(level + Mux(tail, 0, self.i.p.count)),
             full.eq(total >= lanes),
             rest.eq(total - lanes),
         ]
-        with m.If(tail):
-            m.d.comb += [
-                o.valid.eq(1),
-                o.p.data.eq(held),
-                o.p.count.eq(level),
-                o.p.last.eq(1),
-                o.p.error.eq(tail_error),
-            ]
-            with m.If(o.ready):
-                m.d.sync += [tail.eq(0), held.eq(0), level.eq(0)]
-        with m.Else():
-            m.d.comb += [
-                o.valid.eq(self.i.valid & (full | self.i.p.last)),
-                self.i.ready.eq(o.ready | ~(full | self.i.p.last)),
-                o.p.data.eq(both[:self.width]),
-                o.p.count.eq(Mux(full, lanes, total)),
-                o.p.last.eq(self.i.p.last & (~full | (rest == 0))),
-                o.p.error.eq(self.i.p.error),
-            ]
-            with m.If(self.i.valid & self.i.ready):
-                with m.If(full):
-                    m.d.sync += [
-                        held.eq(both[self.width:]),
-                        level.eq(rest),
-                        tail.eq(self.i.p.last & (rest != 0)),
-                        tail_error.eq(self.i.p.error),
-                    ]
-                with m.Elif(self.i.p.last):
-                    m.d.sync += [held.eq(0), level.eq(0)]
-                with m.Else():
-                    m.d.sync += [held.eq(both), level.eq(total)]
+        stage = self.i.p.data
+        for k, turns in enumerate(turn):
+            stage = Mux(turns, stage.rotate_left(8 << k), stage)
+        m.d.comb += turned.eq(stage)
+        m.d.comb += [
+            o.valid.eq(tail | (self.i.valid & (full | self.i.p.last))),
+            o.p.count.eq(Mux(full, lanes, total)),
+            o.p.last.eq(tail | (self.i.p.last & (~full | (rest == 0)))),
+            o.p.error.eq(Mux(tail, tail_error, self.i.p.error)),
+            self.i.ready.eq(~tail & (o.ready | ~(full | self.i.p.last))),
+        ]
+        moves = self.i.valid & self.i.ready
+        for k in range(lanes):
+            lane, waits = slice(8 * k, 8 * k + 8), level > k
+            m.d.comb += o.p.data[lane].eq(Mux(waits, held[lane], Mux(total > k, turned[lane], 0)))
+            with m.If(moves & (full | ~waits)):
+                m.d.sync += held[lane].eq(turned[lane])
+        with m.If(tail & o.ready):
+            m.d.sync += [tail.eq(0), level.eq(0)]
+        with m.If(moves):
+            m.d.sync += tail_error.eq(self.i.p.error)
+            with m.If(full):
+                m.d.sync += [level.eq(rest), tail.eq(self.i.p.last & (rest != 0))]
+            with m.Else():
+                m.d.sync += level.eq(Mux(self.i.p.last, 0, total))
         return m
 
 

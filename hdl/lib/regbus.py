@@ -1,4 +1,4 @@
-"""Joining register ports: one initiator to many targets, many initiators to one target."""
+"""Joining register ports: one initiator to many targets, many to one target, and one to a target that may not answer."""
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .reg import RegPort
 
-__all__ = ["RegDecoder", "RegArbiter"]
+__all__ = ["RegDecoder", "RegArbiter", "RegGuard"]
 
 PAGE_BITS = 12
 
@@ -156,4 +156,38 @@ class RegArbiter(wiring.Component):
                             m.d.comb += port.resp.valid.eq(1)
                             with m.If(port.resp.ready):
                                 m.next = "PICK"
+        return m
+
+
+class RegGuard(wiring.Component):
+    """Answer a read with all ones if its target has not, ``cycles`` after accepting it; drop what it says later.
+
+    Members
+    -------
+    i : In(RegPort(addr_width)), o : Out(RegPort(addr_width))
+        No cycle is added.
+    """
+    def __init__(self, *, addr_width, cycles):
+        self.cycles = cycles
+        super().__init__({"i": In(RegPort(addr_width)), "o": Out(RegPort(addr_width))})
+
+    def elaborate(self, platform):
+        m = Module()
+        reading, left = Signal(), Signal(range(self.cycles + 1))
+        expired = reading & (left == 0)
+        m.d.comb += [
+            self.o.req.payload.eq(self.i.req.payload),
+            self.o.req.valid.eq(self.i.req.valid & ~reading),
+            self.i.req.ready.eq(self.o.req.ready & ~reading),
+            self.i.resp.payload.eq(Mux(expired, -1, self.o.resp.payload)),
+            self.i.resp.valid.eq(reading & (self.o.resp.valid | expired)),
+            self.o.resp.ready.eq(self.i.resp.ready | ~reading),
+        ]
+        with m.If(reading):
+            with m.If(~expired):
+                m.d.sync += left.eq(left - 1)
+            with m.If(self.i.resp.valid & self.i.resp.ready):
+                m.d.sync += reading.eq(0)
+        with m.Elif(self.i.req.valid & self.i.req.ready & ~self.i.req.payload.write):
+            m.d.sync += [reading.eq(1), left.eq(self.cycles)]
         return m

@@ -5,7 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
 from ..spec.mii import MDIO_PREAMBLE_BITS, LinkState
-from .mdio import MdioMaster, MdioPins, PhyMonitor
+from .mdio import MdioMaster, MdioPins
+from .phy_monitor import PhyMonitor
 
 __all__ = ["PhyManagement"]
 
@@ -27,13 +28,13 @@ class PhyManagement(wiring.Component):
     clock_hz : float
         Of the domain ``sync``.
     address, setup
-        As :class:`.mdio.MdioMaster` and :class:`.mdio.PhyMonitor` take them.
+        As :class:`.mdio.MdioMaster` and :class:`.phy_monitor.PhyMonitor` take them.
 
     Members
     -------
     pins : Out(MdioPins)
     link, polled : Out
-        As of :class:`.mdio.PhyMonitor`.
+        As of :class:`.phy_monitor.PhyMonitor`.
     """
     def __init__(self, *, clock_hz, address, setup):
         poll_cycles = max(1, round(clock_hz * POLL_SECONDS))

@@ -7,10 +7,10 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.buffers import Segment, Take, TakeOp
+from ..lib.buffers import Segment, Take
 from .deliver import job_layout
 from .gather import Gather, StorePort
-from .takes import Pairs, TakeOffer
+from .underway import Underway
 from .waiting import WindowPort
 
 __all__ = ["Provide"]
@@ -88,78 +88,37 @@ class Provide(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.offer  = offer  = TakeOffer(pairs=self.pairs, ahead=self.ahead)
+        m.submodules.underway = underway = Underway(
+            num_queues=self.num_queues, pairs=self.pairs, ahead=self.ahead, slots=self.slots)
         m.submodules.gather = gather = Gather(max_segments=self.max_segments, slots=self.slots)
-        m.submodules.queues = queues = Pairs(num_queues=self.num_queues, pairs=self.pairs)
-        connect(m, offer.take, flipped(self.take))
+        connect(m, underway.take, flipped(self.take))
         connect(m, flipped(self.segment), gather.i)
         connect(m, gather.store, flipped(self.store))
-        frames, halt, o, here, ready = self.frames, self.halt, self.o, queues.here, queues.ready
+        frames, halt, o, here = self.frames, self.halt, self.o, underway.here
         pair, strays = Signal(range(self.pairs)), Signal()     # whose chains the frame gets; it is not the frame's own
-        chains = Signal(16)                                    # in hand, all for this frame
-        pending = Signal(range(self.ahead + 1))                # taken, and not come
-        order = [Signal(range(self.pairs), name=f"order{k}") for k in range(self.ahead)]   # whose they are
-        others = Signal(self.pairs)                            # pairs of which something that came is to be taken back
         apart = Signal()                                       # chains are taken for one pair at a time
-        at = Signal(range(self.ahead + 1))                     # the first frame for which none was taken
-        mine = Signal()                                        # the next chain is of the frame's pair
-        takes, rewinds, more = Signal(), Signal(), Signal()
+        pending, chains, takes = underway.pending, underway.chains, Signal()
         drops = Signal()                                       # when all is taken back, the frame is dropped; else it stays
-        asked = Signal()                                       # strobe: a TAKE was offered
-        left, back = Signal.like(pending), Signal(range(self.pairs))
-
         m.d.comb += [
-            # A chain more, if the queue has one and there is a frame for it, and room for the segments of all frames that may
-            # come to have theirs.
-            more.eq(self.enable & here & ~halt & ready & frames.there & Mux(strays, at == 0, ~apart | (frames.at_pair == pair))
-                    & (self.delivering + at < self.slots)),
-            mine.eq(order[0] == pair),
-            asked.eq(takes & offer.i.ready),
-            left.eq(pending - gather.ended),
-            offer.i.valid.eq(takes | rewinds),
-            offer.i.p.op.eq(Mux(rewinds, TakeOp.REWIND, TakeOp.TAKE)),
-            offer.i.p.pair.eq(Mux(rewinds, Mux(others.any(), back, pair), queues.pair)),
-            offer.count.eq(chains),
-            offer.pair.eq(pair),
-            queues.enabled.eq(self.enabled),
-            queues.available.eq(self.available),
-            queues.active.eq(self.active),
-            queues.pair.eq(Mux(strays, pair, frames.at_pair)),
-            frames.at.eq(at),
-            gather.own.eq(mine),
-            gather.need.eq(frames.need),
-            o.p.need.eq(frames.need),
-            o.p.chains.eq(chains),
-            o.p.pair.eq(pair),
-            self.holds.eq(~offer.idle | (pending != 0) | (chains != 0) | others.any()),
+            underway.enabled.eq(self.enabled), underway.available.eq(self.available), underway.active.eq(self.active),
+            underway.delivering.eq(self.delivering),
+            underway.pair.eq(pair), underway.strays.eq(strays), underway.apart.eq(apart),
+            frames.at.eq(underway.at), underway.there.eq(frames.there), underway.at_pair.eq(frames.at_pair),
+            underway.may_take.eq(takes & self.enable & ~halt),
+            underway.ended.eq(gather.ended),
+            gather.own.eq(underway.mine), gather.need.eq(frames.need),
+            o.p.need.eq(frames.need), o.p.chains.eq(chains), o.p.pair.eq(pair),
+            self.holds.eq(underway.holds),
             self.follows.eq(frames.valid & ~frames.too_long & ~halt
                             & ((pending != 0) | self.available.bit_select(frames.pair << 1, 1))),
         ]
-        m.d.sync += [
-            pending.eq(left + asked),
-            self.wants.eq(0),
-            self.resting.eq(0),
-        ]
-        for k in reversed(range(self.pairs)):
-            with m.If(others[k]):
-                m.d.comb += back.eq(k)
-        with m.If(gather.ended):
-            m.d.sync += [one.eq(behind) for one, behind in zip(order, order[1:])]
-            with m.If(mine):
-                m.d.sync += chains.eq(chains + 1)
-            with m.Else():
-                m.d.sync += others.bit_select(order[0], 1).eq(1)
-        with m.If(asked):
-            with m.Switch(left):
-                for k, one in enumerate(order):
-                    with m.Case(k):
-                        m.d.sync += one.eq(queues.pair)
+        m.d.sync += [self.wants.eq(0), self.resting.eq(0)]
 
         def finish(event, drop=1):
             m.d.comb += [o.valid.eq(1), o.p.drop.eq(drop), event.eq(o.ready), frames.next.eq(o.ready)]
 
         with m.FSM(name="provide") as state:
-            m.d.comb += at.eq(pending + state.ongoing("CHAIN"))  # that frame has its own, if it has enough
+            m.d.comb += underway.served.eq(state.ongoing("CHAIN"))
             with m.State("FRAME"):
                 m.d.comb += [self.restart.eq(1), gather.clear.eq(1)]
                 m.d.sync += [pair.eq(frames.pair), strays.eq(0), drops.eq(1)]
@@ -176,28 +135,28 @@ class Provide(wiring.Component):
             with m.State("STEER"):
                 # 5.1.9.5.5.1: nothing above the count; a queue that is being reset gets nothing either.
                 with m.If(~here):
-                    m.d.sync += [pair.eq(queues.first), strays.eq(1)]
+                    m.d.sync += [pair.eq(underway.first), strays.eq(1)]
                 m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += [gather.open.eq((pending != 0) & mine), takes.eq(more)]
+                m.d.comb += [gather.open.eq((pending != 0) & underway.mine), takes.eq(1)]
                 with m.If(gather.ended):
                     m.next = "CHAIN"
-                with m.Elif((pending != 0) & ~mine):
+                with m.Elif((pending != 0) & ~underway.mine):
                     m.d.sync += [drops.eq(0), apart.eq(1)]
                     m.next = "BACK"
                 with m.If(pending == 0):
-                    with m.If(~self.enable | ~queues.any):
+                    with m.If(~self.enable | ~underway.any):
                         m.next = "BACK"
                     with m.Elif(halt | ~here):
                         # A queue that has stopped has no more than it gave, and would give the same again.
                         m.d.sync += drops.eq(~halt & (chains != 0))
                         m.next = "BACK"
-                    with m.Elif(ready):
+                    with m.Elif(underway.ready):
                         m.d.comb += self.restart.eq(1)
                     with m.Else():
                         m.d.sync += [
                             self.wants.bit_select(pair << 1, 1).eq(1),
-                            self.resting.eq(self.endless & offer.idle),
+                            self.resting.eq(self.endless & underway.idle),
                         ]
                         with m.If(self.over):
                             m.next = "BACK"
@@ -206,14 +165,14 @@ class Provide(wiring.Component):
                 with m.If(gather.failed | gather.spilt):
                     m.next = "BACK"
                 with m.Elif(gather.enough):
-                    m.d.comb += takes.eq(more)
-                    with m.If(offer.fits):
+                    m.d.comb += takes.eq(1)
+                    with m.If(underway.fits):
                         finish(self.events.rx_frames, drop=0)
                     with m.If(frames.next):
-                        m.d.comb += [offer.commit.eq(1), gather.keep.eq(1)]
-                        m.d.sync += [chains.eq(0), pair.eq(frames.behind), apart.eq(apart & (chains != 1))]
+                        m.d.comb += [underway.commit.eq(1), gather.keep.eq(1)]
+                        m.d.sync += [pair.eq(frames.behind), apart.eq(apart & (chains != 1))]
                         m.next = "FRAME"
-                        with m.If((pending != 0) | asked | (frames.joined & ~strays)):
+                        with m.If((pending != 0) | underway.asked | (frames.joined & ~strays)):
                             m.next = "RUN"
                 with m.Elif(self.mrg_rxbuf & ~gather.full):
                     m.next = "RUN"
@@ -224,24 +183,18 @@ class Provide(wiring.Component):
                 # about to be set up.
                 m.d.comb += gather.open.eq(pending != 0)
                 with m.If(pending == 0):
-                    with m.If(others.any()):
-                        m.d.comb += rewinds.eq(1)
-                        with m.If(offer.i.ready):
-                            m.d.sync += others.eq(others & (others - 1))
+                    with m.If(underway.others):
+                        m.d.comb += underway.rewind.eq(1)
                     with m.Elif(chains == 0):
-                        with m.If(offer.idle & ~drops):
+                        with m.If(underway.idle & ~drops):
                             m.next = "FRAME"
-                        with m.Elif(offer.idle):
+                        with m.Elif(underway.idle):
                             finish(self.events.rx_dropped_no_buffer)
                             with m.If(o.ready):
                                 m.next = "FRAME"
                     # The queue has stopped: what was taken of it must not come again with the next frame.
                     with m.Elif(gather.failed):
-                        m.d.comb += offer.commit.eq(offer.fits)
+                        m.d.comb += underway.commit.eq(underway.fits)
                     with m.Else():
-                        m.d.comb += rewinds.eq(1)
-                        with m.If(offer.i.ready):
-                            m.d.sync += chains.eq(0)
-                with m.If(offer.commit):
-                    m.d.sync += chains.eq(0)
+                        m.d.comb += underway.rewind.eq(1)
         return m

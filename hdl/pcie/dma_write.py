@@ -83,6 +83,7 @@ class Headers(wiring.Component):
         length = Signal(13)                                # of the next TLP
         dw4 = Signal()
         closes = Signal()                                  # it is the last one
+        limit, fits = Signal(13), Signal()                 # most bytes that it may have; what is left is no more
         mask = Signal(12)
         m.d.sync += mask.eq((C(0x7f, 7) << self.mps) | ((1 << self.mps) - 1))
 
@@ -110,11 +111,8 @@ class Headers(wiring.Component):
                 with m.If(self.i.valid):
                     m.next = "CUT"
             with m.State("CUT"):
-                m.d.sync += [
-                    length.eq(cut_length(job.addr, job.len, mask)),
-                    dw4.eq(job.addr[32:].any()),
-                    closes.eq(job.len <= cut_limit(job.addr, mask)),
-                ]
+                m.d.comb += [limit.eq(cut_limit(job.addr, mask)), fits.eq(job.len <= limit)]
+                m.d.sync += [length.eq(Mux(fits, job.len, limit)), dw4.eq(job.addr[32:].any()), closes.eq(fits)]
                 m.next = "HEAD"
             with m.State("HEAD"):
                 with m.If(~self.o.valid | self.o.ready):

@@ -13,7 +13,7 @@ from ..lib.gate import PacketGate
 from ..lib.interrupt import InterruptPort
 from ..lib.queue import Queue
 from ..lib.reg import RegPort
-from ..lib.regbus import RegArbiter, RegDecoder
+from ..lib.regbus import RegArbiter, RegDecoder, RegGuard
 from ..spec.bar import MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET, REG_ADDR_WIDTH
 from ..spec.pcie import TlpType
 from .dma import Dma
@@ -24,7 +24,7 @@ from .parameters import PcieParameters
 from .target import Target
 from .tlp_stream import ALL_CLASSES, TLP_CLASSES, tlp_beat
 
-__all__ = ["TlpDemux", "RegGuard", "Endpoint"]
+__all__ = ["TlpDemux", "Endpoint"]
 
 
 class TlpDemux(wiring.Component):
@@ -56,40 +56,6 @@ class TlpDemux(wiring.Component):
         ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [inside.eq(~self.i.payload.last), held.eq(is_cpl)]
-        return m
-
-
-class RegGuard(wiring.Component):
-    """Answer a read with all ones if its target has not, ``cycles`` after accepting it; drop what it says later.
-
-    Members
-    -------
-    i : In(RegPort(addr_width)), o : Out(RegPort(addr_width))
-        No cycle is added.
-    """
-    def __init__(self, *, addr_width, cycles):
-        self.cycles = cycles
-        super().__init__({"i": In(RegPort(addr_width)), "o": Out(RegPort(addr_width))})
-
-    def elaborate(self, platform):
-        m = Module()
-        reading, left = Signal(), Signal(range(self.cycles + 1))
-        expired = reading & (left == 0)
-        m.d.comb += [
-            self.o.req.payload.eq(self.i.req.payload),
-            self.o.req.valid.eq(self.i.req.valid & ~reading),
-            self.i.req.ready.eq(self.o.req.ready & ~reading),
-            self.i.resp.payload.eq(Mux(expired, -1, self.o.resp.payload)),
-            self.i.resp.valid.eq(reading & (self.o.resp.valid | expired)),
-            self.o.resp.ready.eq(self.i.resp.ready | ~reading),
-        ]
-        with m.If(reading):
-            with m.If(~expired):
-                m.d.sync += left.eq(left - 1)
-            with m.If(self.i.resp.valid & self.i.resp.ready):
-                m.d.sync += reading.eq(0)
-        with m.Elif(self.i.req.valid & self.i.req.ready & ~self.i.req.payload.write):
-            m.d.sync += [reading.eq(1), left.eq(self.cycles)]
         return m
 
 

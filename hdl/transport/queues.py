@@ -4,21 +4,16 @@ Ref: VIRTIO 1.4, 2.6.1 "Virtqueue Reset", 4.1.4.3 "Common configuration structur
 """
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..lib.buffers import QueueSetup
-from ..lib.queue import Queue
-from ..spec.virtio import VIRTIO_MSI_NO_VECTOR, Common
+from .enabling import ADDRESS_WORDS, SIZE_WORD, SLOTS, Enabling
+from .queue_view import ENABLE_WORD, RESET_WORD, SELECT_WORD, QueueView, state_layout
+from .resets import QueueResets
 
 __all__ = ["Queues"]
-
-SIZE_WORD    = Common.QUEUE_SIZE // 4        # queue_msix_vector in the upper half
-ENABLE_WORD  = Common.QUEUE_ENABLE // 4      # queue_notify_off in the upper half
-ADDRESS_WORDS = range(Common.QUEUE_DESC // 4, Common.QUEUE_NOTIF_CONFIG_DATA // 4)
-RESET_WORD   = Common.QUEUE_RESET // 4       # in the upper half
-SLOTS = 8  # DWs per queue in the memory; a slot is the low bits of the register's DW number, so none is computed
 
 
 class Queues(wiring.Component):
@@ -112,9 +107,9 @@ class Queues(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         no_vector = self.msix_vectors
-        state_layout = data.StructLayout({"vector": range(no_vector + 1), "enabled": 1, "resetting": 1})
+        layout = state_layout(self.msix_vectors)
         m.submodules.registers = registers = Memory(shape=32, depth=SLOTS * self.num_queues, init=[])
-        m.submodules.states = states = Memory(shape=state_layout, depth=self.num_queues, init=[])
+        m.submodules.states = states = Memory(shape=layout, depth=self.num_queues, init=[])
         read, write = registers.read_port(), registers.write_port(granularity=8)
         state_write = states.write_port()
         state_read = states.read_port(transparent_for=(state_write,))
@@ -146,24 +141,11 @@ class Queues(wiring.Component):
             state_write.data.eq(state),
         ]
 
-        with m.Switch(self.word):
-            with m.Case(Common.QUEUE_SELECT // 4):
-                m.d.comb += self.value[16:].eq(select)
-            with m.Case(SIZE_WORD):
-                # 4.1.4.3.1: queue_size is 0 for a queue that does not exist.
-                m.d.comb += self.value.eq(VIRTIO_MSI_NO_VECTOR << 16)
-                with m.If(exists):
-                    m.d.comb += self.value[:16].eq(fetched[:16])
-                    with m.If(state.vector != no_vector):
-                        m.d.comb += self.value[16:].eq(state.vector)
-            with m.Case(ENABLE_WORD):
-                with m.If(exists):
-                    m.d.comb += self.value.eq(Cat(state.enabled, C(0, 15), select))
-            with m.Case(*ADDRESS_WORDS):
-                with m.If(exists):
-                    m.d.comb += self.value.eq(fetched)
-            with m.Case(RESET_WORD):
-                m.d.comb += self.value[16].eq(exists & state.resetting)
+        m.submodules.view = view = QueueView(msix_vectors=self.msix_vectors)
+        m.d.comb += [
+            view.word.eq(self.word), view.select.eq(select), view.exists.eq(exists),
+            view.stored.eq(fetched), view.state.eq(state), self.value.eq(view.value),
+        ]
 
         low, high = self.data[:16], self.data[16:]
         size_ok = Signal()
@@ -172,7 +154,7 @@ class Queues(wiring.Component):
         starting, asking = Signal(), Signal()
         with m.If(self.write):
             with m.Switch(self.word):
-                with m.Case(Common.QUEUE_SELECT // 4):
+                with m.Case(SELECT_WORD):
                     # 4.1.3.1: a field of 16 bits is written whole; of less nothing is taken.
                     with m.If(self.be[2:].all()):
                         m.d.sync += select.eq(self.data[16:])
@@ -193,89 +175,46 @@ class Queues(wiring.Component):
                         state_write.data.resetting.eq(1),
                     ]
 
-        # Enabling reads the registers in the order of their slots from queue_size on, and pushes the addresses, the last
-        # six, through one shift register.
-        setup_size = Signal(16)
-        shift = Signal(32 * len(ADDRESS_WORDS))
-        first, last = SIZE_WORD % SLOTS, ADDRESS_WORDS[-1] % SLOTS
-        step = Signal(range(SLOTS), init=first)
-        came = Signal(range(SLOTS))
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += slot.eq(self.word)
-                with m.If(starting):
-                    m.d.sync += step.eq(first)
-                    m.next = "FETCH"
-            with m.State("FETCH"):
-                m.d.comb += [self.busy.eq(1), slot.eq(step)]
-                m.d.sync += [step.eq(step + 1), came.eq(step)]
-                with m.If(step == last):
-                    m.next = "LAST"
-            with m.State("LAST"):
-                m.d.comb += self.busy.eq(1)
-                m.next = "DONE"
-            with m.State("DONE"):
-                m.d.comb += [
-                    self.busy.eq(1), self.setup_valid.eq(~self.clear),
-                    state_write.en.eq(1), state_write.data.enabled.eq(1),
-                ]
-                m.next = "IDLE"
-        with m.If(self.busy & ~self.setup_valid):
-            m.d.sync += shift.eq(Cat(shift[32:], read.data))
-        with m.If(self.busy & (came == first)):
-            m.d.sync += setup_size.eq(read.data)
+        m.submodules.enabling = enabling = Enabling()
         m.d.comb += [
-            self.setup.queue.eq(queue),
-            self.setup.size.eq(setup_size),
-            Cat(self.setup.queue_desc, self.setup.queue_driver, self.setup.queue_device).eq(shift),
+            enabling.start.eq(starting), enabling.queue.eq(queue), enabling.data.eq(read.data),
+            self.busy.eq(enabling.busy),
+            slot.eq(Mux(self.busy, enabling.slot, self.word)),
+            self.setup.eq(enabling.setup),
+            self.setup_valid.eq(enabling.done & ~self.clear),
         ]
+        with m.If(enabling.done):
+            m.d.comb += [state_write.en.eq(1), state_write.data.enabled.eq(1)]
 
-        # Queue reset. A queue is asked for once until its reset has ended, so there is room for all.
-        resets = Module()
+        resets = QueueResets(num_queues=self.num_queues)
         m.submodules.resets = ResetInserter(self.clear)(resets)
-        resets.submodules.asked = asked = Queue(unsigned(max(1, len(queue))), max(2, self.num_queues))
-        erasing = Signal()
-        erase = Signal(range(SLOTS))
         m.d.comb += [
-            asked.i.valid.eq(asking),
-            asked.i.payload.eq(queue),
-            self.reset_queue.eq(asked.o.payload),
-            self.withdraw_queue.eq(asked.o.payload),
-            self.resetting.eq(asked.level != 0),
+            resets.ask.eq(asking),
+            resets.queue.eq(queue),
+            self.reset_valid.eq(resets.begin & ~self.clear),
+            self.reset_queue.eq(resets.current),
+            resets.done.eq(self.reset_done),
+            self.withdraw.eq(resets.withdraw),
+            self.withdraw_queue.eq(resets.current),
+            resets.withdrawn.eq(self.withdrawn),
+            resets.free.eq(~self.write & ~self.busy),  # the write ports are
+            self.resetting.eq(resets.resetting),
         ]
-        with resets.FSM():
-            with resets.State("ASK"):
-                resets.d.comb += self.reset_valid.eq(asked.o.valid & ~self.clear)
-                with resets.If(asked.o.valid):
-                    resets.next = "DRAIN"
-            with resets.State("DRAIN"):
-                with resets.If(self.reset_done):
-                    resets.next = "WITHDRAW"
-            with resets.State("WITHDRAW"):
-                resets.d.comb += self.withdraw.eq(1)  # 2.6.1.1.1: no notification after the end, not even one that was masked
-                with resets.If(self.withdrawn):
-                    resets.next = "ERASE"
-            with resets.State("ERASE"):
-                resets.d.comb += erasing.eq(~self.write & ~self.busy)  # the write ports are free
-                resets.d.sync += erase.eq(erase + erasing)
-                with resets.If(erasing & (erase == SLOTS - 1)):
-                    resets.d.comb += asked.o.ready.eq(1)
-                    resets.next = "ASK"
 
         # Back to default, a DW a cycle: one queue's, or all.
         index = Signal(range(SLOTS * self.num_queues + 1))
         target = Signal.like(index)
         m.d.comb += [
             self.cleared.eq(index == SLOTS * self.num_queues),
-            target.eq(Mux(self.clear, index, Cat(erase, asked.o.payload))),
+            target.eq(Mux(self.clear, index, Cat(resets.slot, resets.current))),
         ]
-        with m.If(self.clear | erasing):
+        with m.If(self.clear | resets.erasing):
             m.d.comb += [
                 write.addr.eq(target),
-                write.data.eq(Mux(target[:3] == first, self.max_queue_size, 0)),
+                write.data.eq(Mux(target[:3] == SIZE_WORD % SLOTS, self.max_queue_size, 0)),
                 write.en.eq(Mux(self.clear & self.cleared, 0, 0xf)),
                 state_write.addr.eq(target >> 3),
-                state_write.data.eq(state_layout.const({"vector": no_vector})),
+                state_write.data.eq(layout.const({"vector": no_vector})),
                 # 4.1.4.3.1: queue_reset and queue_enable show the end, so they go last.
                 state_write.en.eq(~(self.clear & self.cleared) & (target[:3] == SLOTS - 1)),
             ]

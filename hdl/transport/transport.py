@@ -12,12 +12,13 @@ from ..lib.buffers import QueueSetup
 from ..lib.interrupt import InterruptPort
 from ..lib.reg import RegPort
 from ..spec.bar import COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, NOTIFY_OFFSET, REG_ADDR_WIDTH
-from ..spec.virtio import (
-    VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, Common, NotificationData, Status,
-)
+from ..spec.virtio import VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, Common
+from .access import Access
 from .features import FEATURE_BITS, Features
 from .interrupts import Interrupts
+from .kicks import Kicks
 from .queues import Queues
+from .status import DeviceStatus
 
 __all__ = ["Transport"]
 
@@ -125,89 +126,50 @@ class Transport(wiring.Component):
         m.submodules.queues = queues = self._queues
         m.submodules.interrupts = interrupts = self._interrupts
 
-        acknowledge, driver, driver_ok, features_ok, needs_reset, failed = (Signal(name=name) for name in (
-            "acknowledge", "driver", "driver_ok", "features_ok", "needs_reset", "failed"))
-        status = Cat(acknowledge, driver, driver_ok, features_ok, C(0, 2), needs_reset, failed)
-        generation = Signal(8)
-        clearing = Signal(init=1)  # also after a reset of the domain, which does not reach into memories
-        live = Signal()
+        m.submodules.status = status = DeviceStatus()
+        m.submodules.access = registers = Access()
+        m.submodules.kicks = kicks = Kicks(num_queues=self.num_queues)
+        clearing, live = status.clearing, status.live
         m.d.comb += [
-            live.eq(driver_ok & ~self.reset_pending & ~clearing),
-            self.driver_ok.eq(driver_ok),
-            self.features.eq(Mux(features_ok, features.accepted, 0)),
+            self.driver_ok.eq(status.driver_ok),
+            self.features.eq(Mux(status.features_ok, features.accepted, 0)),
         ]
 
-        # Registers: one access at a time.
-        req, resp = self.regs.req, self.regs.resp
-        access = Signal.like(req.payload)
+        # Registers.
+        wiring.connect(m, wiring.flipped(self.regs), registers.regs)
+        access = registers.current
         page, word = access.addr[PAGE_BITS:], access.addr[2:PAGE_BITS]
-        writing = Signal()         # the cycle in which a write acts
-        common_write = Signal()
-        value, queue_value = Signal(32), Signal(32)
-        isr = Signal(8)
-        # A vector is written while its source has no interrupt pending there.
-        of_config, of_queue, moving = Signal(), Signal(), Signal()
+        in_common, common_write = Signal(), Signal()
+        queue_value, isr, generation = Signal(32), Signal(8), Signal(8)
+        of_config, of_queue = Signal(), Signal()   # a write to this register is of the vector of a source of interrupts
         m.d.comb += [
+            in_common.eq(page == COMMON_OFFSET >> PAGE_BITS),
             of_config.eq((word == VECTOR_WORD) & access.be[:2].all()),
             of_queue.eq((word == SIZE_WORD) & access.be[2:].all() & queues.exists),
+            registers.moves.eq(in_common & (of_config | of_queue)),
+            registers.withdrawn.eq(interrupts.withdrawn[1]),
+            registers.settled.eq(~queues.busy),
+            registers.reset_pending.eq(self.reset_pending),
+            registers.clearing.eq(clearing),
+            common_write.eq(registers.write & in_common),
+            # 4.1.4.5.1: reading ISR clears it. A read that does not want byte 0 does not read it.
+            interrupts.isr_read.eq(registers.read & (page == ISR_OFFSET >> PAGE_BITS) & (word == 0) & access.be[0]),
         ]
-        m.d.comb += common_write.eq(writing & (page == COMMON_OFFSET >> PAGE_BITS))
         for part in features, queues:
-            m.d.comb += [
-                part.word.eq(word),
-                part.write.eq(common_write),
-                part.be.eq(access.be),
-                part.data.eq(access.data),
-                part.clear.eq(clearing),
-            ]
-        with m.FSM() as accesses:
-            with m.State("IDLE"):
-                m.d.comb += req.ready.eq(~clearing)
-                m.d.sync += access.eq(req.payload)
-                with m.If(req.valid & req.ready):
-                    m.next = "ACT"
-            with m.State("ACT"):
-                with m.If(access.write & (page == COMMON_OFFSET >> PAGE_BITS) & (of_config | of_queue)):
-                    m.next = "WITHDRAW"
-                with m.Elif(access.write):
-                    m.d.comb += writing.eq(~self.reset_pending & ~clearing)
-                    m.next = "SETTLE"
-                with m.Else():
-                    # 4.1.4.5.1: reading ISR clears it. A read that does not want byte 0 does not read it.
-                    m.d.comb += interrupts.isr_read.eq(
-                        (page == ISR_OFFSET >> PAGE_BITS) & (word == 0) & access.be[0])
-                    m.d.sync += isr.eq(interrupts.isr)
-                    m.next = "LOOK-UP"
-            with m.State("WITHDRAW"):
-                m.d.comb += [
-                    moving.eq(1),
-                    writing.eq(interrupts.withdrawn[1] & ~self.reset_pending & ~clearing),
-                ]
-                with m.If(interrupts.withdrawn[1] | clearing):
-                    m.next = "SETTLE"
-            with m.State("SETTLE"):
-                with m.If(~queues.busy):
-                    m.next = "IDLE"
-            with m.State("LOOK-UP"):  # a cycle for the memory, two for what chooses
-                m.next = "READ"
-            with m.State("READ"):
-                m.d.sync += queue_value.eq(queues.value)
-                m.next = "COLLECT"
-            with m.State("COLLECT"):
-                m.d.sync += resp.payload.eq(value)
-                m.next = "ANSWER"
-            with m.State("ANSWER"):
-                m.d.comb += resp.valid.eq(1)
-                with m.If(resp.ready):
-                    m.next = "IDLE"
-
+            m.d.comb += [part.word.eq(word), part.write.eq(common_write), part.be.eq(access.be), part.data.eq(access.data),
+                         part.clear.eq(clearing)]
+        with m.If(registers.read):
+            m.d.sync += isr.eq(interrupts.isr)
+        with m.If(registers.chosen):
+            m.d.sync += queue_value.eq(queues.value)
+        value = registers.value
         with m.Switch(page):
             with m.Case(COMMON_OFFSET >> PAGE_BITS):
                 m.d.comb += value.eq(features.value | queue_value)
                 with m.If(word == VECTOR_WORD):
                     m.d.comb += value.eq(Cat(interrupts.config_vector, C(self.num_queues, 16)))
                 with m.If(word == STATUS_WORD):
-                    m.d.comb += value.eq(Cat(status, generation, queue_value[16:]))
+                    m.d.comb += value.eq(Cat(status.value, generation, queue_value[16:]))
             with m.Case(ISR_OFFSET >> PAGE_BITS):
                 with m.If(word == 0):
                     m.d.comb += value.eq(isr)
@@ -217,41 +179,22 @@ class Transport(wiring.Component):
                         with m.Case(index):
                             m.d.comb += value.eq(self.config[32 * index:32 * index + 32])
 
-        # Device status
-        wanted = access.data[:8]
-        features_will_be_ok = Signal()
-        m.d.comb += features_will_be_ok.eq(
-            features_ok | (wanted & Status.FEATURES_OK.value).any() & features.acceptable)  # 2.2.2
-        with m.If(common_write & (word == STATUS_WORD) & access.be[0]):
-            with m.If(wanted == 0):
-                m.d.sync += self.reset_pending.eq(1)
-            with m.Else():
-                m.d.sync += [
-                    acknowledge.eq(acknowledge | (wanted & Status.ACKNOWLEDGE.value).any()),
-                    driver.eq(driver | (wanted & Status.DRIVER.value).any()),
-                    failed.eq(failed | (wanted & Status.FAILED.value).any()),
-                    features_ok.eq(features_will_be_ok),
-                    driver_ok.eq(driver_ok | (wanted & Status.DRIVER_OK.value).any() & features_will_be_ok),
-                ]
-        with m.If(self.queue_error):
-            m.d.sync += needs_reset.eq(1)
+        m.d.comb += [
+            status.write.eq(common_write & (word == STATUS_WORD) & access.be[0]),
+            status.wanted.eq(access.data[:8]),
+            status.acceptable.eq(features.acceptable),
+            status.queue_error.eq(self.queue_error),
+            status.reset_done.eq(self.reset_done),
+            status.settled.eq(queues.cleared & ~queues.busy),
+            self.reset_pending.eq(status.reset_pending),
+        ]
         with m.If(self.config_changed):
             m.d.sync += generation.eq(generation + 1)
-        with m.If(self.reset_done):
-            m.d.sync += clearing.eq(1)
-        # 2.4.1: no notification once status shows 0, and it cannot show before the registers answer again.
-        with m.Elif(queues.cleared & ~queues.busy):
-            m.d.sync += clearing.eq(0)
-        with m.If(self.reset_done | clearing):
-            m.d.sync += [
-                acknowledge.eq(0), driver.eq(0), driver_ok.eq(0), features_ok.eq(0), needs_reset.eq(0), failed.eq(0),
-                self.reset_pending.eq(0),
-            ]
 
         m.d.comb += [
             features.offered.eq(self.offered),
-            features.frozen.eq(features_ok),
-            queues.may_enable.eq(features_ok),
+            features.frozen.eq(status.features_ok),
+            queues.may_enable.eq(status.features_ok),
             queues.may_reset.eq(self.features[VIRTIO_F_RING_RESET]),
             queues.packed.eq(self.features[VIRTIO_F_RING_PACKED]),
             self.setup_valid.eq(queues.setup_valid),
@@ -260,19 +203,17 @@ class Transport(wiring.Component):
             self.reset_queue.eq(queues.reset_queue),
             queues.reset_done.eq(self.reset_queue_done),
             queues.withdrawn.eq(interrupts.withdrawn[0]),
-            self.busy.eq(~accesses.ongoing("IDLE") | clearing | queues.resetting | interrupts.busy),
+            self.busy.eq(registers.busy | clearing | queues.resetting | interrupts.busy),
         ]
 
-        # Available buffer notifications: a 16-bit index, in a write of 2 or 4 bytes; with NOTIFICATION_DATA (2.9) one of 4.
-        kick = Signal()
-        notification = NotificationData(access.data)
-        told = Mux(self.features[VIRTIO_F_NOTIFICATION_DATA], access.be.all(), access.be[:2].all())
-        m.d.comb += queues.kick_lookup.eq(notification.vqn)
-        m.d.sync += [
-            kick.eq(writing & (page == NOTIFY_OFFSET >> PAGE_BITS) & told & (notification.vqn < self.num_queues) & live),
-            self.kick_valid.eq(kick & queues.kick_alive & live & ~self.reset_done),
-            self.kick_queue.eq(notification.vqn),  # ``access`` stays until after ``kick``
-            self.kick_next.eq(notification.next),
+        m.d.comb += [
+            kicks.write.eq(registers.write & (page == NOTIFY_OFFSET >> PAGE_BITS)),
+            kicks.be.eq(access.be), kicks.data.eq(access.data),
+            kicks.notification_data.eq(self.features[VIRTIO_F_NOTIFICATION_DATA]),
+            kicks.live.eq(live & ~self.reset_done),
+            queues.kick_lookup.eq(kicks.lookup),
+            kicks.alive.eq(queues.kick_alive),
+            self.kick_valid.eq(kicks.valid), self.kick_queue.eq(kicks.queue), self.kick_next.eq(kicks.next),
         ]
 
         # Notifications to the driver
@@ -284,7 +225,7 @@ class Transport(wiring.Component):
             interrupts.config_event.eq(self.queue_error | self.config_changed),
             interrupts.vector_write.eq(common_write & of_config),
             interrupts.vector_data.eq(access.data[:16]),
-            interrupts.withdraw.eq(Cat(queues.withdraw, moving)),
+            interrupts.withdraw.eq(Cat(queues.withdraw, registers.withdraw)),
             interrupts.withdraw_source[0].eq(queues.withdraw_queue),
             interrupts.withdraw_source[1].eq(Mux(of_config, self.num_queues, queues.selected)),
             # With ``reset_done``, for MSI-X ends in the same cycle: what nobody has looked at must not move the pin then.

@@ -7,11 +7,10 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.buffers import QueueSetup
 from ..lib.dma import Area
 from ..spec.virtio import VIRTQ_DESC_SIZE
 from .ahead import HEAD_BITS, HEADS, Layouts
-from .table import QueueTable
+from .table import QueueControl, QueueTable
 
 __all__ = ["Ask", "table_read"]
 
@@ -37,10 +36,7 @@ class Ask(wiring.Component):
 
     Members
     -------
-    setup_valid : In(1), setup : In(QueueSetup)
-        See :class:`.table.QueueTable`.
-    indirect, packed : In(1)
-        INDIRECT_DESC, RING_PACKED were negotiated.
+    control : In(QueueControl)
     i : In(stream(port_head(ports)))
     room : Out(ports)
         Bit per port: there is room for three heads, two of them with all that may be asked for. A register.
@@ -63,10 +59,7 @@ class Ask(wiring.Component):
         self.max_ahead = max_ahead
         self.layouts = layouts = Layouts(num_queues=num_queues, ports=ports, max_ahead=max_ahead)
         super().__init__({
-            "setup_valid": In(1),
-            "setup":       In(QueueSetup),
-            "indirect":    In(1),
-            "packed":      In(1),
+            "control":     In(QueueControl),
             "i":           In(stream.Signature(layouts.head)),
             "room":        Out(ports),
             "soon":        Out(1),
@@ -97,8 +90,8 @@ class Ask(wiring.Component):
         asks, count = self._look(m, rings.row.size)
         taking, writing = Signal(), Signal()
         m.d.comb += [
-            rings.setup_valid.eq(self.setup_valid),
-            rings.setup.eq(self.setup),
+            rings.setup_valid.eq(self.control.setup_valid),
+            rings.setup.eq(self.control.setup),
             rings.queue.eq(self.i.p.taken.queue),
             self.o.payload.eq(self.i.payload),
             self.o.valid.eq(taking & self.i.valid),
@@ -116,7 +109,10 @@ class Ask(wiring.Component):
                     m.next = "LOOK"
             with m.State("LOOK"):
                 # Whether a table is asked for is known late in the cycle, so its request is offered from the next one on.
-                m.d.comb += [self.head_write.eq(~asks), self.soon.eq(~self.head.flags[2] & ~(self.packed & self.head.flags[0]))]
+                m.d.comb += [
+                    self.head_write.eq(~asks),
+                    self.soon.eq(~self.head.flags[2] & ~(self.control.packed & self.head.flags[0])),
+                ]
                 m.d.sync += self.table.valid.eq(asks)
                 m.next = "TAKE"
                 with m.If(asks):
@@ -138,9 +134,9 @@ class Ask(wiring.Component):
         entries, to_end = Signal(28), Signal(16)
         most, count = Signal(range(self.max_ahead + 1)), Signal(range(self.max_ahead + 1))
         m.d.comb += [
-            is_ring.eq(self.packed & head.flags[0]),
+            is_ring.eq(self.control.packed & head.flags[0]),
             # Whether a table in the last 4 GiB of the address space runs past the end is found when it is judged.
-            is_table.eq(self.indirect & head.flags[2] & ~head.flags[0] & (head.len[4:] != 0) & (head.len[:4] == 0)
+            is_table.eq(self.control.indirect & head.flags[2] & ~head.flags[0] & (head.len[4:] != 0) & (head.len[:4] == 0)
                         & ~head.addr[32:].all()),
             to_end.eq(size - head.next),
             entries.eq(Mux(is_ring, head.count, head.len >> 4)),

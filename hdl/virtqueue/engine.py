@@ -19,20 +19,21 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import BufferPort, QueueSetup, Used
 from ..lib.dma import AreaPort, ReadPort, WritePort
+from ..lib.either import Either
 from ..lib.slice import Register
 from .avail import AvailFetch
-from .bounds import Bounds
 from .desc import DescFetch
 from .lookout import Lookout
 from .packed import PackedFetch
+from .pause import Pause
+from .setup import SetUp
+from .states import QueueStates
 from .store import HeadStore, Push
 from .suppress import Suppress
 from .used import UsedWriter
 from .walk import Walk
 
 __all__ = ["Engine"]
-
-QUIET_CYCLES = 4  # what leaves one stage is in the next by then
 
 
 class Engine(wiring.Component):
@@ -144,134 +145,85 @@ class Engine(wiring.Component):
 
         with m.If(self.packed):
             m.d.comb += store.least.eq(self.prefetch // 2)  # there is one read at a time, which is to bring many
-
-        setup = Signal(QueueSetup)
-        setup_valid = Signal()
-        to_tell = Signal(2)    # areas whose beginning the DMA does not know yet; the next one is where queue_desc was
-        m.d.sync += setup_valid.eq(self.setup_valid)
-        with m.If(self.setup_valid):
-            m.d.sync += [
-                setup.eq(self.setup),
-                # 2.7 "Split Virtqueues": alignment 16, 2 and 4. 2.8 "Packed Virtqueues": 16, 4 and 4.
-                setup.queue_desc[:4].eq(0),
-                setup.queue_driver[0].eq(0),
-                setup.queue_device[:2].eq(0),
-                to_tell.eq(3),
-            ]
-            with m.If(self.packed):
-                m.d.sync += setup.queue_driver[1].eq(0)
-        with m.Elif(to_tell != 0):
-            m.d.sync += [
-                setup.queue_desc.eq(setup.queue_driver),
-                setup.queue_driver.eq(setup.queue_device),
-                to_tell.eq(to_tell - 1),
-            ]
+        m.submodules.setup  = setup  = SetUp()
+        m.submodules.states = states = QueueStates(num_queues=self.num_queues, stages=5)
+        m.submodules.pause  = pause  = Pause()
         m.d.comb += [
-            self.areas.valid.eq(to_tell != 0),
-            self.areas.p.queue.eq(setup.queue),
-            self.areas.p.area.eq(-to_tell),        # DESC, DRIVER, DEVICE
-            self.areas.p.addr.eq(setup.queue_desc),
+            setup.i_valid.eq(self.setup_valid),
+            setup.i.eq(self.setup),
+            setup.packed.eq(self.packed),
+            states.judged.valid.eq(setup.judged),
+            states.judged.queue.eq(setup.queue),
+            states.beyond.eq(setup.beyond),
         ]
-        m.submodules.bounds = bounds = Bounds()
-        judged, judged_queue = Signal(), Signal.like(setup.queue)
-        m.d.comb += [bounds.setup.eq(setup), bounds.packed.eq(self.packed)]
-        m.d.sync += [judged.eq(setup_valid), judged_queue.eq(setup.queue)]
-        for stage in (avail, desc, packed, store, used, suppress, walk):
-            m.d.comb += [stage.setup_valid.eq(setup_valid), stage.setup.eq(setup)]
+        connect(m, setup.areas, flipped(self.areas))
+        for stage in (avail, desc, packed, store, used, suppress, walk.control):
+            m.d.comb += [stage.setup_valid.eq(setup.o_valid), stage.setup.eq(setup.o)]
         for fetch in (avail, packed):
-            m.d.comb += [
-                fetch.event_idx.eq(self.event_idx),
-                fetch.notification_data.eq(self.notification_data),
-                fetch.kick_valid.eq(self.kick_valid),
-                fetch.kick_queue.eq(self.kick_queue),
-                fetch.kick_next.eq(self.kick_next),
-                fetch.look.eq(lookout.look),
-                fetch.grant.eq(store.grant),
-                fetch.freed_valid.eq(store.freed_valid),
-                fetch.freed_queue.eq(store.freed_queue),
-            ]
+            for of, names in ((self, ("event_idx", "notification_data", "kick_valid", "kick_queue", "kick_next")),
+                              (lookout, ("look",)), (store, ("grant", "freed_valid", "freed_queue"))):
+                m.d.comb += [getattr(fetch, name).eq(getattr(of, name)) for name in names]
         m.d.comb += [
             packed.passed_valid.eq(used.o.valid & used.o.ready),
             packed.passed.eq(used.o.p),
-            used.areas.valid.eq(self.areas.valid),
-            used.areas.p.eq(self.areas.p),
+            used.areas.valid.eq(setup.areas.valid),
+            used.areas.p.eq(setup.areas.p),
             used.in_order.eq(self.in_order),
             used.packed.eq(self.packed),
             used.hurry.eq(self.pausing),
             suppress.packed.eq(self.packed),
             suppress.event_idx.eq(self.event_idx),
+            walk.control.indirect.eq(self.indirect),
+            walk.control.packed.eq(self.packed),
+            store.room.eq(walk.room),
+            store.soon.eq(walk.soon),
+            lookout.wants.eq(reduce(or_, (buffers.wants for buffers in self.buffers))),
         ]
 
-        # A queue works from its set-up until it fails or is reset. What was found before a fault of its ring is still handed
-        # out; what comes after a malformed chain is not. One that cannot work is told of when the driver is ready (2.1.2).
-        working, fails = Signal(self.num_queues), Signal(self.num_queues)
-        serving, halts = Signal(self.num_queues), Signal(self.num_queues)
-        m.d.sync += [fails.eq(0), halts.eq(0)]
-        for stage in (avail, desc, packed, suppress, walk):
-            with m.If(stage.fail_valid):
-                m.d.sync += fails.bit_select(stage.fail_queue, 1).eq(1)
-        with m.If(walk.fail_valid):
-            m.d.sync += halts.bit_select(walk.fail_queue, 1).eq(1)
-        m.d.sync += [working.eq(working & ~fails), serving.eq(serving & ~halts)]
-        refused, tells = Signal(self.num_queues), Signal()
-        m.d.comb += tells.eq(self.enable & refused.any())
-        with m.If(tells):  # of one in each cycle
-            m.d.sync += refused.eq(refused & (refused - 1))
-        with m.If(judged & bounds.beyond):
-            m.d.sync += refused.bit_select(judged_queue, 1).eq(1)
-        with m.If(self.reset_valid):
-            m.d.sync += refused.bit_select(self.reset_queue, 1).eq(0)
-        for bits in (working, serving):
-            with m.If(judged & ~bounds.beyond):
-                m.d.sync += bits.bit_select(judged_queue, 1).eq(1)
-            with m.If(self.reset_valid):
-                m.d.sync += bits.bit_select(self.reset_queue, 1).eq(0)
-        everything = self.num_queues
+        for fault, stage in zip(states.fails, (avail, desc, packed, suppress, walk)):
+            m.d.comb += [fault.valid.eq(stage.fail_valid), fault.queue.eq(stage.fail_queue)]
         m.d.comb += [
-            self.error.eq((fails & working).any() | tells),
-            self.events.queue_errors.eq(self.error),
+            states.halts.valid.eq(walk.fail_valid),
+            states.halts.queue.eq(walk.fail_queue),
+            states.reset.valid.eq(self.reset_valid),
+            states.reset.queue.eq(self.reset_queue),
+            states.enable.eq(self.enable),
+            self.error.eq(states.error),
+            self.events.queue_errors.eq(states.error),
         ]
         m.d.sync += [
-            avail.stopped.eq(~working | (~self.enable | self.pausing | self.packed).replicate(everything)),
-            packed.stopped.eq(~working | (~self.enable | self.pausing | ~self.packed).replicate(everything)),
+            avail.stopped.eq(~states.working | (~self.enable | self.pausing | self.packed).replicate(self.num_queues)),
+            packed.stopped.eq(~states.working | (~self.enable | self.pausing | ~self.packed).replicate(self.num_queues)),
         ]
 
-        m.d.comb += lookout.wants.eq(reduce(or_, (buffers.wants for buffers in self.buffers)))
-
-        # One of the two ways is in use.
-        self._either(m, self.packed, packed.o_room, avail.o_room, store.i_room)
-        # HeadStore serves a requester every second cycle: a head is looked up meanwhile. It says that it does early in the cycle.
+        # One of the two ways is in use. HeadStore serves a requester every second cycle: a head is looked up meanwhile. It says
+        # that it does early in the cycle.
         m.submodules.pushes = pushes = Register(Push)
-        self._either(m, self.packed, packed.o, desc.o, pushes.i)
+        ways = {
+            "rooms":  (avail.o_room, packed.o_room, store.i_room),
+            "heads":  (desc.o, packed.o, pushes.i),
+            "rings":  (desc.desc, packed.ring, flipped(self.reads[2])),
+            "events": (avail.event, packed.event, flipped(self.writes[0])),
+        }
+        for name, (split, ring, o) in ways.items():
+            m.submodules[name] = either = Either(split.signature)
+            m.d.comb += either.choice.eq(self.packed)
+            connect(m, split, either.i[0])
+            connect(m, ring, either.i[1])
+            connect(m, either.o, o)
         connect(m, pushes.o, store.i_push)
-        self._either(m, self.packed, packed.ring.req, desc.desc.req, self.reads[2].req)
-        self._either(m, self.packed, packed.event.req, avail.event.req, self.writes[0].req)
-        self._either(m, self.packed, packed.event.data, avail.event.data, self.writes[0].data)
-        for fetch, beat, chosen in ((packed, packed.ring.beat, self.packed), (desc, desc.desc.beat, ~self.packed)):
-            m.d.comb += [
-                beat.payload.eq(self.reads[2].beat.payload),
-                beat.valid.eq(self.reads[2].beat.valid & chosen),
-            ]
-        m.d.comb += [
-            self.reads[2].beat.ready.eq(Mux(self.packed, packed.ring.beat.ready, desc.desc.beat.ready)),
-            packed.event.done.eq(self.writes[0].done),
-            avail.event.done.eq(self.writes[0].done),
-        ]
-
         connect(m, avail.o, desc.i)
         connect(m, used.o, suppress.i)
         connect(m, suppress.notify, flipped(self.notify))
         connect(m, used.write, flipped(self.writes[1]))
         for k, port in ((0, avail.index), (1, avail.ring), (3, suppress.read)):
             connect(m, port, flipped(self.reads[k]))
-        m.d.comb += [walk.indirect.eq(self.indirect), walk.packed.eq(self.packed)]
-        m.d.comb += [store.room.eq(walk.room), store.soon.eq(walk.soon)]
         connect(m, store.o_head, walk.i)
         connect(m, walk.read, flipped(self.reads[4]))
         for k, buffers in enumerate(self.buffers):
             m.d.comb += [
-                buffers.enabled.eq(serving & (working | store.available)),
-                buffers.available.eq(Mux(self.pausing, 0, store.available & serving)),
+                buffers.enabled.eq(states.serving & (states.working | store.available)),
+                buffers.available.eq(Mux(self.pausing, 0, store.available & states.serving)),
                 buffers.pause.eq(self.pausing),
                 buffers.untold.eq(used.untold),
             ]
@@ -285,30 +237,13 @@ class Engine(wiring.Component):
             with m.If(given.o.valid):
                 m.d.comb += buffers.untold.bit_select(given.o.p.queue, 1).eq(1)
 
-        # Queue reset: what is under way, of any queue, comes to its end; there is no other way to know whose it is.
-        moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, walk)],
-                     pushes.o.valid)
-        held = Cat(buffers.holds for buffers in self.buffers)
-        quiet = Signal(range(QUIET_CYCLES + 1))
-        m.d.comb += self.reset_done.eq(self.pausing & (quiet == QUIET_CYCLES))
-        with m.If(self.reset_valid):
-            m.d.sync += [self.pausing.eq(1), quiet.eq(0)]
-        with m.Elif(self.reset_done):
-            m.d.sync += self.pausing.eq(0)
-        with m.Elif(moving.any() | held.any()):
-            m.d.sync += quiet.eq(0)
-        with m.Else():
-            m.d.sync += quiet.eq(quiet + 1)
-
-        m.d.comb += self.busy.eq(moving.any() | self.pausing | judged | tells)
-        return m
-
-    @staticmethod
-    def _either(m, choice, one, other, o):
-        """Connect stream ``one`` to ``o`` while ``choice`` is high, else ``other``."""
+        # Queue reset.
+        moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, walk)], pushes.o.valid).any()
         m.d.comb += [
-            o.payload.eq(Mux(choice, Value.cast(one.payload), Value.cast(other.payload))),
-            o.valid.eq(Mux(choice, one.valid, other.valid)),
-            one.ready.eq(choice & o.ready),
-            other.ready.eq(~choice & o.ready),
+            pause.begin.eq(self.reset_valid),
+            pause.moving.eq(moving | Cat(buffers.holds for buffers in self.buffers).any()),
+            self.pausing.eq(pause.pausing),
+            self.reset_done.eq(pause.done),
+            self.busy.eq(moving | self.pausing | setup.judged | states.telling),
         ]
+        return m

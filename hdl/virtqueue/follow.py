@@ -5,20 +5,19 @@ Ref: VIRTIO 1.4, 2.7.5 "The Virtqueue Descriptor Table", 2.8.6 "Next Flag: Descr
 
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arbiter import round_robin
-from ..lib.buffers import QueueSetup, Segment
-from ..lib.dma import Area
+from ..lib.buffers import Segment
 from ..spec.virtio import MAX_TABLE, VirtqDescF
 from .ahead import HEAD_BITS, Layouts
 from .judge import Judge, Source
 from .reads import single_read
-from .table import QueueTable
+from .singles import Singles
+from .table import QueueControl, QueueTable
+from .tally import Tally, context_layout, desc_layout
 
 __all__ = ["Follow"]
-
-INDEX_BITS = 17  # of entries of a table: ``next`` has 16 bits, and a limit is one more
 
 
 class Follow(wiring.Component):
@@ -40,10 +39,7 @@ class Follow(wiring.Component):
 
     Members
     -------
-    setup_valid : In(1), setup : In(QueueSetup)
-        See :class:`.table.QueueTable`.
-    indirect, packed : In(1)
-        INDIRECT_DESC, RING_PACKED were negotiated.
+    control : In(QueueControl)
     heads, entries, place, row, over
         See :class:`.ahead.Ahead`, whose ports these are.
     first_head : Out(HEAD_BITS).array(ports), first_entry : Out(Layouts.position).array(ports)
@@ -64,10 +60,7 @@ class Follow(wiring.Component):
         self.max_table = max_table
         self.layouts = layouts = Layouts(num_queues=num_queues, ports=ports, max_ahead=max_ahead)
         super().__init__({
-            "setup_valid":  In(1),
-            "setup":        In(QueueSetup),
-            "indirect":     In(1),
-            "packed":       In(1),
+            "control":      In(QueueControl),
             "heads":        In(HEAD_BITS).array(ports),
             "entries":      In(layouts.position).array(ports),
             "place":        Out(layouts.place),
@@ -87,30 +80,25 @@ class Follow(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         port = self.layouts.port
-        #: Of each chain: entries of its table; the entry after the one to judge; how many may follow that one; where those end
-        #: that were read ahead.
-        context = data.StructLayout({
-            "limit": INDEX_BITS, "index": INDEX_BITS, "left": INDEX_BITS, "capped": 1, "in_table": 1, "in_ring": 1,
-            "writable": 1, "queue": self.layouts.row["queue"].shape, "end": self.layouts.position})
+        context, desc = context_layout(self.layouts), desc_layout(self.layouts)
         self._step = step = data.StructLayout({"port": port, "source": Source})
         self.sources = Array(Signal(Source, name=f"source_{k}") for k in range(self.ports))  # of each port's next descriptor
         self.arrived = Signal(self.ports)     # the answer of its single read is there
-        self.pending = Signal(self.ports)     # its single read is to be asked for
         self.reads, self.read = Signal(), Signal(step, name="read_step")
         self.judges, self.judged = Signal(), Signal(step, name="judge_step")
-        self.known, self.new = Signal(context), Signal(context)
-        self.desc = Signal(data.StructLayout({name: self.layouts.row[name].shape
-                                              for name in ("addr", "len", "flags", "next", "over", "error", "id", "count")}))
+        self.known = Signal(context)
+        self.desc = Signal(desc)
         m.submodules.judge = self.judge = Judge()
+        m.submodules.tally = self.tally = Tally(layouts=self.layouts, max_table=self.max_table)
+        m.submodules.singles = self.singles = Singles(layouts=self.layouts, ports=self.ports)
+        connect(m, self.singles.o, flipped(self.single))
         m.submodules.contexts = contexts = memory.Memory(shape=context, depth=max(2, self.ports), init=[])
         self.acts = Signal()                  # the step of JUDGE has an effect
         self.foresees, self.foreseen, self.as_foreseen = Signal(), Signal(Source), Signal()
 
         self._pick(m)
-        sizes = self._read(m, contexts.read_port(domain="comb"))
-        index, within, far = self._count(m, sizes.row.size)
-        self._judge(m, contexts.write_port(), within)
-        self._ask(m, index, far)
+        self._read(m, contexts.read_port(domain="comb"))
+        self._judge(m, contexts.write_port())
         m.d.comb += self.busy.eq(Cat(*[heads != first for heads, first in zip(self.heads, self.first_head)],
                                      *[o.valid for o in self.o]).any())
         return m
@@ -160,8 +148,7 @@ class Follow(wiring.Component):
             m.d.sync += turn.eq(pick)
 
     def _read(self, m, context):
-        """Take a row and the context of its chain; or the answer of a single read, and the row is read again. Return the sizes of
-        queues; the row of a head's queue is there when it is judged."""
+        """Take a row and the context of its chain; or the answer of a single read, and the row is read again."""
         row, answer = self.row, self.answer
         is_head = (self.read.source == Source.HEAD) & ~self.answer_valid
         m.submodules.sizes = sizes = QueueTable(num_queues=self.num_queues, fields=("size",))
@@ -169,12 +156,13 @@ class Follow(wiring.Component):
         comes = self.reads | self.answer_valid   # else a step without effect is done again at once
         m.d.comb += [
             context.addr.eq(Mux(self.answer_valid, answer.port, self.read.port)),
-            sizes.setup_valid.eq(self.setup_valid),
-            sizes.setup.eq(self.setup),
-            flags.eq(Mux(self.packed, answer.desc.next[:3], Value.cast(answer.desc.flags)[:3])),
+            sizes.setup_valid.eq(self.control.setup_valid),
+            sizes.setup.eq(self.control.setup),
+            flags.eq(Mux(self.control.packed, answer.desc.next[:3], Value.cast(answer.desc.flags)[:3])),
             sizes.queue.eq(Mux(self.reads, row.queue, self.known.queue)),
             self.judge.over.eq(Mux(answered, self.over, self.desc.over)),
             self.judge.none_left.eq(self.known.left == 0),
+            self.tally.size.eq(sizes.row.size),    # that of a head's queue is there when it is judged
         ]
         m.d.sync += [
             self.judges.eq(comes | (self.judges & ~self.acts)),
@@ -189,7 +177,6 @@ class Follow(wiring.Component):
                 *[self.known[name].eq(row[name]) for name in ("queue", "end")],
                 self.desc.error.eq(0),
             ]
-        return sizes
 
     def _loads(self, context, answered, flags):
         """What JUDGE works on: a row, or an answer."""
@@ -207,56 +194,22 @@ class Follow(wiring.Component):
             *[self.desc[name].eq(row[name]) for name in ("over", "id", "count")],
         ]
 
-    def _count(self, m, size):
-        """Find what the context is for the next descriptor: return the index of that one, whether it is one of its table, and
-        whether that is an indirect one."""
-        known, new, desc, judge = self.known, self.new, self.desc, self.judge
-        is_head = self.judged.source == Source.HEAD
-        table_starts = Signal()
-        limit, index, after = Signal(INDEX_BITS), Signal(INDEX_BITS), Signal(INDEX_BITS)
-        entries, most, left, capped = Signal(28), Signal(INDEX_BITS), Signal(28), Signal()
-        m.d.comb += [
-            table_starts.eq(judge.starts & ~judge.ring),
-            limit.eq(Mux(is_head, size, known.limit)),
-            # A chain may have as many descriptors as the queue; in a table, ``max_table`` if that is more. Which is looked for
-            # up to the first one that is too many.
-            most.eq(Mux(limit > self.max_table, limit, self.max_table)),
-            entries.eq(Mux(judge.ring, desc.count, desc.len[4:])),
-            capped.eq(entries[INDEX_BITS:].any() | (entries[:INDEX_BITS] > most)),
-            left.eq(Mux(judge.starts, entries, Mux(is_head, limit, known.left)) - 1),
-            after.eq(Mux(judge.ring, desc.next, known.index) + 1),
-            index.eq(Mux(table_starts, 0, Mux(self.packed, known.index, desc.next))),
-            new.limit.eq(limit),
-            new.index.eq(after),
-            new.left.eq(left),
-            new.capped.eq(Mux(is_head, 1, known.capped)),
-            new.in_table.eq(known.in_table | judge.starts),
-            new.in_ring.eq(known.in_ring | judge.ring),
-            new.writable.eq(known.writable | (~judge.starts & ((desc.flags & VirtqDescF.WRITE) != 0))),
-            new.queue.eq(known.queue),
-            new.end.eq(known.end),
-        ]
-        with m.If(new.in_ring & (after == limit)):
-            m.d.comb += new.index.eq(0)
-        with m.If(judge.starts):
-            m.d.comb += new.capped.eq(capped)
-            with m.If(capped):
-                m.d.comb += new.left.eq(most)
-        with m.If(table_starts):
-            m.d.comb += [new.index.eq(1), new.limit.eq(Mux(entries[16:].any(), 1 << 16, entries))]
-        return index, table_starts | (index < limit), new.in_table & ~new.in_ring
-
-    def _judge(self, m, context, within):
+    def _judge(self, m, context):
         """Give out the segment, and say where the next descriptor of the chain comes from."""
         known, desc, judge, port = self.known, self.desc, self.judge, self.judged.port
         source, next_source = self.judged.source, Signal(Source)
         queue_bits = len(known.queue)
         halted = Signal(self.num_queues)       # queues of which a chain failed; 2.7.9, 2.8.8: order
         read_ahead = Signal()                  # there are more entries of those that were read ahead for this chain
-        ends, acts = Signal(), self.acts
+        ends, acts, tally, singles = Signal(), self.acts, self.tally, self.singles
         m.d.comb += [
-            judge.indirect.eq(self.indirect),
-            judge.packed.eq(self.packed),
+            tally.packed.eq(self.control.packed), tally.known.eq(known), tally.desc.eq(desc),
+            tally.is_head.eq(source == Source.HEAD), tally.ring.eq(judge.ring), tally.starts.eq(judge.starts),
+            singles.step.eq(acts), singles.port.eq(port), singles.asks.eq(next_source == Source.SINGLE),
+            singles.index.eq(tally.index), singles.far.eq(tally.far), singles.queue.eq(known.queue),
+            singles.starts.eq(judge.starts), singles.addr.eq(desc.addr),
+            judge.indirect.eq(self.control.indirect),
+            judge.packed.eq(self.control.packed),
             judge.source.eq(source),
             judge.halted.eq(halted.bit_select(known.queue, 1) & (source == Source.HEAD)),
             *[getattr(judge, name).eq(known[name]) for name in ("in_table", "in_ring", "capped")],
@@ -271,16 +224,17 @@ class Follow(wiring.Component):
             self.as_foreseen.eq(acts & (self.foreseen == next_source)),
             context.en.eq(acts),
             context.addr.eq(port),
-            context.data.eq(self.new),
+            context.data.eq(tally.new),
             self.fail_valid.eq(acts & judge.fails),
             self.fail_queue.eq(known.queue),
         ]
         with m.If(ends):
             m.d.comb += next_source.eq(Source.HEAD)
-        with m.Elif(read_ahead & (judge.starts | ((source == Source.ENTRY) & (self.packed | (desc.next == known.index))))):
+        with m.Elif(read_ahead & (judge.starts | ((source == Source.ENTRY)
+                                                  & (self.control.packed | (desc.next == known.index))))):
             m.d.comb += next_source.eq(Source.ENTRY)
         with m.Else():
-            m.d.comb += next_source.eq(Mux(within, Source.SINGLE, Source.NONE))
+            m.d.comb += next_source.eq(Mux(tally.within, Source.SINGLE, Source.NONE))
 
         for k, o in enumerate(self.o):
             with m.If(o.ready):
@@ -294,7 +248,7 @@ class Follow(wiring.Component):
                     o.p.addr.eq(desc.addr),
                     o.p.len.eq(desc.len),
                     o.p.write.eq((desc.flags & VirtqDescF.WRITE) != 0),
-                    o.p.chain.writable.eq(self.new.writable),
+                    o.p.chain.writable.eq(tally.new.writable),
                     o.p.last.eq(ends),
                     o.p.error.eq(judge.fails),
                 ]
@@ -304,43 +258,7 @@ class Follow(wiring.Component):
                     m.d.sync += [self.first_head[k].eq(self.first_head[k] + 1), self.first_entry[k].eq(known.end)]
                 with m.Elif(source == Source.ENTRY):
                     m.d.sync += self.first_entry[k].eq(self.first_entry[k] + 1)
-                with m.If(next_source == Source.SINGLE):
-                    m.d.sync += self.pending[k].eq(1)
         with m.If(self.fail_valid):
             m.d.sync += halted.bit_select(known.queue, 1).eq(1)
-        with m.If(self.setup_valid):
-            m.d.sync += halted.bit_select(self.setup.queue[:queue_bits], 1).eq(0)
-
-    def _ask(self, m, index, far):
-        """Ask for single descriptors: of a port, one at a time."""
-        port, ports = self.layouts.port, 1 << Shape.cast(self.layouts.port).width
-        # In the first half of the rows nothing is ever written: there begin the queues' own tables.
-        m.submodules.bases = bases = memory.Memory(shape=64, depth=2 * ports, init=[])
-        wanted = data.StructLayout({"index": INDEX_BITS, "far": 1, "queue": self.new.queue.shape()})
-        m.submodules.wants = wants = memory.Memory(shape=wanted, depth=ports, init=[])
-        base_w, base_r = bases.write_port(), bases.read_port(domain="comb")
-        want_w, want_r = wants.write_port(), wants.read_port(domain="comb")
-        pick = Signal(port)
-        round_robin(m, self.pending, self.single.p.port, pick)
-        m.d.comb += [
-            base_w.en.eq(self.acts & self.judge.starts),
-            base_w.addr.eq(Cat(self.judged.port, 1)),
-            base_w.data.eq(self.desc.addr),
-            want_w.en.eq(self.acts),
-            want_w.addr.eq(self.judged.port),
-            want_w.data.index.eq(index),
-            want_w.data.far.eq(far),
-            want_w.data.queue.eq(self.known.queue),
-            want_r.addr.eq(pick),
-            base_r.addr.eq(Cat(pick, want_r.data.far)),
-        ]
-        with m.If(~self.single.valid | self.single.ready):
-            m.d.sync += [
-                self.single.valid.eq(self.pending.any()),
-                self.single.p.port.eq(pick),
-                self.single.p.addr.eq(base_r.data + (want_r.data.index << 4)),
-                self.single.p.area.eq(Mux(want_r.data.far, Area.NONE, Area.DESC)),
-                self.single.p.queue.eq(want_r.data.queue),
-            ]
-            with m.If(self.pending.any()):
-                m.d.sync += self.pending.bit_select(pick, 1).eq(0)
+        with m.If(self.control.setup_valid):
+            m.d.sync += halted.bit_select(self.control.setup.queue[:queue_bits], 1).eq(0)

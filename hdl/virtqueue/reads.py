@@ -8,8 +8,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.dma import Area, ReadPort
+from ..lib.frame import frame_beat
 from ..lib.pack import Packer
 from ..lib.queue import Queue
+from ..lib.slice import Slice
 from ..spec.virtio import VIRTQ_DESC_SIZE, VirtqDesc
 from .ahead import Layouts
 from .ask import table_read
@@ -81,9 +83,13 @@ class Reads(wiring.Component):
         # A table may begin at any address (2.7.5.3 asks for no alignment), and then a beat ends anywhere in an entry.
         m.submodules.bytes = packer = Packer(width=self.width)
         m.submodules.words = words = Elements(width=self.width, shape=VirtqDesc)
-        connect(m, flipped(self.read.beat), packer.i)
-        connect(m, packer.o, words.i)
+        m.submodules.packed = packed = Slice(frame_beat(self.width))
+        connect(m, packer.o, packed.i)
+        connect(m, packed.o, words.i)
         m.d.comb += [
+            *[packer.i.p[name].eq(self.read.beat.p[name]) for name in ("data", "count", "last", "error")],
+            packer.i.valid.eq(self.read.beat.valid),
+            self.read.beat.ready.eq(packer.i.ready),
             self.o.valid.eq(words.o.valid & owners.o.valid),
             words.o.ready.eq(self.o.ready & owners.o.valid),
             owners.o.ready.eq(self.o.valid & self.o.ready & words.o.p.last),

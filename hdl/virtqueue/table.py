@@ -10,7 +10,11 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.buffers import QueueSetup
 
-__all__ = ["QueueTable"]
+__all__ = ["QueueControl", "QueueTable"]
+
+#: What a stage is told of its queues, seen from who tells: ``setup`` of a queue, with the strobe ``setup_valid``; whether
+#: INDIRECT_DESC and RING_PACKED were negotiated.
+QueueControl = wiring.Signature({"setup_valid": Out(1), "setup": Out(QueueSetup), "indirect": Out(1), "packed": Out(1)})
 
 
 class QueueTable(wiring.Component):

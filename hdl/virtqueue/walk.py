@@ -8,7 +8,7 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.buffers import QueueSetup, Segment
+from ..lib.buffers import Segment
 from ..lib.dma import ReadPort
 from ..spec.virtio import MAX_TABLE
 from .ahead import Ahead
@@ -16,6 +16,7 @@ from .ask import Ask
 from .follow import Follow
 from .reads import Reads
 from .store import port_head
+from .table import QueueControl
 
 __all__ = ["Walk"]
 
@@ -58,9 +59,7 @@ class Walk(wiring.Component):
         Registers.
     read : Out(ReadPort)
         Reads of whole tables, and of single descriptors.
-    indirect, packed : In(1)
-        INDIRECT_DESC, RING_PACKED were negotiated.
-    setup_valid, setup : see :class:`.table.QueueTable`
+    control : In(QueueControl)
     fail_valid : Out(1), fail_queue : Out(16)
         Strobe, in the cycle before the segment that carries ``error`` is there: index past the table, chain longer than allowed,
         nested, empty or odd indirect table, NEXT beside INDIRECT, INDIRECT not negotiated, buffer or table that runs past the end
@@ -75,10 +74,7 @@ class Walk(wiring.Component):
         self.max_ahead = max_ahead
         self.max_table = max_table
         super().__init__({
-            "setup_valid": In(1),
-            "setup":       In(QueueSetup),
-            "indirect":    In(1),
-            "packed":      In(1),
+            "control":     In(QueueControl),
             "i":           In(stream.Signature(port_head(ports))),
             "room":        Out(ports),
             "soon":        Out(1),
@@ -113,19 +109,13 @@ class Walk(wiring.Component):
         connect(m, follow.single, reads.i_single)
         connect(m, reads.read, flipped(self.read))
         connect(m, reads.o, ahead.i_entry)
-        for stage in (ask, follow):
-            m.d.comb += [
-                stage.setup_valid.eq(self.setup_valid),
-                stage.setup.eq(self.setup),
-                stage.indirect.eq(self.indirect),
-                stage.packed.eq(self.packed),
-            ]
+        connect(m, flipped(self.control), ask.control, follow.control)
         m.d.comb += [
             ask.head.eq(ahead.head),
             ask.head_port.eq(ahead.head_port),
             ahead.head_write.eq(ask.head_write),
             ahead.head_end.eq(ask.head_end),
-            ahead.packed.eq(self.packed),
+            ahead.packed.eq(self.control.packed),
             ahead.place.eq(follow.place),
             follow.row.eq(ahead.row),
             follow.over.eq(ahead.over),

@@ -23,8 +23,9 @@ def follow(p, line=FOLLOW, instead=FOLLOW, plain=()):
     m = p.m
     heads, transfers = [], []
     m.d.comb += [
-        dut.indirect.eq(p.free(name="indirect")), dut.packed.eq(p.const(name="packed")),
-        dut.setup_valid.eq(p.free(name="setup_valid")), dut.setup.size.eq(p.free(2, "size")), dut.over.eq(p.free(name="over")),
+        dut.control.indirect.eq(p.free(name="indirect")), dut.control.packed.eq(p.const(name="packed")),
+        dut.control.setup_valid.eq(p.free(name="setup_valid")), dut.control.setup.size.eq(p.free(2, "size")),
+        dut.over.eq(p.free(name="over")),
     ]
     place, head = Signal.like(dut.place), Signal.like(dut.heads[0])
     oldest = Array(dut.first_head)[dut.place.port]

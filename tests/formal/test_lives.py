@@ -12,7 +12,7 @@ from amaranth.lib import data
 
 from ringnic.hdl.lib.buffers import TakeOp
 from prove import broken
-from test_segments import made, receive, segment
+from test_segments import PARTS, made, part_with, receive, segment
 
 BOTH = 2
 
@@ -260,13 +260,13 @@ def asks_in_time(p, buffers):
 
 
 def receive_asks(p, line="class Provide(", instead="class Provide("):
-    dut, *_ = receive(p, "provide", line, instead)
+    dut, *_ = receive(p, part_with(line, PARTS), line, instead)
     asks_in_time(p, dut.buffers)
     p.cover(dut.buffers.take.valid & (dut.buffers.take.payload.op == TakeOp.REWIND))
 
 
 def transmit_asks(p, line="class Transmit(", instead="class Transmit("):
-    dut = p.add(made(p, "ringnic.hdl.net.transmit", line, instead).Transmit(
+    dut = p.add(made(p, line, instead).Transmit(
         width=32, num_queues=2, max_frame=32, depth=16, max_chains=2, patience=4))
     port, left = dut.buffers.segment, Signal(range(4))   # chains that were taken, and have not been given out
     ends = p.feed(port, segment(queue=C(1, 16), last=p.free(name="last"), error=p.free(name="error"))) & port.payload.last
@@ -319,7 +319,7 @@ def test_devices(formal, device):
 
 @pytest.mark.parametrize("device, line, instead", [
     ("receive", "with m.Elif(chains == 0):", "with m.Elif(0):"),
-    ("receive", "holds.eq(~offer.idle | (pending", "holds.eq((pending"),
+    ("receive", "holds.eq(~offer.idle | (self.pending", "holds.eq((self.pending"),
     ("transmit", "& places & ~self.buffers.pause):", "& places):"),
     ("transmit", '(in_hand != 0) | ~taking.ongoing("CHOOSE")', "in_hand != 0"),
     ("control", "with m.If(wanted & ~self.buffers.pause):", "with m.If(~self.buffers.pause):"),

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In
 from ringnic.hdl.entropy.device import EntropyDevice
 from ringnic.hdl.lib.counters import Counters
 from ringnic.hdl.lib.regbus import RegArbiter
-from ringnic.hdl.mac.gmii import GmiiReceive
+from ringnic.hdl.mac.gmii_receive import GmiiReceive
 from ringnic.hdl.net.control import Control
 from ringnic.hdl.net.receive import Receive
 from ringnic.hdl.net.transmit import Transmit

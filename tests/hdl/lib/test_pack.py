@@ -63,10 +63,11 @@ def test_packer(width, busy, rng):
     for packet in sizes:
         whole, bad = b"", rng.randrange(2)
         for k, size in enumerate(packet):
-            chunk = rng.randbytes(lanes)                     # what lies beyond ``count`` is noise
-            whole += chunk[:size]
+            chunk = rng.randbytes(lanes)                     # what is not counted is noise
+            skip = rng.randrange(min(lanes, lanes - size + 1))
+            whole += chunk[skip:skip + size]
             last = k == len(packet) - 1
-            beats.append({"data": number(chunk), "count": size, "last": last, "error": last and bad})
+            beats.append({"data": number(chunk), "skip": skip, "count": size, "last": last, "error": last and bad})
         want.append((whole, bad))
     got, cycles = [], [0]
     run(dut, sender(dut.i, beats, rng, busy), collect(dut, got, len(want), rng, busy, cycles))

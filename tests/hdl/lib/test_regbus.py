@@ -5,8 +5,9 @@ import random
 
 import pytest
 
-from ringnic.hdl.lib.regbus import RegArbiter, RegDecoder
+from ringnic.hdl.lib.regbus import RegArbiter, RegDecoder, RegGuard
 
+from ...kit.simulation import Simulation
 from ...kit.simulator import Simulator
 
 
@@ -134,3 +135,29 @@ def test_arbiter_serves_in_turn():
 
     simulate(dut, bench, background=[])
     assert order == [1, 2, 0, 1, 2, 0]
+
+
+def test_guard():
+    dut = RegGuard(addr_width=15, cycles=10)
+
+    async def main(ctx):
+        ctx.set(dut.o.req.ready, 1)
+        ctx.set(dut.i.resp.ready, 1)
+        ctx.set(dut.i.req.valid, 1)
+        await ctx.tick()
+        ctx.set(dut.i.req.valid, 0)
+        cycles = 0
+        while not ctx.get(dut.i.resp.valid):
+            await ctx.tick()
+            cycles += 1
+        assert cycles == 10 and ctx.get(dut.i.resp.payload) == 0xffffffff
+        await ctx.tick()
+        assert not ctx.get(dut.i.resp.valid) and ctx.get(dut.o.resp.ready)
+        ctx.set(dut.o.resp.valid, 1)
+        await ctx.tick()
+        assert not ctx.get(dut.i.resp.valid)
+        # Whether or not somebody waits for an answer.
+        ctx.set(dut.i.resp.ready, 0)
+        await ctx.delay(1e-10)
+        assert ctx.get(dut.o.resp.ready)
+    Simulation(dut).run(main)

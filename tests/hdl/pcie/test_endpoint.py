@@ -6,7 +6,7 @@ import random
 import pytest
 from amaranth.lib.wiring import connect
 
-from ringnic.hdl.pcie.endpoint import Endpoint, RegGuard, TlpDemux
+from ringnic.hdl.pcie.endpoint import Endpoint, TlpDemux
 from ringnic.hdl.pcie.soft_config import SoftConfig
 
 from ...kit import registers, tlps
@@ -54,32 +54,6 @@ def test_demux(width):
         simulation.background(take, port, width, partial(board.got, key=is_cpl), lambda: rng.random() < 0.3)
     simulation.run(main)
     board.check()
-
-
-def test_guard():
-    dut = RegGuard(addr_width=15, cycles=10)
-
-    async def main(ctx):
-        ctx.set(dut.o.req.ready, 1)
-        ctx.set(dut.i.resp.ready, 1)
-        ctx.set(dut.i.req.valid, 1)
-        await ctx.tick()
-        ctx.set(dut.i.req.valid, 0)
-        cycles = 0
-        while not ctx.get(dut.i.resp.valid):
-            await ctx.tick()
-            cycles += 1
-        assert cycles == 10 and ctx.get(dut.i.resp.payload) == 0xffffffff
-        await ctx.tick()
-        assert not ctx.get(dut.i.resp.valid) and ctx.get(dut.o.resp.ready)
-        ctx.set(dut.o.resp.valid, 1)
-        await ctx.tick()
-        assert not ctx.get(dut.i.resp.valid)
-        # Whether or not somebody waits for an answer.
-        ctx.set(dut.i.resp.ready, 0)
-        await ctx.delay(1e-10)
-        assert ctx.get(dut.o.resp.ready)
-    Simulation(dut).run(main)
 
 
 @cache

@@ -24,10 +24,11 @@ class StageBench(MemoryBench):
                 self.failed.append(queue)
 
     async def setup(self, ctx, queue=0, **row):
-        ctx.set(self.dut.setup, {"queue": queue, **row})
+        control = getattr(self.dut, "control", self.dut)
+        ctx.set(control.setup, {"queue": queue, **row})
         for area in (Area.DESC, Area.DRIVER, Area.DEVICE):
             self.areas[queue, area] = row.get(f"queue_{area.name.lower()}", 0)
-        await pulse(ctx, self.dut.setup_valid)
+        await pulse(ctx, control.setup_valid)
         if hasattr(self.dut, "areas"):
             await self.tell_areas(ctx, queue)
         await ctx.tick()

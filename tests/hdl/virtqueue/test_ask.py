@@ -17,8 +17,7 @@ class Joined(wiring.Component):
     """Ask with its memory, which is not to be tested here."""
     def __init__(self, **sizes):
         self.ask, self.ahead = Ask(**sizes), Ahead(**sizes)
-        names = ("setup_valid", "setup", "indirect", "packed", "i", "room", "soon", "first_head", "first_entry", "entries",
-                 "table", "busy")
+        names = ("control", "i", "room", "soon", "first_head", "first_entry", "entries", "table", "busy")
         mine = {name: member for name, member in self.ask.signature.members.items() if name in names}
         super().__init__({**mine, "heads": self.ahead.signature.members["heads"]})
 
@@ -28,7 +27,7 @@ class Joined(wiring.Component):
         connect(m, ask.o, ahead.i_head)
         connect(m, wiring.flipped(self.i), ask.i)
         connect(m, ask.table, wiring.flipped(self.table))
-        m.d.comb += [getattr(ask, name).eq(getattr(self, name)) for name in ("setup_valid", "setup", "indirect", "packed")]
+        connect(m, wiring.flipped(self.control), ask.control)
         m.d.comb += [ask.head.eq(ahead.head), ask.head_port.eq(ahead.head_port), ahead.head_write.eq(ask.head_write),
                      ahead.head_end.eq(ask.head_end), self.room.eq(ask.room), self.soon.eq(ask.soon), self.busy.eq(ask.busy)]
         for k in range(len(self.heads)):
@@ -46,8 +45,8 @@ def make(stage):
         bench.asked = bench.collect(bench.dut.table, gate)
 
         async def start(ctx):
-            ctx.set(bench.dut.indirect, indirect)
-            ctx.set(bench.dut.packed, packed)
+            ctx.set(bench.dut.control.indirect, indirect)
+            ctx.set(bench.dut.control.packed, packed)
             await bench.setup(ctx, 1, size=size)
 
         async def give(ctx, port=0, **head):

@@ -46,7 +46,7 @@ def make(stage):
         bench.background(bench.collect_into, dut.single, lambda item: bench.asked.append(item))
 
         async def start(ctx, **setup):
-            ctx.set(dut.indirect, 1)
+            ctx.set(dut.control.indirect, 1)
             for queue in (0, 1):
                 await bench.setup(ctx, queue, size=4)
         bench.head, bench.answer, bench.start = head, answer, start

@@ -84,7 +84,7 @@ def make(stage):
             bench.background(bench.collect_into, port, partial(take, segments=[], came=came), gate or always)
 
         async def start(ctx):
-            ctx.set(bench.dut.indirect, indirect)
+            ctx.set(bench.dut.control.indirect, indirect)
             await bench.setup(ctx, 0, size=size, queue_desc=DESC)
             await bench.setup(ctx, 1, size=16, queue_desc=DESC)
         bench.start = start
@@ -460,8 +460,8 @@ def make_packed(stage):
             return [FAILED if item.error else (item.addr, item.len, bool(item.write)) for item in bench.got]
 
         async def start(ctx):
-            ctx.set(bench.dut.indirect, 1)
-            ctx.set(bench.dut.packed, 1)
+            ctx.set(bench.dut.control.indirect, 1)
+            ctx.set(bench.dut.control.packed, 1)
         bench.walk, bench.start = walk, start
         return bench
     return bench

@@ -1,0 +1,189 @@
+"""TransmitReads: which segments are read, when, and what is said of each chain."""
+
+import pytest
+
+from ringnic.hdl.net.transmit_reads import ON_THE_WAY, TransmitReads
+from ringnic.hdl.spec.net import VIRTIO_NET_HDR_SIZE
+
+from ...kit import streams
+from ...kit.simulation import Simulation, cycles
+
+DEPTH, MAX_FRAME, PATIENCE = 64, 200, 20
+SHORTEST = VIRTIO_NET_HDR_SIZE + 14
+
+
+def segment(size, *, write=0, last=1, error=0, id=0):
+    return {"queue": 3, "chain": {"id": id}, "addr": 0x1000 * (id + 1), "len": size, "write": write, "last": last,
+            "error": error}
+
+
+class Bench:
+    def __init__(self):
+        self.dut = TransmitReads(lanes=8, pairs=2, max_frame=MAX_FRAME, depth=DEPTH, patience=PATIENCE)
+        self.reads, self.parts, self.cycle = [], [], 0
+        self.ready = True
+
+    async def clock(self, ctx):
+        async for _ in ctx.tick():
+            self.cycle += 1
+
+    async def take_parts(self, ctx):
+        await streams.collect(ctx, self.dut.o, lambda part: self.parts.append(
+            (part.chain.id, part.has_read, part.beats, part.last, part.drop, part.lost)))
+
+    async def take_reads(self, ctx):
+        await streams.collect(ctx, self.dut.req, lambda req: self.reads.append((self.cycle, req.addr, req.len)),
+                              lambda: self.ready)
+
+    def run(self, main, *, free=DEPTH):
+        async def whole(ctx):
+            ctx.set(self.dut.link_up, 1)
+            ctx.set(self.dut.free, free)
+            await main(ctx)
+        simulation = Simulation(self.dut)
+        for bench in (self.clock, self.take_parts, self.take_reads):
+            simulation.background(bench)
+        simulation.run(whole)
+
+
+async def give(ctx, dut, *segments):
+    for one in segments:
+        await streams.send(ctx, dut.i, one)
+
+
+def test_a_segment_every_two_cycles():
+    bench = Bench()
+
+    async def main(ctx):
+        await give(ctx, bench.dut, *[segment(32, id=k) for k in range(4)])
+        await cycles(ctx, 8)
+    bench.run(main)
+    assert [(addr, size) for _, addr, size in bench.reads] == [(0x1000 * (k + 1), 32) for k in range(4)]
+    assert [cycle - bench.reads[0][0] for cycle, *_ in bench.reads] == [0, 2, 4, 6]
+    assert bench.parts == [(k, 1, 6, 1, 0, 0) for k in range(4)]
+
+
+@pytest.mark.parametrize("segments, reads, drop, lost", [
+    ([segment(SHORTEST)], 1, 0, 0),
+    ([segment(SHORTEST - 1)], 1, 1, 0),
+    ([segment(0)], 0, 1, 0),
+    ([segment(VIRTIO_NET_HDR_SIZE + MAX_FRAME)], 1, 0, 0),
+    ([segment(VIRTIO_NET_HDR_SIZE + MAX_FRAME + 1)], 0, 1, 0),
+    ([segment(SHORTEST, last=0), segment(0x1_0000)], 1, 1, 0),
+    ([segment(SHORTEST, last=0), segment(0xffff_ffff, last=0), segment(SHORTEST)], 1, 1, 0),
+    ([segment(SHORTEST, last=0), segment(8, write=1)], 1, 1, 0),
+    ([segment(SHORTEST, last=0), segment(8, error=1)], 1, 0, 1),
+])
+def test_judges(segments, reads, drop, lost):
+    bench = Bench()
+
+    async def main(ctx):
+        await give(ctx, bench.dut, *segments, segment(SHORTEST, id=9))    # which is judged for itself
+        await cycles(ctx, 8)
+    bench.run(main)
+    assert len(bench.reads) == reads + 1
+    *_, end, good = bench.parts
+    assert end[3:] == (1, drop, lost)
+    assert good[0] == 9 and good[1] and good[3:] == (1, 0, 0)
+
+
+def test_without_a_link_all_is_dropped():
+    bench = Bench()
+
+    async def main(ctx):
+        ctx.set(bench.dut.link_up, 0)
+        await give(ctx, bench.dut, segment(SHORTEST))
+        await cycles(ctx, 8)
+    bench.run(main)
+    assert bench.reads == [] and bench.parts == [(0, 0, 5, 1, 1, 0)]
+
+
+def test_room():
+    """A read is offered when there is room for its beats, those that it may be short of, and those under way."""
+    bench, beats = Bench(), 64 // 8 + 2
+
+    async def main(ctx):
+        await give(ctx, bench.dut, segment(64, id=0), segment(64, id=1))
+        await cycles(ctx, 12)
+        assert len(bench.reads) == 1
+        ctx.set(bench.dut.released, beats)
+        await ctx.tick()
+        ctx.set(bench.dut.released, 0)
+        await cycles(ctx, 4)
+        assert len(bench.reads) == 2
+        await give(ctx, bench.dut, segment(64, id=2))
+        await cycles(ctx, 12)
+        assert len(bench.reads) == 2
+        ctx.set(bench.dut.free, 2 * beats + ON_THE_WAY)
+        await cycles(ctx, 4)
+        assert len(bench.reads) == 3
+    bench.run(main, free=2 * beats + ON_THE_WAY - 1)
+
+
+def test_patience():
+    """What waits for room while others wait for what is behind it is given up; what was offered is not."""
+    bench = Bench()
+
+    async def main(ctx):
+        await give(ctx, bench.dut, segment(64, id=0))
+        await cycles(ctx, 2 * PATIENCE)
+        assert bench.parts == []                          # nobody is in a hurry
+        ctx.set(bench.dut.hurry, 1)
+        for _ in range(4):
+            await cycles(ctx, PATIENCE - 2)
+            assert bench.parts == []
+            await streams.pulse(ctx, bench.dut.moves)     # the wire moves
+        await cycles(ctx, PATIENCE + 3)
+        assert bench.parts == [(0, 0, 10, 1, 1, 0)]
+        bench.ready = False
+        await cycles(ctx, 2)
+        ctx.set(bench.dut.free, DEPTH)
+        await streams.pulse(ctx, bench.dut.moves)
+        await give(ctx, bench.dut, segment(64, id=1))
+        await cycles(ctx, 2 * PATIENCE)
+        ctx.set(bench.dut.free, 0)
+        bench.ready = True
+        await cycles(ctx, 4)
+        assert bench.parts[1:] == [(1, 1, 10, 1, 0, 0)] and len(bench.reads) == 1
+    bench.run(main, free=0)
+
+
+def test_hold():
+    """A read that waits for leave to be asked for says so, and one that was offered stays."""
+    bench = Bench()
+    dut = bench.dut
+
+    async def main(ctx):
+        ctx.set(dut.hold, 1)
+        await give(ctx, dut, segment(64))
+        await cycles(ctx, 4)
+        assert ctx.get(dut.wants) and not ctx.get(dut.req.valid)
+        bench.ready = False
+        await cycles(ctx, 2)
+        ctx.set(dut.hold, 0)
+        await cycles(ctx, 2)
+        ctx.set(dut.hold, 1)
+        await cycles(ctx, 2)
+        assert ctx.get(dut.req.valid)
+        bench.ready = True
+        await cycles(ctx, 3)
+        assert len(bench.reads) == 1 and not ctx.get(dut.wants)
+    bench.run(main)
+
+
+def test_a_frame_with_a_hole_is_dropped():
+    """One of whose segments was given up is none, although there is room again, and the rest of it is not read."""
+    bench = Bench()
+
+    async def main(ctx):
+        ctx.set(bench.dut.hurry, 1)
+        await give(ctx, bench.dut, segment(64, last=0))
+        await cycles(ctx, 2 * PATIENCE)
+        ctx.set(bench.dut.free, DEPTH)
+        ctx.set(bench.dut.hurry, 0)
+        await ctx.tick()
+        await give(ctx, bench.dut, segment(64), segment(64, id=1))
+        await cycles(ctx, 8)
+    bench.run(main, free=0)
+    assert len(bench.reads) == 1
+    assert bench.parts == [(0, 0, 10, 1, 1, 0), (1, 1, 10, 1, 0, 0)]
