@@ -23,9 +23,10 @@ from ..lib.slice import Slice
 from .avail import AvailFetch
 from .bounds import Bounds
 from .desc import DescFetch
+from .event import EventWriter
 from .lookout import Lookout
 from .packed import PackedFetch
-from .store import HeadStore, Push
+from .store import HeadStore
 from .suppress import Suppress
 from .used import UsedWriter
 from .walk import Walk
@@ -134,6 +135,7 @@ class Engine(wiring.Component):
         m.submodules.avail    = avail    = AvailFetch(**sizes, max_batch=self.batch)
         m.submodules.desc     = desc     = DescFetch(**sizes, max_run=self.batch)
         m.submodules.packed_fetch = packed = PackedFetch(**sizes, max_batch=self.prefetch // 2)
+        m.submodules.events   = events   = EventWriter(**sizes)
         m.submodules.store    = store    = HeadStore(num_queues=self.num_queues, ports=self.ports,
                                                      depth=self.prefetch, batch=self.prefetch // 4)
         m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.used_batch,
@@ -176,7 +178,7 @@ class Engine(wiring.Component):
         judged, judged_queue = Signal(), Signal.like(setup.queue)
         m.d.comb += [bounds.setup.eq(setup), bounds.packed.eq(self.packed)]
         m.d.sync += [judged.eq(setup_valid), judged_queue.eq(setup.queue)]
-        for stage in (avail, desc, packed, store, used, suppress, walk):
+        for stage in (avail, desc, packed, events, store, used, suppress, walk):
             m.d.comb += [stage.setup_valid.eq(setup_valid), stage.setup.eq(setup)]
         for fetch in (avail, packed):
             m.d.comb += [
@@ -186,6 +188,8 @@ class Engine(wiring.Component):
                 fetch.kick_queue.eq(self.kick_queue),
                 fetch.kick_next.eq(self.kick_next),
                 fetch.look.eq(lookout.look),
+                fetch.left_valid.eq(events.left_valid),
+                fetch.left_queue.eq(events.left_queue),
                 fetch.grant.eq(store.grant),
                 fetch.freed_valid.eq(store.freed_valid),
                 fetch.freed_queue.eq(store.freed_queue),
@@ -238,13 +242,10 @@ class Engine(wiring.Component):
 
         # One of the two ways is in use.
         self._either(m, self.packed, packed.o_room, avail.o_room, store.i_room)
-        # HeadStore takes its time for each operation: a head is looked up meanwhile.
-        m.submodules.pushes = pushes = Slice(Push)
-        self._either(m, self.packed, packed.o, desc.o, pushes.i)
-        connect(m, pushes.o, store.i_push)
+        self._either(m, self.packed, packed.o, desc.o, store.i_push)
         self._either(m, self.packed, packed.ring.req, desc.desc.req, self.reads[2].req)
-        self._either(m, self.packed, packed.event.req, avail.event.req, self.writes[0].req)
-        self._either(m, self.packed, packed.event.data, avail.event.data, self.writes[0].data)
+        self._either(m, self.packed, packed.event, avail.event, events.i)
+        connect(m, events.write, flipped(self.writes[0]))
         for fetch, beat, chosen in ((packed, packed.ring.beat, self.packed), (desc, desc.desc.beat, ~self.packed)):
             m.d.comb += [
                 beat.payload.eq(self.reads[2].beat.payload),
@@ -252,8 +253,6 @@ class Engine(wiring.Component):
             ]
         m.d.comb += [
             self.reads[2].beat.ready.eq(Mux(self.packed, packed.ring.beat.ready, desc.desc.beat.ready)),
-            packed.event.done.eq(self.writes[0].done),
-            avail.event.done.eq(self.writes[0].done),
         ]
 
         connect(m, avail.o, desc.i)
@@ -288,8 +287,7 @@ class Engine(wiring.Component):
                 m.d.comb += buffers.untold.bit_select(newest, 1).eq(1)
 
         # Queue reset: what is under way, of any queue, comes to its end; there is no other way to know whose it is.
-        moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, walk)],
-                     pushes.o.valid)
+        moving = Cat(*[stage.busy for stage in (avail, desc, packed, events, store, used, suppress, walk)])
         held = Cat(buffers.holds for buffers in self.buffers)
         quiet = Signal(range(QUIET_CYCLES + 1))
         m.d.comb += self.reset_done.eq(self.pausing & (quiet == QUIET_CYCLES))
