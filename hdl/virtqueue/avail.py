@@ -187,9 +187,8 @@ class AvailFetch(wiring.Component):
         # What has been asked for has its place: no answer ever waits for this machine, which may itself wait for a read.
         m.submodules.indices = indices = IndexReads(width=self.width, num_queues=self.num_queues)
         m.submodules.entries = entries = RingReads(width=self.width, max_batch=self.max_batch)
-        connect(m, indices.read, flipped(self.index))
-        connect(m, entries.read, flipped(self.ring))
-        connect(m, entries.o, flipped(self.o))
+        for inner, outer in ((indices.read, self.index), (entries.read, self.ring), (entries.o, self.o)):
+            connect(m, inner, flipped(outer))
 
         queue, row, granted = turns.queue, rows.row, Signal.like(batch.want)
         starting, whole = Signal(), Signal()   # the event is of flags and idx; what is granted is all that is new
@@ -224,9 +223,8 @@ class AvailFetch(wiring.Component):
             with m.State("ARM"):
                 # 2.7.10: avail_event is the index after which the driver has to notify. The poll that follows waits
                 # for this write to have left, so that driver and device cannot miss each other.
-                m.d.comb += self.event.valid.eq(1)
+                m.d.comb += [self.event.valid.eq(1), turns.event_valid.eq(self.event.ready)]
                 with m.If(self.event.ready):
-                    m.d.comb += turns.event_valid.eq(1)
                     m.d.sync += starting.eq(0)
                     m.next = "IDLE"
             with m.State("LOOK-UP POLL"):
@@ -234,7 +232,9 @@ class AvailFetch(wiring.Component):
                 m.next = "POLL"
                 with m.If(turns.begins):
                     m.d.comb += turns.polls.eq(1)
-                    m.next = "ARM"
+                    m.next = "ADDRESS"
+            with m.State("ADDRESS"):
+                m.next = "ARM"
             with m.State("POLL"):
                 m.d.comb += [indices.i.valid.eq(1), turns.polls.eq(indices.i.ready)]
                 with m.If(indices.i.ready):

@@ -27,7 +27,7 @@ class DeviceEvent(data.Struct):
 
 
 class EventWriter(wiring.Component):
-    """Write what is offered, and say when it has left. An item takes 4 cycles, or more if the write port keeps it waiting; up to
+    """Write what is offered, and say when it has left. An item takes 2 cycles, or more if the write port keeps it waiting; up to
     8 have not left yet.
 
     Parameters
@@ -38,7 +38,7 @@ class EventWriter(wiring.Component):
     -------
     setup_valid, setup : see :class:`QueueTable`
     i : In(stream(DeviceEvent))
-        Taken when its write has been handed over, some cycles after it was offered.
+        Taken when its write has been handed over. All but ``value`` is there since two cycles before it is offered.
     write : Out(WritePort)
     left_valid : Out(1), left_queue : Out(16)
         Strobe: the oldest write has left, of this queue. What is read from now on is as the host had it after the write.
@@ -62,14 +62,9 @@ class EventWriter(wiring.Component):
         m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("queue_device",))
         m.submodules.under_way = under_way = Queue(range(max(2, self.num_queues)), 8)
         request, data_, event = self.write.req, self.write.data, self.i.p
-        looked_up, summed, asked = Signal(), Signal(), Signal()
+        asked = Signal()
         offset = Mux(event.begins, 0, USED_RING + event.size * USED_ELEMENT)
-        # The address takes a cycle of its own: its sum is long.
-        m.d.sync += [
-            looked_up.eq(self.i.valid & ~self.i.ready),
-            summed.eq(looked_up & ~self.i.ready),
-            request.p.addr.eq(table.row.queue_device + offset),
-        ]
+        m.d.sync += request.p.addr.eq(table.row.queue_device + offset)   # a cycle of its own: this sum is long
         with m.If(request.valid & request.ready):
             m.d.sync += asked.eq(1)
         with m.Elif(data_.ready):
@@ -78,7 +73,7 @@ class EventWriter(wiring.Component):
             table.setup_valid.eq(self.setup_valid),
             table.setup.eq(self.setup),
             table.queue.eq(event.queue),
-            request.valid.eq(summed & ~asked & under_way.i.ready),
+            request.valid.eq(self.i.valid & ~asked & under_way.i.ready),
             request.p.len.eq(Mux(event.begins, 4, 2)),
             under_way.i.valid.eq(request.valid & request.ready),
             under_way.i.p.eq(event.queue),

@@ -29,7 +29,10 @@ def test_events_are_written_in_order(stage, rng, width):
             size = rng.choice([1, 16, 1024])
             base = 0x1_0000 + 0x100 * queue
             expected.append((queue, (base, 4) if begins else (base + 4 + 8 * size, 2)))
-            await bench.send(ctx, dut.i, {"queue": queue, "begins": begins, "size": size, "value": value})
+            event = {"queue": queue, "begins": begins, "size": size, "value": value}
+            ctx.set(dut.i.p, event)
+            await ctx.tick().repeat(2)
+            await bench.send(ctx, dut.i, event)
             at, length = expected[-1][1]
             await bench.until(ctx, lambda: not ctx.get(dut.busy))
             assert bench.memory[at:at + length] == value.to_bytes(4, "little")[:length]
@@ -46,6 +49,7 @@ def test_sum_has_64_bits(stage):
     async def testbench(ctx):
         await bench.setup(ctx, 1, queue_device=0xffff_ffff_fffc)
         ctx.set(dut.i.p, {"queue": 1, "size": 32768})
+        await ctx.tick().repeat(2)
         ctx.set(dut.i.valid, 1)
         await bench.until(ctx, lambda: ctx.get(dut.write.req.valid))
         assert ctx.get(dut.write.req.p.addr) == 0x1_0000_0004_0000 and ctx.get(dut.write.req.p.len) == 2
