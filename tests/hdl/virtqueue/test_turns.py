@@ -87,6 +87,15 @@ def test_packed_queue_from_its_set_up_to_rest(stage, meets):
         await turns.act(ctx, 2, "asked")
         await turns.strobe(ctx, "result", 2, again=1, taken=1)
         assert ctx.get(dut.any) and not turns.of(ctx, 2, "tells")
+        await turns.act(ctx, 2, "asked")
+        await turns.strobe(ctx, "result", 2)
+        assert not ctx.get(dut.any)
+        await pulse(ctx, dut.look)                                # of another queue; then of this one
+        assert ctx.get(dut.any) and ctx.get(dut.choice) == 0
+        ctx.set(dut.stopped, 0b001)
+        ctx.set(dut.look, 0b100)
+        await ctx.tick()
+        assert ctx.get(dut.any) and ctx.get(dut.choice) == 2
     stage(dut, watch_busy=False).run(testbench)
 
 
@@ -151,4 +160,8 @@ def test_split_queue_from_its_set_up_to_rest(stage):
         assert not ctx.get(dut.any)
         await turns.strobe(ctx, "freed", 1)
         assert ctx.get(dut.fetches)
+        # Of the life before nothing is known but that entries may be there, which are not read before the ring has begun.
+        await turns.strobe(ctx, "kick", 1, notification_data=1)
+        await turns.strobe(ctx, "setup", 1)
+        assert turns.of(ctx, 1, "begins") and not turns.of(ctx, 1, "told") and not ctx.get(dut.fetches)
     stage(dut, watch_busy=False).run(testbench)
