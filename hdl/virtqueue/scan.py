@@ -21,7 +21,6 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.dma import read_beat
 from ..lib.queue import DEEP, Queue
-from ..lib.slice import Slice
 from ..spec.virtio import VirtqDescF, VirtqPackedDesc
 from .elements import Elements, element
 from .store import Push
@@ -106,14 +105,11 @@ class Scan(wiring.Component):
         connect(m, flipped(self.beat), cut.i)
         connect(m, heads.o, flipped(self.o))
         # A verdict takes a cycle of its own, and a look at the whole address the one before.
-        m.submodules.ahead = ahead = Slice(data.StructLayout({"element": element(VirtqPackedDesc), "renewed": 1}))
-        m.d.comb += [
-            ahead.i.valid.eq(cut.o.valid),
-            ahead.i.p.element.eq(cut.o.p),
-            ahead.i.p.renewed.eq(cut.o.p.data.addr != NO_ADDRESS),
-            cut.o.ready.eq(ahead.i.ready),
-        ]
-        fetch, descs, desc = self.i.p, ahead.o, ahead.o.p.element.data
+        judged, desc_valid, renewed, step = Signal(element(VirtqPackedDesc)), Signal(), Signal(), Signal()
+        m.d.comb += cut.o.ready.eq(step | ~desc_valid)
+        with m.If(cut.o.ready):
+            m.d.sync += [desc_valid.eq(cut.o.valid), judged.eq(cut.o.p), renewed.eq(cut.o.p.data.addr != NO_ADDRESS)]
+        fetch, desc = self.i.p, judged.data
         first = Signal(init=1)
         kept, now = self.o_result.p, Signal(scanned(self.max_batch))   # as before this descriptor
         new = Signal(scanned(self.max_batch))                 # and after it
@@ -133,7 +129,7 @@ class Scan(wiring.Component):
         m.d.comb += [
             available.eq(((desc.flags & VirtqDescF.AVAIL) != 0) & ((desc.flags & VirtqDescF.USED) == 0)),
             follows.eq((desc.flags & VirtqDescF.NEXT) != 0),
-            trusted.eq((at < fetch.sure) | (fetch.marked & descs.p.renewed)),
+            trusted.eq((at < fetch.sure) | (fetch.marked & renewed)),
             new.eq(now),
         ]
         with m.If(fetch.flip):
@@ -141,7 +137,7 @@ class Scan(wiring.Component):
 
         with m.If(~available):
             m.d.comb += new.full.eq(0)
-        with m.If(descs.p.element.error):
+        with m.If(judged.error):
             m.d.comb += new.failed.eq(1)
         with m.Elif(stopped):
             # Not to be taken in this read; but it is worth knowing how far the next one may trust.
@@ -176,11 +172,9 @@ class Scan(wiring.Component):
             with m.If(now.slot + 1 == fetch.size):
                 m.d.comb += [new.slot.eq(0), new.flip.eq(~now.flip)]
 
-        step = Signal()
         m.d.comb += [
             # Room is asked for whatever comes: the verdict is late to know.
-            step.eq(descs.valid & self.i.valid & heads.i.ready & (self.o_result.ready | ~self.o_result.valid)),
-            descs.ready.eq(step),
+            step.eq(desc_valid & self.i.valid & heads.i.ready & (self.o_result.ready | ~self.o_result.valid)),
             heads.i.valid.eq(step & push),
             heads.i.p.queue.eq(fetch.queue),
             heads.i.p.head.id.eq(desc.id),
@@ -189,7 +183,7 @@ class Scan(wiring.Component):
             heads.i.p.head.flags.eq(desc.flags),
             heads.i.p.head.next.eq(now.start),
             heads.i.p.head.count.eq(now.chain + 1),
-            self.i.ready.eq(step & descs.p.element.last),
+            self.i.ready.eq(step & judged.last),
             self.busy.eq(self.i.valid | self.o_result.valid | (heads.level != 0)),
         ]
         with m.If(now.chain != 0):
@@ -197,7 +191,7 @@ class Scan(wiring.Component):
         with m.If(self.o_result.ready):
             m.d.sync += self.o_result.valid.eq(0)
         with m.If(step):
-            m.d.sync += [first.eq(0), kept.eq(new), at.eq(at + 1), self.o_result.valid.eq(descs.p.element.last)]
+            m.d.sync += [first.eq(0), kept.eq(new), at.eq(at + 1), self.o_result.valid.eq(judged.last)]
             with m.If(~stopped & (~advance | new.failed)):
                 m.d.sync += [stopped.eq(1), looking.eq(available & ~new.failed)]
             with m.If(~available):
@@ -206,6 +200,6 @@ class Scan(wiring.Component):
                 m.d.sync += head_sure.eq(at < fetch.sure)
             with m.Elif(first):
                 m.d.sync += head_sure.eq(1)
-            with m.If(descs.p.element.last):
+            with m.If(judged.last):
                 m.d.sync += [first.eq(1), at.eq(0), stopped.eq(0), looking.eq(0)]
         return m
