@@ -40,26 +40,50 @@ class Queue(wiring.Component):
         })
 
     def elaborate(self, platform):
+        if self.depth >= DEEP:
+            return self._deep()
         m = Module()
-        deep = self.depth >= DEEP
-        m.submodules.fifo = items = fifo.SyncFIFOBuffered(width=Shape.cast(self.shape).width, depth=self.depth - deep)
+        m.submodules.fifo = items = fifo.SyncFIFOBuffered(width=Shape.cast(self.shape).width, depth=self.depth)
         m.d.comb += [
             items.w_data.eq(self.i.payload),
             items.w_en.eq(self.i.valid),
             self.i.ready.eq(items.w_rdy),
+            Value.cast(self.o.payload).eq(items.r_data),
+            self.o.valid.eq(items.r_rdy),
+            items.r_en.eq(self.o.ready),
+            self.level.eq(items.level),
         ]
-        if deep:
-            free = self.o.ready | ~self.o.valid
-            m.d.comb += [items.r_en.eq(free), self.level.eq(items.level + self.o.valid)]
-            with m.If(free):
-                m.d.sync += [self.o.valid.eq(items.r_rdy), Value.cast(self.o.payload).eq(items.r_data)]
-        else:
-            m.d.comb += [
-                Value.cast(self.o.payload).eq(items.r_data),
-                self.o.valid.eq(items.r_rdy),
-                items.r_en.eq(self.o.ready),
-                self.level.eq(items.level),
-            ]
+        return m
+
+    def _deep(self):
+        m = Module()
+        kept = self.depth - 2                       # besides one that has been read, and one that is offered
+        m.submodules.items = items = memory.Memory(shape=Value.cast(self.i.payload).shape(), depth=self.depth, init=[])
+        write, read = items.write_port(), items.read_port()
+        stored, fetched = Signal(range(kept + 1)), Signal()
+        push, fetch, free = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(stored != kept),
+            push.eq(self.i.valid & self.i.ready),
+            free.eq(self.o.ready | ~self.o.valid),
+            fetch.eq((stored != 0) & (~fetched | free)),
+            write.en.eq(push),
+            write.data.eq(self.i.payload),
+            # What is written now is not in the memory yet. Said like this, synthesis needs no logic for the case that it is read.
+            read.en.eq(fetch & ~(push & (write.addr == read.addr))),
+            self.level.eq(stored + fetched + self.o.valid),
+        ]
+        m.d.sync += stored.eq(stored + push - fetch)
+        for port, moves in ((write, push), (read, fetch)):
+            with m.If(moves):
+                m.d.sync += port.addr.eq(port.addr + 1)
+                if self.depth & (self.depth - 1):
+                    with m.If(port.addr == self.depth - 1):
+                        m.d.sync += port.addr.eq(0)
+        with m.If(free):
+            m.d.sync += [self.o.valid.eq(fetched), Value.cast(self.o.payload).eq(read.data), fetched.eq(0)]
+        with m.If(fetch):
+            m.d.sync += fetched.eq(1)
         return m
 
 

@@ -23,12 +23,13 @@ from ..lib.either import Either
 from ..lib.slice import Register
 from .avail import AvailFetch
 from .desc import DescFetch
+from .event import EventWriter
 from .lookout import Lookout
 from .packed import PackedFetch
 from .pause import Pause
 from .setup import SetUp
 from .states import QueueStates
-from .store import HeadStore, Push
+from .store import HeadStore
 from .suppress import Suppress
 from .used import UsedWriter
 from .walk import Walk
@@ -135,6 +136,7 @@ class Engine(wiring.Component):
         m.submodules.avail    = avail    = AvailFetch(**sizes, max_batch=self.batch)
         m.submodules.desc     = desc     = DescFetch(**sizes, max_run=self.batch)
         m.submodules.packed_fetch = packed = PackedFetch(**sizes, max_batch=self.prefetch // 2)
+        m.submodules.events   = events   = EventWriter(**sizes)
         m.submodules.store    = store    = HeadStore(num_queues=self.num_queues, ports=self.ports,
                                                      depth=self.prefetch, batch=self.prefetch // 4)
         m.submodules.used     = used     = UsedWriter(**sizes, ports=self.ports, batch=self.used_batch,
@@ -157,11 +159,12 @@ class Engine(wiring.Component):
             states.beyond.eq(setup.beyond),
         ]
         connect(m, setup.areas, flipped(self.areas))
-        for stage in (avail, desc, packed, store, used, suppress, walk.control):
+        for stage in (avail, desc, packed, events, store, used, suppress, walk.control):
             m.d.comb += [stage.setup_valid.eq(setup.o_valid), stage.setup.eq(setup.o)]
         for fetch in (avail, packed):
             for of, names in ((self, ("event_idx", "notification_data", "kick_valid", "kick_queue", "kick_next")),
-                              (lookout, ("look",)), (store, ("grant", "freed_valid", "freed_queue"))):
+                              (lookout, ("look",)), (events, ("left_valid", "left_queue")),
+                              (store, ("grant", "freed_valid", "freed_queue"))):
                 m.d.comb += [getattr(fetch, name).eq(getattr(of, name)) for name in names]
         m.d.comb += [
             packed.passed_valid.eq(used.o.valid & used.o.ready),
@@ -196,22 +199,20 @@ class Engine(wiring.Component):
             packed.stopped.eq(~states.working | (~self.enable | self.pausing | ~self.packed).replicate(self.num_queues)),
         ]
 
-        # One of the two ways is in use. HeadStore serves a requester every second cycle: a head is looked up meanwhile. It says
-        # that it does early in the cycle.
-        m.submodules.pushes = pushes = Register(Push)
+        # One of the two ways is in use.
         ways = {
             "rooms":  (avail.o_room, packed.o_room, store.i_room),
-            "heads":  (desc.o, packed.o, pushes.i),
+            "heads":  (desc.o, packed.o, store.i_push),
             "rings":  (desc.desc, packed.ring, flipped(self.reads[2])),
-            "events": (avail.event, packed.event, flipped(self.writes[0])),
+            "events": (avail.event, packed.event, events.i),
         }
         for name, (split, ring, o) in ways.items():
-            m.submodules[name] = either = Either(split.signature)
+            m.submodules[f"either_{name}"] = either = Either(split.signature)
             m.d.comb += either.choice.eq(self.packed)
             connect(m, split, either.i[0])
             connect(m, ring, either.i[1])
             connect(m, either.o, o)
-        connect(m, pushes.o, store.i_push)
+        connect(m, events.write, flipped(self.writes[0]))
         connect(m, avail.o, desc.i)
         connect(m, used.o, suppress.i)
         connect(m, suppress.notify, flipped(self.notify))
@@ -238,7 +239,7 @@ class Engine(wiring.Component):
                 m.d.comb += buffers.untold.bit_select(given.o.p.queue, 1).eq(1)
 
         # Queue reset.
-        moving = Cat(*[stage.busy for stage in (avail, desc, packed, store, used, suppress, walk)], pushes.o.valid).any()
+        moving = Cat(*[stage.busy for stage in (avail, desc, packed, events, store, used, suppress, walk)]).any()
         m.d.comb += [
             pause.begin.eq(self.reset_valid),
             pause.moving.eq(moving | Cat(buffers.holds for buffers in self.buffers).any()),

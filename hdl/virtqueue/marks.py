@@ -8,7 +8,6 @@ from amaranth import *
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.queue import Queue
 from .suppress import Published
 
 __all__ = ["Marks"]
@@ -26,13 +25,14 @@ class Marks(wiring.Component):
     setup_valid : In(1), setup_queue : In(16)
         Strobe: forget what is known of this queue, and a batch of it that is being noted.
     passed_valid : In(1), passed : In(Published)
-        Strobe: a batch has left. On average no more than one in 4 cycles, and no more than 8 at once.
+        Strobe: a batch has left, and none in the cycle before.
     queue, size, slot, flip, count : In
         A question: ``count`` descriptors of a ring of ``size``, from ``slot`` on; ``flip``: complement of the wrap counter.
     marked : Out(1)
-        4 cycles after the question: when they were last the device's, all got a used descriptor, and these have left.
+        4 cycles after the question: when they were last the device's, all got a used descriptor, and these have left. ``count``
+        may come 3 cycles later than the rest.
     busy : Out(1)
-        There are batches that have not been noted yet.
+        A batch has not been noted yet.
     """
     def __init__(self, *, num_queues):
         self.num_queues = num_queues
@@ -58,43 +58,37 @@ class Marks(wiring.Component):
         write, look, ask = rows.write_port(), rows.read_port(domain="comb"), rows.read_port(domain="comb")
         fresh = Signal(self.num_queues, init=(1 << self.num_queues) - 1)
 
-        m.submodules.batches = batches = Queue(Published, 8)
-        batch = batches.o.p
-        old, moved, run = Signal(row_layout), Signal(16), Signal(17)
-        setup_queue, of_batch = self.setup_queue[:len(self.queue)], batch.queue[:len(self.queue)]
+        # A batch is looked up in the cycle in which it has left, and noted in the next.
+        batch, noting = Signal(Published), Signal()
+        run_before, moved, run = Signal(16), Signal(16), Signal(17)
+        at, setup_queue, of_batch = (queue[:len(self.queue)] for queue in (self.passed.queue, self.setup_queue, batch.queue))
         meets, was_lost = Signal(), Signal()   # the queue of this batch is set up; was, when its row was looked up
         m.d.comb += [
+            look.addr.eq(at),
+            ask.addr.eq(self.queue),
             meets.eq(self.setup_valid & (setup_queue == of_batch)),
-            self.busy.eq(batches.level != 0),
-            batches.i.valid.eq(self.passed_valid),
-            batches.i.p.eq(self.passed),
-            look.addr.eq(batch.queue),
-            run.eq(old.run + moved),
-            write.addr.eq(batch.queue),
+            run.eq(run_before + moved),
+            write.addr.eq(of_batch),
             write.data.slot.eq(batch.new),
             write.data.flip.eq(~batch.wrap),
             write.data.run.eq(Mux(batch.apart, 0, Mux(run[16], 0xffff, run))),
+            write.en.eq(noting & ~meets & ~was_lost),
+            self.busy.eq(noting),
         ]
-        with m.FSM():
-            with m.State("LOOK-UP"):
-                m.d.sync += [
-                    old.eq(Mux(fresh.bit_select(of_batch, 1), 0, look.data)),
-                    moved.eq(batch.new - batch.old),
-                    was_lost.eq(meets),
-                ]
-                with m.If(batches.o.valid):
-                    m.next = "WRITE"
-            with m.State("WRITE"):
-                m.d.comb += [write.en.eq(~meets & ~was_lost), batches.o.ready.eq(1)]
-                with m.If(write.en):
-                    m.d.sync += fresh.bit_select(of_batch, 1).eq(0)
-                m.next = "LOOK-UP"
+        m.d.sync += [
+            noting.eq(self.passed_valid),
+            batch.eq(self.passed),
+            run_before.eq(Mux(fresh.bit_select(at, 1), 0, look.data.run)),
+            moved.eq(self.passed.new - self.passed.old),
+            was_lost.eq(self.setup_valid & (setup_queue == at)),
+        ]
+        with m.If(write.en):
+            m.d.sync += fresh.bit_select(of_batch, 1).eq(0)
         with m.If(self.setup_valid):
             m.d.sync += fresh.bit_select(setup_queue, 1).eq(1)
 
         # Slots from ``slot`` on up to where the next used descriptor goes, in the driver's next lap.
         row, free, free_run, near, singles = Signal(row_layout), Signal(17), Signal(16), Signal(17), Signal()
-        m.d.comb += ask.addr.eq(self.queue)
         m.d.sync += [
             row.eq(Mux(fresh.bit_select(self.queue, 1), 0, ask.data)),
             free.eq(row.slot - self.slot + Mux(row.flip == self.flip, self.size, 0)),

@@ -4,24 +4,90 @@ Ref: VIRTIO 1.4, 2.8 "Packed Virtqueues", 2.8.10 "Event Suppression Structure Fo
 """
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup
-from ..lib.dma import Area, ReadPort, WritePort
+from ..lib.dma import Area, ReadPort
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqEventSuppress
+from .event import DeviceEvent
 from .marks import Marks
-from .rows import QueueRows
-from .scan import Fetch, Scan, Scanned
+from .reach import MIN_PACE, Reach, Told
+from .rows import SharedRows
+from .scan import Scan, ring_read, scanned
 from .store import Push, Room
 from .suppress import Published
 from .table import QueueTable
+from .turns import PackedTurns
 
-__all__ = ["PackedFetch"]
+__all__ = ["Outcome", "PackedFetch", "position"]
 
-MIN_PACE = 4  # descriptors: a cache line
+
+def position(max_batch):
+    """Where a ring goes on: all zero at its start."""
+    counts = range(max_batch + 1)
+    return data.StructLayout({
+        "slot":    16,      # of the next descriptor
+        "flip":    1,       # complement of the wrap counter
+        "start":   16,      # of the chain that goes on here
+        "chain":   16,      # its descriptors so far
+        "sure":    counts,  # so many from here were seen available
+        "granted": counts,  # places in the store
+        "pace":    counts,  # how far to look; 0 is as far as at least
+    })
+
+
+class Outcome(wiring.Component):
+    """Say what comes of a read that has been judged: in the same cycle, and it waits for nobody.
+
+    Parameters
+    ----------
+    max_batch : int
+
+    Members
+    -------
+    i : In(stream(scanned(max_batch)))
+    event_idx : In(1)
+        Negotiated feature: the driver is to know where the device waits.
+    write : Out(1), queue : Out(16), row : Out(position(max_batch))
+        Strobe: ``row`` is where the ring of ``queue`` goes on.
+    again, empty, taken, failed : Out(1)
+        With ``write``: read on; the ring has gone empty, and the driver is to know; something was taken; the queue is at its end.
+    """
+    def __init__(self, *, max_batch):
+        self.max_batch = max_batch
+        super().__init__({
+            "i":         In(stream.Signature(scanned(max_batch))),
+            "event_idx": In(1),
+            "write":     Out(1),
+            "queue":     Out(16),
+            "row":       Out(position(max_batch)),
+            "again":     Out(1),
+            "empty":     Out(1),
+            "taken":     Out(1),
+            "failed":    Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        result, pace, goes_on = self.i.p, self.i.p.pace, Signal()
+        m.d.comb += [
+            self.i.ready.eq(1),
+            self.write.eq(self.i.valid),
+            self.queue.eq(result.queue),
+            *[self.row[name].eq(result[name]) for name in ("slot", "flip", "start", "chain", "sure", "granted")],
+            self.row.pace.eq(Mux((result.taken | (result.sure != 0)) & (pace >= 2 * MIN_PACE), pace >> 1, MIN_PACE)),
+            # Look for more before the driver has to say so; take what could not be trusted at first sight.
+            goes_on.eq(result.whole | (result.sure != 0)),
+            self.again.eq(~result.failed & goes_on),
+            self.empty.eq(~result.failed & ~goes_on & self.event_idx),
+            self.taken.eq(result.taken),
+            self.failed.eq(self.i.valid & result.failed),
+        ]
+        with m.If(result.full):
+            m.d.comb += self.row.pace.eq(Mux(pace == self.max_batch, pace, pace << 1))
+        return m
 
 
 class PackedFetch(wiring.Component):
@@ -54,7 +120,9 @@ class PackedFetch(wiring.Component):
         See :class:`Marks`.
     stopped : In(num_queues)
         Bit per queue: leave it alone.
-    ring : Out(ReadPort), event : Out(WritePort)
+    ring : Out(ReadPort)
+    event : Out(stream(DeviceEvent)), left_valid : In(1), left_queue : In(16)
+        See :class:`EventWriter`.
     o_room : Out(stream(Room)), grant : In, freed_valid : In, freed_queue : In
         See :class:`HeadStore`.
     o : Out(stream(Push))
@@ -81,7 +149,9 @@ class PackedFetch(wiring.Component):
             "passed":      In(Published),
             "stopped":     In(num_queues),
             "ring":        Out(ReadPort(width)),
-            "event":       Out(WritePort(width)),
+            "event":       Out(stream.Signature(DeviceEvent)),
+            "left_valid":  In(1),
+            "left_queue":  In(16),
             "o_room":      Out(stream.Signature(Room)),
             "grant":       In(16),
             "freed_valid": In(1),
@@ -94,264 +164,121 @@ class PackedFetch(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        queues = max(2, self.num_queues)
-        queue_shape = range(queues)
         counts = range(self.max_batch + 1)
-        m.submodules.table = table = QueueTable(
-            num_queues=self.num_queues, fields=("size", "queue_device"))
-        # slot, flip: next descriptor, and the wrap counter's complement, so that all zero is the start. start, chain: the
-        # chain that it goes on with. sure: so many from here were seen available. granted: places in the store. pace: how
-        # far to look.
-        row_layout = data.StructLayout({
-            "slot": 16, "flip": 1, "start": 16, "chain": 16, "sure": counts, "granted": 16, "pace": counts})
-        m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=row_layout)
-        m.submodules.told = told = memory.Memory(shape=16, depth=queues, init=[])  # by notification data
-        told_w = told.write_port()
-        told_r = told.read_port(transparent_for=[told_w])  # as old as ``has_told``, else it says what was long ago
+        m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size",))
+        m.submodules.rows  = rows  = SharedRows(num_queues=self.num_queues, shape=position(self.max_batch))
+        m.submodules.turns = turns = PackedTurns(num_queues=self.num_queues)
+        m.submodules.told  = told  = Told(num_queues=self.num_queues, max_batch=self.max_batch)
         m.submodules.marks = marks = Marks(num_queues=self.num_queues)
-        m.submodules.scan = scan = Scan(width=self.width, max_batch=self.max_batch)
-        m.submodules.asked = asked = Queue(Fetch, 8)
-        m.submodules.results = results = Queue(Scanned, 8)
-        m.submodules.armed_q = armed_q = Queue(queue_shape, 8)
+        m.submodules.reach = reach = Reach(max_batch=self.max_batch)
+        m.submodules.asked = asked = Queue(ring_read(self.max_batch), 8)
+        m.submodules.scan  = scan  = Scan(width=self.width, max_batch=self.max_batch)
+        m.submodules.outcome = outcome = Outcome(max_batch=self.max_batch)
         connect(m, asked.o, scan.i)
+        connect(m, scan.o_result, outcome.i)
         connect(m, flipped(self.ring.beat), scan.beat)
         connect(m, scan.o, flipped(self.o))
-        connect(m, scan.o_result, results.i)
 
-        to_fetch = Signal(self.num_queues)
-        fetching = Signal(self.num_queues)  # a read is under way, or the write that comes before the first
-        hungry   = Signal(self.num_queues)  # there may be more than there was room for
-        armed    = Signal(self.num_queues)  # the driver knows where we wait
-        unset    = Signal(self.num_queues)  # it does not even know that we do
-        has_told = Signal(self.num_queues)
-        fetchable = Signal(self.num_queues)
-        queue, turn, choice = Signal(queue_shape), Signal(queue_shape), Signal(queue_shape)
-        m.d.comb += fetchable.eq(to_fetch & ~self.stopped & ~fetching)
-        round_robin(m, fetchable, turn, choice)
-
-        row, size = rows.row, table.row.size
-        result = Signal(Scanned)
-        limit, ahead, want, count = Signal(counts), Signal(counts), Signal(counts), Signal(counts)
-        told_slot, told_flip = told_r.data[:15], ~told_r.data[15]
-        distance, in_ring, believed = Signal(17), Signal(), Signal()
-        sure, pace = Signal(counts), Signal(counts)
-        missing, short, granted, places = Signal(counts), Signal(), Signal(16), Signal(16)  # in the store
-        to_edge = Signal(counts)
-        marked = Signal()
-        m.d.comb += [
-            table.setup_valid.eq(self.setup_valid),
-            table.setup.eq(self.setup),
-            table.queue.eq(queue),
-            rows.setup_valid.eq(self.setup_valid),
-            rows.setup_queue.eq(self.setup.queue),
-            rows.queue.eq(queue),
-            rows.new.eq(row),
-            marks.setup_valid.eq(self.setup_valid),
-            marks.setup_queue.eq(self.setup.queue),
-            marks.passed_valid.eq(self.passed_valid),
-            marks.passed.eq(self.passed),
-            marks.queue.eq(queue),
-            marks.size.eq(size),
-            marks.slot.eq(row.slot),
-            marks.flip.eq(row.flip),
-            marks.count.eq(want),
-            told_w.addr.eq(self.kick_queue),
-            told_w.data.eq(self.kick_next),
-            told_w.en.eq(self.kick_valid),
-            told_r.addr.eq(queue),
-            to_edge.eq(self.max_batch - (row.slot & (self.max_batch - 1))),
-            pace.eq(Mux(row.pace == 0, MIN_PACE, row.pace)),
-            sure.eq(Mux(row.sure > ahead, row.sure, ahead)),
-            places.eq(row.granted + granted),
-            self.fail_queue.eq(queue),
-        ]
-
+        queue, row = turns.queue, rows.row
+        want, missing, count = reach.want, Signal(counts), Signal(counts)
+        short, granted, places, marked = Signal(), Signal(counts), Signal(counts), Signal()
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
-                with m.If(results.o.valid):
-                    m.d.comb += results.o.ready.eq(1)
-                    m.d.sync += [queue.eq(results.o.p.queue), result.eq(results.o.p)]
-                    m.next = "LOOK-UP RESULT"
-                with m.Elif(fetchable.any()):
-                    m.d.sync += [queue.eq(choice), turn.eq(choice)]
+                with m.If(turns.any):
+                    m.d.sync += queue.eq(turns.choice)
                     m.next = "LOOK-UP"
-
             with m.State("LOOK-UP"):
                 m.next = "TOLD"
             with m.State("TOLD"):
-                # 2.9: what a notification names lies ahead by a ring at most; a late one names what is past.
-                m.d.sync += [
-                    distance.eq(Mux(told_flip == row.flip, told_slot, told_slot + size) - row.slot),
-                    in_ring.eq(self.notification_data & has_told.bit_select(queue, 1) & (told_slot < size)),
-                    has_told.bit_select(queue, 1).eq(0),  # unless it is believed: it would be ahead again a lap later
-                ]
-                m.next = "MEASURE"
-                with m.If(unset.bit_select(queue, 1)):
-                    m.d.sync += [
-                        to_fetch.bit_select(queue, 1).eq(0),
-                        fetching.bit_select(queue, 1).eq(1),
-                    ]
+                with m.If(turns.tells):
+                    m.d.comb += turns.tell.eq(1)
                     m.next = "ARM"
-            with m.State("MEASURE"):
-                # Up to the end of the ring; and reads end where the ones after them begin well.
-                m.d.sync += [
-                    limit.eq(Mux(size - row.slot < to_edge, size - row.slot, to_edge)),
-                    ahead.eq(Mux(distance > self.max_batch, self.max_batch, distance)),
-                    believed.eq(in_ring & (distance <= size) & (distance != 0)),
-                ]
+                with m.Else():
+                    m.d.comb += told.asks.eq(1)
+                    m.next = "COMPARE TOLD"
+            with m.State("COMPARE TOLD"):
                 m.next = "BELIEVE"
             with m.State("BELIEVE"):
-                with m.If(believed):
-                    m.d.sync += has_told.bit_select(queue, 1).eq(1)
-                with m.Else():
-                    m.d.sync += ahead.eq(0)
                 m.next = "WANT"
             with m.State("WANT"):
-                with m.If((sure > pace) & (sure < limit)):
-                    m.d.sync += want.eq(sure)
-                with m.Elif((sure <= pace) & (pace < limit)):
-                    m.d.sync += want.eq(pace)
-                with m.Else():
-                    m.d.sync += want.eq(limit)
-                m.d.comb += rows.write.eq(1)
-                m.d.comb += rows.new.sure.eq(sure)
-                m.next = "LOOK-UP ROOM"
-            with m.State("LOOK-UP ROOM"):
+                m.next = "LACK"
+            with m.State("LACK"):
                 m.d.sync += [missing.eq(want - row.granted), short.eq(row.granted < want)]
                 m.next = "ROOM"
             with m.State("ROOM"):
                 m.d.comb += self.o_room.valid.eq(short)
                 m.d.sync += [
                     marked.eq(marks.marked),   # not later: a read that is offered may be older than what leaves now
-                    granted.eq(self.grant),
+                    granted.eq(Mux(short, self.grant, 0)),
                     count.eq(want),
                 ]
                 with m.If(~short):
                     m.next = "READ"
                 with m.Elif(self.o_room.ready):
                     # From now on places that become free are heard of.
-                    m.d.sync += hungry.bit_select(queue, 1).eq(1)
+                    m.d.comb += turns.lacks.eq(1)
                     m.next = "GRANT"
             with m.State("GRANT"):
-                m.d.comb += [rows.write.eq(1), rows.new.granted.eq(places)]
                 m.d.sync += count.eq(Mux(places < want, places, want))
                 with m.If(places == 0):
-                    # Of places that became free beside this request, or since, it has been told already.
-                    m.d.sync += to_fetch.bit_select(queue, 1).eq(~hungry.bit_select(queue, 1))
+                    m.d.comb += turns.refused.eq(1)
                     m.next = "IDLE"
                 with m.Else():
-                    m.d.sync += hungry.bit_select(queue, 1).eq(0)
-                    m.next = "LOOK-UP READ"
-            with m.State("LOOK-UP READ"):
-                m.next = "READ"
+                    m.d.comb += turns.granted.eq(1)
+                    m.next = "READ"
             with m.State("READ"):
                 m.d.comb += [
                     self.ring.req.valid.eq(asked.i.ready),
                     asked.i.valid.eq(self.ring.req.ready),
                 ]
                 with m.If(self.ring.req.ready & asked.i.ready):
-                    m.d.sync += [
-                        to_fetch.bit_select(queue, 1).eq(0),
-                        fetching.bit_select(queue, 1).eq(1),
-                    ]
+                    m.d.comb += turns.asked.eq(1)
                     m.next = "IDLE"
-
-            with m.State("LOOK-UP RESULT"):
-                m.d.sync += fetching.bit_select(queue, 1).eq(0)
-                m.next = "RESULT"
-            with m.State("RESULT"):
-                m.d.comb += [
-                    rows.write.eq(1),
-                    rows.new.slot.eq(result.slot),
-                    rows.new.flip.eq(result.flip),
-                    rows.new.start.eq(result.start),
-                    rows.new.chain.eq(result.chain),
-                    rows.new.sure.eq(result.sure),
-                    rows.new.granted.eq(row.granted - result.pushed),
-                    rows.new.pace.eq(Mux((result.taken | (result.sure != 0)) & (pace >= 2 * MIN_PACE), pace >> 1, MIN_PACE)),
-                ]
-                with m.If(result.full):
-                    m.d.comb += rows.new.pace.eq(Mux(pace == self.max_batch, pace, pace << 1))
-                with m.If(result.taken):
-                    m.d.sync += armed.bit_select(queue, 1).eq(0)
-                m.next = "IDLE"
-                with m.If(result.failed):
-                    m.d.comb += self.fail_valid.eq(1)
-                with m.Elif(result.whole | (result.sure != 0)):
-                    # Look for more before the driver has to say so; take what could not be trusted at first sight.
-                    m.d.sync += to_fetch.bit_select(queue, 1).eq(1)
-                with m.Elif(self.event_idx & (result.taken | ~armed.bit_select(queue, 1))):
-                    m.next = "ARM"
             with m.State("ARM"):
-                # The look that follows waits for this write to have left, so that driver and device cannot miss each other.
-                m.d.comb += [
-                    self.event.req.valid.eq(armed_q.i.ready),
-                    armed_q.i.valid.eq(self.event.req.ready),
-                ]
-                with m.If(armed_q.i.ready & self.event.req.ready):
-                    m.d.sync += armed.bit_select(queue, 1).eq(1)
-                    m.next = "ARM DATA"
-            with m.State("ARM DATA"):
-                m.d.comb += self.event.data.valid.eq(1)
-                with m.If(self.event.data.ready):
+                m.d.comb += self.event.valid.eq(1)
+                with m.If(self.event.ready):
+                    m.d.comb += turns.told.eq(1)
                     m.next = "IDLE"
-
-        suppress = Signal(VirtqEventSuppress)
+        suppress = data.View(VirtqEventSuppress, self.event.p.value)
         m.d.sync += self.ring.req.p.addr.eq(row.slot << 4)
         m.d.comb += [
-            self.o_room.p.queue.eq(queue),
+            *[part.setup_valid.eq(self.setup_valid) for part in (table, rows, turns, told, marks)],
+            *[part.setup_queue.eq(self.setup.queue) for part in (rows, turns, told, marks)],
+            table.setup.eq(self.setup),
+            *[getattr(turns, name).eq(getattr(self, name)) for name in (
+                "kick_valid", "kick_queue", "look", "freed_valid", "freed_queue", "stopped", "left_valid", "left_queue")],
+            *[getattr(told, name).eq(getattr(self, name)) for name in (
+                "kick_valid", "kick_queue", "kick_next", "notification_data")],
+            *[getattr(marks, name).eq(getattr(self, name)) for name in ("passed_valid", "passed")],
+            *[part.eq(queue) for part in (
+                table.queue, rows.queue, told.queue, marks.queue, asked.i.p.queue, self.ring.req.p.queue, self.event.p.queue,
+                self.o_room.p.queue)],
+            *[part.size.eq(table.row.size) for part in (told, marks, reach, asked.i.p)],
+            *[part.slot.eq(row.slot) for part in (told, marks, reach, asked.i.p)],
+            *[part.flip.eq(row.flip) for part in (told, marks, asked.i.p)],
+            marks.count.eq(want),
+            reach.pace.eq(Mux(row.pace == 0, MIN_PACE, row.pace)),
+            reach.sure.eq(Mux(row.sure > told.ahead, row.sure, told.ahead)),
+            places.eq(row.granted + granted),
             self.o_room.p.want.eq(missing),
             self.ring.req.p.area.eq(Area.DESC),
-            self.ring.req.p.queue.eq(queue),
             self.ring.req.p.len.eq(count * VIRTQ_DESC_SIZE),
-            asked.i.p.queue.eq(queue),
-            asked.i.p.size.eq(size),
-            asked.i.p.slot.eq(row.slot),
-            asked.i.p.flip.eq(row.flip),
-            asked.i.p.start.eq(row.start),
-            asked.i.p.chain.eq(row.chain),
-            asked.i.p.sure.eq(row.sure),
+            *[asked.i.p[name].eq(row[name]) for name in ("start", "chain")],
+            asked.i.p.sure.eq(reach.sure),
+            asked.i.p.granted.eq(places),
+            asked.i.p.pace.eq(reach.pace),
             asked.i.p.marked.eq(marked),
             # 2.8.10: DESC only with EVENT_IDX; without, this is written once and says ENABLE.
             suppress.desc_event_off.eq(row.slot),
             suppress.desc_event_wrap.eq(~row.flip & self.event_idx),
             suppress.desc_event_flags.eq(Mux(self.event_idx, RingEvent.DESC, RingEvent.ENABLE)),
-            armed_q.i.p.eq(queue),
-            armed_q.o.ready.eq(self.event.done),
-            self.event.req.p.addr.eq(table.row.queue_device),
-            self.event.req.p.len.eq(VirtqEventSuppress.as_shape().size // 8),
-            self.event.data.p.data.eq(suppress),
-            self.event.data.p.last.eq(1),
-            self.busy.eq(~state.ongoing("IDLE") | fetchable.any() | fetching.any() | self.o.valid | (armed_q.level != 0)
-                         | marks.busy),
-            rows.held.eq(~state.ongoing("IDLE")),
+            self.event.p.begins.eq(1),
+            outcome.event_idx.eq(self.event_idx),
+            *[port.eq(outcome.write) for port in (rows.write, turns.result_valid)],
+            *[port.eq(outcome.queue) for port in (rows.at, turns.result_queue, self.fail_queue)],
+            rows.new.eq(outcome.row),
+            *[getattr(turns, name).eq(getattr(outcome, name)) for name in ("again", "empty", "taken")],
+            self.fail_valid.eq(outcome.failed),
+            self.busy.eq(~state.ongoing("IDLE") | turns.any | turns.reading | scan.busy | marks.busy),
         ]
-
-        # A nudge wins over a state that clears the same bit in the same cycle.
-        for k in range(self.num_queues):
-            with m.If(self.look[k] & ~fetching[k]):
-                m.d.sync += to_fetch[k].eq(1)
-        with m.If(self.event.done):
-            m.d.sync += [to_fetch.bit_select(armed_q.o.p, 1).eq(1), unset.bit_select(armed_q.o.p, 1).eq(0)]
-            with m.If(unset.bit_select(armed_q.o.p, 1)):
-                m.d.sync += fetching.bit_select(armed_q.o.p, 1).eq(0)
-        with m.If(self.freed_valid & hungry.bit_select(self.freed_queue[:len(queue)], 1)):
-            m.d.sync += [
-                to_fetch.bit_select(self.freed_queue[:len(queue)], 1).eq(1),
-                hungry.bit_select(self.freed_queue[:len(queue)], 1).eq(0),
-            ]
-        with m.If(self.kick_valid):
-            m.d.sync += [
-                to_fetch.bit_select(self.kick_queue[:len(queue)], 1).eq(1),
-                has_told.bit_select(self.kick_queue[:len(queue)], 1).eq(1),
-            ]
-        with m.If(self.setup_valid):
-            # A driver may have added buffers, and notified, before it was ready.
-            m.d.sync += [
-                to_fetch.bit_select(self.setup.queue[:len(queue)], 1).eq(1),
-                unset.bit_select(self.setup.queue[:len(queue)], 1).eq(1),
-                hungry.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
-                armed.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
-                has_told.bit_select(self.setup.queue[:len(queue)], 1).eq(0),
-            ]
         return m

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["QueueRows", "PipelinedRows"]
+__all__ = ["QueueRows", "SharedRows", "PipelinedRows"]
 
 
 class QueueRows(wiring.Component):
@@ -68,6 +68,60 @@ class QueueRows(wiring.Component):
         ]
         with m.If(write.en):
             m.d.sync += fresh.bit_select(self.queue, 1).eq(0)
+        with m.If(self.setup_valid):
+            m.d.sync += fresh.bit_select(setup_queue, 1).eq(1)
+        return m
+
+
+class SharedRows(wiring.Component):
+    """One row of ``shape`` a queue, as :class:`QueueRows`, which one stage reads and another one writes.
+
+    Whatever makes the other stage write is over when a queue is set up, so only the cycle of the set-up itself counts.
+
+    Parameters
+    ----------
+    num_queues : int
+    shape : layout
+
+    Members
+    -------
+    setup_valid : In(1), setup_queue : In(16)
+        Strobe: forget what is known of this queue.
+    queue : In, row : Out(shape)
+        ``row`` shows, in the next cycle, the row that ``queue`` names in this one, without what is written in this one.
+    write : In(1), at : In(16), new : In(shape)
+        Store ``new`` as the row of ``at``, unless that queue is set up in this cycle.
+    """
+    def __init__(self, *, num_queues, shape):
+        self.num_queues = num_queues
+        self.shape = shape
+        super().__init__({
+            "setup_valid": In(1),
+            "setup_queue": In(16),
+            "queue":       In(range(max(2, num_queues))),
+            "row":         Out(shape),
+            "write":       In(1),
+            "at":          In(16),
+            "new":         In(shape),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.rows = rows = memory.Memory(shape=self.shape, depth=max(2, self.num_queues), init=[])
+        write, read = rows.write_port(), rows.read_port(domain="comb")
+        fresh = Signal(self.num_queues, init=(1 << self.num_queues) - 1)
+        setup_queue, at = self.setup_queue[:len(self.queue)], self.at[:len(self.queue)]
+        meets = Signal()
+        m.d.comb += [
+            meets.eq(self.setup_valid & (setup_queue == self.queue)),
+            read.addr.eq(self.queue),
+            write.addr.eq(at),
+            write.en.eq(self.write),
+            write.data.eq(self.new),
+        ]
+        m.d.sync += self.row.eq(Mux(fresh.bit_select(self.queue, 1) | meets, 0, read.data))
+        with m.If(self.write):
+            m.d.sync += fresh.bit_select(at, 1).eq(0)
         with m.If(self.setup_valid):
             m.d.sync += fresh.bit_select(setup_queue, 1).eq(1)
         return m

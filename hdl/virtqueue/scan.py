@@ -20,42 +20,51 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.dma import read_beat
-from ..lib.queue import Queue
-from ..lib.slice import Slice
+from ..lib.queue import DEEP, Queue
 from ..spec.virtio import VirtqDescF, VirtqPackedDesc
 from .elements import Elements, element
 from .store import Push
 
-__all__ = ["NO_ADDRESS", "Fetch", "Scanned", "Scan"]
+__all__ = ["NO_ADDRESS", "ring_read", "scanned", "Scan"]
 
 NO_ADDRESS = (1 << 64) - 1
 
 
-class Fetch(data.Struct):
-    """A read of descriptors from ``slot`` on, none beyond the end of the ring. ``flip``: complement of the wrap counter."""
-    queue:  unsigned(16)
-    size:   unsigned(16)
-    slot:   unsigned(16)
-    flip:   unsigned(1)
-    start:  unsigned(16)  # of the chain that goes on here
-    chain:  unsigned(16)  # its descriptors so far, 0: none
-    sure:   unsigned(16)  # so many of them were available before this read
-    marked: unsigned(1)
+def ring_read(max_batch):
+    """A read of descriptors from ``slot`` on, none beyond the end of the ring. ``flip``: complement of the wrap counter. ``pace``
+    passes through."""
+    counts = range(max_batch + 1)
+    return data.StructLayout({
+        "queue":   16,
+        "size":    16,
+        "slot":    16,
+        "flip":    1,
+        "start":   16,      # of the chain that goes on here
+        "chain":   16,      # its descriptors so far, 0: none
+        "sure":    counts,  # so many of them were available before this read
+        "granted": counts,  # places in the store, at least one for each descriptor
+        "pace":    counts,
+        "marked":  1,
+    })
 
 
-class Scanned(data.Struct):
-    """What became of a :class:`Fetch`: where the ring goes on, and ``sure`` for the next read from there."""
-    queue:  unsigned(16)
-    slot:   unsigned(16)
-    flip:   unsigned(1)
-    start:  unsigned(16)
-    chain:  unsigned(16)
-    sure:   unsigned(16)
-    pushed: unsigned(16)  # chains
-    taken:  unsigned(1)   # some descriptor was
-    whole:  unsigned(1)   # all were
-    full:   unsigned(1)   # all were available, if not to be trusted
-    failed: unsigned(1)
+def scanned(max_batch):
+    """What became of a :func:`ring_read`: where the ring goes on, and ``sure`` for the next read from there."""
+    counts = range(max_batch + 1)
+    return data.StructLayout({
+        "queue":   16,
+        "slot":    16,
+        "flip":    1,
+        "start":   16,
+        "chain":   16,
+        "sure":    counts,
+        "granted": counts,  # less one for each chain
+        "pace":    counts,
+        "taken":   1,       # some descriptor was
+        "whole":   1,       # all were
+        "full":    1,       # all were available, if not to be trusted
+        "failed":  1,
+    })
 
 
 class Scan(wiring.Component):
@@ -69,45 +78,46 @@ class Scan(wiring.Component):
 
     Members
     -------
-    i : In(stream(Fetch)), beat : In(stream(read_beat(width)))
+    i : In(stream(ring_read(max_batch))), beat : In(stream(read_beat(width)))
         A read, taken with its last beat, and its beats.
-    o : Out(stream(Push)), o_result : Out(stream(Scanned))
-        ``failed``: a read failed, a chain is longer than the ring, or behind an available head a descriptor is not.
+    o : Out(stream(Push)), o_result : Out(stream(scanned(max_batch)))
+        ``failed``: a read failed, a chain is longer than the ring, or behind an available head a descriptor is not. Both come
+        from registers, the result in the cycle after the last descriptor was judged.
+    busy : Out(1)
+        A read has not been judged, or what came of it was not handed on.
     """
     def __init__(self, *, width, max_batch):
         self.width = width
         self.max_batch = max_batch
         super().__init__({
-            "i":        In(stream.Signature(Fetch)),
+            "i":        In(stream.Signature(ring_read(max_batch))),
             "beat":     In(stream.Signature(read_beat(width))),
             "o":        Out(stream.Signature(Push)),
-            "o_result": Out(stream.Signature(Scanned)),
+            "o_result": Out(stream.Signature(scanned(max_batch))),
+            "busy":     Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.cut = cut = Elements(width=self.width, shape=VirtqPackedDesc)
-        # Room for a read: what waits for a place in the store holds up no other client's beats.
-        m.submodules.heads = heads = Queue(Push, self.max_batch)
+        # Room for a read: what waits for its turn at the store holds up no other client's beats. In block RAM, for it is wide.
+        m.submodules.heads = heads = Queue(Push, max(DEEP, self.max_batch))
         connect(m, flipped(self.beat), cut.i)
         connect(m, heads.o, flipped(self.o))
         # A verdict takes a cycle of its own, and a look at the whole address the one before.
-        m.submodules.ahead = ahead = Slice(data.StructLayout({"element": element(VirtqPackedDesc), "renewed": 1}))
-        m.d.comb += [
-            ahead.i.valid.eq(cut.o.valid),
-            ahead.i.p.element.eq(cut.o.p),
-            ahead.i.p.renewed.eq(cut.o.p.data.addr != NO_ADDRESS),
-            cut.o.ready.eq(ahead.i.ready),
-        ]
-        fetch, descs, desc = self.i.p, ahead.o, ahead.o.p.element.data
+        judged, desc_valid, renewed, step = Signal(element(VirtqPackedDesc)), Signal(), Signal(), Signal()
+        m.d.comb += cut.o.ready.eq(step | ~desc_valid)
+        with m.If(cut.o.ready):
+            m.d.sync += [desc_valid.eq(cut.o.valid), judged.eq(cut.o.p), renewed.eq(cut.o.p.data.addr != NO_ADDRESS)]
+        fetch, desc = self.i.p, judged.data
         first = Signal(init=1)
-        kept, now = Signal(Scanned), Signal(Scanned)          # as before this descriptor
-        new = Signal(Scanned)                                 # and after it
+        kept, now = self.o_result.p, Signal(scanned(self.max_batch))   # as before this descriptor
+        new = Signal(scanned(self.max_batch))                 # and after it
         at, stopped, looking = Signal(range(self.max_batch + 1)), Signal(), Signal()
         head_sure, chain_sure = Signal(), Signal()
         with m.If(first):
             m.d.comb += [
-                *[now[name].eq(fetch[name]) for name in ("queue", "slot", "flip", "start", "chain")],
+                *[now[name].eq(fetch[name]) for name in ("queue", "slot", "flip", "start", "chain", "granted", "pace")],
                 now.whole.eq(1),
                 now.full.eq(1),
                 chain_sure.eq(1),                             # a chain that goes on here began in an earlier read
@@ -119,7 +129,7 @@ class Scan(wiring.Component):
         m.d.comb += [
             available.eq(((desc.flags & VirtqDescF.AVAIL) != 0) & ((desc.flags & VirtqDescF.USED) == 0)),
             follows.eq((desc.flags & VirtqDescF.NEXT) != 0),
-            trusted.eq((at < fetch.sure) | (fetch.marked & descs.p.renewed)),
+            trusted.eq((at < fetch.sure) | (fetch.marked & renewed)),
             new.eq(now),
         ]
         with m.If(fetch.flip):
@@ -127,7 +137,7 @@ class Scan(wiring.Component):
 
         with m.If(~available):
             m.d.comb += new.full.eq(0)
-        with m.If(descs.p.element.error):
+        with m.If(judged.error):
             m.d.comb += new.failed.eq(1)
         with m.Elif(stopped):
             # Not to be taken in this read; but it is worth knowing how far the next one may trust.
@@ -153,7 +163,7 @@ class Scan(wiring.Component):
                 advance.eq(1),
                 push.eq(1),
                 new.chain.eq(0),
-                new.pushed.eq(now.pushed + 1),
+                new.granted.eq(now.granted - 1),
             ]
         with m.Else():
             m.d.comb += [new.whole.eq(0), new.sure.eq(1)]
@@ -162,11 +172,9 @@ class Scan(wiring.Component):
             with m.If(now.slot + 1 == fetch.size):
                 m.d.comb += [new.slot.eq(0), new.flip.eq(~now.flip)]
 
-        step = Signal()
         m.d.comb += [
             # Room is asked for whatever comes: the verdict is late to know.
-            step.eq(descs.valid & self.i.valid & heads.i.ready & self.o_result.ready),
-            descs.ready.eq(step),
+            step.eq(desc_valid & self.i.valid & heads.i.ready & (self.o_result.ready | ~self.o_result.valid)),
             heads.i.valid.eq(step & push),
             heads.i.p.queue.eq(fetch.queue),
             heads.i.p.head.id.eq(desc.id),
@@ -175,14 +183,15 @@ class Scan(wiring.Component):
             heads.i.p.head.flags.eq(desc.flags),
             heads.i.p.head.next.eq(now.start),
             heads.i.p.head.count.eq(now.chain + 1),
-            self.o_result.valid.eq(step & descs.p.element.last),
-            self.o_result.p.eq(new),
-            self.i.ready.eq(self.o_result.valid),
+            self.i.ready.eq(step & judged.last),
+            self.busy.eq(self.i.valid | self.o_result.valid | (heads.level != 0)),
         ]
         with m.If(now.chain != 0):
             m.d.comb += heads.i.p.head.flags.eq(VirtqDescF.NEXT)
+        with m.If(self.o_result.ready):
+            m.d.sync += self.o_result.valid.eq(0)
         with m.If(step):
-            m.d.sync += [first.eq(0), kept.eq(new), at.eq(at + 1)]
+            m.d.sync += [first.eq(0), kept.eq(new), at.eq(at + 1), self.o_result.valid.eq(judged.last)]
             with m.If(~stopped & (~advance | new.failed)):
                 m.d.sync += [stopped.eq(1), looking.eq(available & ~new.failed)]
             with m.If(~available):
@@ -191,6 +200,6 @@ class Scan(wiring.Component):
                 m.d.sync += head_sure.eq(at < fetch.sure)
             with m.Elif(first):
                 m.d.sync += head_sure.eq(1)
-            with m.If(descs.p.element.last):
+            with m.If(judged.last):
                 m.d.sync += [first.eq(1), at.eq(0), stopped.eq(0), looking.eq(0)]
         return m

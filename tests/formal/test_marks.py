@@ -64,7 +64,7 @@ def test_marks(formal):
     ("singles & (self.count <= near)", "singles"),
     ("write.data.flip.eq(~batch.wrap),", "write.data.flip.eq(batch.wrap),"),
     ("Mux(row.flip == self.flip, self.size, 0)", "Mux(row.flip != self.flip, self.size, 0)"),
-    ("moved.eq(batch.new - batch.old),", "moved.eq(batch.new - batch.old + 1),"),
+    ("moved.eq(self.passed.new - self.passed.old),", "moved.eq(self.passed.new - self.passed.old + 1),"),
 ])
 def test_broken_marks(formal, line, instead):
     Bad = broken("ringnic.hdl.virtqueue.marks", line, instead).Marks

@@ -1,9 +1,11 @@
 """Index arithmetic of the split ring: what is asked of it, whatever the driver writes into it."""
 
 from amaranth import *
+from amaranth.lib.wiring import connect
 
 from ringnic.hdl.lib.dma import Area
 from ringnic.hdl.virtqueue.avail import AvailFetch
+from ringnic.hdl.virtqueue.event import EventWriter
 
 DEVICE = 0x20000
 
@@ -41,16 +43,20 @@ def fetches(p, dut, size):
     """Ring entries are asked for in order, each once, none beyond what the index said, none outside the ring; and nothing before
     flags and idx of the used ring are 0."""
     p.add(dut)
+    writer = p.add(EventWriter(width=32, num_queues=1))
     m = p.m
     begun = set_up(p, dut, size)
+    connect(m, dut.event, writer.i)
+    m.d.comb += [writer.setup_valid.eq(dut.setup_valid), writer.setup.eq(dut.setup),
+                 dut.left_valid.eq(writer.left_valid), dut.left_queue.eq(writer.left_queue)]
     m.d.comb += [dut.kick_valid.eq(begun & p.free(name="kick")), dut.event_idx.eq(1), dut.freed_valid.eq(p.free(name="freed")),
                  dut.o_room.ready.eq(1), dut.o.ready.eq(p.free(name="ready")), dut.grant.eq(p.free(2, "grant")),
-                 dut.event.req.ready.eq(p.free(name="ready")), dut.event.data.ready.eq(1)]
+                 writer.write.req.ready.eq(p.free(name="ready")), writer.write.data.ready.eq(1)]
     p.assume(dut.grant <= dut.o_room.payload.want)
     p.check(~dut.o_room.valid | ((dut.o_room.payload.want != 0) & (dut.o_room.payload.want <= size)))
     _, looked = one_read(p, dut.index)
     asked, _ = one_read(p, dut.ring)
-    index, ring, event = dut.index.req, dut.ring.req, dut.event.req
+    index, ring, event, value_ = dut.index.req, dut.ring.req, writer.write.req, writer.write.data
 
     # next: entries asked for; known: the furthest that the index was. Modulo 2**16, as the ring's own.
     next_, known = Signal(16), Signal(16)
@@ -80,15 +86,15 @@ def fetches(p, dut, size):
     # A write: offered, its data, and some time later it has left. The first is of flags and idx.
     offered, given, first, zero = Signal(), Signal(), Signal(init=1), Signal()
     m.d.comb += [
-        dut.event.done.eq(given & p.free(name="left")),
+        writer.write.done.eq(given & p.free(name="left")),
         zero.eq((event.payload.addr == DEVICE) & (event.payload.len == 4)),
     ]
     with m.If(event.valid & event.ready):
         m.d.sync += offered.eq(1)
-    with m.If(offered & dut.event.data.valid):
+    with m.If(offered & value_.valid):
         m.d.sync += [given.eq(1), offered.eq(0)]
-        p.check(~first | (dut.event.data.payload.data == 0))
-    with m.If(dut.event.done):
+        p.check(~first | (value_.payload.data == 0))
+    with m.If(writer.write.done):
         m.d.sync += [given.eq(0), first.eq(0)]
     p.check(~event.valid | given | Mux(first, zero, (event.payload.addr == DEVICE + 4 + 8 * size) & (event.payload.len == 2)))
     p.check(~first | (~index.valid & ~ring.valid))

@@ -26,7 +26,6 @@ from ringnic.hdl.transport.queues import Queues
 from ringnic.hdl.transport.transport import Transport
 from ringnic.hdl.virtqueue.avail import AvailFetch
 from ringnic.hdl.virtqueue.desc import DescFetch
-from ringnic.hdl.virtqueue.marks import Marks
 from ringnic.hdl.virtqueue.packed import PackedFetch
 from ringnic.hdl.virtqueue.used import UsedWriter
 from ringnic.hdl.virtqueue.walk import Walk
@@ -53,7 +52,6 @@ MACHINES = {
     "reader": (lambda: Reader(width=32, clients=1, tags=2, slot_bytes=128, timeout_cycles=16), 20),
     "avail": (lambda: AvailFetch(width=32, num_queues=1, max_batch=2), 20),
     "packed": (lambda: PackedFetch(width=32, num_queues=1, max_batch=4), 24),
-    "marks": (lambda: Marks(num_queues=1), 20),
     "used": (lambda: UsedWriter(width=32, num_queues=1, ports=1, batch=2, hold_cycles=4), 24),
     "walk": (lambda: Walk(width=32, num_queues=1, ports=1, max_ahead=2), 24),
     "transmit": (lambda: Transmit(width=32, num_queues=2, max_frame=64, depth=32, max_chains=2, patience=8), 20),

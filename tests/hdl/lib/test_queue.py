@@ -20,7 +20,7 @@ def test_errors():
             Buffer(8, depth)
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4, 16, 64])
+@pytest.mark.parametrize("depth", [2, 3, 4, 16, 64, 65])
 def test_order_and_level(depth, rng):
     dut = Queue(ITEM, depth)
     items = [{"a": rng.randrange(8), "b": rng.randrange(32)} for _ in range(200)]

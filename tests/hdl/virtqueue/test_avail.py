@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 from ringnic.hdl.virtqueue.avail import AvailFetch
 from ringnic.hdl.virtqueue.rows import QueueRows
 
+from ...kit.events import WithEvents
 from ...kit.streams import pulse
 
 DRIVER, DEVICE = 0x2_0000, 0x8_0000
@@ -69,7 +70,7 @@ class Driver:
 @pytest.fixture
 def make(stage):
     def bench(*, width=64, sizes=(16, 16), max_batch=8, event_idx=0, gate=None, start=0, **options):
-        dut = AvailFetch(width=width, num_queues=len(sizes), max_batch=max_batch)
+        dut = WithEvents(AvailFetch(width=width, num_queues=len(sizes), max_batch=max_batch))
         places = Signal(16, init=0xffff)  # that the store has
         bench = stage(dut, glue=[
             dut.o_room.ready.eq(dut.o_room.valid),

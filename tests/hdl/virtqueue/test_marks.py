@@ -76,10 +76,11 @@ def test_a_batch_that_meets_the_set_up_of_its_queue_is_forgotten(stage, other):
             await set_up(ctx, dut, queue)
         ctx.set(dut.passed, {"queue": 1, "old": 0, "new": 4, "wrap": 1, "apart": 0})
         ctx.set(dut.passed_valid, 1)
+        ctx.set(dut.setup_queue, int(not other))
+        ctx.set(dut.setup_valid, ahead is not None and ahead > note.cycles)
         await ctx.tick()
         ctx.set(dut.passed_valid, 0)
         cycles = 0
-        ctx.set(dut.setup_queue, int(not other))
         for now in range(12):
             cycles += ctx.get(dut.busy)
             ctx.set(dut.setup_valid, ahead is not None and now == note.cycles - ahead)

@@ -9,6 +9,7 @@ from ringnic.hdl.lib.buffers import TakeOp
 from ringnic.hdl.virtqueue.engine import Engine
 from ringnic.hdl.virtqueue.packed import PackedFetch
 
+from ...kit.events import WithEvents
 from ...kit.streams import pulse
 
 engine = cache(Engine)  # one that is simulated again is not elaborated again
@@ -798,7 +799,7 @@ def test_constructor(batch):
 
 def test_a_batch_that_has_not_been_noted_is_under_way(stage):
     """A queue reset waits for it: else it would be noted of the queue's next life."""
-    dut = PackedFetch(width=64, num_queues=2, max_batch=4)
+    dut = WithEvents(PackedFetch(width=64, num_queues=2, max_batch=4))
 
     async def testbench(ctx):
         ctx.set(dut.stopped, 3)
@@ -817,7 +818,7 @@ def test_a_batch_that_has_not_been_noted_is_under_way(stage):
 def test_room_that_becomes_free_beside_a_request_is_heard_of(stage, late):
     """A request for a few places is refused; a notification raises what is wanted, and in or near the cycle of the second
     request the store tells of places, enough for the first. It is asked once more then."""
-    dut, asked = PackedFetch(width=64, num_queues=2, max_batch=32), []
+    dut, asked = WithEvents(PackedFetch(width=64, num_queues=2, max_batch=32)), []
 
     async def testbench(ctx):
         for name in ("event_idx", "notification_data"):
@@ -848,14 +849,14 @@ def test_room_that_becomes_free_beside_a_request_is_heard_of(stage, late):
 def test_reads_are_as_long_as_what_was_found_suggests(stage):
     """Twice as many descriptors after a read of which all were available, half as many after one with some, and a cache line
     after one with none; no read goes beyond a multiple of the most, where the next one begins well."""
-    dut, most, size = PackedFetch(width=64, num_queues=2, max_batch=32), 32, 256
+    dut, most, size = WithEvents(PackedFetch(width=64, num_queues=2, max_batch=32)), 32, 256
     # Of each read: how many are asked for, and how many of them are available. One that was not available in an earlier read is
     # read again.
     found = [(4, 4), (8, 8), (16, 16), (24, 24), (12, 12), (32, 32), (32, 32),
              (32, 1), (16, 2), (8, 2), (4, 2), (4, 1),
              (4, 4), (8, 8), (16, 16), (20, 12), (8, 0), (4, 0)]
     quiet = (12, 16, 17, 18)   # reads that had come when nothing more was available; each time a notification follows
-    bench, steps = stage(dut), iter(found)
+    bench, steps = stage(dut, glue=[dut.grant.eq(dut.o_room.p.want)]), iter(found)
     plain = bench.answer
 
     def answer(addr, length, lanes):
@@ -866,7 +867,6 @@ def test_reads_are_as_long_as_what_was_found_suggests(stage):
         return plain(addr, length, lanes)
 
     async def testbench(ctx):
-        ctx.set(dut.grant, size)
         for port in (dut.o_room, dut.o):
             ctx.set(port.ready, 1)
         await bench.setup(ctx, size=size, queue_desc=RING, queue_device=DEVICE)

@@ -4,7 +4,7 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.lib import data
 
-from ringnic.hdl.virtqueue.rows import PipelinedRows, QueueRows
+from ringnic.hdl.virtqueue.rows import PipelinedRows, QueueRows, SharedRows
 
 from ...kit.streams import pulse
 
@@ -209,3 +209,28 @@ def test_pipelined_rows_are_zero_after_a_reset(stage):
         await ctx.tick()
         assert ctx.get(dut.row.a) == 0
     stage(wrapped).run(testbench)
+
+
+@pytest.mark.parametrize("num_queues", [1, 2, 3, 8])
+def test_shared_rows_against_a_list(stage, rng, num_queues):
+    """A look-up, a write and a set-up in every cycle, of any queues: a row shows what was there before the cycle, or that the
+    queue was set up in it, and a set-up wins over a write."""
+    dut = SharedRows(num_queues=num_queues, shape=ROW)
+    model = [(0, 0)] * num_queues
+
+    async def testbench(ctx):
+        for _ in range(1500):
+            queue, at, setup = (rng.randrange(num_queues) for _ in range(3))
+            writes, sets_up = rng.random() < 0.5, rng.random() < 0.2
+            new = (rng.randrange(1 << 16), rng.randrange(32))
+            for name, value in dict(queue=queue, at=at, new=dict(zip("ab", new)), write=writes, setup_queue=setup,
+                                    setup_valid=sets_up).items():
+                ctx.set(getattr(dut, name), value)
+            expected = (0, 0) if sets_up and setup == queue else model[queue]
+            if writes:
+                model[at] = new
+            if sets_up:
+                model[setup] = (0, 0)
+            await ctx.tick()
+            assert (ctx.get(dut.row.a), ctx.get(dut.row.b)) == expected
+    stage(dut).run(testbench)

@@ -66,7 +66,7 @@ def test_random(stage, rng, width, pause):
         flip = rng.getrandbits(1)
         fetch = {"queue": rng.getrandbits(3), "size": size, "slot": slot, "flip": flip, "chain": chain,
                  "start": (slot - chain) % size, "sure": rng.choice([0, 0, count, rng.randrange(count + 1)]),
-                 "marked": rng.getrandbits(1)}
+                 "granted": rng.randint(count, 8), "pace": rng.randrange(9), "marked": rng.getrandbits(1)}
         mine, other = (AVAIL, USED)[flip], rng.choice([0, (USED, AVAIL)[flip], AVAIL | USED])
         end = rng.choice([count, count, rng.randrange(count + 1)])
         descriptors = [(rng.choice([NO_ADDRESS, rng.getrandbits(64), rng.getrandbits(64)]), rng.getrandbits(32),
@@ -101,7 +101,7 @@ def test_random(stage, rng, width, pause):
             else:
                 assert (head.addr, head.len) == (addr, length)
         assert result.queue == fetch["queue"] and result.failed == told["failed"]
-        assert result.pushed == told["pushed"]
+        assert (result.granted, result.pace) == (fetch["granted"] - told["pushed"], fetch["pace"])
         if not told["failed"]:
             for name in ("slot", "flip", "chain", "sure", "whole", "full"):
                 assert result[name] == told[name], name
