@@ -10,12 +10,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import QueueSetup
 from ..lib.dma import ReadPort
+from .avail_turns import AvailTurns
 from .entries import IndexReads, RingEntry, RingReads
 from .event import DeviceEvent
 from .rows import QueueRows
 from .store import Room
 from .table import QueueTable
-from .turns import AvailTurns
 
 __all__ = ["IndexJudge", "Batch", "AvailFetch"]
 

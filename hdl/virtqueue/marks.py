@@ -25,7 +25,7 @@ class Marks(wiring.Component):
     setup_valid : In(1), setup_queue : In(16)
         Strobe: forget what is known of this queue, and a batch of it that is being noted.
     passed_valid : In(1), passed : In(Published)
-        Strobe: a batch has left, and none in the cycle before.
+        Strobe: a batch has left.
     queue, size, slot, flip, count : In
         A question: ``count`` descriptors of a ring of ``size``, from ``slot`` on; ``flip``: complement of the wrap counter.
     marked : Out(1)
@@ -60,13 +60,14 @@ class Marks(wiring.Component):
 
         # A batch is looked up in the cycle in which it has left, and noted in the next.
         batch, noting = Signal(Published), Signal()
-        run_before, moved, run = Signal(16), Signal(16), Signal(17)
+        noted, run_before, moved, run = Signal(16), Signal(16), Signal(16), Signal(17)
         at, setup_queue, of_batch = (queue[:len(self.queue)] for queue in (self.passed.queue, self.setup_queue, batch.queue))
         meets, was_lost = Signal(), Signal()   # the queue of this batch is set up; was, when its row was looked up
         m.d.comb += [
             look.addr.eq(at),
             ask.addr.eq(self.queue),
             meets.eq(self.setup_valid & (setup_queue == of_batch)),
+            noted.eq(Mux(fresh.bit_select(at, 1), 0, look.data.run)),
             run.eq(run_before + moved),
             write.addr.eq(of_batch),
             write.data.slot.eq(batch.new),
@@ -78,7 +79,7 @@ class Marks(wiring.Component):
         m.d.sync += [
             noting.eq(self.passed_valid),
             batch.eq(self.passed),
-            run_before.eq(Mux(fresh.bit_select(at, 1), 0, look.data.run)),
+            run_before.eq(Mux(noting & (of_batch == at), write.data.run, noted)),
             moved.eq(self.passed.new - self.passed.old),
             was_lost.eq(self.setup_valid & (setup_queue == at)),
         ]

@@ -13,13 +13,13 @@ from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqEventSuppress
 from .event import DeviceEvent
 from .marks import Marks
+from .packed_turns import PackedTurns
 from .reach import MIN_PACE, Reach, Told
 from .rows import SharedRows
 from .scan import Scan, ring_read, scanned
 from .store import Push, Room
 from .suppress import Published
 from .table import QueueTable
-from .turns import PackedTurns
 
 __all__ = ["Outcome", "PackedFetch", "position"]
 

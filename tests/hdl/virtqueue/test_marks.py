@@ -43,7 +43,8 @@ def test_random(stage, rng, size):
                     ctx.set(dut.passed_valid, 1)
                     await ctx.tick()
                     ctx.set(dut.passed_valid, 0)
-                    await ctx.tick()
+                    for _ in range(rng.randrange(3)):   # the next batch may follow at once
+                        await ctx.tick()
                 await ctx.tick().repeat(24)
                 at = used + (rng.randint(0, size) if rng.random() < 0.5 else rng.choice([0, size]))
                 count = rng.randint(1, min(size, 32))
