@@ -108,3 +108,12 @@ def test_what_was_not_written_makes_nobody_wait():
     sim.add_clock(8e-9)
     sim.add_testbench(testbench)
     sim.run()
+
+
+@pytest.mark.parametrize("phase", range(TICK))
+def test_what_was_written_keeps_the_next_for_a_tick_however_old_it_was(phase):
+    """A full batch that is written when its queue has grown older once."""
+    due, _ = run([*[None] * phase, (1, "given"), *[None] * (TICK + 1), (1, "given", "full"), *[None] * 4, (1, "given", "ends"),
+                  *[None] * (2 * TICK)])
+    (full, _), (last, _) = due
+    assert last - full >= TICK

@@ -131,3 +131,17 @@ def test_a_set_up_forgets_what_was_collected(make, phase):
         await bench.give(ctx, 1, 8, flush=1)
         assert await bench.accept(ctx) == (1, 0, [(8, 0)])
     bench.run(testbench)
+
+
+def test_what_was_written_keeps_the_next_for_company(make):
+    bench = make()
+    dut = bench.dut
+
+    async def testbench(ctx):
+        await bench.give(ctx, 1, 7, flush=1)
+        await bench.accept(ctx)
+        await bench.give(ctx, 1, 8, flush=1)
+        await ctx.tick().repeat(HOLD - 6)
+        assert not ctx.get(dut.o.valid)
+        assert await bench.accept(ctx) == (1, 0, [(8, 0)])
+    bench.run(testbench)

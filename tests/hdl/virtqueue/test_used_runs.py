@@ -148,3 +148,12 @@ def test_rate_and_latency(make, packed, in_order, parts, cycles):
     bench.run(testbench)
     batch, entry, run = ([now[k] for now in bench.at].index(1) for k in range(3))
     assert entry - batch == cycles and run - entry == count - parts
+
+
+def test_in_order_more_entries_than_16_bits_count(make):
+    bench = make(size=30000, packed=1, in_order=1)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        assert [run[:2] for run in await bench.give(ctx, 0, chains(1, 2, 3, count=30000))] == [(0, [1]), (0, [2]), (0, [3])]
+    bench.run(testbench)

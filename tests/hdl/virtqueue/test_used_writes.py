@@ -93,3 +93,18 @@ def test_no_more_than_there_is_room_for(make):
         assert len(bench.writes) == 8 and ctx.get(bench.dut.busy)
         state["open"] = True
     bench.run(feed, unblock)
+
+
+def test_no_data_before_its_write_is_asked_for(make):
+    bench = make()
+    dut = bench.dut
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        await bench.send(ctx, dut.i, {"data": 1, "last": 1})
+        for _ in range(10):
+            assert not ctx.get(dut.write.data.valid)
+            await ctx.tick()
+        await bench.write(ctx, 0, [], ends=1)
+        await bench.until(ctx, lambda: bench.told)
+    bench.run(testbench)
