@@ -12,6 +12,7 @@ from ..lib.buffers import QueueSetup
 from .rows import QueueRows
 from .suppress import Published
 from .table import QueueTable
+from .used_place import UsedPlace
 from .used_collect import Collected, StagingPort, used_batch
 from .used_elements import UsedEntry
 
@@ -99,26 +100,17 @@ class UsedRuns(wiring.Component):
             m.d.sync += [chain.eq(self.staging.data), take.eq(Mux(take == end, batch.first, take + 1))]
 
         # The entry of the ring for the chain in hand, and how many of them the batch has passed.
-        slot, flip, last = Signal(16), Signal(), Signal(16)               # ``last``: the entry at the end of the ring
-        after, beyond, total = Signal(17), Signal(18), Signal(17)
-        wraps, passes, passed = Signal(), Signal(), Signal(16)
-        apart, many = Signal(), Signal()    # some chain takes several entries; the one in hand does
+        m.submodules.at = at = UsedPlace()
+        slot, flip, last, passes = at.slot, at.flip, at.last, at.passes
         m.d.comb += [
-            many.eq(chain.chain.count != 1),
-            after.eq(slot + chain.chain.count),
-            beyond.eq(after + ~last),       # after - (last + 1) + 2**16
-            wraps.eq(self.packed & beyond[16:].any()),
-            total.eq(passed + chain.chain.count),
+            at.packed.eq(self.packed),
+            at.size.eq(size),
+            at.i_slot.eq(row.slot),
+            at.i_flip.eq(row.flip),
+            at.count.eq(chain.chain.count),
         ]
-        m.d.sync += last.eq(size - 1)
         with m.If(passes):
-            m.d.sync += [
-                slot.eq(Mux(wraps, beyond, after)),
-                flip.eq(flip ^ wraps),
-                passed.eq(total),
-                apart.eq(apart | many),
-                left.eq(left - 1),
-            ]
+            m.d.sync += left.eq(left - 1)
 
         # ``single``: one entry stands for all. ``hides``: the first is written last. ``heads``: so it is now, or that entry is.
         single, hides, heads, is_index = Signal(), Signal(), Signal(), Signal()
@@ -129,7 +121,7 @@ class UsedRuns(wiring.Component):
             m.d.sync += [place.eq(Mux(self.packed, slot, slot & last)), count.eq(0)]
 
         m.d.comb += [
-            ends.eq(heads | is_index | many | (left == 1) | ((~slot & last) == 0)),
+            ends.eq(heads | is_index | at.many | (left == 1) | ((~slot & last) == 0)),
             self.o.p.id.eq(Mux(is_index, slot, chain.chain.id)),
             self.o.p.len.eq(chain.len),
             self.o.p.flip.eq(Mux(heads, row.flip, flip)),
@@ -141,10 +133,10 @@ class UsedRuns(wiring.Component):
             run.ends.eq(is_index | (self.packed & (heads | ((left == 0) & ~hides)))),
             run.published.queue.eq(batch.queue),
             # Where it began; below 0 if that was before the end of the ring.
-            run.published.old.eq(slot - passed),
+            run.published.old.eq(slot - at.passed),
             run.published.new.eq(slot),
             run.published.wrap.eq(~flip),
-            run.published.apart.eq(apart | single),
+            run.published.apart.eq(at.apart | single),
             rows.new.slot.eq(slot),
             rows.new.flip.eq(flip),
         ]
@@ -160,11 +152,8 @@ class UsedRuns(wiring.Component):
                 with m.If(self.i.valid):
                     m.next = "READ"
             with m.State("READ"):
-                m.d.comb += moves.eq(1)
-                m.d.sync += [
-                    slot.eq(row.slot), flip.eq(row.flip), left.eq(batch.count), passed.eq(0),
-                    apart.eq(0), heads.eq(0), is_index.eq(0),
-                ]
+                m.d.comb += [moves.eq(1), at.begin.eq(1)]
+                m.d.sync += [left.eq(batch.count), heads.eq(0), is_index.eq(0)]
                 m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.comb += moves.eq(1)
@@ -175,7 +164,7 @@ class UsedRuns(wiring.Component):
                 with m.Elif(hides):
                     m.next = "PASS FIRST"
             with m.State("SUM UP"):
-                with m.If(chain.chain.writable | (chain.len != 0) | (total > size)):
+                with m.If(chain.chain.writable | (chain.len != 0) | (at.total > size)):
                     # It has something to report. Or there are more than fit into the ring: only a driver that makes chains
                     # available in slots that are not its own has so many.
                     m.d.sync += single.eq(0)

@@ -16,7 +16,7 @@ from prove import broken
 
 DESC, DEVICE = 0x10000, 0x20000
 BATCH = 2
-PARTS = {"used_collect": "UsedCollect", "used_runs": "UsedRuns", "used_writes": "UsedWrites"}
+PARTS = {"used_collect": "UsedCollect", "used_runs": "UsedRuns", "used_place": "UsedPlace", "used_writes": "UsedWrites"}
 INTACT = ("used_runs", "class UsedRuns(", "class UsedRuns(")   # nothing is broken
 
 
@@ -73,7 +73,11 @@ class Written:
 def make(part, line, instead):
     """A UsedWriter, in ``part`` of which one line is changed."""
     used, name = broken("ringnic.hdl.virtqueue.used", "class UsedWriter(", "class UsedWriter("), PARTS[part]
-    setattr(used, name, getattr(broken(f"ringnic.hdl.virtqueue.{part}", line, instead), name))
+    changed = getattr(broken(f"ringnic.hdl.virtqueue.{part}", line, instead), name)
+    if part == "used_place":   # a part of a part
+        runs = broken("ringnic.hdl.virtqueue.used_runs", "class UsedRuns(", "class UsedRuns(")
+        runs.UsedPlace, name, changed = changed, "UsedRuns", runs.UsedRuns
+    setattr(used, name, changed)
     return used.UsedWriter(width=64, num_queues=1, ports=1, batch=BATCH, hold_cycles=4)
 
 
@@ -188,7 +192,7 @@ def test_split_is_not_vacuous(formal):
     (1, "used_runs", "(left == 1) | ((~slot & last) == 0)", "(left == 1)"),                    # beyond the end
     (2, "used_collect", "with m.If(~used.more):\n", "with m.If(C(1, 1)):\n"),                  # half a packet
     (2, "used_runs", "                        m.d.comb += moves.eq(1)\n", "                        pass\n"),  # not the last
-    (2, "used_runs", "chain.chain.writable | (chain.len != 0) | (total > size)", "total > size"),   # a length is lost
+    (2, "used_runs", "chain.chain.writable | (chain.len != 0) | (at.total > size)", "at.total > size"),   # a length is lost
     (2, "used_writes", "self.write.done & under_way.o.p.ends", "self.write.done"),             # told too early
 ])
 def test_broken_split(formal, size, part, line, instead):
@@ -204,13 +208,14 @@ def test_packed_is_not_vacuous(formal):
     formal.covers(lambda p: writes_packed(p, 2), PROMPT_DEPTH)
 
 
-@pytest.mark.parametrize("line, instead", [
-    ("wraps.eq(self.packed & beyond[16:].any())", "wraps.eq(self.packed & (after > size))"),
-    ("flip.eq(flip ^ wraps),", ""),
-    ("after.eq(slot + chain.chain.count)", "after.eq(slot + 1)"),
-    ("hides.eq(self.packed & batch.parts & (batch.count != 1))", "hides.eq(self.packed & batch.parts)"),   # one is lost
-    ("hides.eq(self.packed & batch.parts & (batch.count != 1))", "hides.eq(0)"),                    # half a packet is seen
-    ("begin_run(row.slot)", "begin_run(slot)"),
+@pytest.mark.parametrize("part, line, instead", [
+    ("used_place", "wraps.eq(self.packed & beyond[16:].any())", "wraps.eq(self.packed & (after > self.size))"),
+    ("used_place", "self.flip.eq(self.flip ^ wraps),", ""),
+    ("used_place", "after.eq(self.slot + self.count)", "after.eq(self.slot + 1)"),
+    # One is lost; half a packet is seen.
+    ("used_runs", "hides.eq(self.packed & batch.parts & (batch.count != 1))", "hides.eq(self.packed & batch.parts)"),
+    ("used_runs", "hides.eq(self.packed & batch.parts & (batch.count != 1))", "hides.eq(0)"),
+    ("used_runs", "begin_run(row.slot)", "begin_run(slot)"),
 ])
-def test_broken_packed(formal, line, instead):
-    formal.refutes(lambda p: writes_packed(p, 2, "used_runs", line, instead), PACKED_DEPTH + 4)
+def test_broken_packed(formal, part, line, instead):
+    formal.refutes(lambda p: writes_packed(p, 2, part, line, instead), PACKED_DEPTH + 4)
