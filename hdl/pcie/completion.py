@@ -56,7 +56,7 @@ class Completion(wiring.Component):
             chunk_w.en.eq(self.put),
             # Read a DW ahead: the first of them while the third of the header leaves.
             chunk_r.addr.eq(place - 2),
-            chunk_r.en.eq(self.o.ready),
+            chunk_r.en.eq(self.o.ready & ~self.put),   # there is nothing to read yet, and synthesis can see that
             self.o.valid.eq(self.send),
             self.o.p.dw.eq(Mux(place < 3, header.word_select(place[:2], 32), chunk_r.data)),
             self.o.p.last.eq(place == fill + 2),

@@ -171,6 +171,7 @@ class HeadStore(wiring.Component):
             head_w.addr.eq(Cat(row.pushed[:depth_bits], at)),
             head_w.data.eq(self.i_push.p.head),
             head_r.addr.eq(Cat(row.taken[:depth_bits], at)),
+            head_r.en.eq(~acts[1]),   # never in the cycle of a write, and synthesis can see that
         ]
         # The walker sees a register, for a block RAM is slow.
         m.d.sync += read.eq(0)

@@ -118,7 +118,7 @@ class UsedCollect(wiring.Component):
             write.data.chain.eq(used.chain),
             write.data.len.eq(used.len),
             read.addr.eq(Cat(self.staging.place, self.staging.queue)),
-            read.en.eq(self.staging.en),
+            read.en.eq(self.staging.en & ~write.en),   # nothing is collected meanwhile, and synthesis can see that
             self.staging.data.eq(read.data),
             pacing.queue.eq(queue),
             pacing.ends.eq(used.flush & ~used.more),

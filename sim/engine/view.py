@@ -29,7 +29,7 @@ GROUPS = {
                       f"{_ENGINE}.notify__payload", *_stream(f"{_ENDPOINT}.irq__req", "source", "vector", "withdraw")],
     "Ring engine": [f"{_ENGINE}.packed",
                     *(f"{_ENGINE}.{stage}_state" for stage in (
-                        "avail.state", "desc.state", "packed_fetch.state", "walk.ask.ask", "used.state")),
+                        "avail.state", "desc.runs.state", "packed_fetch.state", "walk.ask.ask", "used.collect.state")),
                     f"{_ENGINE}.error"],
     "Receive": [f"{_DEVICE}.receive.provide.provide_state", f"{_DEVICE}.receive.deliver.deliver_state",
                 *_buffers(f"{_FUNCTION}.buffers__0"), *_stream("nic.core.frames_rx", "data", "last")],
