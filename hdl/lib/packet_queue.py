@@ -126,7 +126,12 @@ class PacketQueue(wiring.Component):
         m.d.comb += [
             moves.eq(~self.o.valid | self.o.ready),
             reads.eq((tail != begin) & (~came | moves)),
-            *[each for port in (read, read_end) for each in (port.addr.eq(tail), port.en.eq(reads))],
+            read.addr.eq(tail),
+            # If head and tail are at one place and there is room, nothing is inside. Said like this, synthesis needs no logic for
+            # the case that a row is read while it is written.
+            read.en.eq(reads & ~(room & (write.addr == read.addr))),
+            read_end.addr.eq(tail),
+            read_end.en.eq(reads),
             self.busy.eq((head != tail) | came | self.o.valid),
         ]
         m.d.sync += [

@@ -76,6 +76,8 @@ class Pieces(wiring.Component):
             write.addr.eq(self.store.place),
             write.data.eq(self.store.segment),
             read.addr.eq(place),
+            # A row that is written now is read in the next cycle, and synthesis can see that.
+            read.en.eq(~(write.en & (write.addr == read.addr))),
             self.o.p.addr.eq(segment.addr),
             self.o.p.len.eq(length),
             self.o.p.lane.eq(lane),
