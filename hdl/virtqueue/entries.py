@@ -7,8 +7,9 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.dma import Area, ReadPort
+from ..lib.dma import Area, ReadPort, read_beat
 from ..lib.queue import Queue
+from ..lib.slice import Skid
 from .elements import Elements
 
 __all__ = ["ReadIndex", "IndexReads", "RingEntry", "ring_part", "RingReads"]
@@ -131,7 +132,10 @@ class RingReads(wiring.Component):
         m.submodules.asked = asked = Queue(data.StructLayout({"queue": 16, "count": count}), 8)
         m.submodules.entries = entries = Queue(RingEntry, room)
         m.submodules.cut = cut = Elements(width=self.width, shape=16)
-        connect(m, flipped(self.read.beat), cut.i)
+        # An entry leaves in each cycle, and the answers of others shall not wait until all of a beat have.
+        m.submodules.next_beat = next_beat = Skid(read_beat(self.width))
+        connect(m, flipped(self.read.beat), next_beat.i)
+        connect(m, next_beat.o, cut.i)
         connect(m, entries.o, flipped(self.o))
         request, whose = self.read.req, asked.o.p
         reserved, fits, come = Signal(range(room + 1)), Signal(), Signal(count)

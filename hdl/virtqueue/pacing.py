@@ -4,6 +4,8 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..lib.arbiter import round_robin
+
 __all__ = ["Pacing"]
 
 
@@ -44,8 +46,7 @@ class Pacing(wiring.Component):
     due : Out(num_queues)
         Bit per queue: they are to be written now.
     next_valid : Out(1), next : Out(range(num_queues))
-        One that is due, each in its turn: at the latest so many cycles after it is due as there are queues, and one. Until the
-        cycle after it is ``taken``.
+        One that is due, each in its turn: two cycles after it is due if no other is. Until the cycle after it is ``taken``.
     """
     def __init__(self, *, num_queues, hold_cycles):
         if hold_cycles < 2 or hold_cycles & (hold_cycles - 1):
@@ -71,12 +72,14 @@ class Pacing(wiring.Component):
         m = Module()
         recent, old = Signal(self.num_queues), Signal(self.num_queues)   # was written a short time ago; grew older once
         tick, ticked = Signal(range(self.hold_cycles)), Signal()
-        # Where two looks go from queue to queue: ``turn`` stays at a busy one until the next tick, ``next`` at one that is due.
+        # ``turn`` goes from queue to queue and stays at a busy one until the next tick; ``next`` stays at one that is due.
         turn, busy, ages, is_due = Signal(range(max(2, self.num_queues))), Signal(), Signal(), Signal()
 
         def beyond(queue):
             return Mux(queue == self.num_queues - 1, 0, queue + 1)
 
+        choice = Signal.like(self.next)
+        round_robin(m, self.due, self.next, choice)
         m.d.comb += [
             busy.eq((self.waits | recent).bit_select(turn, 1)),
             ages.eq(busy & (ticked | (tick == 0))),
@@ -89,7 +92,7 @@ class Pacing(wiring.Component):
             self.next_valid.eq(is_due),
         ]
         with m.If(~is_due):
-            m.d.sync += self.next.eq(beyond(self.next))
+            m.d.sync += self.next.eq(choice)
         with m.If(ages | ~busy):
             m.d.sync += turn.eq(beyond(turn))
         with m.If(self.hurry):
