@@ -70,7 +70,7 @@ def test_rows(formal):
 
 @pytest.mark.parametrize("line, instead", [
     ("write.en.eq(self.write & ~lost)", "write.en.eq(self.write)"),
-    ("self.queue, 1) | meets, 0", "self.queue, 1), 0"),
+    ("self.queue, 1) | meets, 0, read.data)),", "self.queue, 1), 0, read.data)),"),
     ("self.held & (meets | (lost & ~self.begins))", "meets"),
     ("self.held & (meets | (lost & ~self.begins))", "self.held & lost"),
     ("(lost & ~self.begins)", "lost"),

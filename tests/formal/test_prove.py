@@ -1,5 +1,7 @@
 """The prover itself: it tells true from false, and what cannot be reached from what can."""
 
+from pathlib import Path
+
 import pytest
 
 from amaranth import *
@@ -54,5 +56,7 @@ def test_broken_is_another_module():
     from ringnic.hdl.lib import slice
     other = broken("ringnic.hdl.lib.slice", "full.eq(1)", "full.eq(0)")
     assert other.Slice is not slice.Slice
-    with pytest.raises(ValueError, match="has 'm.d' 7 times, and it should be there once"):
+    times = Path(slice.__file__).read_text().count("m.d")
+    assert times > 1
+    with pytest.raises(ValueError, match=f"has 'm.d' {times} times, and it should be there once"):
         broken("ringnic.hdl.lib.slice", "m.d", "m.e")
