@@ -50,26 +50,19 @@ class QueueRows(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.rows = rows = memory.Memory(shape=self.shape, depth=max(2, self.num_queues), init=[])
-        write, read = rows.write_port(), rows.read_port(domain="comb")
-        fresh = Signal(self.num_queues, init=(1 << self.num_queues) - 1)
-        setup_queue = self.setup_queue[:len(self.queue)]
+        m.submodules.rows = rows = SharedRows(num_queues=self.num_queues, shape=self.shape)
         meets, lost = Signal(), Signal()
         m.d.comb += [
-            meets.eq(self.setup_valid & (setup_queue == self.queue)),
-            read.addr.eq(self.queue),
-            write.addr.eq(self.queue),
-            write.en.eq(self.write & ~lost),
-            write.data.eq(self.new),
+            meets.eq(self.setup_valid & (self.setup_queue[:len(self.queue)] == self.queue)),
+            rows.setup_valid.eq(self.setup_valid),
+            rows.setup_queue.eq(self.setup_queue),
+            rows.queue.eq(self.queue),
+            rows.at.eq(self.queue),
+            rows.write.eq(self.write & ~lost),
+            rows.new.eq(self.new),
+            self.row.eq(rows.row),
         ]
-        m.d.sync += [
-            self.row.eq(Mux(fresh.bit_select(self.queue, 1) | meets, 0, read.data)),
-            lost.eq(self.held & (meets | (lost & ~self.begins))),
-        ]
-        with m.If(write.en):
-            m.d.sync += fresh.bit_select(self.queue, 1).eq(0)
-        with m.If(self.setup_valid):
-            m.d.sync += fresh.bit_select(setup_queue, 1).eq(1)
+        m.d.sync += lost.eq(self.held & (meets | (lost & ~self.begins)))
         return m
 
 

@@ -69,8 +69,8 @@ def test_rows(formal):
 
 
 @pytest.mark.parametrize("line, instead", [
-    ("write.en.eq(self.write & ~lost)", "write.en.eq(self.write)"),
-    ("self.queue, 1) | meets, 0, read.data)),", "self.queue, 1), 0, read.data)),"),
+    ("rows.write.eq(self.write & ~lost)", "rows.write.eq(self.write)"),
+    ("self.queue, 1) | meets, 0", "self.queue, 1), 0"),
     ("self.held & (meets | (lost & ~self.begins))", "meets"),
     ("self.held & (meets | (lost & ~self.begins))", "self.held & lost"),
     ("(lost & ~self.begins)", "lost"),
