@@ -4,10 +4,11 @@ Ref: VIRTIO 1.4, 2.7.10 "Available Buffer Notification Suppression", 2.9 "Driver
 """
 
 from amaranth import *
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arbiter import round_robin
+from .named import Named
 
 __all__ = ["AvailTurns"]
 
@@ -92,12 +93,9 @@ class AvailTurns(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.named = named = memory.Memory(shape=16, depth=max(2, self.num_queues), init=[])
-        write = named.write_port()
-        read = named.read_port(transparent_for=[write])  # as old as ``has_told``, else it says what was long ago
+        m.submodules.named = named = Named(num_queues=self.num_queues)
         to_poll  = Signal(self.num_queues)
         to_fetch = Signal(self.num_queues)
-        has_told = Signal(self.num_queues)
         armed    = Signal(self.num_queues)
         unset    = Signal(self.num_queues)  # flags of the used ring are not known to be 0
         polling  = Signal(self.num_queues)  # a read of idx is under way, or the write of these flags
@@ -106,11 +104,13 @@ class AvailTurns(wiring.Component):
         def of(bits, queue=self.queue):
             return bits.bit_select(queue[:len(self.queue)], 1)
         m.d.comb += [
-            write.addr.eq(self.kick_queue),
-            write.data.eq(self.kick_next),
-            write.en.eq(self.kick_valid),
-            read.addr.eq(self.queue),
-            self.told_idx.eq(read.data),
+            *[getattr(named, name).eq(getattr(self, name)) for name in (
+                "setup_queue", "kick_queue", "kick_next", "queue")],
+            named.setup_valid.eq(self.setup_valid),
+            named.kick_valid.eq(self.kick_valid & self.notification_data),
+            named.clear.eq(self.heard),
+            self.told.eq(named.valid),
+            self.told_idx.eq(named.next),
             fetchable.eq(to_fetch & ~self.stopped & ~unset),
             pollable.eq(to_poll & ~self.stopped & ~polling),
             self.any.eq((fetchable | pollable).any()),
@@ -118,7 +118,6 @@ class AvailTurns(wiring.Component):
             self.waits.eq((fetchable | (to_poll & ~self.stopped)).any()),
             self.begins.eq(of(unset)),
             self.armed.eq(of(armed)),
-            self.told.eq(of(has_told)),
         ]
         round_robin(m, fetchable | pollable, self.last, self.choice)
         with m.If(self.polls):
@@ -129,8 +128,6 @@ class AvailTurns(wiring.Component):
             m.d.sync += of(to_poll).eq(1)
         with m.If(self.fetch | self.rest):
             m.d.sync += of(to_fetch).eq(self.fetch)
-        with m.If(self.heard):
-            m.d.sync += of(has_told).eq(0)
         with m.If(self.moved | self.event_valid):
             m.d.sync += of(armed).eq(~self.moved & ~self.begins)
 
@@ -145,7 +142,7 @@ class AvailTurns(wiring.Component):
                 m.d.sync += of(polling, left).eq(0)
         with m.If(self.kick_valid):
             with m.If(self.notification_data):
-                m.d.sync += [of(has_told, kick).eq(1), of(to_fetch, kick).eq(1)]
+                m.d.sync += of(to_fetch, kick).eq(1)
             with m.Else():
                 m.d.sync += of(to_poll, kick).eq(1)
         with m.If(self.setup_valid):
@@ -153,7 +150,6 @@ class AvailTurns(wiring.Component):
                 of(to_poll, setup).eq(1),
                 of(unset, setup).eq(1),
                 of(armed, setup).eq(0),
-                of(has_told, setup).eq(0),
             ]
         with m.If(self.freed_valid):
             m.d.sync += of(to_fetch, self.freed_queue).eq(1)

@@ -4,8 +4,10 @@ Ref: VIRTIO 1.4, 2.8.1 "Driver and Device Ring Wrap Counters", 2.9 "Driver Notif
 """
 
 from amaranth import *
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from .named import Named
 
 __all__ = ["MIN_PACE", "Told", "Reach"]
 
@@ -54,41 +56,31 @@ class Told(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.told = told = memory.Memory(shape=16, depth=max(2, self.num_queues), init=[])
-        write = told.write_port()
-        read = told.read_port(transparent_for=[write])  # as old as ``has_told``, else it says what was long ago
-        has_told = Signal(self.num_queues)
-        slot, flip = read.data[:15], ~read.data[15]
+        m.submodules.named = named = Named(num_queues=self.num_queues)
+        slot, flip = named.next[:15], ~named.next[15]
         distance, in_ring, believed = Signal(17), Signal(), Signal()
         compares, decides = Signal(), Signal()
         m.d.comb += [
-            write.addr.eq(self.kick_queue),
-            write.data.eq(self.kick_next),
-            write.en.eq(self.kick_valid),
-            read.addr.eq(self.queue),
+            *[getattr(named, name).eq(getattr(self, name)) for name in (
+                "setup_queue", "kick_valid", "kick_queue", "kick_next", "queue")],
+            named.setup_valid.eq(self.setup_valid),
+            named.clear.eq(self.asks),  # unless it is believed: it would be ahead again a lap later
+            named.keep.eq(decides & believed),
         ]
         m.d.sync += [compares.eq(self.asks), decides.eq(compares)]
         with m.If(self.asks):
             # 2.9: what a notification names lies ahead by a ring at most; a late one names what is past.
             m.d.sync += [
                 distance.eq(Mux(flip == self.flip, slot, slot + self.size) - self.slot),
-                in_ring.eq(self.notification_data & has_told.bit_select(self.queue, 1) & (slot < self.size)),
-                has_told.bit_select(self.queue, 1).eq(0),  # unless it is believed: it would be ahead again a lap later
+                in_ring.eq(self.notification_data & named.valid & (slot < self.size)),
             ]
         with m.If(compares):
             m.d.sync += [
                 self.ahead.eq(Mux(distance > self.max_batch, self.max_batch, distance)),
                 believed.eq(in_ring & (distance <= self.size) & (distance != 0)),
             ]
-        with m.If(decides):
-            with m.If(believed):
-                m.d.sync += has_told.bit_select(self.queue, 1).eq(1)
-            with m.Else():
-                m.d.sync += self.ahead.eq(0)
-        with m.If(self.kick_valid):
-            m.d.sync += has_told.bit_select(self.kick_queue[:len(self.queue)], 1).eq(1)
-        with m.If(self.setup_valid):
-            m.d.sync += has_told.bit_select(self.setup_queue[:len(self.queue)], 1).eq(0)
+        with m.If(decides & ~believed):
+            m.d.sync += self.ahead.eq(0)
         return m
 
 
