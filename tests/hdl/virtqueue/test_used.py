@@ -3,28 +3,13 @@
 import struct
 
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib.memory import Memory
 
-from ringnic.hdl.virtqueue.rows import QueueRows
 from ringnic.hdl.virtqueue.used import UsedWriter
+
+from ...kit.rows import RowsFromEnd
 
 DEVICE = 0x2_0000
 HOLD = 64
-
-
-class RowsFromEnd(QueueRows):
-    """Rows of queues that have been in use for long: every index is about to wrap."""
-    START = 0xfffd
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.rows = rows = Memory(shape=self.shape, depth=max(2, self.num_queues), init=[
-            dict.fromkeys(self.shape.members, self.START) for _ in range(self.num_queues)])
-        write, read = rows.write_port(), rows.read_port()
-        m.d.comb += [read.addr.eq(self.queue), write.addr.eq(self.queue), write.en.eq(self.write),
-                     write.data.eq(self.new), self.row.eq(read.data)]
-        return m
 
 
 @pytest.fixture

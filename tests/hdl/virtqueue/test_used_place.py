@@ -5,11 +5,11 @@ import pytest
 from ringnic.hdl.virtqueue.used_place import UsedPlace
 
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("size", [1, 2, 5, 256, 32768])
+@pytest.mark.parametrize("packed, size", [
+    *[(False, size) for size in (1, 2, 256, 32768)],   # 2.7: a power of 2
+    *[(True, size) for size in (1, 2, 5, 256, 32768)],
+])
 def test_random(stage, rng, packed, size):
-    if not packed and size & (size - 1):
-        pytest.skip("A split ring has a power of 2 of entries")
     dut = UsedPlace()
 
     async def testbench(ctx):
