@@ -185,7 +185,7 @@ class Placer(wiring.Component):
     banks : Out(bank_write(rows)).array(width // 32)
         Write of the reorder buffer.
     unexpected, malformed : Out(1), faults : Out(CPL_FAULTS)
-        One-cycle strobes. Unexpected is what nobody asked for, and what is not what was asked for.
+        One-cycle strobes. A completion is unexpected if no request has its tag, or if it does not fit the request that has.
     """
     def __init__(self, width, tags, slot_bytes):
         self.width, self.tags, self.slot_bytes = width, tags, slot_bytes

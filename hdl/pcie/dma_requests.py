@@ -178,7 +178,7 @@ class Requests(wiring.Component):
             with m.State("HEAD"):
                 with m.If(self.stop):
                     m.next = "IDLE"
-                # Not while a TLP leaves: whether it does is late to know, and there is the next length to find anyway.
+                # Wait until the TLP before has left: ``tlp.ready`` comes late in the cycle, and the next length takes one anyway.
                 with m.Elif(self.permit & self.free & ~self.tlp.valid):
                     m.d.comb += issue.valid.eq(1)
                     m.d.sync += [

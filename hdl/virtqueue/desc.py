@@ -11,8 +11,8 @@ from ..lib.buffers import QueueSetup
 from ..lib.dma import Area, ReadPort, read_beat
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_DESC_SIZE, VirtqDesc
-from .entries import RingEntry
 from .elements import Elements
+from .entries import RingEntry
 from .store import Push
 from .table import QueueTable
 

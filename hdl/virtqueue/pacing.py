@@ -75,9 +75,6 @@ class Pacing(wiring.Component):
         # ``turn`` goes from queue to queue and stays at a busy one until the next tick; ``next`` stays at one that is due.
         turn, busy, ages, is_due = Signal(range(max(2, self.num_queues))), Signal(), Signal(), Signal()
 
-        def beyond(queue):
-            return Mux(queue == self.num_queues - 1, 0, queue + 1)
-
         choice = Signal.like(self.next)
         round_robin(m, self.due, self.next, choice)
         m.d.comb += [
@@ -94,7 +91,7 @@ class Pacing(wiring.Component):
         with m.If(~is_due):
             m.d.sync += self.next.eq(choice)
         with m.If(ages | ~busy):
-            m.d.sync += turn.eq(beyond(turn))
+            m.d.sync += turn.eq(Mux(turn == self.num_queues - 1, 0, turn + 1))
         with m.If(self.hurry):
             m.d.sync += self.due.eq(self.due | self.waits)
         with m.If(ages):
