@@ -65,6 +65,7 @@ class Card(Device):
         self.dut, self.lanes, self.rng = dut, width // 8, rng
         self.exp = None
         self.device_control = DEV_CTL_RESET
+        self._before = None         # tag of the write that changes Device Control, and what stood there
         self.intx = False
         self.messages = []
         self.sent = {}
@@ -108,6 +109,7 @@ class Card(Device):
                     del self._reading[tlp.tag]
         elif tlp.fmt_type == TlpType.CFG_WRITE_0 and self.exp is not None and tlp.address == self.exp + Exp.DEV_CTL:
             value = int.from_bytes(tlp.data[:2], "little")
+            self._before = tlp.tag, self.device_control
             for k in range(2):
                 if tlp.first_be >> k & 1:
                     self.device_control = self.device_control & ~(0xff << 8 * k) | value & 0xff << 8 * k
@@ -200,11 +202,18 @@ class Card(Device):
         self.messages.append(code)
         self.intx = code == MsgCode.ASSERT_INTA
 
+    def _allowed(self, at, mask):
+        """A field of Device Control, the larger of two until the card has answered what changes it."""
+        values = [self.device_control, *(self._before or ())[1:]]
+        return max(value >> at & mask for value in values)
+
     def _judge(self, tlp):
         """What a card must never send."""
         assert not tlp.td and not tlp.ep and tlp.at == 0, tlp
         if tlp.is_completion():
             assert tlp.completer_id == self.id, f"Completer is {self.id}: {tlp}"  # 2.2.9
+            if self._before is not None and tlp.tag == self._before[0]:
+                self._before = None
             return
         assert tlp.fmt_type in READS | WRITES and tlp.tc == 0, tlp
         assert tlp.requester_id == self.id, f"Requester is {self.id}: {tlp}"
@@ -215,12 +224,12 @@ class Card(Device):
         else:
             assert tlp.first_be in (0xf, 0xe, 0xc, 0x8) and tlp.last_be in (0xf, 0x7, 0x3, 0x1), tlp
         if tlp.fmt_type in WRITES:
-            most = 128 << (self.device_control >> DevCtl.MAX_PAYLOAD & 7)
+            most = 128 << self._allowed(DevCtl.MAX_PAYLOAD, 7)
             assert 4 * tlp.length <= most, f"Longer than Max_Payload_Size: {tlp}"
         else:
-            most = 128 << (self.device_control >> DevCtl.MAX_READ_REQUEST & 7)
+            most = 128 << self._allowed(DevCtl.MAX_READ_REQUEST, 7)
             assert 4 * tlp.length <= most, f"Longer than Max_Read_Request_Size: {tlp}"
-            assert tlp.tag < 256 if self.device_control >> DevCtl.EXT_TAG & 1 else tlp.tag < 32, f"Extended tag: {tlp}"
+            assert tlp.tag < 256 if self._allowed(DevCtl.EXT_TAG, 1) else tlp.tag < 32, f"Extended tag: {tlp}"
             assert tlp.tag not in self._reading, f"Tag is outstanding: {tlp}"
             self._reading[tlp.tag] = tlp.get_be_byte_count()
 

@@ -118,7 +118,11 @@ class Requests(wiring.Component):
         rest   = Signal(16)
         length = Signal(range(self.slot_bytes + 1))
         mask   = Signal((self.slot_bytes - 1).bit_length())
-        m.d.sync += mask.eq((C(0x7f, 7) << self.mrrs) | ((1 << self.mrrs) - 1))
+        m.d.sync += [
+            mask.eq((C(0x7f, 7) << self.mrrs) | ((1 << self.mrrs) - 1)),
+            # In every cycle: a request that waits for a tag is cut to what Max_Read_Request_Size is by then (7.5.3.4).
+            length.eq(cut_length(addr, rest, mask)),
+        ]
         m.d.comb += [
             choice.stop.eq(self.stop),
             areas.queue.eq(request.queue),
@@ -170,7 +174,6 @@ class Requests(wiring.Component):
                     m.next = "CUT"
             with m.State("CUT"):
                 m.d.sync += [
-                    length.eq(cut_length(addr, rest, mask)),
                     addr[LOW_BITS:].eq(addr[LOW_BITS:] + Mux(relative, areas.high, 0) + carry),
                     relative.eq(0),
                 ]

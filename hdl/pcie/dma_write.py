@@ -163,7 +163,8 @@ class Writer(wiring.Component):
     tlp : Out(stream.Signature(tlp_beat(width)))
     requester_id : In(16)
     mps : In(3)
-        Max_Payload_Size as in Device Control: 128 << n bytes.
+        Max_Payload_Size as in Device Control: 128 << n bytes. Up to two TLPs that were planned before it changed keep their size;
+        software changes it while nothing is under way (7.5.3.4).
     bus_master : In(1)
         While low no TLP is begun: accepted writes wait, or are discarded if ``stop``.
     stop : In(1)

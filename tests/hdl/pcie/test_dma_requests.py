@@ -108,3 +108,27 @@ def test_stop_drops_what_has_not_left():
             assert not ctx.get(dut.tlp.valid) and not ctx.get(dut.busy) and not ctx.get(dut.issue.valid)
             await ctx.tick()
     Simulation(dut).run(main)
+
+
+def test_a_smaller_limit_cuts_what_waits():
+    """7.5.3.4: no read is longer than Max_Read_Request_Size, though its request came before that was changed."""
+    dut, offered = Requests(width=128, **SIZES), []
+
+    def take(tlp):
+        came = tlps.parse(tlp)
+        offered.append((came.addr, came.length))
+
+    async def main(ctx):
+        ctx.set(dut.mrrs, 2)
+        ctx.set(dut.permit, 1)
+        await streams.send(ctx, dut.reqs[0], {"addr": 0x1000, "len": 300})
+        await ctx.tick().repeat(8)
+        ctx.set(dut.mrrs, 0)
+        await ctx.tick().repeat(3)
+        ctx.set(dut.free, 1)
+        await ctx.tick().repeat(20)
+        assert not ctx.get(dut.busy)
+    simulation = Simulation(dut)
+    simulation.background(lambda ctx: tlps.take(ctx, dut.tlp, 128, take, lambda: False))
+    simulation.run(main)
+    assert offered == [(0x1000, 32), (0x1080, 32), (0x1100, 11)]
