@@ -6,15 +6,14 @@ requests".
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import QueueSetup
-from .rows import QueueRows
 from .suppress import Published
-from .table import QueueTable
-from .used_place import UsedPlace
-from .used_collect import Collected, StagingPort, used_batch
+from .used_chains import UsedChains
+from .used_collect import StagingPort, used_batch
 from .used_elements import UsedEntry
+from .used_place import UsedRing
 
 __all__ = ["used_run", "UsedRuns"]
 
@@ -73,44 +72,21 @@ class UsedRuns(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         batch = self.i.p
-        # slot: split, used.idx; packed, the entry for the next used descriptor, and ``flip`` the complement of its wrap counter.
-        m.submodules.rows = rows = QueueRows(num_queues=self.num_queues, shape=data.StructLayout({"slot": 16, "flip": 1}))
-        m.submodules.table = table = QueueTable(num_queues=self.num_queues, fields=("size",))
-        row, size = rows.row, table.row.size
+        m.submodules.chains = chains = UsedChains(num_queues=self.num_queues, batch=self.batch)
+        m.submodules.ring = ring = UsedRing(num_queues=self.num_queues)
+        connect(m, chains.staging, flipped(self.staging))
+        chain, left, moves, passes = chains.chain, chains.left, chains.moves, chains.passes
+        slot, flip, last = ring.slot, ring.flip, ring.last
         m.d.comb += [
-            rows.setup_valid.eq(self.setup_valid),
-            rows.setup_queue.eq(self.setup.queue),
-            rows.queue.eq(batch.queue),
-            rows.held.eq(self.i.valid),
-            table.setup_valid.eq(self.setup_valid),
-            table.setup.eq(self.setup),
-            table.queue.eq(batch.queue),
+            chains.i.eq(batch),
+            ring.setup_valid.eq(self.setup_valid),
+            ring.setup.eq(self.setup),
+            ring.packed.eq(self.packed),
+            ring.queue.eq(batch.queue),
+            ring.held.eq(self.i.valid),
+            ring.count.eq(chain.chain.count),
+            ring.passes.eq(passes),
         ]
-
-        # Chains are read one after the other, round and round, two cycles before they are laid out.
-        take, end = Signal.like(batch.first), Signal.like(batch.first)    # the next one; the last one of the batch
-        chain, left = Signal(Collected), Signal.like(batch.count)         # in hand; in hand and behind it, up to the end
-        moves = Signal()
-        m.d.comb += [
-            self.staging.queue.eq(batch.queue),
-            self.staging.place.eq(take),
-            self.staging.en.eq(moves),
-        ]
-        with m.If(moves):
-            m.d.sync += [chain.eq(self.staging.data), take.eq(Mux(take == end, batch.first, take + 1))]
-
-        # The entry of the ring for the chain in hand, and how many of them the batch has passed.
-        m.submodules.at = at = UsedPlace()
-        slot, flip, last, passes = at.slot, at.flip, at.last, at.passes
-        m.d.comb += [
-            at.packed.eq(self.packed),
-            at.size.eq(size),
-            at.i_slot.eq(row.slot),
-            at.i_flip.eq(row.flip),
-            at.count.eq(chain.chain.count),
-        ]
-        with m.If(passes):
-            m.d.sync += left.eq(left - 1)
 
         # ``single``: one entry stands for all. ``hides``: the first is written last. ``heads``: so it is now, or that entry is.
         single, hides, heads, is_index = Signal(), Signal(), Signal(), Signal()
@@ -121,10 +97,10 @@ class UsedRuns(wiring.Component):
             m.d.sync += [place.eq(Mux(self.packed, slot, slot & last)), count.eq(0)]
 
         m.d.comb += [
-            ends.eq(heads | is_index | at.many | (left == 1) | ((~slot & last) == 0)),
+            ends.eq(heads | is_index | ring.many | (left == 1) | ((~slot & last) == 0)),
             self.o.p.id.eq(Mux(is_index, slot, chain.chain.id)),
             self.o.p.len.eq(chain.len),
-            self.o.p.flip.eq(Mux(heads, row.flip, flip)),
+            self.o.p.flip.eq(Mux(heads, ring.first_flip, flip)),
             self.o.p.index.eq(is_index),
             self.o.p.last.eq(ends),
             run.place.eq(place),
@@ -133,27 +109,24 @@ class UsedRuns(wiring.Component):
             run.ends.eq(is_index | (self.packed & (heads | ((left == 0) & ~hides)))),
             run.published.queue.eq(batch.queue),
             # Where it began; below 0 if that was before the end of the ring.
-            run.published.old.eq(slot - at.passed),
+            run.published.old.eq(slot - ring.passed),
             run.published.new.eq(slot),
             run.published.wrap.eq(~flip),
-            run.published.apart.eq(at.apart | single),
-            rows.new.slot.eq(slot),
-            rows.new.flip.eq(flip),
+            run.published.apart.eq(ring.apart | single),
         ]
         with m.FSM():
             with m.State("IDLE"):
+                m.d.comb += chains.restart.eq(1)
                 m.d.sync += [
                     single.eq(self.in_order),
                     # 2.8.9: the first descriptor of a packet is marked used last. It may as well hide the packets behind it.
                     hides.eq(self.packed & batch.parts & (batch.count != 1)),
-                    end.eq(batch.first + batch.count - 1),
-                    take.eq(batch.first),
                 ]
                 with m.If(self.i.valid):
                     m.next = "READ"
             with m.State("READ"):
-                m.d.comb += [moves.eq(1), at.begin.eq(1)]
-                m.d.sync += [left.eq(batch.count), heads.eq(0), is_index.eq(0)]
+                m.d.comb += [moves.eq(1), ring.begin.eq(1)]
+                m.d.sync += [heads.eq(0), is_index.eq(0)]
                 m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.comb += moves.eq(1)
@@ -164,12 +137,12 @@ class UsedRuns(wiring.Component):
                 with m.Elif(hides):
                     m.next = "PASS FIRST"
             with m.State("SUM UP"):
-                with m.If(chain.chain.writable | (chain.len != 0) | (at.total > size)):
+                with m.If(chain.chain.writable | (chain.len != 0) | (ring.total > ring.size)):
                     # It has something to report. Or there are more than fit into the ring: only a driver that makes chains
                     # available in slots that are not its own has so many.
                     m.d.sync += single.eq(0)
                     with m.If(left != batch.count):
-                        m.d.sync += take.eq(batch.first)
+                        m.d.comb += chains.restart.eq(1)
                         m.next = "READ"
                     with m.Elif(hides):
                         m.next = "PASS FIRST"
@@ -207,9 +180,9 @@ class UsedRuns(wiring.Component):
                         # 2.7.8.2: the elements before the index; both go through one ordered port.
                         m.d.sync += [is_index.eq(1), place.eq(0)]
                     with m.Elif(left == 0):
-                        begin_run(row.slot)
+                        begin_run(ring.first_slot)
                         m.d.sync += heads.eq(1)
             with m.State("DONE"):
-                m.d.comb += [self.i.ready.eq(1), rows.write.eq(1)]
+                m.d.comb += [self.i.ready.eq(1), ring.keeps.eq(1)]
                 m.next = "IDLE"
         return m

@@ -16,7 +16,7 @@ from prove import broken
 
 DESC, DEVICE = 0x10000, 0x20000
 BATCH = 2
-PARTS = {"used_collect": "UsedCollect", "used_runs": "UsedRuns", "used_place": "UsedPlace", "used_writes": "UsedWrites"}
+PARTS = {"used_collect": "UsedCollect", "used_runs": "UsedRuns", "used_place": "UsedRing", "used_writes": "UsedWrites"}
 INTACT = ("used_runs", "class UsedRuns(", "class UsedRuns(")   # nothing is broken
 
 
@@ -76,7 +76,7 @@ def make(part, line, instead):
     changed = getattr(broken(f"ringnic.hdl.virtqueue.{part}", line, instead), name)
     if part == "used_place":   # a part of a part
         runs = broken("ringnic.hdl.virtqueue.used_runs", "class UsedRuns(", "class UsedRuns(")
-        runs.UsedPlace, name, changed = changed, "UsedRuns", runs.UsedRuns
+        runs.UsedRing, name, changed = changed, "UsedRuns", runs.UsedRuns
     setattr(used, name, changed)
     return used.UsedWriter(width=64, num_queues=1, ports=1, batch=BATCH, hold_cycles=4)
 
@@ -192,7 +192,8 @@ def test_split_is_not_vacuous(formal):
     (1, "used_runs", "(left == 1) | ((~slot & last) == 0)", "(left == 1)"),                    # beyond the end
     (2, "used_collect", "with m.If(~used.more):\n", "with m.If(C(1, 1)):\n"),                  # half a packet
     (2, "used_runs", "                        m.d.comb += moves.eq(1)\n", "                        pass\n"),  # not the last
-    (2, "used_runs", "chain.chain.writable | (chain.len != 0) | (at.total > size)", "at.total > size"),   # a length is lost
+    # A length is lost.
+    (2, "used_runs", "chain.chain.writable | (chain.len != 0) | (ring.total > ring.size)", "ring.total > ring.size"),
     (2, "used_writes", "self.write.done & under_way.o.p.ends", "self.write.done"),             # told too early
 ])
 def test_broken_split(formal, size, part, line, instead):
@@ -215,7 +216,7 @@ def test_packed_is_not_vacuous(formal):
     # One is lost; half a packet is seen.
     ("used_runs", "hides.eq(self.packed & batch.parts & (batch.count != 1))", "hides.eq(self.packed & batch.parts)"),
     ("used_runs", "hides.eq(self.packed & batch.parts & (batch.count != 1))", "hides.eq(0)"),
-    ("used_runs", "begin_run(row.slot)", "begin_run(slot)"),
+    ("used_runs", "begin_run(ring.first_slot)", "begin_run(slot)"),
 ])
 def test_broken_packed(formal, part, line, instead):
     formal.refutes(lambda p: writes_packed(p, 2, part, line, instead), PACKED_DEPTH + 4)

@@ -271,7 +271,7 @@ def test_ring_wraps(make, size):
 
 @pytest.mark.parametrize("size", [2, 8, 32768])
 def test_index_wraps_at_16_bits(make, monkeypatch, size):
-    monkeypatch.setattr("ringnic.hdl.virtqueue.used_runs.QueueRows", RowsFromEnd)
+    monkeypatch.setattr("ringnic.hdl.virtqueue.used_place.QueueRows", RowsFromEnd)
     bench = make(sizes=(size, size), batch=2)
     start = RowsFromEnd.START
 
