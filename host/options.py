@@ -27,6 +27,14 @@ class Width(StrEnum):
     WIDE = "128"
 
 
+class CoreWidth(StrEnum):
+    """Bits of the datapath of a core that is only measured."""
+    NARROW = "64"
+    WIDE = "128"
+    WIDER = "256"
+    WIDEST = "512"
+
+
 def need_checkout(context: typer.Context):
     """End with one line if what the command works on is not here."""
     if checkout() is None:

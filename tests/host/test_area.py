@@ -30,7 +30,10 @@ echo "yosys $*" >>"$RUNS"
 cat >stat.json <<'END'
 {"modules": {"\nic": {"num_cells_by_type": {"LUT4": 10, "CCU2C": 3, "TRELLIS_FF": 7, "DP16KD": 2, "$scopeinfo": 9}}}}
 END
-: >log; : >core.json
+: >log
+cat >core.json <<'END'
+{"modules": {"nic": {"attributes": {"top": "1"}, "cells": {}}}}
+END
 """
 NEXTPNR = """#!/bin/sh
 echo "nextpnr $*" >>"$RUNS"
@@ -75,7 +78,7 @@ def small_design(monkeypatch):
 
 
 def an_area(family="ecp5", width=64, queue_pairs=1, luts=100, ffs=10, brams=0):
-    return Area(family, width, queue_pairs, luts, ffs, 0, brams, 0, {}, [], 1.0)
+    return Area(family, width, queue_pairs, luts, ffs, 0, brams, 0, 0, 0, {}, [], 1.0)
 
 
 def test_counts_places():
@@ -194,5 +197,6 @@ def test_real_tools(tmp_path, monkeypatch):
     found = tools.area("ecp5", 64, 1)
     assert found.brams == 1 and found.ffs >= 10 and found.luts > 0 and found.carry > 0
     assert found.registers == [{"memory": "core.sub.tiny", "bits": 8}]
+    assert found.deep == 0 and 1 <= found.levels <= 6      # a counter, a memory, an inverter
     timing = tools.timing(64, 1)
     assert timing.fmax_mhz > 100 and timing.start and timing.end and timing.routing_ns > 0
