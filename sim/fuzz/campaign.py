@@ -1,5 +1,6 @@
 """Case after case from one seed: what was done, what was met, and the first case that broke a promise."""
 
+from collections import Counter
 from contextlib import closing
 import random
 import time
@@ -40,8 +41,10 @@ class Campaign:
 
     Attributes
     ----------
-    cases, actions, cycles : int
+    cases, cycles : int
         Done so far.
+    widths : Counter
+        Actions done on cards of each width.
     cells : dict
         How many bursts met ``(action, state, outcome)``.
     counters : set
@@ -51,10 +54,16 @@ class Campaign:
         self.seed = seed
         self.board = board
         self.opened = opened
-        self.cases = self.actions = self.cycles = 0
+        self.cases = self.cycles = 0
+        self.widths = Counter()
         self.simulating = 0.0
         self.cells = {}
         self.counters = set()
+
+    @property
+    def actions(self):
+        """Number of actions done so far."""
+        return self.widths.total()
 
     def prepare(self):
         """Have the simulators of all widths built, which takes a minute or two where they are not."""
@@ -92,7 +101,7 @@ class Campaign:
                 return broken
             finally:
                 stats = engine.stats()
-                self.actions += player.done + player.card.accesses
+                self.widths[case.width] += player.done + player.card.accesses
                 self.cycles += stats["cycles"]
                 self.simulating += stats["busy_seconds"]
                 for cell in player.cells:
