@@ -1,10 +1,11 @@
 """Traffic that keeps a simulated card busy: a driver that takes no time, and a wire that always has a frame."""
 
 from collections import deque
+from math import ceil
 import random
 import struct
 
-from ..hdl.net.device import FRAME_MEMORY
+from ..hdl.net.device import frame_memory
 from ..hdl.spec.ethernet import HEADER_BYTES
 from ..hdl.spec.net import VIRTIO_NET_HDR_SIZE
 from ..host.driver.net import NoSpace, VirtioNet
@@ -14,8 +15,9 @@ __all__ = ["SETTLED", "STALL", "Traffic", "WatchedNet", "datagram"]
 SLICE = 100              # cycles between looks of the driver
 STALL = 2_000_000        # cycles after which a case has failed
 SETTLED = 5000           # cycles after which nothing is under way any more
-# Of frames in the card's memory for them, and on their way to it: less than fills it, but of the longest ones a few.
-WAITING_FRAMES, WAITING_BYTES, FEW = 128, FRAME_MEMORY * 3 // 4, 3
+# What is in the card's memory for frames, and on its way to it, when another one is sent. One leaves as fast as the next comes.
+WAITING_FRAMES, WAITING_SHARE = 128, 3 / 4
+MARK, MARK_BYTES = 2048, 8  # so far apart, so many bytes of a receive buffer are 0 until a frame comes, which has others there
 UDP = struct.Struct(">6s6sH BBHHHBBH4s4s HHHH")
 NUM_BUFFERS = struct.Struct("<H")
 NUM_BUFFERS_AT = VIRTIO_NET_HDR_SIZE - NUM_BUFFERS.size
@@ -36,16 +38,21 @@ def datagram(size, flow, outward):
 class WatchedNet(VirtioNet):
     """The golden driver, and how many frames lie in its receive buffers, told of or not.
 
-    A frame that lies there has left the card's memory; a busy card tells the driver of it with others, later.
+    A frame that lies there has left the card's memory, or begun to; a busy card tells the driver of it with others, later.
     """
     def _start(self, **options):
         self._posted = [deque() for _ in range(options["pairs"])]  # slots that the device has, in the order in which it uses them
-        self.delivered = 0
+        self.delivered, self._latest = 0, []   # and the slots of the last one
         super()._start(**options)
 
     def refill(self, slots, pair=0):
         for slot in slots:
-            NUM_BUFFERS.pack_into(self.rx_memory.view, slot * self.rx_slot + NUM_BUFFERS_AT, 0)
+            at, end = slot * self.rx_slot, (slot + 1) * self.rx_slot
+            NUM_BUFFERS.pack_into(self.rx_memory.view, at + NUM_BUFFERS_AT, 0)
+            for mark in range(at, end - MARK_BYTES, MARK):
+                self.rx_memory.view[mark:mark + MARK_BYTES] = bytes(MARK_BYTES)
+            if slot in self._latest:
+                self._latest = []
         self._posted[pair].extend(slots)
         super().refill(slots, pair)
 
@@ -57,8 +64,14 @@ class WatchedNet(VirtioNet):
                 if not count:
                     break
                 self.delivered += 1
-                for _ in range(count):
-                    slots.popleft()
+                self._latest = [slots.popleft() for _ in range(count)]
+
+    def rest(self, size):
+        """About how many bytes of the frame that was delivered last, which has ``size`` bytes, are still in the card."""
+        places = [(k * self.rx_slot + at, slot * self.rx_slot + at)
+                  for k, slot in enumerate(self._latest) for at in range(0, self.rx_slot - MARK_BYTES, MARK)]
+        return MARK * sum(not any(self.rx_memory.view[mark:mark + MARK_BYTES]) for place, mark in places
+                          if 0 < place <= VIRTIO_NET_HDR_SIZE + size - MARK_BYTES)
 
 
 class Traffic:
@@ -88,7 +101,13 @@ class Traffic:
         self.sends = direction in ("tx", "both")
         self.receives = direction in ("rx", "both")
         self.offered, self.received = 0, [0 for _ in self.pairs]
-        self.window = min(WAITING_FRAMES, max(WAITING_BYTES // size, min(FEW, FRAME_MEMORY // size)))
+        self.size = size
+        self.most = int(WAITING_SHARE * frame_memory(engine.width))    # bytes
+        self.window = min(WAITING_FRAMES, ceil(self.most / size))      # frames that are under way
+
+    def _has_room(self):
+        frames = self.offered - self.net.delivered
+        return frames < self.window and frames * self.size + self.net.rest(self.size) < self.most
 
     def step(self):
         """Top up driver and wire, run a little."""
@@ -104,8 +123,7 @@ class Traffic:
                 self.net.tx_queues[pair].kick()
         if self.receives:
             self.net.watch()
-            while self.offered < self.net.delivered + self.window and self.engine.send_frame(
-                    self.back[self.offered % len(self.pairs)]):
+            while self._has_room() and self.engine.send_frame(self.back[self.offered % len(self.pairs)]):
                 self.offered += 1
             for pair in self.pairs:
                 self.received[pair] += len(self.net.receive(pair))

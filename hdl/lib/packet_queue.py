@@ -33,8 +33,8 @@ class PacketQueue(wiring.Component):
     Members
     -------
     i : In(stream(frame_beat(width))), i_note : In(note_width)
-        Packed: only the last beat is partial; it may be empty, and then takes no room but in an empty packet. The note is
-        valid with the last beat.
+        Packed: only the last beat is partial; it may be empty, and then takes no room but in an empty packet. The data of an
+        empty one is that of the beat before. The note is valid with the last beat.
     o : Out(stream(frame_beat(width)))
         From registers.
     o_len : Out(stream(16)), o_note : Out(note_width)
@@ -75,11 +75,11 @@ class PacketQueue(wiring.Component):
         m = Module()
         lanes = self.width // 8
         pointer = range(2 * self.depth)
-        m.submodules.beats = beats = memory.Memory(shape=self.width, depth=self.depth, init=[])
-        # Of each beat: the bytes of a last one, or that it is none. Apart from the data, for a beat becomes the last one when
-        # nothing comes behind it but an empty beat.
-        m.submodules.ends = ends = memory.Memory(shape=range(lanes + 2), depth=self.depth, init=[])
-        write, write_end = beats.write_port(), ends.write_port()
+        # A block RAM has nine bits for eight of data, so what is said of a beat has room beside it. A beat becomes the last one
+        # when nothing comes behind it but an empty beat: then it is written again.
+        row = data.StructLayout({"data": self.width, "count": range(lanes + 1), "last": 1})
+        m.submodules.beats = beats = memory.Memory(shape=row, depth=self.depth, init=[])
+        write = beats.write_port()
 
         # In
         head, begin, tail = Signal(pointer), Signal(pointer), Signal(pointer)  # next free, start of packet, next out
@@ -95,10 +95,10 @@ class PacketQueue(wiring.Component):
             full.eq(held == self.max_packets),
             stores.eq((self.i.p.count != 0) | first),
             after.eq(head + stores),
-            write.addr.eq(head),
-            write.data.eq(self.i.p.data),
-            write_end.addr.eq(Mux(stores, head, latest)),
-            write_end.data.eq(Mux(~self.i.p.last, lanes + 1, Mux(stores, self.i.p.count, lanes))),
+            write.addr.eq(Mux(stores, head, latest)),
+            write.data.data.eq(self.i.p.data),
+            write.data.count.eq(Mux(stores, self.i.p.count, lanes)),
+            write.data.last.eq(self.i.p.last),
             self.i.ready.eq(1 if self.drop_on_full else (room & ~full)),
             keep.eq(room & ~spoilt & ~full),
         ]
@@ -107,7 +107,7 @@ class PacketQueue(wiring.Component):
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += first.eq(self.i.p.last)
             with m.If(room & ~spoilt):
-                m.d.comb += [write.en.eq(1), write_end.en.eq(1)]
+                m.d.comb += write.en.eq(1)
                 m.d.sync += [head.eq(after), latest.eq(head)]
             with m.Else():
                 m.d.sync += spoilt.eq(1)
@@ -121,17 +121,15 @@ class PacketQueue(wiring.Component):
 
         # Out: what lies ahead of the packet that comes is complete. A beat waits in the memory's output while the one before it
         # waits in the register.
-        read, read_end = beats.read_port(), ends.read_port()
+        read = beats.read_port()
         came, reads, moves = Signal(), Signal(), Signal()
         m.d.comb += [
             moves.eq(~self.o.valid | self.o.ready),
             reads.eq((tail != begin) & (~came | moves)),
             read.addr.eq(tail),
-            # If head and tail are at one place and there is room, nothing is inside. Said like this, synthesis needs no logic for
-            # the case that a row is read while it is written.
+            # What is written is behind ``begin``, and what is read before it. Said like this, synthesis needs no logic for the case
+            # that a row is read while it is written.
             read.en.eq(reads & ~(room & (write.addr == read.addr))),
-            read_end.addr.eq(tail),
-            read_end.en.eq(reads),
             self.busy.eq((head != tail) | came | self.o.valid),
         ]
         m.d.sync += [
@@ -142,9 +140,9 @@ class PacketQueue(wiring.Component):
         with m.If(moves):
             m.d.sync += [
                 self.o.valid.eq(came),
-                self.o.p.data.eq(read.data),
-                self.o.p.last.eq(read_end.data != lanes + 1),
-                self.o.p.count.eq(Mux(read_end.data == lanes + 1, lanes, read_end.data)),
+                self.o.p.data.eq(read.data.data),
+                self.o.p.last.eq(read.data.last),
+                self.o.p.count.eq(read.data.count),
             ]
         return m
 

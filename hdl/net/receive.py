@@ -24,7 +24,7 @@ class Receive(wiring.Component):
 
     Buffers are found for up to ``ahead`` frames at a time while others are written, and frames are written back to back; see
     :class:`.provide.Provide` and :class:`.deliver.Deliver` for the rates. A frame for which there are no buffers waits, so that a
-    driver may be late, as long as less than half of the frame memory is used, and, if frames of other pairs wait behind it,
+    driver may be late, as long as less than three quarters of the frame memory are used, and, if frames of other pairs wait behind it,
     for ``patience`` cycles; then it is dropped, so that a queue that nobody serves does not stop the others. While it waits,
     ``buffers.wants`` names its queue. A frame of a pair that is not active, or whose queue is not enabled, goes to the first
     queue that is; if there is none it is dropped.
@@ -117,7 +117,7 @@ class Receive(wiring.Component):
         connect(m, frames.o_len, window.i)
         i_note, late = Signal(note), Signal()
         # What a frame that is dropped takes is free only when it has left.
-        m.d.sync += late.eq(((frames.free < self.depth // 2) | (frames.packets > self.max_packets // 2))
+        m.d.sync += late.eq(((frames.free < self.depth // 4) | (frames.packets > self.max_packets // 2))
                             & (deliver.dropping == 0))
         m.d.comb += [
             tags.i.eq(self.i.p),

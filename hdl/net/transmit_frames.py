@@ -35,7 +35,8 @@ class TransmitFrames(wiring.Component):
     beat : In(stream(read_beat(width)))
         The answers, in the same order.
     o : Out(frame_beat(width)), o_valid : Out(1)
-        Packed frames, from registers: who takes them has room. One that is none has ``error``.
+        Packed frames, from registers: who takes them has room. One that is none has ``error``. The last beat may be empty; its
+        data is that of the beat before.
     o_back : Out(stream({"pair", "chain"}))
         Chains to be given back, from when their last beat has come: those that are not ``lost``. There is room for
         ``max_chains``, so what has been read never waits for the used ring.
@@ -115,5 +116,12 @@ class TransmitFrames(wiring.Component):
         with m.If(ends):
             m.d.sync += [header.eq(VIRTIO_NET_HDR_SIZE), failed.eq(0)]
         m.d.comb += packer.o.ready.eq(1)
-        m.d.sync += [self.o.eq(packer.o.p), self.o_valid.eq(packer.o.valid)]
+        m.d.sync += [
+            self.o.count.eq(packer.o.p.count),
+            self.o.last.eq(packer.o.p.last),
+            self.o.error.eq(packer.o.p.error),
+            self.o_valid.eq(packer.o.valid),
+        ]
+        with m.If(packer.o.valid & (packer.o.p.count != 0)):
+            m.d.sync += self.o.data.eq(packer.o.p.data)
         return m

@@ -15,6 +15,9 @@ from ..spec.net import VIRTIO_NET_HDR_SIZE
 __all__ = ["TransmitReads", "part_layout"]
 
 ON_THE_WAY = 6  # beats that have been read and are not yet in the frame memory
+SHORT = 2       # beats that an answer may take besides the full ones
+PIECE = 2048    # bytes
+PAGE_BITS = 21  # of a huge page: buffers seldom lie on both sides of such a boundary
 
 
 def part_layout(pairs, depth):
@@ -27,7 +30,9 @@ def part_layout(pairs, depth):
 class TransmitReads(wiring.Component):
     """Judge each segment, and ask for what it holds when there is room for the answer.
 
-    A segment is judged as it comes, and its read offered two cycles later at the earliest; one every two cycles.
+    A segment is judged as it comes, and its read offered two cycles later at the earliest; one every two cycles. A long segment is
+    read in pieces, so that a second frame need not wait until the first has left the memory: ``piece`` bytes at a time, from its
+    beginning on, as long as at least twice as much is left.
 
     Parameters
     ----------
@@ -35,6 +40,8 @@ class TransmitReads(wiring.Component):
         See :class:`.transmit.Transmit`.
     lanes : int
         Bytes per beat.
+    piece : int
+        Bytes, a power of two of at least ``lanes``.
 
     Members
     -------
@@ -54,11 +61,12 @@ class TransmitReads(wiring.Component):
     hold : In(1), wants : Out(1)
         No read is asked for; one would be, but for that.
     """
-    def __init__(self, *, lanes, pairs, max_frame, depth, patience):
+    def __init__(self, *, lanes, pairs, max_frame, depth, patience, piece=PIECE):
         self.lanes = lanes
         self.max_frame = max_frame
         self.depth = depth
         self.patience = patience
+        self.piece = piece
         super().__init__({
             "i":        In(stream.Signature(Segment)),
             "o":        Out(stream.Signature(part_layout(pairs, depth))),
@@ -81,9 +89,16 @@ class TransmitReads(wiring.Component):
         sum_, bad = Signal(len(total) + 1), Signal()
         judged, judged_valid = Signal(Segment), Signal()
         wanted, spoils = Signal(), Signal()    # it is to be read; its frame is none
-        beats = Signal(range(self.depth + 1))
+        beats = Signal(range(self.depth + 1))  # that are reserved for it
+        more = Signal()                        # of the segment a piece is asked for, and not what is left
+        size = Signal.like(total)              # bytes that are asked for
+        piece_bits = min(self.piece.bit_length() - 1, len(total))
+        # Of the address, what a piece moves, and of the length, what is left in pieces. The bits above do not change: a segment
+        # that begins so near to the end of a page that they might is read at once, which costs no more than a little speed.
+        page, left = judged.addr[piece_bits:PAGE_BITS], judged.len[piece_bits:len(total)]
+        whole = segment.p.addr[len(total):PAGE_BITS].all()
         # ``space``: free beats that no read had reserved before the last cycle. ``asked``: those that a read reserved in it.
-        reserved = Signal(range(self.depth + ON_THE_WAY + 1), init=ON_THE_WAY)
+        reserved = Signal(range(self.depth + ON_THE_WAY + SHORT + 1), init=ON_THE_WAY + SHORT)
         space, asked = Signal(signed(len(reserved) + 1)), Signal(range(self.depth + 1))
         fits = Signal()                        # the room that it needs is there
         reads, asks, leaves, hopeless, given_up = Signal(), Signal(), Signal(), Signal(), Signal()
@@ -92,24 +107,28 @@ class TransmitReads(wiring.Component):
             sum_.eq(total + segment.p.len[:len(total)]),
             bad.eq(drop | segment.p.write | segment.p.len[len(total):].any() | (sum_ > longest) | ~self.link_up),
             segment.ready.eq(~judged_valid | (leaves & ~given_up)),
+            size.eq(Mux(more, self.piece, judged.len)),
+            beats.eq((size >> lane_bits) + SHORT),
         ]
         m.d.sync += [
             space.eq(self.free - reserved),
             asked.eq(Mux(asks, beats, 0)),
-            fits.eq(judged_valid & ~leaves & (beats + asked <= space)),
+            fits.eq(judged_valid & ~leaves & ~asks & ((size >> lane_bits) + asked <= space)),
             reserved.eq(reserved + Mux(asks, beats, 0) - self.released),
         ]
         with m.If(leaves):
             m.d.sync += judged_valid.eq(0)
             with m.If(given_up & ~judged.last):
                 m.d.sync += drop.eq(1)
+        with m.If(asks & more):
+            m.d.sync += [page.eq(page + 1), left.eq(left - 1), more.eq(left > 2)]
         with m.If(segment.ready):
             m.d.sync += [
                 judged.eq(segment.p),
                 judged_valid.eq(segment.valid),
                 wanted.eq(~bad & (segment.p.len != 0) & ~segment.p.error),
                 spoils.eq(bad | (segment.p.last & (sum_ < VIRTIO_NET_HDR_SIZE + HEADER_BYTES))),
-                beats.eq((segment.p.len >> lane_bits) + 2),
+                more.eq((segment.p.len[:len(total)] >> piece_bits > 1) & ~whole),
             ]
             with m.If(segment.valid):
                 m.d.sync += [total.eq(Mux(segment.p.last, 0, sum_)), drop.eq(bad & ~segment.p.last)]
@@ -120,11 +139,11 @@ class TransmitReads(wiring.Component):
             part.chain.eq(judged.chain),
             part.has_read.eq(reads),
             part.beats.eq(beats),
-            part.last.eq(judged.last),
+            part.last.eq(judged.last & ~(reads & more)),
             part.drop.eq(judged.last & (spoils | given_up)),
             part.lost.eq(judged.error),
             self.req.p.addr.eq(judged.addr),
-            self.req.p.len.eq(judged.len),
+            self.req.p.len.eq(size),
         ]
         # A queue reset ends, and others get their segments, whatever the wire does. A long table that comes slowly is not the
         # wire's fault: only time in which a segment is here and is not asked for counts.
@@ -141,7 +160,7 @@ class TransmitReads(wiring.Component):
                 self.req.valid.eq(self.wants & (offered | ~self.hold)),
                 asks.eq(self.req.valid & self.req.ready),
                 self.o.valid.eq(asks),
-                leaves.eq(asks),
+                leaves.eq(asks & ~more),
             ]
         with m.Else():
             m.d.comb += [

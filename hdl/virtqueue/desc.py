@@ -4,16 +4,15 @@ Ref: VIRTIO 1.4, 2.7.5 "The Virtqueue Descriptor Table".
 """
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import QueueSetup
-from ..lib.dma import Area, ReadPort, read_beat
+from ..lib.dma import Area, ReadReq
 from ..lib.queue import Queue
-from ..spec.virtio import VIRTQ_DESC_SIZE, VirtqDesc
-from .elements import Elements
+from ..spec.virtio import VIRTQ_DESC_SIZE
 from .entries import RingEntry
-from .store import Push
+from .heads import HeadPort
 from .table import QueueTable
 
 __all__ = ["Runs", "RunHeads", "DescFetch"]
@@ -126,103 +125,68 @@ class Runs(wiring.Component):
 
 
 class RunHeads(wiring.Component):
-    """Turn the descriptors of runs into heads, in the order in which the driver made them available.
+    """Turn the descriptors of runs into heads, in the order in which the driver made them available, one a cycle.
 
-    A run waits until it has all come. Two wait whole, one of them in the way out. Behind an entry that fails its queue gives
-    nothing until it is set up again.
+    A run is handed on when it has all come. Behind an entry that fails its queue gives nothing until it is set up again.
 
     Parameters
     ----------
-    width, num_queues, max_run : int
+    num_queues, max_run : int
+    depth : int
+        Of :class:`.heads.Heads`: room for two runs, at least.
 
     Members
     -------
     setup_valid, setup : In
         Strobe: a queue works again.
-    i : In(stream(run_of(max_run))), beat : In(stream(read_beat(width)))
-        Runs; and those that are not ``wrong``, as they were read.
-    o : Out(stream(Push))
-        From a register, every second cycle.
+    i : In(stream(run_of(max_run)))
+        Runs, of which those that are not ``wrong`` are read.
+    heads : Out(HeadPort(depth))
     fail_valid : Out(1), fail_queue : Out(16)
         Strobe: a run is wrong, or could not be read.
-    busy : Out(1)
     """
-    def __init__(self, *, width, num_queues, max_run):
-        self.width = width
+    def __init__(self, *, num_queues, max_run, depth):
         self.num_queues = num_queues
         self.max_run = max_run
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
             "i":           In(stream.Signature(run_of(max_run))),
-            "beat":        In(stream.Signature(read_beat(width))),
-            "o":           Out(stream.Signature(Push)),
+            "heads":       Out(HeadPort(depth)),
             "fail_valid":  Out(1),
             "fail_queue":  Out(16),
-            "busy":        Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        # A bank for the run that comes in, a bank for the one that goes out.
-        m.submodules.descs = descs = Elements(width=self.width, shape=VirtqDesc)
-        m.submodules.banks = banks = memory.Memory(shape=VirtqDesc, depth=2 * self.max_run, init=[])
-        m.submodules.whole = whole = Queue(self.i.payload.shape(), 2)
-        write, read = banks.write_port(), banks.read_port()
-        connect(m, flipped(self.beat), descs.i)
-        run, place, bank = self.i, Signal(range(self.max_run)), Signal()
-        taken, ends, wrong = Signal(), Signal(), Signal()
+        run, desc, head = self.i, self.heads.desc, self.heads.head.head
+        nth, ends, wrong, fails = Signal(range(self.max_run)), Signal(), Signal(), Signal()
         halted = Signal(self.num_queues)       # queues of which an entry failed
         this = run.p.queue[:(max(2, self.num_queues) - 1).bit_length()]
         m.d.comb += [
             wrong.eq(run.valid & run.p.wrong),
-            taken.eq(descs.o.valid & run.valid & ~wrong & whole.i.ready & (whole.level < 2)),
-            ends.eq(taken & descs.o.p.last),
-            descs.o.ready.eq(taken),
-            write.en.eq(taken),
-            write.addr.eq(Cat(place, bank)),
-            write.data.eq(descs.o.p.data),
+            # Room for a whole run: others may be read meanwhile.
+            desc.ready.eq(run.valid & ~wrong & (self.heads.free >= self.max_run)),
+            ends.eq(desc.valid & desc.ready & desc.p.last),
+            fails.eq(ends & desc.p.error),
             run.ready.eq(ends | wrong),
-            # 2.7.9: order; behind a chain that does not come back nothing does.
-            whole.i.valid.eq(ends & ~descs.o.p.error & ~halted.bit_select(this, 1)),
-            whole.i.p.eq(run.p),
-            self.fail_valid.eq((ends & descs.o.p.error) | wrong),
+            self.heads.head.queue.eq(run.p.queue),
+            head.id.eq(run.p.first + nth),
+            head.count.eq(1),
+            *[head[name].eq(desc.p.desc[name]) for name in ("addr", "len", "flags", "next")],
+            self.heads.place.eq(Mux(run.p.down, (run.p.count + ~nth)[:len(nth)], nth)),
+            self.fail_valid.eq(fails | wrong),
             self.fail_queue.eq(run.p.queue),
-            self.busy.eq((whole.level != 0) | self.o.valid),
         ]
-        with m.If(taken):
-            m.d.sync += place.eq(Mux(descs.o.p.last, 0, place + 1))
+        # 2.7.9: order; behind a chain that does not come back nothing does.
+        with m.If(ends & ~desc.p.error & ~halted.bit_select(this, 1)):
+            m.d.comb += self.heads.count.eq(run.p.count)
+        with m.If(desc.valid & desc.ready):
+            m.d.sync += nth.eq(Mux(desc.p.last, 0, nth + 1))
         with m.If(self.fail_valid):
             m.d.sync += halted.bit_select(this, 1).eq(1)
         with m.If(self.setup_valid):
             m.d.sync += halted.bit_select(self.setup.queue[:len(this)], 1).eq(0)
-        m.d.sync += bank.eq(bank ^ whole.i.valid)
-
-        given, out_bank, at = Signal(range(self.max_run)), Signal(), Signal(range(self.max_run))
-        out = whole.o.p
-        there = Signal()                       # the bank's answer is that of ``at``
-        give, head = Signal(), self.o.p.head
-        m.d.comb += [
-            at.eq(Mux(out.down, out.count - 1 - given, given)),
-            read.addr.eq(Cat(at, out_bank)),
-            # A run that goes out has come whole. Said like this, synthesis needs no logic for a row that is being written.
-            read.en.eq(~(write.en & (write.addr == read.addr))),
-            give.eq(there & (self.o.ready | ~self.o.valid)),
-        ]
-        m.d.sync += there.eq(whole.o.valid & ~give)
-        with m.If(self.o.ready | ~self.o.valid):
-            m.d.sync += [
-                self.o.valid.eq(there),
-                self.o.p.queue.eq(out.queue),
-                head.id.eq(out.first + at),
-                head.count.eq(1),
-                *[head[name].eq(read.data[name]) for name in ("addr", "len", "flags", "next")],
-            ]
-        with m.If(give):
-            m.d.sync += given.eq(given + 1)
-            with m.If(given == out.count - 1):
-                m.d.comb += whole.o.ready.eq(1)
-                m.d.sync += [given.eq(0), out_bank.eq(~out_bank)]
         return m
 
 
@@ -231,29 +195,33 @@ class DescFetch(wiring.Component):
 
     Parameters
     ----------
-    width, num_queues : int
+    num_queues : int
     max_run : int
         Descriptors a read, at most: a power of two.
+    depth : int
+        See :class:`RunHeads`.
 
     Members
     -------
-    i : In(stream(RingEntry)), desc : Out(ReadPort), o : Out(stream(Push))
-        See :class:`Runs`, :class:`RunHeads`.
+    i : In(stream(RingEntry))
+    desc : Out(stream(ReadReq)), heads : Out(HeadPort(depth))
+        Reads of descriptors, and their answers.
     setup_valid, setup : see :class:`QueueTable`
     fail_valid : Out(1), fail_queue : Out(16)
         Strobe: entry not below Queue Size, or a read failed.
     busy : Out(1)
+        A descriptor is not handed on.
     """
-    def __init__(self, *, width, num_queues, max_run):
-        self.width = width
+    def __init__(self, *, num_queues, max_run, depth):
         self.num_queues = num_queues
         self.max_run = max_run
+        self.depth = depth
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
             "i":           In(stream.Signature(RingEntry)),
-            "desc":        Out(ReadPort(width)),
-            "o":           Out(stream.Signature(Push)),
+            "desc":        Out(stream.Signature(ReadReq)),
+            "heads":       Out(HeadPort(depth)),
             "fail_valid":  Out(1),
             "fail_queue":  Out(16),
             "busy":        Out(1),
@@ -263,14 +231,13 @@ class DescFetch(wiring.Component):
         m = Module()
         m.submodules.runs  = runs  = Runs(num_queues=self.num_queues, max_run=self.max_run)
         m.submodules.asked = asked = Queue(run_of(self.max_run), 16)
-        m.submodules.heads = heads = RunHeads(width=self.width, num_queues=self.num_queues, max_run=self.max_run)
+        m.submodules.heads = heads = RunHeads(num_queues=self.num_queues, max_run=self.max_run, depth=self.depth)
         for part in (runs, heads):
             m.d.comb += [part.setup_valid.eq(self.setup_valid), part.setup.eq(self.setup)]
         connect(m, flipped(self.i), runs.i)
         connect(m, asked.o, heads.i)
-        connect(m, flipped(self.desc.beat), heads.beat)
-        connect(m, heads.o, flipped(self.o))
-        request, run = self.desc.req, runs.o.p
+        connect(m, heads.heads, flipped(self.heads))
+        request, run = self.desc, runs.o.p
         m.d.comb += [
             request.valid.eq(runs.o.valid & asked.i.ready & ~run.wrong),
             request.p.area.eq(Area.DESC),
@@ -282,6 +249,6 @@ class DescFetch(wiring.Component):
             runs.o.ready.eq(asked.i.valid & asked.i.ready),
             self.fail_valid.eq(heads.fail_valid),
             self.fail_queue.eq(heads.fail_queue),
-            self.busy.eq(runs.busy | (asked.level != 0) | heads.busy),
+            self.busy.eq(runs.busy | (asked.level != 0)),
         ]
         return m

@@ -4,7 +4,7 @@ It knows nothing of networks. Everything is a stream between small stages; each 
 queue in a memory indexed by queue. Split and packed queues differ in how available buffers are found:
 
     kick -> AvailFetch -> DescFetch -+
-    kick -> PackedFetch -------------+-> HeadStore -> Walk -> segments -> device
+    kick -> PackedFetch -------------+-> Heads -> HeadStore -> Walk -> segments -> device
     device -> used -> UsedWriter -> Suppress -> notify
 
 What a device wants chains of is looked at without a notification, too, but seldom (:class:`Lookout`).
@@ -20,10 +20,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.buffers import BufferPort, QueueSetup, Used
 from ..lib.dma import AreaPort, ReadPort, WritePort
 from ..lib.either import Either
+from ..lib.queue import DEEP
 from ..lib.slice import Register
 from .avail import AvailFetch
 from .desc import DescFetch
 from .event import EventWriter
+from .heads import Heads
 from .lookout import Lookout
 from .packed import PackedFetch
 from .pause import Pause
@@ -134,8 +136,10 @@ class Engine(wiring.Component):
         m = Module()
         sizes = dict(width=self.width, num_queues=self.num_queues)
         m.submodules.avail    = avail    = AvailFetch(**sizes, max_batch=self.batch)
-        m.submodules.desc     = desc     = DescFetch(**sizes, max_run=self.batch)
-        m.submodules.packed_fetch = packed = PackedFetch(**sizes, max_batch=self.prefetch // 2)
+        of_heads = dict(num_queues=self.num_queues, depth=max(DEEP, 2 * self.batch, self.prefetch // 2))
+        m.submodules.desc     = desc     = DescFetch(**of_heads, max_run=self.batch)
+        m.submodules.packed_fetch = packed = PackedFetch(**of_heads, max_batch=self.prefetch // 2)
+        m.submodules.heads    = heads    = Heads(**of_heads, width=self.width)
         m.submodules.events   = events   = EventWriter(**sizes)
         m.submodules.store    = store    = HeadStore(num_queues=self.num_queues, ports=self.ports,
                                                      depth=self.prefetch, batch=self.prefetch // 4)
@@ -202,8 +206,8 @@ class Engine(wiring.Component):
         # One of the two ways is in use.
         ways = {
             "rooms":  (avail.o_room, packed.o_room, store.i_room),
-            "heads":  (desc.o, packed.o, store.i_push),
-            "rings":  (desc.desc, packed.ring, flipped(self.reads[2])),
+            "heads":  (desc.heads, packed.heads, heads.i),
+            "rings":  (desc.desc, packed.ring, flipped(self.reads[2].req)),
             "events": (avail.event, packed.event, events.i),
         }
         for name, (split, ring, o) in ways.items():
@@ -212,15 +216,14 @@ class Engine(wiring.Component):
             connect(m, split, either.i[0])
             connect(m, ring, either.i[1])
             connect(m, either.o, o)
-        connect(m, events.write, flipped(self.writes[0]))
-        connect(m, avail.o, desc.i)
-        connect(m, used.o, suppress.i)
+        for o, i in ((avail.o, desc.i), (heads.o, store.i_push), (store.o_head, walk.i), (used.o, suppress.i)):
+            connect(m, o, i)
+        connect(m, flipped(self.reads[2].beat), heads.beat)
         connect(m, suppress.notify, flipped(self.notify))
-        connect(m, used.write, flipped(self.writes[1]))
-        for k, port in ((0, avail.index), (1, avail.ring), (3, suppress.read)):
+        for k, port in ((0, avail.index), (1, avail.ring), (3, suppress.read), (4, walk.read)):
             connect(m, port, flipped(self.reads[k]))
-        connect(m, store.o_head, walk.i)
-        connect(m, walk.read, flipped(self.reads[4]))
+        for k, port in enumerate((events.write, used.write)):
+            connect(m, port, flipped(self.writes[k]))
         for k, buffers in enumerate(self.buffers):
             m.d.comb += [
                 buffers.enabled.eq(states.serving & (states.working | store.available)),
@@ -239,7 +242,7 @@ class Engine(wiring.Component):
                 m.d.comb += buffers.untold.bit_select(given.o.p.queue, 1).eq(1)
 
         # Queue reset.
-        moving = Cat(*[stage.busy for stage in (avail, desc, packed, events, store, used, suppress, walk)]).any()
+        moving = Cat(*[stage.busy for stage in (avail, desc, packed, heads, events, store, used, suppress, walk)]).any()
         m.d.comb += [
             pause.begin.eq(self.reset_valid),
             pause.moving.eq(moving | Cat(buffers.holds for buffers in self.buffers).any()),

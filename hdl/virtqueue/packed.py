@@ -8,16 +8,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import QueueSetup
-from ..lib.dma import Area, ReadPort
+from ..lib.dma import Area, ReadReq
 from ..lib.queue import Queue
 from ..spec.virtio import VIRTQ_DESC_SIZE, RingEvent, VirtqEventSuppress
 from .event import DeviceEvent
+from .heads import HeadPort
 from .marks import Marks
 from .packed_turns import PackedTurns
 from .reach import MIN_PACE, Reach, Told
 from .rows import SharedRows
 from .scan import Scan, ring_read, scanned
-from .store import Push, Room
+from .store import Room
 from .suppress import Published
 from .table import QueueTable
 
@@ -103,9 +104,11 @@ class PackedFetch(wiring.Component):
 
     Parameters
     ----------
-    width, num_queues : int
+    num_queues : int
     max_batch : int
         Descriptors a read, at most: a power of two of at least 4.
+    depth : int
+        Of :class:`.heads.Heads`: room for a read.
 
     Members
     -------
@@ -120,22 +123,22 @@ class PackedFetch(wiring.Component):
         See :class:`Marks`.
     stopped : In(num_queues)
         Bit per queue: leave it alone.
-    ring : Out(ReadPort)
+    ring : Out(stream(ReadReq)), heads : Out(HeadPort(depth))
+        Reads of descriptors, and their answers.
     event : Out(stream(DeviceEvent)), left_valid : In(1), left_queue : In(16)
         See :class:`EventWriter`.
     o_room : Out(stream(Room)), grant : In, freed_valid : In, freed_queue : In
         See :class:`HeadStore`.
-    o : Out(stream(Push))
     fail_valid : Out(1), fail_queue : Out(16)
         Strobe: a read failed, or a chain that cannot be.
     busy : Out(1)
     """
-    def __init__(self, *, width, num_queues, max_batch):
+    def __init__(self, *, num_queues, max_batch, depth):
         if max_batch < MIN_PACE or max_batch & (max_batch - 1):
             raise ValueError(f"Largest read must be a power of 2 of at least {MIN_PACE} descriptors, not {max_batch!r}")
-        self.width = width
         self.num_queues = num_queues
         self.max_batch = max_batch
+        self.depth = depth
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
@@ -148,7 +151,8 @@ class PackedFetch(wiring.Component):
             "passed_valid": In(1),
             "passed":      In(Published),
             "stopped":     In(num_queues),
-            "ring":        Out(ReadPort(width)),
+            "ring":        Out(stream.Signature(ReadReq)),
+            "heads":       Out(HeadPort(depth)),
             "event":       Out(stream.Signature(DeviceEvent)),
             "left_valid":  In(1),
             "left_queue":  In(16),
@@ -156,7 +160,6 @@ class PackedFetch(wiring.Component):
             "grant":       In(16),
             "freed_valid": In(1),
             "freed_queue": In(16),
-            "o":           Out(stream.Signature(Push)),
             "fail_valid":  Out(1),
             "fail_queue":  Out(16),
             "busy":        Out(1),
@@ -172,12 +175,11 @@ class PackedFetch(wiring.Component):
         m.submodules.marks = marks = Marks(num_queues=self.num_queues)
         m.submodules.reach = reach = Reach(max_batch=self.max_batch)
         m.submodules.asked = asked = Queue(ring_read(self.max_batch), 8)
-        m.submodules.scan  = scan  = Scan(width=self.width, max_batch=self.max_batch)
+        m.submodules.scan  = scan  = Scan(max_batch=self.max_batch, depth=self.depth)
         m.submodules.outcome = outcome = Outcome(max_batch=self.max_batch)
         connect(m, asked.o, scan.i)
         connect(m, scan.o_result, outcome.i)
-        connect(m, flipped(self.ring.beat), scan.beat)
-        connect(m, scan.o, flipped(self.o))
+        connect(m, scan.heads, flipped(self.heads))
 
         queue, row = turns.queue, rows.row
         want, missing, count = reach.want, Signal(counts), Signal(counts)
@@ -228,10 +230,10 @@ class PackedFetch(wiring.Component):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += [
-                    self.ring.req.valid.eq(asked.i.ready),
-                    asked.i.valid.eq(self.ring.req.ready),
+                    self.ring.valid.eq(asked.i.ready),
+                    asked.i.valid.eq(self.ring.ready),
                 ]
-                with m.If(self.ring.req.ready & asked.i.ready):
+                with m.If(self.ring.ready & asked.i.ready):
                     m.d.comb += turns.asked.eq(1)
                     m.next = "IDLE"
             with m.State("ARM"):
@@ -240,7 +242,7 @@ class PackedFetch(wiring.Component):
                     m.d.comb += turns.told.eq(1)
                     m.next = "IDLE"
         suppress = data.View(VirtqEventSuppress, self.event.p.value)
-        m.d.sync += self.ring.req.p.addr.eq(row.slot << 4)
+        m.d.sync += self.ring.p.addr.eq(row.slot << 4)
         m.d.comb += [
             *[part.setup_valid.eq(self.setup_valid) for part in (table, rows, turns, told, marks)],
             *[part.setup_queue.eq(self.setup.queue) for part in (rows, turns, told, marks)],
@@ -251,7 +253,7 @@ class PackedFetch(wiring.Component):
                 "kick_valid", "kick_queue", "kick_next", "notification_data")],
             *[getattr(marks, name).eq(getattr(self, name)) for name in ("passed_valid", "passed")],
             *[part.eq(queue) for part in (
-                table.queue, rows.queue, told.queue, marks.queue, asked.i.p.queue, self.ring.req.p.queue, self.event.p.queue,
+                table.queue, rows.queue, told.queue, marks.queue, asked.i.p.queue, self.ring.p.queue, self.event.p.queue,
                 self.o_room.p.queue)],
             *[part.size.eq(table.row.size) for part in (told, marks, reach, asked.i.p)],
             *[part.slot.eq(row.slot) for part in (told, marks, reach, asked.i.p)],
@@ -261,8 +263,8 @@ class PackedFetch(wiring.Component):
             reach.sure.eq(Mux(row.sure > told.ahead, row.sure, told.ahead)),
             places.eq(row.granted + granted),
             self.o_room.p.want.eq(missing),
-            self.ring.req.p.area.eq(Area.DESC),
-            self.ring.req.p.len.eq(count * VIRTQ_DESC_SIZE),
+            self.ring.p.area.eq(Area.DESC),
+            self.ring.p.len.eq(count * VIRTQ_DESC_SIZE),
             *[asked.i.p[name].eq(row[name]) for name in ("start", "chain")],
             asked.i.p.sure.eq(reach.sure),
             asked.i.p.granted.eq(places),

@@ -8,8 +8,8 @@ another moment. Flags and id are in the upper half of a descriptor, the address 
 an available descriptor may be older than its flags, and is believed in two cases only:
 
 - the flags were available in an *earlier* read, or the driver has said so in a notification (``sure``);
-- the older content is known, and this is another: used descriptors are written with :data:`NO_ADDRESS`, a field that is
-  unused then (2.8.6), and its slot was one of those before the read (``marked``, see :class:`Marks`).
+- the older content is known, and this is another: used descriptors are written with :data:`.heads.NO_ADDRESS`, a
+  field that is unused then (2.8.6), and its slot was one of those before the read (``marked``, see :class:`Marks`).
 
 Otherwise the descriptor is read once more. The descriptors of a chain are complete once its head is available, so a
 chain is judged here by its flags only, and its addresses are read by the walk afterwards.
@@ -17,17 +17,12 @@ chain is judged here by its flags only, and its addresses are read by the walk a
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
-from ..lib.dma import read_beat
-from ..lib.queue import DEEP, Queue
 from ..spec.virtio import VirtqDescF, VirtqPackedDesc
-from .elements import Elements, element
-from .store import Push
+from .heads import HeadPort
 
-__all__ = ["NO_ADDRESS", "ring_read", "scanned", "Scan"]
-
-NO_ADDRESS = (1 << 64) - 1
+__all__ = ["ring_read", "scanned", "Scan"]
 
 
 def ring_read(max_batch):
@@ -74,42 +69,36 @@ class Scan(wiring.Component):
 
     Parameters
     ----------
-    width, max_batch : int
+    max_batch : int
+    depth : int
+        Of :class:`.heads.Heads`.
 
     Members
     -------
-    i : In(stream(ring_read(max_batch))), beat : In(stream(read_beat(width)))
-        A read, taken with its last beat, and its beats.
-    o : Out(stream(Push)), o_result : Out(stream(scanned(max_batch)))
-        ``failed``: a read failed, a chain is longer than the ring, or behind an available head a descriptor is not. Both come
-        from registers, the result in the cycle after the last descriptor was judged.
+    i : In(stream(ring_read(max_batch)))
+        A read, taken with its last descriptor.
+    heads : Out(HeadPort(depth))
+        Its descriptors, and what becomes of them.
+    o_result : Out(stream(scanned(max_batch)))
+        ``failed``: a read failed, a chain is longer than the ring, or behind an available head a descriptor is not. A register:
+        there in the cycle after the last descriptor was judged.
     busy : Out(1)
-        A read has not been judged, or what came of it was not handed on.
+        A read has not been judged, or its result was not taken.
     """
-    def __init__(self, *, width, max_batch):
-        self.width = width
+    def __init__(self, *, max_batch, depth):
         self.max_batch = max_batch
+        self.depth = depth
         super().__init__({
             "i":        In(stream.Signature(ring_read(max_batch))),
-            "beat":     In(stream.Signature(read_beat(width))),
-            "o":        Out(stream.Signature(Push)),
+            "heads":    Out(HeadPort(depth)),
             "o_result": Out(stream.Signature(scanned(max_batch))),
             "busy":     Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.cut = cut = Elements(width=self.width, shape=VirtqPackedDesc)
-        # Room for a read: what waits for its turn at the store holds up no other client's beats. In block RAM, for it is wide.
-        m.submodules.heads = heads = Queue(Push, max(DEEP, self.max_batch))
-        connect(m, flipped(self.beat), cut.i)
-        connect(m, heads.o, flipped(self.o))
-        # A verdict takes a cycle of its own, and a look at the whole address the one before.
-        judged, desc_valid, renewed, step = Signal(element(VirtqPackedDesc)), Signal(), Signal(), Signal()
-        m.d.comb += cut.o.ready.eq(step | ~desc_valid)
-        with m.If(cut.o.ready):
-            m.d.sync += [desc_valid.eq(cut.o.valid), judged.eq(cut.o.p), renewed.eq(cut.o.p.data.addr != NO_ADDRESS)]
-        fetch, desc = self.i.p, judged.data
+        fetch, judged, head, step = self.i.p, self.heads.desc.p, self.heads.head.head, Signal()
+        desc = data.View(VirtqPackedDesc, Value.cast(judged.desc))
         first = Signal(init=1)
         kept, now = self.o_result.p, Signal(scanned(self.max_batch))   # as before this descriptor
         new = Signal(scanned(self.max_batch))                 # and after it
@@ -129,7 +118,7 @@ class Scan(wiring.Component):
         m.d.comb += [
             available.eq(((desc.flags & VirtqDescF.AVAIL) != 0) & ((desc.flags & VirtqDescF.USED) == 0)),
             follows.eq((desc.flags & VirtqDescF.NEXT) != 0),
-            trusted.eq((at < fetch.sure) | (fetch.marked & renewed)),
+            trusted.eq((at < fetch.sure) | (fetch.marked & ~judged.marked)),
             new.eq(now),
         ]
         with m.If(fetch.flip):
@@ -174,20 +163,18 @@ class Scan(wiring.Component):
 
         m.d.comb += [
             # Room is asked for whatever comes: the verdict is late to know.
-            step.eq(desc_valid & self.i.valid & heads.i.ready & (self.o_result.ready | ~self.o_result.valid)),
-            heads.i.valid.eq(step & push),
-            heads.i.p.queue.eq(fetch.queue),
-            heads.i.p.head.id.eq(desc.id),
-            heads.i.p.head.addr.eq(desc.addr),
-            heads.i.p.head.len.eq(desc.len),
-            heads.i.p.head.flags.eq(desc.flags),
-            heads.i.p.head.next.eq(now.start),
-            heads.i.p.head.count.eq(now.chain + 1),
+            self.heads.desc.ready.eq(self.i.valid & (self.heads.free != 0) & (self.o_result.ready | ~self.o_result.valid)),
+            step.eq(self.heads.desc.valid & self.heads.desc.ready),
+            self.heads.count.eq(step & push),
+            self.heads.head.queue.eq(fetch.queue),
+            *[head[name].eq(desc[name]) for name in ("id", "addr", "len", "flags")],
+            head.next.eq(now.start),
+            head.count.eq(now.chain + 1),
             self.i.ready.eq(step & judged.last),
-            self.busy.eq(self.i.valid | self.o_result.valid | (heads.level != 0)),
+            self.busy.eq(self.i.valid | self.o_result.valid),
         ]
         with m.If(now.chain != 0):
-            m.d.comb += heads.i.p.head.flags.eq(VirtqDescF.NEXT)
+            m.d.comb += head.flags.eq(VirtqDescF.NEXT)
         with m.If(self.o_result.ready):
             m.d.sync += self.o_result.valid.eq(0)
         with m.If(step):

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..lib.dma import write_beat
 from ..spec.virtio import VirtqDescF, VirtqPackedDesc, VirtqUsedElem
-from .scan import NO_ADDRESS
+from .heads import NO_ADDRESS
 
 __all__ = ["UsedEntry", "UsedElements"]
 

@@ -15,7 +15,7 @@ CONFIG_VECTOR = 0
 MAX_FRAME = 1522     # with two tags
 TAGS = [bytes.fromhex(tags) for tags in ("8100 0001", "88a8 0001", "88a8 0001 8100 0002")]
 SLOT = 4096          # bytes for the pieces of one chain, with gaps between
-ON_THE_WIRE = 8      # frames: less than half of the card's frame memory, so that none is dropped
+ON_THE_WIRE = 8      # frames: less than three quarters of the card's frame memory, so that none is dropped
 NUM_BUFFERS = struct.Struct("<10xH")
 
 

@@ -51,7 +51,7 @@ MACHINES = {
     "writer": (lambda: Writer(width=32, clients=1), 20),
     "reader": (lambda: Reader(width=32, clients=1, tags=2, slot_bytes=128, timeout_cycles=16), 20),
     "avail": (lambda: AvailFetch(width=32, num_queues=1, max_batch=2), 20),
-    "packed": (lambda: PackedFetch(width=32, num_queues=1, max_batch=4), 24),
+    "packed": (lambda: PackedFetch(num_queues=1, max_batch=4, depth=4), 24),
     "used": (lambda: UsedWriter(width=32, num_queues=1, ports=1, batch=2, hold_cycles=4), 24),
     "walk": (lambda: Walk(width=32, num_queues=1, ports=1, max_ahead=2), 24),
     "transmit": (lambda: Transmit(width=32, num_queues=2, max_frame=64, depth=32, max_chains=2, patience=8), 20),
@@ -65,7 +65,7 @@ MACHINES = {
     "queues": (lambda: Queues(num_queues=1, max_queue_size=4, msix_vectors=1), 20),
     "transport": (lambda: Transport(device_features=1 << 32, feature_prerequisites={}, num_queues=1, msix_vectors=1,
                                     config_bytes=4, max_queue_size=4), 45),
-    "desc": (lambda: DescFetch(width=32, num_queues=1, max_run=2), 24),
+    "desc": (lambda: DescFetch(num_queues=1, max_run=2, depth=4), 24),
     "counters": (lambda: Counters(["one"]), 12),
     "gmii_receive": (lambda: GmiiReceive(width=32, max_frame=64), 24),
 }

@@ -11,7 +11,7 @@ from amaranth import *
 
 from ringnic.hdl.lib.buffers import Used
 from ringnic.hdl.lib.dma import Area
-from ringnic.hdl.virtqueue.scan import NO_ADDRESS
+from ringnic.hdl.virtqueue.heads import NO_ADDRESS
 from prove import broken
 
 DESC, DEVICE = 0x10000, 0x20000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ringnic.hdl.net.transmit_reads import ON_THE_WAY, TransmitReads
+from ringnic.hdl.net.transmit_reads import ON_THE_WAY, PIECE, TransmitReads
 from ringnic.hdl.spec.net import VIRTIO_NET_HDR_SIZE
 
 from ...kit import streams
@@ -12,14 +12,14 @@ DEPTH, MAX_FRAME, PATIENCE = 64, 200, 20
 SHORTEST = VIRTIO_NET_HDR_SIZE + 14
 
 
-def segment(size, *, write=0, last=1, error=0, id=0):
-    return {"queue": 3, "chain": {"id": id}, "addr": 0x1000 * (id + 1), "len": size, "write": write, "last": last,
-            "error": error}
+def segment(size, *, write=0, last=1, error=0, id=0, addr=None):
+    return {"queue": 3, "chain": {"id": id}, "addr": 0x1000 * (id + 1) if addr is None else addr, "len": size, "write": write,
+            "last": last, "error": error}
 
 
 class Bench:
-    def __init__(self):
-        self.dut = TransmitReads(lanes=8, pairs=2, max_frame=MAX_FRAME, depth=DEPTH, patience=PATIENCE)
+    def __init__(self, *, max_frame=MAX_FRAME, depth=DEPTH, **parameters):
+        self.dut = TransmitReads(lanes=8, pairs=2, max_frame=max_frame, depth=depth, patience=PATIENCE, **parameters)
         self.reads, self.parts, self.cycle = [], [], 0
         self.ready = True
 
@@ -187,3 +187,136 @@ def test_a_frame_with_a_hole_is_dropped():
     bench.run(main, free=0)
     assert len(bench.reads) == 1
     assert bench.parts == [(0, 0, 10, 1, 1, 0), (1, 1, 10, 1, 0, 0)]
+
+
+# Pieces
+
+LONGEST = VIRTIO_NET_HDR_SIZE + 9022
+
+
+def pieces_of(size):
+    """Lengths of the reads of a segment, where nothing keeps it from being cut."""
+    sizes = []
+    while size >= 2 * PIECE:
+        sizes.append(PIECE)
+        size -= PIECE
+    return [*sizes, size]
+
+
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("size", [
+    PIECE - 1, PIECE, PIECE + 1, 2 * PIECE - 1, 2 * PIECE, 2 * PIECE + 1, 3 * PIECE - 1, 3 * PIECE, 4 * PIECE, LONGEST])
+def test_a_long_segment_is_read_in_pieces(size, last):
+    """They follow each other, and only the last one ends the chain; the next segment comes after them."""
+    bench, at = Bench(max_frame=9022, depth=4096), 0xffff_0123_4567_8f81
+
+    async def main(ctx):
+        await give(ctx, bench.dut, segment(size, addr=at, last=last), segment(SHORTEST, id=1))
+        await cycles(ctx, 20)
+    bench.run(main, free=4096)
+    *pieces, (_, *after) = bench.reads
+    starts = [at + sum(pieces_of(size)[:k]) for k in range(len(pieces_of(size)))]
+    if last or size + SHORTEST <= LONGEST:
+        assert after == [0x2000, SHORTEST]
+    else:
+        pieces = bench.reads                               # together they are too long
+    assert [(addr, length) for _, addr, length in pieces] == list(zip(starts, pieces_of(size)))
+    assert [cycle - pieces[0][0] for cycle, *_ in pieces] == [2 * k for k in range(len(pieces))]
+    assert [part for part in bench.parts if part[0] == 0] == [
+        (0, 1, length // 8 + 2, last and start == starts[-1], 0, 0) for start, length in zip(starts, pieces_of(size))]
+
+
+@pytest.mark.parametrize("begin, cut", [(-1, 1), (0, 0), (0x3fff, 0)])
+def test_near_the_end_of_a_page_a_segment_is_read_at_once(begin, cut):
+    """From the last 16 KiB of 2 MiB on, for the longest one might go on behind them."""
+    bench, at = Bench(max_frame=9022, depth=4096), (1 << 40) - 0x4000 + begin
+
+    async def main(ctx):
+        await give(ctx, bench.dut, segment(LONGEST, addr=at))
+        await cycles(ctx, 20)
+    bench.run(main, free=4096)
+    assert [length for *_, length in bench.reads] == (pieces_of(LONGEST) if cut else [LONGEST])
+    assert [part[2] for part in bench.parts] == [length // 8 + 2 for *_, length in bench.reads]
+    assert bench.reads[0][1] == at and [part[3] for part in bench.parts][-1] == 1
+
+
+def test_each_piece_waits_for_room():
+    bench, beats = Bench(max_frame=9022, depth=4096), PIECE // 8 + 2
+
+    async def main(ctx):
+        await give(ctx, bench.dut, segment(4 * PIECE))
+        await cycles(ctx, 20)
+        assert len(bench.reads) == 1
+        ctx.set(bench.dut.free, 2 * beats + ON_THE_WAY)
+        await cycles(ctx, 20)
+        assert len(bench.reads) == 2
+        ctx.set(bench.dut.free, 2 * (PIECE // 8) + ON_THE_WAY)
+        ctx.set(bench.dut.released, beats)
+        await ctx.tick()
+        ctx.set(bench.dut.released, 0)
+        await cycles(ctx, 20)
+        assert len(bench.reads) == 2                       # of the other one not all beats have come
+        ctx.set(bench.dut.free, 2 * beats + (2 * PIECE - PIECE) // 8 + ON_THE_WAY)
+        await cycles(ctx, 20)
+        assert len(bench.reads) == 3
+    bench.run(main, free=beats + ON_THE_WAY)
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_patience_between_pieces(last):
+    """What is left is given up, and of the chain nothing more is read; its frame is none. The next one is."""
+    bench = Bench(max_frame=9022, depth=4096)
+
+    async def main(ctx):
+        ctx.set(bench.dut.hurry, 1)
+        await give(ctx, bench.dut, segment(4 * PIECE, last=last))
+        await cycles(ctx, PIECE // 8 + 2 * PIECE)
+        ctx.set(bench.dut.free, 4096)
+        ctx.set(bench.dut.hurry, 0)
+        await ctx.tick()
+        await give(ctx, bench.dut, *[segment(64)] * (not last), segment(64, id=1))
+        await cycles(ctx, 8)
+    bench.run(main, free=PIECE // 8 + 2 + ON_THE_WAY)
+    assert [length for *_, length in bench.reads] == [PIECE, 64]
+    (first, gives_up, after) = bench.parts
+    assert first == (0, 1, PIECE // 8 + 2, 0, 0, 0)
+    assert (gives_up[:2], gives_up[3:]) == ((0, 0), (1, 1, 0)) and after == (1, 1, 10, 1, 0, 0)
+
+
+def test_without_a_link_what_has_begun_is_read():
+    """A segment is judged once, as it comes: its pieces all come, and the next segment is none."""
+    bench = Bench(max_frame=9022, depth=4096)
+
+    async def main(ctx):
+        await give(ctx, bench.dut, segment(2 * PIECE, last=0))
+        await cycles(ctx, 8)
+        assert len(bench.reads) == 1
+        ctx.set(bench.dut.link_up, 0)
+        ctx.set(bench.dut.free, 4096)
+        await give(ctx, bench.dut, segment(64))
+        await cycles(ctx, 8)
+    bench.run(main, free=PIECE // 8 + 2 + ON_THE_WAY)
+    assert [length for *_, length in bench.reads] == [PIECE, PIECE]
+    assert [part[3:5] for part in bench.parts] == [(0, 0), (0, 0), (1, 1)]
+
+
+def test_a_piece_that_was_offered_stays():
+    bench = Bench(max_frame=9022, depth=4096)
+    dut = bench.dut
+
+    async def main(ctx):
+        await give(ctx, dut, segment(2 * PIECE, addr=0))
+        await cycles(ctx, 1)
+        bench.ready = False
+        ctx.set(dut.free, 4096)
+        ctx.set(dut.hurry, 1)
+        await cycles(ctx, 6)
+        ctx.set(dut.hold, 1)
+        ctx.set(dut.free, 0)
+        for _ in range(2 * PATIENCE):
+            assert ctx.get(dut.req.valid) and ctx.get(dut.req.p.addr) == PIECE and ctx.get(dut.req.p.len) == PIECE
+            await ctx.tick()
+        bench.ready = True
+        await cycles(ctx, 4)
+    bench.run(main, free=PIECE // 8 + 2 + ON_THE_WAY)
+    assert [part[1:] for part in bench.parts] == [(1, PIECE // 8 + 2, last, 0, 0) for last in (0, 1)]

@@ -10,6 +10,7 @@ from ringnic.hdl.virtqueue.engine import Engine
 from ringnic.hdl.virtqueue.packed import PackedFetch
 
 from ...kit.events import WithEvents
+from ...kit.heads import WithHeads
 from ...kit.streams import pulse
 
 engine = cache(Engine)  # one that is simulated again is not elaborated again
@@ -791,15 +792,20 @@ def test_chains_that_nobody_notified_of(make, options):
     bench.run(testbench)
 
 
+def fetch(max_batch):
+    stage = PackedFetch(num_queues=2, max_batch=max_batch, depth=max_batch)
+    return WithEvents(WithHeads(stage, width=64, num_queues=2, read="ring"))
+
+
 @pytest.mark.parametrize("batch", [0, 2, 3, 12])
 def test_constructor(batch):
     with pytest.raises(ValueError, match=f"^Largest read must be a power of 2 of at least 4 descriptors, not {batch}$"):
-        PackedFetch(width=64, num_queues=2, max_batch=batch)
+        PackedFetch(num_queues=2, max_batch=batch, depth=64)
 
 
 def test_a_batch_that_has_not_been_noted_is_under_way(stage):
     """A queue reset waits for it: else it would be noted of the queue's next life."""
-    dut = WithEvents(PackedFetch(width=64, num_queues=2, max_batch=4))
+    dut = fetch(max_batch=4)
 
     async def testbench(ctx):
         ctx.set(dut.stopped, 3)
@@ -818,7 +824,7 @@ def test_a_batch_that_has_not_been_noted_is_under_way(stage):
 def test_room_that_becomes_free_beside_a_request_is_heard_of(stage, late):
     """A request for a few places is refused; a notification raises what is wanted, and in or near the cycle of the second
     request the store tells of places, enough for the first. It is asked once more then."""
-    dut, asked = WithEvents(PackedFetch(width=64, num_queues=2, max_batch=32)), []
+    dut, asked = fetch(max_batch=32), []
 
     async def testbench(ctx):
         for name in ("event_idx", "notification_data"):
@@ -849,7 +855,7 @@ def test_room_that_becomes_free_beside_a_request_is_heard_of(stage, late):
 def test_reads_are_as_long_as_what_was_found_suggests(stage):
     """Twice as many descriptors after a read of which all were available, half as many after one with some, and a cache line
     after one with none; no read goes beyond a multiple of the most, where the next one begins well."""
-    dut, most, size = WithEvents(PackedFetch(width=64, num_queues=2, max_batch=32)), 32, 256
+    dut, most, size = fetch(max_batch=32), 32, 256
     # Of each read: how many are asked for, and how many of them are available. One that was not available in an earlier read is
     # read again.
     found = [(4, 4), (8, 8), (16, 16), (24, 24), (12, 12), (32, 32), (32, 32),

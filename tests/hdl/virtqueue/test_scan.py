@@ -4,7 +4,10 @@ import struct
 
 import pytest
 
-from ringnic.hdl.virtqueue.scan import NO_ADDRESS, Scan
+from ringnic.hdl.virtqueue.heads import NO_ADDRESS
+from ringnic.hdl.virtqueue.scan import Scan
+
+from ...kit.heads import WithHeads
 
 NEXT, WRITE, INDIRECT, AVAIL, USED = 1, 2, 4, 1 << 7, 1 << 15
 
@@ -51,10 +54,14 @@ def judge(fetch, descriptors):
                    "start": start if chain else None}
 
 
+def scan(width):
+    return WithHeads(Scan(max_batch=8, depth=8), width=width, num_queues=8)
+
+
 @pytest.mark.parametrize("width", [32, 64, 128, 256])
 @pytest.mark.parametrize("pause", [0.0, 0.4])
 def test_random(stage, rng, width, pause):
-    dut = Scan(width=width, max_batch=8)
+    dut = scan(width)
     bench = stage(dut, pause=pause, limit=60000)
     heads, results = bench.collect(dut.o), bench.collect(dut.o_result)
     cases = []
@@ -111,7 +118,7 @@ def test_random(stage, rng, width, pause):
 
 
 def test_read_that_fails(stage):
-    dut = Scan(width=64, max_batch=8)
+    dut = scan(64)
     bench = stage(dut)
     heads, results = bench.collect(dut.o), bench.collect(dut.o_result)
 
