@@ -34,7 +34,7 @@ class Layouts:
         A head, and the port that it is for.
     row : data.Layout
         What is kept. Of a head, ``end``: where the entries end that were asked for with it. Of an entry or a single descriptor
-        ``id``, ``count``, ``queue`` and ``end`` mean nothing; with ``error`` it could not be read. ``over``: the buffer runs
+        ``id``, ``queue`` and ``end`` mean nothing; with ``error`` it could not be read. ``over``: the buffer runs
         past the end of the address space; to end there is allowed. ``flags`` are where a split descriptor has them.
     entry : data.Layout
         An entry of a table, with ``last`` the last one that comes of it, and the next entry is at ``end`` then. Or the answer of
@@ -51,7 +51,7 @@ class Layouts:
         self.port = self.head["port"].shape
         self.row = data.StructLayout({
             "addr": 64, "len": 32, "flags": 3, "next": 16, "over": 1, "error": 1,
-            "id": 16, "count": 16, "queue": queue, "end": self.position})
+            "id": 16, "queue": queue, "end": self.position})
         self.entry = data.StructLayout({
             "port": self.port, "single": 1, "end": self.position, "desc": VirtqDesc, "last": 1, "error": 1})
         self.place = data.StructLayout({"position": self.position, "table": 1, "port": self.port})
@@ -145,7 +145,6 @@ class Ahead(wiring.Component):
                 kept.next.eq(Mux(self.i_head.valid, head.next, entry.desc.next)),
                 kept.error.eq(entry.error & ~self.i_head.valid),
                 kept.id.eq(head.id),
-                kept.count.eq(head.count),
                 kept.queue.eq(self.i_head.p.taken.queue),
                 port.eq(Mux(self.i_head.valid, self.i_head.p.port, entry.port)),
                 single.eq(entry.single),

@@ -139,7 +139,7 @@ class Ask(wiring.Component):
             is_table.eq(self.control.indirect & head.flags[2] & ~head.flags[0] & (head.len[4:] != 0) & (head.len[:4] == 0)
                         & ~head.addr[32:].all()),
             to_end.eq(size - head.next),
-            entries.eq(Mux(is_ring, head.count, head.len >> 4)),
+            entries.eq(Mux(is_ring, head.len[:16], head.len >> 4)),
             more.eq(entries[len(most):].any() | (entries[:len(most)] > most)),
             most.eq(Mux(is_ring & (to_end < self.max_ahead), to_end, self.max_ahead)),
             request.len.eq(count * VIRTQ_DESC_SIZE),

@@ -186,7 +186,7 @@ class AvailFetch(wiring.Component):
         m.submodules.batch   = batch   = Batch(max_batch=self.max_batch)
         # What has been asked for has its place: no answer ever waits for this machine, which may itself wait for a read.
         m.submodules.indices = indices = IndexReads(width=self.width, num_queues=self.num_queues)
-        m.submodules.entries = entries = RingReads(width=self.width, max_batch=self.max_batch)
+        m.submodules.entries = entries = RingReads(width=self.width, num_queues=self.num_queues, max_batch=self.max_batch)
         for inner, outer in ((indices.read, self.index), (entries.read, self.ring), (entries.o, self.o)):
             connect(m, inner, flipped(outer))
 

@@ -18,10 +18,11 @@ from .table import QueueTable
 __all__ = ["Runs", "RunHeads", "DescFetch"]
 
 
-def run_of(max_run):
+def run_of(num_queues, max_run):
     """Neighbours in a descriptor table. ``first``: the lowest of ``count`` descriptors. ``down``: the last comes first.
     ``wrong``: they are not read."""
-    return data.StructLayout({"queue": 16, "first": 16, "count": range(max_run + 1), "down": 1, "wrong": 1})
+    return data.StructLayout({
+        "queue": range(max(2, num_queues)), "first": 16, "count": range(max_run + 1), "down": 1, "wrong": 1})
 
 
 class Runs(wiring.Component):
@@ -39,7 +40,7 @@ class Runs(wiring.Component):
     -------
     setup_valid, setup : see :class:`QueueTable`
     i : In(stream(RingEntry))
-    o : Out(stream(run_of(max_run)))
+    o : Out(stream(run_of(num_queues, max_run)))
         A run with ``wrong`` has an entry that is not below Queue Size, or one that could not be read; then nothing is wrong with
         those before it.
     busy : Out(1)
@@ -51,7 +52,7 @@ class Runs(wiring.Component):
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
             "i":           In(stream.Signature(RingEntry)),
-            "o":           Out(stream.Signature(run_of(max_run))),
+            "o":           Out(stream.Signature(run_of(num_queues, max_run))),
             "busy":        Out(1),
         })
 
@@ -61,7 +62,7 @@ class Runs(wiring.Component):
         run = self.o.p
         # An entry, and whether it is the neighbour, above or below, of the one before it.
         entry, entry_valid, taken_in = Signal(RingEntry), Signal(), Signal()
-        previous, above, below = Signal(16), Signal(), Signal()
+        previous, above, below, step = Signal(16), Signal(), Signal(), Signal(signed(17))
         follows, precedes = Signal(), Signal()
         m.d.comb += [
             table.setup_valid.eq(self.setup_valid),
@@ -70,13 +71,14 @@ class Runs(wiring.Component):
             self.i.ready.eq(~entry_valid | taken_in),
             follows.eq(above & ~run.down),
             precedes.eq(below & (run.down | (run.count == 1))),
+            step.eq(self.i.p.head - previous),
         ]
         with m.If(self.i.ready):
             m.d.sync += [
                 entry_valid.eq(self.i.valid),
                 entry.eq(self.i.p),
-                above.eq(self.i.p.head == (previous + 1)[:16]),
-                below.eq(self.i.p.head + 1 == previous),
+                above.eq(step == 1),
+                below.eq(step == -1),
             ]
             with m.If(self.i.valid):
                 m.d.sync += previous.eq(self.i.p.head)
@@ -139,7 +141,7 @@ class RunHeads(wiring.Component):
     -------
     setup_valid, setup : In
         Strobe: a queue works again.
-    i : In(stream(run_of(max_run)))
+    i : In(stream(run_of(num_queues, max_run)))
         Runs, of which those that are not ``wrong`` are read.
     heads : Out(HeadPort(depth))
     fail_valid : Out(1), fail_queue : Out(16)
@@ -151,7 +153,7 @@ class RunHeads(wiring.Component):
         super().__init__({
             "setup_valid": In(1),
             "setup":       In(QueueSetup),
-            "i":           In(stream.Signature(run_of(max_run))),
+            "i":           In(stream.Signature(run_of(num_queues, max_run))),
             "heads":       Out(HeadPort(depth)),
             "fail_valid":  Out(1),
             "fail_queue":  Out(16),
@@ -162,7 +164,7 @@ class RunHeads(wiring.Component):
         run, desc, head = self.i, self.heads.desc, self.heads.head.head
         nth, ends, wrong, fails = Signal(range(self.max_run)), Signal(), Signal(), Signal()
         halted = Signal(self.num_queues)       # queues of which an entry failed
-        this = run.p.queue[:(max(2, self.num_queues) - 1).bit_length()]
+        this = run.p.queue
         m.d.comb += [
             wrong.eq(run.valid & run.p.wrong),
             # Room for a whole run: others may be read meanwhile.
@@ -172,7 +174,6 @@ class RunHeads(wiring.Component):
             run.ready.eq(ends | wrong),
             self.heads.head.queue.eq(run.p.queue),
             head.id.eq(run.p.first + nth),
-            head.count.eq(1),
             *[head[name].eq(desc.p.desc[name]) for name in ("addr", "len", "flags", "next")],
             self.heads.place.eq(Mux(run.p.down, (run.p.count + ~nth)[:len(nth)], nth)),
             self.fail_valid.eq(fails | wrong),
@@ -230,7 +231,7 @@ class DescFetch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.runs  = runs  = Runs(num_queues=self.num_queues, max_run=self.max_run)
-        m.submodules.asked = asked = Queue(run_of(self.max_run), 16)
+        m.submodules.asked = asked = Queue(run_of(self.num_queues, self.max_run), 16)
         m.submodules.heads = heads = RunHeads(num_queues=self.num_queues, max_run=self.max_run, depth=self.depth)
         for part in (runs, heads):
             m.d.comb += [part.setup_valid.eq(self.setup_valid), part.setup.eq(self.setup)]

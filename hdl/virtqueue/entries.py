@@ -102,7 +102,7 @@ class RingReads(wiring.Component):
 
     Parameters
     ----------
-    width : int
+    width, num_queues : int
     max_batch : int
         Entries a read, at most. There is room for those of four reads.
 
@@ -115,8 +115,9 @@ class RingReads(wiring.Component):
     o : Out(stream(RingEntry))
     busy : Out(1)
     """
-    def __init__(self, *, width, max_batch):
+    def __init__(self, *, width, num_queues, max_batch):
         self.width = width
+        self.num_queues = num_queues
         self.max_batch = max_batch
         super().__init__({
             "i":    In(stream.Signature(ring_part(max_batch))),
@@ -129,7 +130,7 @@ class RingReads(wiring.Component):
         m = Module()
         room = 4 * self.max_batch
         count = range(self.max_batch + 1)
-        m.submodules.asked = asked = Queue(data.StructLayout({"queue": 16, "count": count}), 8)
+        m.submodules.asked = asked = Queue(data.StructLayout({"queue": range(max(2, self.num_queues)), "count": count}), 8)
         m.submodules.entries = entries = Queue(RingEntry, room)
         m.submodules.cut = cut = Elements(width=self.width, shape=16)
         # An entry leaves in each cycle, and the answers of others shall not wait until all of a beat have.

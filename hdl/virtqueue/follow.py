@@ -191,7 +191,7 @@ class Follow(wiring.Component):
             self.desc.next.eq(Mux(self.answer_valid, answer.desc.next, row.next)),
             self.desc.flags.eq(Mux(self.answer_valid, flags, row.flags)),
             self.desc.error.eq(Mux(self.answer_valid, answer.error, row.error)),
-            *[self.desc[name].eq(row[name]) for name in ("over", "id", "count")],
+            *[self.desc[name].eq(row[name]) for name in ("over", "id")],
         ]
 
     def _judge(self, m, context):
@@ -253,7 +253,11 @@ class Follow(wiring.Component):
                     o.p.error.eq(judge.fails),
                 ]
                 with m.If(source == Source.HEAD):
-                    m.d.sync += [o.p.queue.eq(known.queue), o.p.chain.id.eq(desc.id), o.p.chain.count.eq(desc.count)]
+                    m.d.sync += [
+                        o.p.queue.eq(known.queue),
+                        o.p.chain.id.eq(desc.id),
+                        o.p.chain.count.eq(Mux(judge.ring, desc.len[:16], 1)),
+                    ]
                 with m.If(ends):
                     m.d.sync += [self.first_head[k].eq(self.first_head[k] + 1), self.first_entry[k].eq(known.end)]
                 with m.Elif(source == Source.ENTRY):

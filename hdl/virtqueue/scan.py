@@ -25,12 +25,12 @@ from .heads import HeadPort
 __all__ = ["ring_read", "scanned", "Scan"]
 
 
-def ring_read(max_batch):
+def ring_read(num_queues, max_batch):
     """A read of descriptors from ``slot`` on, none beyond the end of the ring. ``flip``: complement of the wrap counter. ``pace``
     passes through."""
     counts = range(max_batch + 1)
     return data.StructLayout({
-        "queue":   16,
+        "queue":   range(max(2, num_queues)),
         "size":    16,
         "slot":    16,
         "flip":    1,
@@ -69,13 +69,13 @@ class Scan(wiring.Component):
 
     Parameters
     ----------
-    max_batch : int
+    num_queues, max_batch : int
     depth : int
         Of :class:`.heads.Heads`.
 
     Members
     -------
-    i : In(stream(ring_read(max_batch)))
+    i : In(stream(ring_read(num_queues, max_batch)))
         A read, taken with its last descriptor.
     heads : Out(HeadPort(depth))
         Its descriptors, and what becomes of them.
@@ -85,11 +85,11 @@ class Scan(wiring.Component):
     busy : Out(1)
         A read has not been judged, or its result was not taken.
     """
-    def __init__(self, *, max_batch, depth):
+    def __init__(self, *, num_queues, max_batch, depth):
         self.max_batch = max_batch
         self.depth = depth
         super().__init__({
-            "i":        In(stream.Signature(ring_read(max_batch))),
+            "i":        In(stream.Signature(ring_read(num_queues, max_batch))),
             "heads":    Out(HeadPort(depth)),
             "o_result": Out(stream.Signature(scanned(max_batch))),
             "busy":     Out(1),
@@ -169,12 +169,11 @@ class Scan(wiring.Component):
             self.heads.head.queue.eq(fetch.queue),
             *[head[name].eq(desc[name]) for name in ("id", "addr", "len", "flags")],
             head.next.eq(now.start),
-            head.count.eq(now.chain + 1),
             self.i.ready.eq(step & judged.last),
             self.busy.eq(self.i.valid | self.o_result.valid),
         ]
         with m.If(now.chain != 0):
-            m.d.comb += head.flags.eq(VirtqDescF.NEXT)
+            m.d.comb += [head.flags.eq(VirtqDescF.NEXT), head.len.eq(now.chain + 1)]
         with m.If(self.o_result.ready):
             m.d.sync += self.o_result.valid.eq(0)
         with m.If(step):

@@ -18,14 +18,14 @@ __all__ = ["Head", "Room", "Push", "TakenHead", "HeadStore", "port_head"]
 class Head(data.Struct):
     """First descriptor of a chain, as read from the descriptor table; all of it is untrusted, but ``id`` of a split queue.
 
-    Of a packed queue a chain of several descriptors is NEXT, with ``next`` the slot of the first and ``count`` their number.
+    Of a packed queue a chain of several descriptors is NEXT, with ``next`` the slot of the first and ``len`` their number. Every
+    other head takes one entry of the ring.
     """
     id:    unsigned(16)
     addr:  unsigned(64)
     len:   unsigned(32)
     flags: unsigned(3)
     next:  unsigned(16)
-    count: unsigned(16)  # entries of the ring that the chain takes
 
 
 class Room(data.Struct):

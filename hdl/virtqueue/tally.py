@@ -26,7 +26,7 @@ def context_layout(layouts):
 def desc_layout(layouts):
     """A descriptor, wherever it was read, as it is judged."""
     return data.StructLayout({name: layouts.row[name].shape
-                              for name in ("addr", "len", "flags", "next", "over", "error", "id", "count")})
+                              for name in ("addr", "len", "flags", "next", "over", "error", "id")})
 
 
 class Tally(wiring.Component):
@@ -80,7 +80,7 @@ class Tally(wiring.Component):
             # A chain may have as many descriptors as the queue; in a table, ``max_table`` if that is more. Which is looked for
             # up to the first one that is too many.
             most.eq(Mux(limit > self.max_table, limit, self.max_table)),
-            entries.eq(Mux(self.ring, desc.count, desc.len[4:])),
+            entries.eq(Mux(self.ring, desc.len[:16], desc.len[4:])),
             capped.eq(entries[INDEX_BITS:].any() | (entries[:INDEX_BITS] > most)),
             left.eq(Mux(self.starts, entries, Mux(self.is_head, limit, known.left)) - 1),
             after.eq(Mux(self.ring, desc.next, known.index) + 1),

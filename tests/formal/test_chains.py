@@ -35,7 +35,7 @@ def follow(p, line=FOLLOW, instead=FOLLOW, plain=()):
     # An entry says which one it is by its address, above a bit that no other row has.
     m.d.comb += [
         row.id.eq(head), row.end.eq((head + 1) << 1), row.addr.eq(Mux(place.table, Cat(1, position), 0)),
-        row.len.eq(p.free(2, "len") << 4), row.next.eq(p.free(2, "next")), row.count.eq(p.free(2, "count")),
+        row.len.eq(Cat(p.free(2, "count"), C(0, 2), p.free(2, "len"))), row.next.eq(p.free(2, "next")),
     ]
     for name in ("flags", "over", "error"):
         m.d.comb += row[name].eq(Mux(sound, 0, p.free(len(Value.cast(row[name])), name)))

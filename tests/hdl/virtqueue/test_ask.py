@@ -107,7 +107,7 @@ def test_chains_in_a_ring_are_read_to_its_end(make):
             ctx.set(bench.dut.first_head[0], ctx.get(bench.dut.heads[0]))
             ctx.set(bench.dut.first_entry[0], end)
             ctx.set(bench.dut.entries[0], end)
-            await bench.give(ctx, 0, flags=NEXT, next=slot, count=count, addr=TOP - 1, len=3)
+            await bench.give(ctx, 0, flags=NEXT, next=slot, len=count, addr=TOP - 1)
             entries = min(count, 4, 8 - slot)
             end = (end + entries) % (4 << bench.dut.ask.layouts.index_bits)
             await bench.until(ctx, lambda: bench.asked)

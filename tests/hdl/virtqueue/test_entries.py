@@ -58,7 +58,7 @@ def test_answers_wait_for_nobody(bench_of):
 @pytest.mark.parametrize("width", [32, 64, 256])
 @pytest.mark.parametrize("most", [2, 8])
 def test_entries(bench_of, rng, width, most):
-    dut = RingReads(width=width, max_batch=most)
+    dut = RingReads(width=width, num_queues=8, max_batch=most)
     bench = bench_of(dut, pause=0.2)
     came = bench.collect(dut.o)
     wanted = []
@@ -82,7 +82,7 @@ def test_entries(bench_of, rng, width, most):
 @pytest.mark.parametrize("fails", [False, True])
 def test_room_for_four_reads(bench_of, fails):
     """No more is asked for than has its place; of a read that failed one entry comes, and the other places are free."""
-    dut = RingReads(width=64, max_batch=4)
+    dut = RingReads(width=64, num_queues=8, max_batch=4)
     bench = bench_of(dut)
     if fails:
         bench.fails.add(2 * DRIVER + RING + 8)

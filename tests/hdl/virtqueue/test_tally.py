@@ -59,7 +59,7 @@ def test_a_packed_table_goes_on_with_the_next_entry(index, within):
 
 @pytest.mark.parametrize("slot, behind", [(2, 3), (3, 0)])
 def test_a_chain_in_a_ring_wraps(slot, behind):
-    new, *_, far = tally({"next": slot, "count": 3, "flags": 1}, is_head=1, ring=1, starts=1, packed=1, size=4)
+    new, *_, far = tally({"next": slot, "len": 3, "flags": 1}, is_head=1, ring=1, starts=1, packed=1, size=4)
     assert (new.index, new.left, new.in_ring, far) == (behind, 2, 1, 0)
     new, at, within, _ = tally({}, {"index": slot, "limit": 4, "left": 2, "in_table": 1, "in_ring": 1}, packed=1)
     assert (at, within, new.index) == (slot, 1, behind)

@@ -412,9 +412,9 @@ class PackedRing:
     def head(self, slot, count, ident=0x1234, queue=0, port=0):
         """As :class:`Scan` hands it on."""
         addr, length, _, flags = self.get(slot)
-        flags = NEXT if count > 1 else flags & 7
+        flags, length = (NEXT, count) if count > 1 else (flags & 7, length)
         return {"port": port, "taken": {"queue": queue, "head": {
-            "id": ident, "addr": addr, "len": length, "flags": flags, "next": slot, "count": count}}}
+            "id": ident, "addr": addr, "len": length, "flags": flags, "next": slot}}}
 
     def segments(self, slot, count):
         addr, length, _, flags = self.get(slot)
