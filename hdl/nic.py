@@ -95,6 +95,7 @@ class RingNIC(wiring.Component):
         self.build_id = build_id
         self._address = mac_address
         self._device = NetDevice(width=width, queue_pairs=queue_pairs, mtu=mtu, prefetch=pcie.prefetch,
+                                 max_queue_size=max_queue_size,
                                  mac_address=0 if mac_address in ("dna", "input") else mac_address,
                                  speed=speed if rgmii is None else SPEED_UNKNOWN)
         wire = {

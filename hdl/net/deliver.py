@@ -13,7 +13,7 @@ from ..lib.frame import frame_beat
 from ..lib.pack import Cutter
 from ..lib.queue import Bypass, Queue
 from ..lib.slice import Skid
-from .gather import StoredSegment, StorePort
+from .gather import MOST_ENTRIES, StorePort, stored_segment
 from .join import Join
 
 __all__ = ["job_layout", "Pieces", "Deliver"]
@@ -42,31 +42,34 @@ class Pieces(wiring.Component):
     width, pairs : int
     places : int
         Segments that are kept, a power of two.
+    most_entries : int
+        See :func:`.gather.stored_segment`.
 
     Members
     -------
     i : In(stream(job_layout(pairs)))
         No frame that is dropped.
-    store : In(StorePort(places))
+    store : In(StorePort(places, most_entries))
         Two cycles before the frame comes, or earlier.
     o : Out(stream(piece_layout(width, pairs)))
     """
-    def __init__(self, *, width, pairs, places):
+    def __init__(self, *, width, pairs, places, most_entries=MOST_ENTRIES):
         self.width = width
         self.pairs = pairs
         self.places = places
+        self.stored = stored_segment(most_entries)
         super().__init__({
             "i":     In(stream.Signature(job_layout(pairs))),
-            "store": In(StorePort(places)),
+            "store": In(StorePort(places, most_entries)),
             "o":     Out(stream.Signature(piece_layout(width, pairs))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.segments = segments = memory.Memory(shape=StoredSegment, depth=self.places, init=[])
+        m.submodules.segments = segments = memory.Memory(shape=self.stored, depth=self.places, init=[])
         write, read = segments.write_port(), segments.read_port()
         place = Signal(range(self.places))     # of the segment that is looked up next
-        segment = Signal(StoredSegment)        # what was looked up, in a register: the block RAM is slow
+        segment = Signal(self.stored)          # what was looked up, in a register: the block RAM is slow
         left, length, lane, more = Signal(17), Signal(17), Signal(range(self.width // 8)), Signal()
         chains, pair = Signal(16), Signal(range(self.pairs))
         looks, begins = Signal(), Signal()
@@ -82,7 +85,7 @@ class Pieces(wiring.Component):
             self.o.p.len.eq(length),
             self.o.p.lane.eq(lane),
             self.o.p.more.eq(more),
-            self.o.p.chain.eq(segment.chain),
+            *[self.o.p.chain[name].eq(segment[name]) for name in ("id", "count", "writable")],
             self.o.p.ends.eq(segment.last),
             self.o.p.last.eq(segment.last & (chains == 1)),
             self.o.p.pair.eq(pair),
@@ -125,11 +128,13 @@ class Deliver(wiring.Component):
         Frames that have their segments, a power of two.
     max_segments : int
         Of each of them, a power of two.
+    most_entries : int
+        See :func:`.gather.stored_segment`.
 
     Members
     -------
     i : In(stream(job_layout(pairs))), frames : In(stream(frame_beat(width)))
-    store : In(StorePort(slots * max_segments))
+    store : In(StorePort(slots * max_segments, most_entries))
     write : Out(WritePort(width)), used : Out(stream(Used))
     follows : In(1)
         There are buffers for the frame behind those that came on ``i``.
@@ -141,15 +146,16 @@ class Deliver(wiring.Component):
         Frames that are dropped, from the cycle after they came until their last beat has left.
     busy : Out(1)
     """
-    def __init__(self, *, width, pairs, slots, max_segments):
+    def __init__(self, *, width, pairs, slots, max_segments, most_entries=MOST_ENTRIES):
         self.width = width
         self.pairs = pairs
         self.slots = slots
         self.places = slots * max_segments
+        self.most_entries = most_entries
         super().__init__({
             "i":          In(stream.Signature(job_layout(pairs))),
             "frames":     In(stream.Signature(frame_beat(width))),
-            "store":      In(StorePort(self.places)),
+            "store":      In(StorePort(self.places, most_entries)),
             "write":      Out(WritePort(width)),
             "used":       Out(stream.Signature(Used)),
             "follows":    In(1),
@@ -162,7 +168,8 @@ class Deliver(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.join   = join   = Join(width=self.width)
-        m.submodules.pieces = pieces = Pieces(width=self.width, pairs=self.pairs, places=self.places)
+        m.submodules.pieces = pieces = Pieces(
+            width=self.width, pairs=self.pairs, places=self.places, most_entries=self.most_entries)
         m.submodules.cutter = cutter = Cutter(width=self.width)
         # The same frames for both: bytes, and where they go. A frame goes nowhere before those that are dropped in front of it
         # have left, for a write that is asked for has its bytes; and none is dropped before those in front of it go.

@@ -68,6 +68,8 @@ class NetDevice(wiring.Component):
         was first up. ``duplex`` is full then, or unknown.
     prefetch : int
         As of :class:`..pcie.parameters.PcieParameters`.
+    max_queue_size : int
+        Entries that a queue may have.
 
     Attributes
     ----------
@@ -91,7 +93,7 @@ class NetDevice(wiring.Component):
     CLASS_CODE = 0x020000  # Ethernet controller
     FEATURE_PREREQUISITES = FEATURE_PREREQUISITES
 
-    def __init__(self, *, width, queue_pairs, mac_address, mtu, speed, prefetch):
+    def __init__(self, *, width, queue_pairs, mac_address, mtu, speed, prefetch, max_queue_size):
         if queue_pairs not in range(VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX + 1):
             raise ValueError(f"Queue pairs must be 1 to {VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX}, not {queue_pairs!r}")
         if mtu not in range(MIN_MTU, MAX_MTU + 1):
@@ -110,7 +112,8 @@ class NetDevice(wiring.Component):
         # to less (5.1.4.2).
         self.max_frame = mtu + HEADER_BYTES + MAX_VLAN_TAGS * VLAN_TAG_BYTES
         sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, depth=frame_memory(width) * 8 // width)
-        self.receive  = Receive(**sizes, max_frame=mtu + HEADER_BYTES, ahead=max(AHEAD, prefetch // 64))
+        self.receive  = Receive(**sizes, max_frame=mtu + HEADER_BYTES, most_entries=max_queue_size,
+                                ahead=max(AHEAD, prefetch // 64))
         self.transmit = Transmit(**sizes, max_frame=self.max_frame, max_chains=prefetch // 2)
         self.control  = Control(width=width, num_queues=num_queues, pairs=queue_pairs)
         super().__init__({

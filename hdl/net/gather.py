@@ -7,25 +7,27 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
-from ..lib.buffers import ChainId, Segment
+from ..lib.buffers import Segment
 
-__all__ = ["StoredSegment", "StorePort", "Gather"]
+__all__ = ["MOST_ENTRIES", "stored_segment", "StorePort", "Gather"]
 
-
-class StoredSegment(data.Struct):
-    """A buffer for a frame: ``len`` bytes that the device may write; ``last`` ends the chain, and ``chain`` is valid with it."""
-    chain: ChainId
-    addr:  unsigned(64)
-    len:   unsigned(16)
-    last:  unsigned(1)
+MOST_ENTRIES = 32768         # of a ring (2.7, 2.8.10)
+MOST_BYTES = (1 << 14) - 1   # of a buffer that count: more than any frame has
 
 
-def StorePort(places):
+def stored_segment(most_entries):
+    """A buffer for a frame: ``len`` bytes that the device may write; ``last`` ends the chain. ``id``, ``count`` and ``writable``
+    are valid with ``last``: as of its :class:`.lib.buffers.ChainId`, but a chain takes no more than ``most_entries``."""
+    return data.StructLayout({"id": 16, "count": range(most_entries + 1), "writable": 1, "addr": 64,
+                              "len": range(MOST_BYTES + 1), "last": 1})
+
+
+def StorePort(places, most_entries):
     """Put a segment in its place, seen from who puts it. Frames have their segments one behind the other, in a circle."""
     return Signature({
         "en":      Out(1),
         "place":   Out(range(places)),
-        "segment": Out(StoredSegment),
+        "segment": Out(stored_segment(most_entries)),
     })
 
 
@@ -38,6 +40,8 @@ class Gather(wiring.Component):
     ----------
     max_segments, slots : int
         Places are ``slots`` times as many, both powers of two.
+    most_entries : int
+        See :func:`stored_segment`.
 
     Members
     -------
@@ -50,7 +54,7 @@ class Gather(wiring.Component):
         The chain is one of this frame, and not on its way back to the queue of another.
     clear : In(1), keep : In(1)
         Strobes: a frame begins, where the one before began, which is forgotten; or behind it. Never beside a segment.
-    store : Out(StorePort(slots * max_segments))
+    store : Out(StorePort(slots * max_segments, most_entries))
     ended : Out(1)
         Strobe: the last segment of a chain is taken. What follows is valid from the next cycle on:
     enough : Out(1)
@@ -60,7 +64,7 @@ class Gather(wiring.Component):
     failed : Out(1)
         A chain of this frame had an error.
     """
-    def __init__(self, *, max_segments, slots):
+    def __init__(self, *, max_segments, slots, most_entries=MOST_ENTRIES):
         self.max_segments = max_segments
         self.places = slots * max_segments
         super().__init__({
@@ -70,7 +74,7 @@ class Gather(wiring.Component):
             "own":    In(1, init=1),
             "clear":  In(1),
             "keep":   In(1),
-            "store":  Out(StorePort(self.places)),
+            "store":  Out(StorePort(self.places, most_entries)),
             "ended":  Out(1),
             "enough": Out(1),
             "full":   Out(1),
@@ -88,9 +92,9 @@ class Gather(wiring.Component):
             self.full.eq(count == self.max_segments),
             length.eq(Mux(segment.p.write, segment.p.len, 0)),
             self.store.place.eq(tail),
-            stored.chain.eq(segment.p.chain),
+            *[stored[name].eq(segment.p.chain[name]) for name in ("id", "count", "writable")],
             stored.addr.eq(segment.p.addr),
-            stored.len.eq(Mux(length > 0xffff, 0xffff, length)),
+            stored.len.eq(Mux(length > MOST_BYTES, MOST_BYTES, length)),
             stored.last.eq(segment.p.last),
             segment.ready.eq(self.open),
             self.ended.eq(segment.valid & self.open & segment.p.last),

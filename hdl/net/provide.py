@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import Segment, Take
 from .deliver import job_layout
-from .gather import Gather, StorePort
+from .gather import MOST_ENTRIES, Gather, StorePort
 from .underway import Underway
 from .waiting import WindowPort
 
@@ -27,7 +27,7 @@ class Provide(wiring.Component):
 
     Parameters
     ----------
-    num_queues, pairs, ahead, max_segments : int
+    num_queues, pairs, ahead, max_segments, most_entries : int
         See :class:`ringnic.hdl.net.receive.Receive`.
     slots : int
         Frames that have their segments at most, a power of two.
@@ -40,7 +40,7 @@ class Provide(wiring.Component):
         See :func:`ringnic.hdl.lib.buffers.BufferPort`.
     o : Out(stream(job_layout(pairs)))
         Every frame, once its segments are stored, or it is dropped.
-    store : Out(StorePort(slots * max_segments))
+    store : Out(StorePort(slots * max_segments, most_entries))
     delivering : In(range(2 * slots + 1))
         Frames that came on ``o`` and still have their segments, or have not been dropped.
     enable, mrg_rxbuf : In(1), active : In(range(pairs + 1))
@@ -56,12 +56,13 @@ class Provide(wiring.Component):
         Nothing will happen before a buffer or another frame comes.
     events : Out
     """
-    def __init__(self, *, num_queues, pairs, ahead, slots, max_segments):
+    def __init__(self, *, num_queues, pairs, ahead, slots, max_segments, most_entries=MOST_ENTRIES):
         self.num_queues = num_queues
         self.pairs = pairs
         self.ahead = ahead
         self.slots = slots
         self.max_segments = max_segments
+        self.most_entries = most_entries
         super().__init__({
             "frames":     In(WindowPort(pairs, ahead)),
             "take":       Out(stream.Signature(Take)),
@@ -70,7 +71,7 @@ class Provide(wiring.Component):
             "available":  In(num_queues),
             "wants":      Out(num_queues),
             "o":          Out(stream.Signature(job_layout(pairs))),
-            "store":      Out(StorePort(slots * max_segments)),
+            "store":      Out(StorePort(slots * max_segments, most_entries)),
             "delivering": In(range(2 * slots + 1)),
             "enable":     In(1),
             "mrg_rxbuf":  In(1),
@@ -90,7 +91,8 @@ class Provide(wiring.Component):
         m = Module()
         m.submodules.underway = underway = Underway(
             num_queues=self.num_queues, pairs=self.pairs, ahead=self.ahead, slots=self.slots)
-        m.submodules.gather = gather = Gather(max_segments=self.max_segments, slots=self.slots)
+        m.submodules.gather = gather = Gather(
+            max_segments=self.max_segments, slots=self.slots, most_entries=self.most_entries)
         connect(m, underway.take, flipped(self.take))
         connect(m, flipped(self.segment), gather.i)
         connect(m, gather.store, flipped(self.store))

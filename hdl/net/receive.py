@@ -12,6 +12,7 @@ from ..lib.dma import WritePort
 from ..lib.frame import frame_beat
 from ..lib.packet_queue import PacketQueue
 from .deliver import Deliver
+from .gather import MOST_ENTRIES
 from .provide import Provide
 from .tags import TagCount
 from .waiting import Patience, Window, note_layout
@@ -43,6 +44,8 @@ class Receive(wiring.Component):
     max_segments : int
         Buffers that one frame may be spread over, a power of two. A chain may have more (2.7.4.1); those behind the frame's
         end count only if one of them ends the chain.
+    most_entries : int
+        Of a ring, which a chain may take.
     patience : int
         Cycles.
     ahead : int
@@ -68,7 +71,7 @@ class Receive(wiring.Component):
     events : Out
     """
     def __init__(self, *, width, num_queues, pairs=1, max_frame=1514, depth=4096, max_packets=256, max_segments=64,
-                 patience=4096, ahead=4):
+                 most_entries=MOST_ENTRIES, patience=4096, ahead=4):
         for name, value in (("max_segments", max_segments), ("ahead", ahead)):
             if value < 2 or value & (value - 1):
                 raise ValueError(f"{name} must be a power of 2 of at least 2, not {value!r}")
@@ -79,6 +82,7 @@ class Receive(wiring.Component):
         self.depth = depth
         self.max_packets = max_packets
         self.max_segments = max_segments
+        self.most_entries = most_entries
         self.patience = patience
         self.ahead = ahead
         super().__init__({
@@ -109,8 +113,10 @@ class Receive(wiring.Component):
         m.submodules.patience = patience = Patience(
             pairs=pairs, cycles=self.patience, most=self.max_packets + self.ahead)
         m.submodules.provide = provide = Provide(
-            num_queues=self.num_queues, pairs=pairs, ahead=self.ahead, slots=slots, max_segments=self.max_segments)
-        m.submodules.deliver = deliver = Deliver(width=self.width, pairs=pairs, slots=slots, max_segments=self.max_segments)
+            num_queues=self.num_queues, pairs=pairs, ahead=self.ahead, slots=slots, max_segments=self.max_segments,
+            most_entries=self.most_entries)
+        m.submodules.deliver = deliver = Deliver(
+            width=self.width, pairs=pairs, slots=slots, max_segments=self.max_segments, most_entries=self.most_entries)
 
         # A frame comes into the memory, and its length and note into the window.
         connect(m, flipped(self.i), frames.i)

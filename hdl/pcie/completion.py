@@ -45,7 +45,7 @@ class Completion(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.chunk = chunk = Memory(shape=32, depth=CHUNK_DWS, init=[], attrs={"ram_style": "block"})
+        m.submodules.chunk = chunk = Memory(shape=32, depth=CHUNK_DWS, init=[], attrs={"ram_style": "distributed"})
         chunk_w, chunk_r = chunk.write_port(), chunk.read_port()
         fill, place = Signal(range(CHUNK_DWS + 1)), Signal(range(CHUNK_DWS + 3))
         says = {name: Value.cast(self.says[name]) for name, _ in completion_layout}

@@ -58,7 +58,7 @@ class MsixTable(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         n, masked, changed = self.vectors, self.masked, self.changed
-        m.submodules.table = table = Memory(shape=32, depth=4 * n, init=[], attrs={"ram_style": "block"})
+        m.submodules.table = table = Memory(shape=32, depth=4 * n, init=[], attrs={"ram_style": "distributed"})
         table_w, table_r = table.write_port(granularity=8), table.read_port()
 
         # Of an entry's last DW only the mask bit exists.

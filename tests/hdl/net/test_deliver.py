@@ -16,7 +16,7 @@ async def fill(ctx, dut, places):
     ctx.set(dut.store.en, 1)
     for place in range(places):
         ctx.set(dut.store.place, place)
-        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1, "chain": {"id": place}})
+        ctx.set(dut.store.segment, {"addr": 0x1000, "len": 2048, "last": 1, "id": place})
         await ctx.tick()
     ctx.set(dut.store.en, 0)
 
@@ -34,8 +34,8 @@ def test_pieces(busy, rng):
         pair, segments = rng.randrange(2), []
         for k, size in enumerate(sizes):
             last = k == len(sizes) - 1 or size != 0 and rng.randrange(2)
-            segments.append({"addr": rng.getrandbits(64), "len": size, "last": last, "chain": {"id": rng.getrandbits(16)}})
-            want.append((segments[-1]["addr"], min(left, size), last, k == len(sizes) - 1, pair, segments[-1]["chain"]["id"]))
+            segments.append({"addr": rng.getrandbits(64), "len": size, "last": last, "id": rng.getrandbits(16)})
+            want.append((segments[-1]["addr"], min(left, size), last, k == len(sizes) - 1, pair, segments[-1]["id"]))
             left, chains = left - min(left, size), chains + last
         jobs.append(({"need": need, "chains": chains, "pair": pair}, segments))
 
@@ -235,7 +235,7 @@ def test_no_frame_is_dropped_before_the_one_in_front_of_it_goes():
         for place, (length, last) in enumerate([(70, 0), (2048, 1), (2048, 1), (2048, 1)]):
             ctx.set(dut.store.en, 1)
             ctx.set(dut.store.place, place)
-            ctx.set(dut.store.segment, {"addr": 0x1000 * place, "len": length, "last": last, "chain": {"id": place}})
+            ctx.set(dut.store.segment, {"addr": 0x1000 * place, "len": length, "last": last, "id": place})
             await ctx.tick()
         ctx.set(dut.store.en, 0)
         for job in jobs:

@@ -11,7 +11,8 @@ from ...kit.simulator import Simulator
 
 device = cache(NetDevice)  # one that is simulated again is not elaborated again
 
-GOOD = dict(width=64, queue_pairs=2, mac_address=0x5254_0052_4e01, mtu=1500, speed=1000, prefetch=64)
+GOOD = dict(width=64, queue_pairs=2, mac_address=0x5254_0052_4e01, mtu=1500, speed=1000, prefetch=64,
+            max_queue_size=256)
 
 
 def test_errors():

@@ -46,3 +46,21 @@ def test_gather(sizes, need, enough, spilt, stored):
         await chain(ctx)
         assert places[2 * stored:] == [(stored + k) % 8 for k in range(stored)]
     Simulation(dut).run(main)
+
+
+def test_what_is_stored():
+    """Of a buffer no more than any frame has, and the entries that a chain may take."""
+    dut, segments = Gather(max_segments=4, slots=2, most_entries=1024), []
+
+    async def main(ctx):
+        ctx.set(dut.need, 0x1_0000)
+        ctx.set(dut.open, 1)
+        ctx.set(dut.i.valid, 1)
+        for size in (100, 0x3fff, 0x4000, 0xffff_ffff):
+            ctx.set(dut.i.p, {"len": size, "write": 1, "last": 1, "addr": size, "chain": {
+                "id": 0xfedc, "count": 1024, "writable": 1}})
+            segment = ctx.get(dut.store.segment)
+            segments.append((segment.addr, segment.len))
+            assert (segment.id, segment.count, segment.writable, segment.last) == (0xfedc, 1024, 1, 1)
+    Simulation(dut).run(main)
+    assert segments == [(100, 100), (0x3fff, 0x3fff), (0x4000, 0x3fff), (0xffff_ffff, 0x3fff)]
