@@ -111,7 +111,8 @@ class NetDevice(wiring.Component):
         self.max_frame = mtu + HEADER_BYTES + MAX_VLAN_TAGS * VLAN_TAG_BYTES
         sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, depth=frame_memory(width) * 8 // width)
         self.receive  = Receive(**sizes, max_frame=mtu + HEADER_BYTES, ahead=max(AHEAD, prefetch // 64))
-        self.transmit = Transmit(**sizes, max_frame=self.max_frame, max_chains=prefetch // 2)
+        self.transmit = Transmit(**sizes, max_frame=self.max_frame, max_chains=prefetch // 2,
+                                 piece=frame_memory(width) // 8)
         self.control  = Control(width=width, num_queues=num_queues, pairs=queue_pairs)
         super().__init__({
             "host":       Out(DevicePort(width, num_queues=num_queues, buffers=2, reads=2, writes=2,

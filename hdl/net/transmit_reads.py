@@ -16,7 +16,6 @@ __all__ = ["TransmitReads", "part_layout"]
 
 ON_THE_WAY = 6  # beats that have been read and are not yet in the frame memory
 SHORT = 2       # beats that an answer may take besides the full ones
-PIECE = 2048    # bytes
 PAGE_BITS = 21  # of a huge page: buffers seldom lie on both sides of such a boundary
 
 
@@ -61,7 +60,7 @@ class TransmitReads(wiring.Component):
     hold : In(1), wants : Out(1)
         No read is asked for; one would be, but for that.
     """
-    def __init__(self, *, lanes, pairs, max_frame, depth, patience, piece=PIECE):
+    def __init__(self, *, lanes, pairs, max_frame, depth, patience, piece):
         self.lanes = lanes
         self.max_frame = max_frame
         self.depth = depth
