@@ -34,8 +34,8 @@ def frame_memory(width):
     """Bytes of frame memory each way of a datapath of ``width`` bits.
 
     A frame of 9 KB must be there as a whole before it leaves, and meanwhile the next one comes. In 16 KiB, 7 KB are left for what
-    has been asked for and has not come: at 2 GB/s, which is more than 128 bits at 125 MHz need, that hides 3.5 us of the host's
-    latency. A wider datapath is there for a faster link, on which as much latency is more bytes.
+    has been asked for and has not come: that hides a read latency of the host of more than 1 us at 14 Gbit/s, and of more than
+    2 us at 7. A wider datapath is there for a faster link, on which as much latency is more bytes.
     """
     return 16384 if width <= 128 else 32768
 

@@ -29,7 +29,7 @@ def part_layout(pairs, depth):
 class TransmitReads(wiring.Component):
     """Judge each segment, and ask for what it holds when there is room for the answer.
 
-    A segment is judged as it comes, and its read offered two cycles later at the earliest; one every two cycles. A long segment is
+    A segment is judged as it comes, and its read offered two cycles later at the earliest; one every two cycles. A long one is
     read in pieces, so that a second frame need not wait until the first has left the memory: ``piece`` bytes at a time, from its
     beginning on, as long as at least twice as much is left.
 
