@@ -34,8 +34,8 @@ def frame_memory(width):
     """Bytes of frame memory each way of a datapath of ``width`` bits.
 
     A frame of 9 KB must be there as a whole before it leaves, and meanwhile the next one comes. In 16 KiB, 7 KB are left for what
-    has been asked for and has not come: at 2 GB/s, which is more than 128 bits at 125 MHz need, that hides 3.5 us of the host's
-    latency. A wider datapath is there for a faster link, on which as much latency is more bytes.
+    has been asked for and has not come: that hides a read latency of the host of more than 1 us at 14 Gbit/s, and of more than
+    2 us at 7. A wider datapath is there for a faster link, on which as much latency is more bytes.
     """
     return 16384 if width <= 128 else 32768
 
@@ -114,7 +114,8 @@ class NetDevice(wiring.Component):
         sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, depth=frame_memory(width) * 8 // width)
         self.receive  = Receive(**sizes, max_frame=mtu + HEADER_BYTES, most_entries=max_queue_size,
                                 ahead=max(AHEAD, prefetch // 64))
-        self.transmit = Transmit(**sizes, max_frame=self.max_frame, max_chains=prefetch // 2)
+        self.transmit = Transmit(**sizes, max_frame=self.max_frame, max_chains=prefetch // 2,
+                                 piece=frame_memory(width) // 8)
         self.control  = Control(width=width, num_queues=num_queues, pairs=queue_pairs)
         super().__init__({
             "host":       Out(DevicePort(width, num_queues=num_queues, buffers=2, reads=2, writes=2,

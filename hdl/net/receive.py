@@ -24,11 +24,11 @@ class Receive(wiring.Component):
     """Deliver frames into the receive buffers of the queue pair that they belong to.
 
     Buffers are found for up to ``ahead`` frames at a time while others are written, and frames are written back to back; see
-    :class:`.provide.Provide` and :class:`.deliver.Deliver` for the rates. A frame for which there are no buffers waits, so that a
-    driver may be late, as long as less than three quarters of the frame memory are used, and, if frames of other pairs wait behind it,
-    for ``patience`` cycles; then it is dropped, so that a queue that nobody serves does not stop the others. While it waits,
-    ``buffers.wants`` names its queue. A frame of a pair that is not active, or whose queue is not enabled, goes to the first
-    queue that is; if there is none it is dropped.
+    :class:`.provide.Provide` and :class:`.deliver.Deliver` for the rates. A frame for which there are no buffers waits, so that
+    a driver may be late, as long as less than three quarters of the frame memory are used, and, if frames of other pairs wait
+    behind it, for ``patience`` cycles; then it is dropped, so that a queue that nobody serves does not stop the others. While
+    it waits, ``buffers.wants`` names its queue. A frame of a pair that is not active, or whose queue is not enabled, goes to
+    the first queue that is; if there is none it is dropped.
 
     Parameters
     ----------

@@ -42,6 +42,9 @@ class Transmit(wiring.Component):
     patience : int
         Cycles that a frame waits for room while nothing leaves and the engine pauses, or ``hurry`` is high; then it is dropped.
 
+    piece : int
+        Bytes that a long segment is read in, a power of two. Each piece costs the link a little; a long one waits for room.
+
     Members
     -------
     buffers : Out(BufferPort(num_queues)), read : Out(ReadPort(width))
@@ -59,7 +62,8 @@ class Transmit(wiring.Component):
     busy : Out(1)
     events : Out
     """
-    def __init__(self, *, width, num_queues, max_frame, pairs=1, depth=2048, max_chains=32, patience=1 << 15):
+    def __init__(self, *, width, num_queues, max_frame, pairs=1, depth=2048, max_chains=32, patience=1 << 15,
+                 piece=2048):
         self.width = width
         self.num_queues = num_queues
         self.pairs = pairs
@@ -67,6 +71,7 @@ class Transmit(wiring.Component):
         self.depth = depth
         self.max_chains = max_chains
         self.patience = patience
+        self.piece = piece
         super().__init__({
             "buffers": Out(BufferPort(num_queues)),
             "read":    Out(ReadPort(width)),
@@ -110,7 +115,8 @@ class Transmit(wiring.Component):
 
         # What is read has its place among the frames, so no beat ever waits for one, or is lost.
         m.submodules.reads = reads = TransmitReads(
-            lanes=self.width // 8, pairs=self.pairs, max_frame=self.max_frame, depth=self.depth, patience=self.patience)
+            lanes=self.width // 8, pairs=self.pairs, max_frame=self.max_frame, depth=self.depth, patience=self.patience,
+            piece=self.piece)
         m.submodules.order = order = Queue(part_layout(self.pairs, self.depth), 2 * self.max_chains)
         m.submodules.parts = parts = TransmitFrames(
             width=self.width, pairs=self.pairs, depth=self.depth, max_chains=self.max_chains)

@@ -16,7 +16,6 @@ __all__ = ["TransmitReads", "part_layout"]
 
 ON_THE_WAY = 6  # beats that have been read and are not yet in the frame memory
 SHORT = 2       # beats that an answer may take besides the full ones
-PIECE = 2048    # bytes
 PAGE_BITS = 21  # of a huge page: buffers seldom lie on both sides of such a boundary
 
 
@@ -30,7 +29,7 @@ def part_layout(pairs, depth):
 class TransmitReads(wiring.Component):
     """Judge each segment, and ask for what it holds when there is room for the answer.
 
-    A segment is judged as it comes, and its read offered two cycles later at the earliest; one every two cycles. A long segment is
+    A segment is judged as it comes, and its read offered two cycles later at the earliest; one every two cycles. A long one is
     read in pieces, so that a second frame need not wait until the first has left the memory: ``piece`` bytes at a time, from its
     beginning on, as long as at least twice as much is left.
 
@@ -61,7 +60,7 @@ class TransmitReads(wiring.Component):
     hold : In(1), wants : Out(1)
         No read is asked for; one would be, but for that.
     """
-    def __init__(self, *, lanes, pairs, max_frame, depth, patience, piece=PIECE):
+    def __init__(self, *, lanes, pairs, max_frame, depth, patience, piece):
         self.lanes = lanes
         self.max_frame = max_frame
         self.depth = depth

@@ -209,7 +209,7 @@ def test_broken_cut(formal, line, instead):
 # Storing packets
 
 def stores(p, dut):
-    """Packets of one byte a beat. The bytes of one of them, which the solver chooses, have colour 1."""
+    """Packets of one byte a beat, or none in the last. The bytes of one of them, which the solver chooses, have colour 1."""
     p.add(dut)
     m = p.m
     error, phase = p.free(name="error"), Signal(2)               # of the packet on its way in: its colour
@@ -218,7 +218,7 @@ def stores(p, dut):
     mine, chosen = Signal(), p.free(name="chosen")
     m.d.comb += mine.eq(Mux(begins, (phase == 0) & chosen, phase == 1))
     p.assume(count | end)
-    p.assume(count | begins)                                      # only an empty packet has an empty last beat
+    p.assume(count | begins | C(int(dut.drop_on_full)))           # else only an empty packet has an empty last beat
     p.assume(length < 4)
     sent = p.feed(dut.i, Cat(Mux(mine, 1, phase & 2), C(0, 6), count, end, error))
     kept, given, whole = Signal(), Signal(), Signal(4)

@@ -19,6 +19,7 @@ from ringnic.hdl.spec.net import VIRTIO_NET_HDR_SIZE
 from prove import Anything, broken
 
 NOTE_BITS = 2     # Receive's note of a frame, if there is one pair
+PIECE = 8         # bytes in which Transmit reads a long segment
 WHOLE = "__all__ = ["   # nothing is broken
 
 
@@ -55,9 +56,9 @@ TRANSMIT = "class Transmit("   # nothing is broken
 
 
 def transmits(p, line=TRANSMIT, instead=TRANSMIT):
-    """A read is for the segment that came last, the whole of it, once; it is a device-readable one of a sound chain."""
+    """A read is for the segment that came last, once for each byte, in order; it is a device-readable one of a sound chain."""
     dut = p.add(made(p, line, instead).Transmit(
-        width=32, num_queues=2, max_frame=32, depth=16, max_chains=2, patience=4))
+        width=32, num_queues=2, max_frame=32, depth=16, max_chains=2, patience=4, piece=PIECE))
     m = p.m
     now = segment(queue=C(1, 16), addr=p.free(64, "addr"), len=p.free(32, "len"), write=p.free(name="write"),
                   last=p.free(name="last"), error=p.free(name="error"))
@@ -72,16 +73,20 @@ def transmits(p, line=TRANSMIT, instead=TRANSMIT):
     p.take(dut.buffers.take)
     p.take(dut.buffers.used)
     asked, request = p.take(dut.read.req), dut.read.req.payload
-    latest, fresh = Signal(Segment), Signal()
+    latest, fresh, begun = Signal(Segment), Signal(), Signal()    # what is left of it to be read
     with m.If(asked):
-        m.d.sync += fresh.eq(0)
+        m.d.sync += [latest.addr.eq(latest.addr + request.len), latest.len.eq(latest.len - request.len),
+                     fresh.eq(request.len != latest.len), begun.eq(1)]
     with m.If(port.ready):
-        m.d.sync += [latest.eq(port.payload), fresh.eq(given)]
+        m.d.sync += [latest.eq(port.payload), fresh.eq(given), begun.eq(0)]
     with m.If(dut.read.req.valid):
         p.check(fresh & ~latest.write & ~latest.error)
-        p.check((request.addr == latest.addr) & (request.len == latest.len) & (latest.len != 0))
-    p.cover(asked & latest.last)
-    p.cover(asked & ~latest.last)
+        p.check((request.addr == latest.addr) & (request.len != 0))
+        p.check((request.len == latest.len) | ((request.len == PIECE) & (latest.len > PIECE)))
+    p.cover(asked & latest.last & ~begun)
+    p.cover(asked & ~latest.last & ~begun)
+    p.cover(asked & begun & (request.len == PIECE))
+    p.cover(asked & begun & (request.len == latest.len))
 
 
 def test_transmit(formal):
@@ -95,6 +100,10 @@ def test_transmit(formal):
     ("& (segment.p.len != 0) & ~segment.p.error", "& ~segment.p.error"),
     ("(segment.p.len != 0) & ~segment.p.error", "(segment.p.len != 0)"),
     ("judged_valid.eq(segment.valid)", "judged_valid.eq(judged_valid | segment.valid)"),   # asked for twice
+    ("page.eq(page + 1), ", ""),
+    ("left.eq(left - 1), ", ""),
+    ("more.eq(left > 2)", "more.eq(left > 1)"),                   # asks for 0 bytes in the end
+    ("> 1) & ~whole)", "> 1))"),                                  # across the end of a page
 ])
 def test_broken_transmit(formal, line, instead):
     formal.refutes(lambda p: transmits(p, line, instead), 10)

@@ -33,9 +33,10 @@ async def accepted(ctx, port):
 
 class Bench:
     """The engine (takes, segments, used) and a host memory behind the read port, both with a will of their own."""
-    def __init__(self, rng, *, width=64, pairs=1, latency=20, busy=1.0, depth=1024, patience=1 << 15):
+    def __init__(self, rng, *, width=64, pairs=1, latency=20, busy=1.0, depth=1024, patience=1 << 15, piece=2048):
         self.rng, self.width, self.latency, self.busy = rng, width, latency, busy
-        self.dut = transmit(width=width, num_queues=2 * pairs, pairs=pairs, max_frame=MAX_FRAME, depth=depth, patience=patience)
+        self.dut = transmit(width=width, num_queues=2 * pairs, pairs=pairs, max_frame=MAX_FRAME, depth=depth, patience=patience,
+                            piece=piece)
         self.chains = {queue: [] for queue in range(1, 2 * pairs, 2)}   # not yet taken: (id, segments)
         self.memory, self.bad = {}, set()
         self.segments, self.reads = [], []
@@ -52,6 +53,10 @@ class Bench:
         self.next_addr = addr + len(chunk) + 64
         self.memory[addr] = chunk
         return addr
+
+    def chunk_of(self, addr):
+        """Where the chunk begins that this address lies in: a long one is read in pieces."""
+        return addr if addr in self.memory else max(begin for begin in self.memory if begin < addr)
 
     def post(self, queue, id, parts, *, write=(), error=False):
         """``parts``: the segments' bytes, or (bytes, length claimed)."""
@@ -101,7 +106,8 @@ class Bench:
             assert held is None or (valid and held == (addr, length)), "a request was withdrawn"
             held = (addr, length) if valid and not ready else None
             if valid and ready:
-                assert length and len(self.memory[addr]) >= length
+                begin = self.chunk_of(addr)
+                assert length and begin + len(self.memory[begin]) >= addr + length
                 self.reads.append((self.cycle + self.latency, addr, length))
 
     async def answer_reads(self, ctx):
@@ -111,7 +117,8 @@ class Bench:
                 await ctx.tick()
                 continue
             _, addr, length = self.reads.pop(0)
-            chunk, bad = self.memory[addr][:length], addr in self.bad
+            begin = self.chunk_of(addr)
+            chunk, bad = self.memory[begin][addr - begin:][:length], not self.bad.isdisjoint({begin, addr})
             while True:
                 size = lanes if self.busy == 1.0 else self.rng.randrange(lanes + 1)
                 part, chunk = chunk[:size], chunk[size:]
@@ -280,7 +287,7 @@ def test_small_frames_at_speed(rng):
 
 @pytest.mark.parametrize("width, depth, pairs, busy", [(64, 512, 1, 0.6), (64, 1024, 3, 1.0), (128, 256, 2, 0.5)])
 def test_random(width, depth, pairs, busy, rng):
-    bench, want = Bench(rng, width=width, depth=depth, pairs=pairs, busy=busy, latency=rng.choice([0, 5, 60])), {}
+    bench, want = Bench(rng, width=width, depth=depth, pairs=pairs, busy=busy, latency=rng.choice([0, 5, 60]), piece=256), {}
     back = {}
     for k in range(40):
         queue = rng.choice(list(bench.chains))
@@ -378,9 +385,24 @@ def test_the_pair_of_what_is_sent(rng):
     assert [pair for _, error, pair in told if error] == [1]
 
 
-def test_a_pause_ends_whatever_the_wire_does(rng):
-    bench, packet = Bench(rng, depth=512, patience=300), bytes(HEADER) + rng.randbytes(1000)
-    frames = [rng.randbytes(1000) for _ in range(12)]
+@pytest.mark.parametrize("bad", [0, 512])
+def test_a_piece_that_cannot_be_read(bad, rng):
+    """The frame is none, and its chain is given back once."""
+    bench = Bench(rng, depth=512, piece=512)
+    frames = [rng.randbytes(1500) for _ in range(3)]
+    for k, frame in enumerate(frames):
+        segment, = bench.post(1, k, [bytes(HEADER) + frame])
+        if k == 1:
+            bench.bad = {segment["addr"] + bad}
+    bench.run()
+    assert bench.frames == [frames[0], frames[2]] and bench.used == [(1, k) for k in range(3)]
+    assert bench.events == {"tx_frames": 2, "tx_dropped": 1}
+
+
+@pytest.mark.parametrize("size", [1000, 1500])   # the longer ones are read in two pieces
+def test_a_pause_ends_whatever_the_wire_does(size, rng):
+    bench, packet = Bench(rng, depth=512, patience=300, piece=512), bytes(HEADER) + rng.randbytes(size)
+    frames = [rng.randbytes(size) for _ in range(12)]
 
     async def pause(ctx, limit):
         bench.pausing = True
@@ -445,15 +467,16 @@ def test_a_pause_waits_for_a_table_that_comes_slowly(rng):
 
 
 @pytest.mark.parametrize("late", range(4))
-def test_a_frame_of_which_a_part_was_given_up_is_not_sent(late, rng):
+@pytest.mark.parametrize("size, first", [(1000, 500), (1500, 1500)])   # of two buffers, or read in two pieces
+def test_a_frame_of_which_a_part_was_given_up_is_not_sent(size, first, late, rng):
     """During a pause, parts of frames are given up because the wire does not move; then it does, perhaps within a frame."""
-    bench = Bench(rng, depth=512, patience=50)
-    frames = [rng.randbytes(1000) for _ in range(12)]
+    bench = Bench(rng, depth=512, patience=50, piece=512)
+    frames = [rng.randbytes(size) for _ in range(12)]
 
     async def control(ctx):
         bench.wire = lambda: False
         for k, frame in enumerate(frames):
-            bench.post(1, k, [bytes(HEADER) + frame[:500], frame[500:]])
+            bench.post(1, k, [part for part in (bytes(HEADER) + frame[:first], frame[first:]) if part])
         await ctx.tick().repeat(1000)
         bench.pausing = True
         await ctx.tick().repeat(bench.dut.patience + late)

@@ -2,13 +2,14 @@
 
 import pytest
 
-from ringnic.hdl.net.transmit_reads import ON_THE_WAY, PIECE, TransmitReads
+from ringnic.hdl.net.transmit_reads import ON_THE_WAY, TransmitReads
 from ringnic.hdl.spec.net import VIRTIO_NET_HDR_SIZE
 
 from ...kit import streams
 from ...kit.simulation import Simulation, cycles
 
 DEPTH, MAX_FRAME, PATIENCE = 64, 200, 20
+PIECE = 2048
 SHORTEST = VIRTIO_NET_HDR_SIZE + 14
 
 
@@ -18,8 +19,8 @@ def segment(size, *, write=0, last=1, error=0, id=0, addr=None):
 
 
 class Bench:
-    def __init__(self, *, max_frame=MAX_FRAME, depth=DEPTH, **parameters):
-        self.dut = TransmitReads(lanes=8, pairs=2, max_frame=max_frame, depth=depth, patience=PATIENCE, **parameters)
+    def __init__(self, *, max_frame=MAX_FRAME, depth=DEPTH):
+        self.dut = TransmitReads(lanes=8, pairs=2, max_frame=max_frame, depth=depth, patience=PATIENCE, piece=PIECE)
         self.reads, self.parts, self.cycle = [], [], 0
         self.ready = True
 
