@@ -71,7 +71,7 @@ class Scan(wiring.Component):
     ----------
     num_queues, max_batch : int
     depth : int
-        Of :class:`.heads.Heads`.
+        Of the store.
 
     Members
     -------
@@ -97,7 +97,7 @@ class Scan(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        fetch, judged, head, step = self.i.p, self.heads.desc.p, self.heads.head.head, Signal()
+        fetch, judged, head, step = self.i.p, self.heads.desc.p, self.heads.head, Signal()
         desc = data.View(VirtqPackedDesc, Value.cast(judged.desc))
         first = Signal(init=1)
         kept, now = self.o_result.p, Signal(scanned(self.max_batch))   # as before this descriptor
@@ -162,11 +162,10 @@ class Scan(wiring.Component):
                 m.d.comb += [new.slot.eq(0), new.flip.eq(~now.flip)]
 
         m.d.comb += [
-            # Room is asked for whatever comes: the verdict is late to know.
-            self.heads.desc.ready.eq(self.i.valid & (self.heads.free != 0) & (self.o_result.ready | ~self.o_result.valid)),
+            self.heads.desc.ready.eq(self.i.valid & (self.o_result.ready | ~self.o_result.valid)),
             step.eq(self.heads.desc.valid & self.heads.desc.ready),
             self.heads.count.eq(step & push),
-            self.heads.head.queue.eq(fetch.queue),
+            self.heads.queue.eq(fetch.queue),
             *[head[name].eq(desc[name]) for name in ("id", "addr", "len", "flags")],
             head.next.eq(now.start),
             self.i.ready.eq(step & judged.last),
