@@ -65,7 +65,8 @@ def scanned(max_batch):
 class Scan(wiring.Component):
     """Turn descriptors into chain heads, one a cycle, up to the first that is not available or not to be trusted.
 
-    A chain of several descriptors is handed on as NEXT, its first slot and their number.
+    A chain of several descriptors is handed on as NEXT, its first slot and their number. A read begins in a cycle of its own,
+    before its first descriptor is judged.
 
     Parameters
     ----------
@@ -97,23 +98,12 @@ class Scan(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        fetch, judged, head, step = self.i.p, self.heads.desc.p, self.heads.head, Signal()
+        fetch, judged, head = self.i.p, self.heads.desc.p, self.heads.head
         desc = data.View(VirtqPackedDesc, Value.cast(judged.desc))
-        first = Signal(init=1)
-        kept, now = self.o_result.p, Signal(scanned(self.max_batch))   # as before this descriptor
-        new = Signal(scanned(self.max_batch))                 # and after it
+        begun, step = Signal(), Signal()
+        now, new = self.o_result.p, Signal(scanned(self.max_batch))   # as before this descriptor, and after it
         at, stopped, looking = Signal(range(self.max_batch + 1)), Signal(), Signal()
-        head_sure, chain_sure = Signal(), Signal()
-        with m.If(first):
-            m.d.comb += [
-                *[now[name].eq(fetch[name]) for name in ("queue", "slot", "flip", "start", "chain", "granted", "pace")],
-                now.whole.eq(1),
-                now.full.eq(1),
-                chain_sure.eq(1),                             # a chain that goes on here began in an earlier read
-            ]
-        with m.Else():
-            m.d.comb += [now.eq(kept), chain_sure.eq(head_sure)]
-
+        chain_sure = Signal()
         available, follows, trusted, advance, push = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             available.eq(((desc.flags & VirtqDescF.AVAIL) != 0) & ((desc.flags & VirtqDescF.USED) == 0)),
@@ -162,7 +152,7 @@ class Scan(wiring.Component):
                 m.d.comb += [new.slot.eq(0), new.flip.eq(~now.flip)]
 
         m.d.comb += [
-            self.heads.desc.ready.eq(self.i.valid & (self.o_result.ready | ~self.o_result.valid)),
+            self.heads.desc.ready.eq(begun),
             step.eq(self.heads.desc.valid & self.heads.desc.ready),
             self.heads.count.eq(step & push),
             self.heads.queue.eq(fetch.queue),
@@ -175,16 +165,21 @@ class Scan(wiring.Component):
             m.d.comb += [head.flags.eq(VirtqDescF.NEXT), head.len.eq(now.chain + 1)]
         with m.If(self.o_result.ready):
             m.d.sync += self.o_result.valid.eq(0)
+        with m.If(~begun & self.i.valid & (self.o_result.ready | ~self.o_result.valid)):
+            m.d.sync += [
+                begun.eq(1),
+                *[now[name].eq(fetch[name]) for name in ("queue", "slot", "flip", "start", "chain", "granted", "pace")],
+                *[now[name].eq(0) for name in ("sure", "taken", "failed")],
+                *[now[name].eq(1) for name in ("whole", "full")],
+                chain_sure.eq(1),                             # a chain that goes on here began in an earlier read
+                *[part.eq(0) for part in (at, stopped, looking)],
+            ]
         with m.If(step):
-            m.d.sync += [first.eq(0), kept.eq(new), at.eq(at + 1), self.o_result.valid.eq(judged.last)]
+            m.d.sync += [now.eq(new), at.eq(at + 1), begun.eq(~judged.last), self.o_result.valid.eq(judged.last)]
             with m.If(~stopped & (~advance | new.failed)):
                 m.d.sync += [stopped.eq(1), looking.eq(available & ~new.failed)]
             with m.If(~available):
                 m.d.sync += looking.eq(0)
             with m.If(follows & (now.chain == 0)):
-                m.d.sync += head_sure.eq(at < fetch.sure)
-            with m.Elif(first):
-                m.d.sync += head_sure.eq(1)
-            with m.If(judged.last):
-                m.d.sync += [first.eq(1), at.eq(0), stopped.eq(0), looking.eq(0)]
+                m.d.sync += chain_sure.eq(at < fetch.sure)
         return m
