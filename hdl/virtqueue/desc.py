@@ -135,7 +135,7 @@ class RunHeads(wiring.Component):
     ----------
     num_queues, max_run : int
     depth : int
-        Of :class:`.heads.Heads`: room for two runs, at least.
+        Of the store.
 
     Members
     -------
@@ -161,18 +161,17 @@ class RunHeads(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        run, desc, head = self.i, self.heads.desc, self.heads.head.head
+        run, desc, head = self.i, self.heads.desc, self.heads.head
         nth, ends, wrong, fails = Signal(range(self.max_run)), Signal(), Signal(), Signal()
         halted = Signal(self.num_queues)       # queues of which an entry failed
         this = run.p.queue
         m.d.comb += [
             wrong.eq(run.valid & run.p.wrong),
-            # Room for a whole run: others may be read meanwhile.
-            desc.ready.eq(run.valid & ~wrong & (self.heads.free >= self.max_run)),
+            desc.ready.eq(run.valid & ~wrong),
             ends.eq(desc.valid & desc.ready & desc.p.last),
             fails.eq(ends & desc.p.error),
             run.ready.eq(ends | wrong),
-            self.heads.head.queue.eq(run.p.queue),
+            self.heads.queue.eq(run.p.queue),
             head.id.eq(run.p.first + nth),
             *[head[name].eq(desc.p.desc[name]) for name in ("addr", "len", "flags", "next")],
             self.heads.place.eq(Mux(run.p.down, (run.p.count + ~nth)[:len(nth)], nth)),

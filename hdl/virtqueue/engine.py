@@ -20,7 +20,6 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.buffers import BufferPort, QueueSetup, Used
 from ..lib.dma import AreaPort, ReadPort, WritePort
 from ..lib.either import Either
-from ..lib.queue import DEEP
 from ..lib.slice import Register
 from .avail import AvailFetch
 from .desc import DescFetch
@@ -136,7 +135,7 @@ class Engine(wiring.Component):
         m = Module()
         sizes = dict(width=self.width, num_queues=self.num_queues)
         m.submodules.avail    = avail    = AvailFetch(**sizes, max_batch=self.batch)
-        of_heads = dict(num_queues=self.num_queues, depth=max(DEEP, 2 * self.batch, self.prefetch // 2))
+        of_heads = dict(num_queues=self.num_queues, depth=self.prefetch)
         m.submodules.desc     = desc     = DescFetch(**of_heads, max_run=self.batch)
         m.submodules.packed_fetch = packed = PackedFetch(**of_heads, max_batch=self.prefetch // 2)
         m.submodules.heads    = heads    = Heads(**of_heads, width=self.width)
@@ -163,7 +162,7 @@ class Engine(wiring.Component):
             states.beyond.eq(setup.beyond),
         ]
         connect(m, setup.areas, flipped(self.areas))
-        for stage in (avail, desc, packed, events, store, used, suppress, walk.control):
+        for stage in (avail, desc, packed, heads, events, store, used, suppress, walk.control):
             m.d.comb += [stage.setup_valid.eq(setup.o_valid), stage.setup.eq(setup.o)]
         for fetch in (avail, packed):
             for of, names in ((self, ("event_idx", "notification_data", "kick_valid", "kick_queue", "kick_next")),
@@ -216,7 +215,7 @@ class Engine(wiring.Component):
             connect(m, split, either.i[0])
             connect(m, ring, either.i[1])
             connect(m, either.o, o)
-        for o, i in ((avail.o, desc.i), (heads.o, store.i_push), (store.o_head, walk.i), (used.o, suppress.i)):
+        for o, i in ((avail.o, desc.i), (heads.write, store.write), (heads.o, store.i_push), (store.o_head, walk.i), (used.o, suppress.i)):
             connect(m, o, i)
         connect(m, flipped(self.reads[2].beat), heads.beat)
         connect(m, suppress.notify, flipped(self.notify))

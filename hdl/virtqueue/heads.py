@@ -1,16 +1,19 @@
-"""Descriptors from host memory to chain heads that wait for the store: one memory for split and packed rings.
+"""Descriptors from host memory to the places of the store that their reads have reserved, of split and packed rings.
 
 Ref: VIRTIO 1.4, 2.7.5 "The Virtqueue Descriptor Table", 2.8.13 "Virtqueue structures": descriptors of both formats.
 """
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from ..lib.buffers import QueueSetup
 from ..lib.dma import read_beat
+from ..lib.queue import Buffer
 from ..spec.virtio import VirtqDesc
 from .elements import Elements
-from .store import Push
+from .rows import SharedRows
+from .store import Head, HeadWrite, push_of
 
 __all__ = ["NO_ADDRESS", "HeadPort", "Heads", "read_desc"]
 
@@ -24,100 +27,99 @@ read_desc = data.StructLayout({"desc": VirtqDesc, "last": 1, "error": 1, "marked
 def HeadPort(depth):
     """Port of :class:`Heads`, seen from who judges descriptors.
 
-    With each descriptor that is taken ``head`` is written, ``place`` rows behind those that are handed on already. At the end of
-    the cycle the next ``count`` rows are handed on as well; all of them have been written by then. What is not handed on is
-    written over. A descriptor is taken only while its row, and those before it, are ``free``.
+    With each descriptor that is taken ``head`` is written, ``place`` places behind the heads of ``queue`` that are handed on
+    already. At the end of the cycle the next ``count`` of them, 0 to ``depth``, are handed on as well; all of them have been
+    written by then. What is not handed on is written over. Every descriptor that was asked for has a place in the store.
     """
     return wiring.Signature({
         "desc":  In(stream.Signature(read_desc)),
-        "free":  In(range(depth + 1)),
+        "queue": Out(16),
         "place": Out(range(depth)),
-        "head":  Out(Push),
+        "head":  Out(Head),
         "count": Out(range(depth + 1)),
     })
 
 
 class Heads(wiring.Component):
-    """Offer descriptors, one a cycle at most, and keep the heads that are made of them, in order, one a cycle.
+    """Offer descriptors, one a cycle at most, and write the heads that are made of them to the store, in the same cycle.
 
-    A descriptor is offered a cycle after its last beat; its head is there three cycles after it was handed on. What waits for its
-    turn at the store lies here, in block RAM, so that it holds up no other client's beats.
+    A descriptor is offered a cycle after its last beat; that heads are handed on is said to the store a cycle after it was said
+    here. The store serves a PUSH whatever its devices do, so descriptors hold up other clients' beats for some cycles at most.
 
     Parameters
     ----------
     width, num_queues : int
     depth : int
-        Rows: a power of two.
+        Of the store.
+    waiting : int
+        PUSHes that may wait for the store, a power of two; while there are as many no descriptor is offered.
 
     Members
     -------
+    setup_valid, setup : In
+        Strobe: of this queue nothing is handed on. What was handed on before waits for the store at most (``busy``), which does
+        nothing about it, for it has no places reserved; and no descriptor of before comes any more.
     beat : In(stream(read_beat(width)))
         Answers of reads of descriptors.
     i : In(HeadPort(depth))
-    o : Out(stream(Push))
-        A register.
+    write : Out(HeadWrite(depth)), o : Out(stream(push_of(num_queues, depth)))
+        See :class:`.store.HeadStore`.
     busy : Out(1)
-        A head has been handed on and not taken.
+        A PUSH waits.
     """
-    def __init__(self, *, width, num_queues, depth):
+    def __init__(self, *, width, num_queues, depth, waiting=16):
         self.width = width
         self.num_queues = num_queues
         self.depth = depth
+        self.waiting = waiting
         super().__init__({
-            "beat": In(stream.Signature(read_beat(width))),
-            "i":    In(HeadPort(depth)),
-            "o":    Out(stream.Signature(Push)),
-            "busy": Out(1),
+            "setup_valid": In(1),
+            "setup":       In(QueueSetup),
+            "beat":        In(stream.Signature(read_beat(width))),
+            "i":           In(HeadPort(depth)),
+            "write":       Out(HeadWrite(depth)),
+            "o":           Out(stream.Signature(push_of(num_queues, depth))),
+            "busy":        Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.cut = cut = Elements(width=self.width, shape=VirtqDesc)
+        m.submodules.cut    = cut    = Elements(width=self.width, shape=VirtqDesc)
+        m.submodules.pushes = pushes = Buffer(push_of(self.num_queues, self.depth), self.waiting)
+        # Places of each queue that are handed on, modulo the depth.
+        m.submodules.ends   = ends   = SharedRows(num_queues=self.num_queues, shape=range(self.depth))
         connect(m, flipped(self.beat), cut.i)
+        connect(m, pushes.o, flipped(self.o))
         # A verdict takes a cycle of its own, and a look at the whole address the one before.
-        desc = self.i.desc
-        m.d.comb += cut.o.ready.eq(desc.ready | ~desc.valid)
+        desc, there, moves = self.i.desc, Signal(), Signal()
+        m.d.comb += [
+            desc.valid.eq(there & pushes.i.ready),
+            moves.eq(desc.valid & desc.ready),
+            cut.o.ready.eq(moves | ~there),
+        ]
         with m.If(cut.o.ready):
             m.d.sync += [
-                desc.valid.eq(cut.o.valid),
+                there.eq(cut.o.valid),
                 desc.p.desc.eq(cut.o.p.data),
                 desc.p.last.eq(cut.o.p.last),
                 desc.p.error.eq(cut.o.p.error),
                 desc.p.marked.eq(cut.o.p.data.addr == NO_ADDRESS),
             ]
 
-        queue = range(max(2, self.num_queues))
-        row = data.StructLayout({"queue": queue, "head": Push.as_shape().members["head"]})
-        m.submodules.rows = rows = memory.Memory(shape=row, depth=self.depth, init=[])
-        write, read = rows.write_port(), rows.read_port()
-        end = Signal(range(self.depth))                  # of the heads that are handed on
-        fetch, fetched, gives = Signal(), Signal(), Signal()
-        free = Signal(range(self.depth + 1), init=self.depth)
-        stored = ~free[-1]                               # some row is not free
         m.d.comb += [
-            self.i.free.eq(free),
-            write.en.eq(desc.valid & desc.ready),
-            write.addr.eq(end + self.i.place),
-            write.data.queue.eq(self.i.head.queue),
-            write.data.head.eq(self.i.head.head),
-            gives.eq(self.o.ready | ~self.o.valid),
-            fetch.eq(stored & (~fetched | gives)),
-            # No row is written before it is free. Said like this, synthesis needs no logic for a row that is read and written.
-            read.en.eq(fetch & ~(write.en & (write.addr == read.addr))),
-            self.busy.eq(stored | fetched | self.o.valid),
+            ends.setup_valid.eq(self.setup_valid),
+            ends.setup_queue.eq(self.setup.queue),
+            ends.queue.eq(self.i.queue),
+            ends.at.eq(self.i.queue),
+            ends.write.eq(pushes.i.valid),
+            ends.new.eq(ends.now + self.i.count),
+            self.write.valid.eq(moves),
+            self.write.queue.eq(self.i.queue),
+            self.write.place.eq(ends.now + self.i.place),
+            self.write.head.eq(self.i.head),
+            pushes.i.valid.eq(moves & (self.i.count != 0)),
+            pushes.i.p.queue.eq(self.i.queue),
+            pushes.i.p.count.eq(self.i.count),
+            self.busy.eq(pushes.o.valid),
         ]
-        m.d.sync += [
-            end.eq(end + self.i.count),
-            read.addr.eq(read.addr + fetch),
-            free.eq(free - self.i.count + fetch),
-        ]
-        with m.If(gives):
-            m.d.sync += [
-                self.o.valid.eq(fetched),
-                self.o.p.queue.eq(read.data.queue),
-                self.o.p.head.eq(read.data.head),
-                fetched.eq(0),
-            ]
-        with m.If(fetch):
-            m.d.sync += fetched.eq(1)
         return m

@@ -108,7 +108,7 @@ class PackedFetch(wiring.Component):
     max_batch : int
         Descriptors a read, at most: a power of two of at least 4.
     depth : int
-        Of :class:`.heads.Heads`: room for a read.
+        Of the store: room for two reads.
 
     Members
     -------

@@ -82,6 +82,8 @@ class SharedRows(wiring.Component):
         Strobe: forget what is known of this queue.
     queue : In, row : Out(shape)
         ``row`` shows, in the next cycle, the row that ``queue`` names in this one, without what is written in this one.
+    now : Out(shape)
+        The row of ``queue``, in the same cycle, as if no queue were set up in it.
     write : In(1), at : In(16), new : In(shape)
         Store ``new`` as the row of ``at``, unless that queue is set up in this cycle.
     """
@@ -93,6 +95,7 @@ class SharedRows(wiring.Component):
             "setup_queue": In(16),
             "queue":       In(range(max(2, num_queues))),
             "row":         Out(shape),
+            "now":         Out(shape),
             "write":       In(1),
             "at":          In(16),
             "new":         In(shape),
@@ -111,6 +114,7 @@ class SharedRows(wiring.Component):
             write.addr.eq(at),
             write.en.eq(self.write),
             write.data.eq(self.new),
+            self.now.eq(Mux(fresh.bit_select(self.queue, 1), 0, read.data)),
         ]
         m.d.sync += self.row.eq(Mux(fresh.bit_select(self.queue, 1) | meets, 0, read.data))
         with m.If(self.write):

@@ -72,7 +72,7 @@ class Scan(wiring.Component):
     ----------
     num_queues, max_batch : int
     depth : int
-        Of :class:`.heads.Heads`.
+        Of the store.
 
     Members
     -------
@@ -98,7 +98,7 @@ class Scan(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        fetch, judged, head = self.i.p, self.heads.desc.p, self.heads.head.head
+        fetch, judged, head = self.i.p, self.heads.desc.p, self.heads.head
         desc = data.View(VirtqPackedDesc, Value.cast(judged.desc))
         begun, step = Signal(), Signal()
         now, new = self.o_result.p, Signal(scanned(self.max_batch))   # as before this descriptor, and after it
@@ -152,11 +152,10 @@ class Scan(wiring.Component):
                 m.d.comb += [new.slot.eq(0), new.flip.eq(~now.flip)]
 
         m.d.comb += [
-            # Room is asked for whatever comes: the verdict is late to know.
-            self.heads.desc.ready.eq(begun & (self.heads.free != 0)),
+            self.heads.desc.ready.eq(begun),
             step.eq(self.heads.desc.valid & self.heads.desc.ready),
             self.heads.count.eq(step & push),
-            self.heads.head.queue.eq(fetch.queue),
+            self.heads.queue.eq(fetch.queue),
             *[head[name].eq(desc[name]) for name in ("id", "addr", "len", "flags")],
             head.next.eq(now.start),
             self.i.ready.eq(step & judged.last),

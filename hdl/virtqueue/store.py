@@ -12,7 +12,7 @@ from ..lib.arbiter import round_robin
 from ..lib.buffers import QueueSetup, Take, TakeOp
 from .rows import PipelinedRows
 
-__all__ = ["Head", "Room", "Push", "TakenHead", "HeadStore", "port_head"]
+__all__ = ["Head", "HeadWrite", "Room", "TakenHead", "HeadStore", "port_head", "push_of"]
 
 
 class Head(data.Struct):
@@ -34,14 +34,19 @@ class Room(data.Struct):
     want:  unsigned(16)
 
 
-class Push(data.Struct):
-    queue: unsigned(16)
-    head:  Head
-
-
 class TakenHead(data.Struct):
     queue: unsigned(16)
     head:  Head
+
+
+def HeadWrite(depth):
+    """Write ``head`` in the cycle of ``valid``, to a place of ``queue``: places count from 0 at its set-up, modulo ``depth``."""
+    return wiring.Signature({"valid": Out(1), "queue": Out(16), "place": Out(range(depth)), "head": Out(Head)})
+
+
+def push_of(num_queues, depth):
+    """The next ``count`` heads of ``queue``, 1 to ``depth``, have been written."""
+    return data.StructLayout({"queue": range(max(2, num_queues)), "count": range(depth + 1)})
 
 
 def port_head(ports):
@@ -59,6 +64,9 @@ class HeadStore(wiring.Component):
     A set-up happens before or after an operation, never in the middle of one: an operation that meets the set-up of its queue is
     served after it, and finds the queue empty. What was pushed before is never handed out again.
 
+    Heads are written to places that are reserved, and not pushed yet, in any order, and beside any operation; a PUSH says that
+    the first of those places are written.
+
     Parameters
     ----------
     num_queues, ports : int
@@ -75,8 +83,10 @@ class HeadStore(wiring.Component):
     least : In(range(depth + 1))
         A request for room that cannot be met in full is met in part only from this many places on, so that a nearly full queue
         is not refilled one descriptor a read; or when the device has taken all there was. Not 0, and does not change.
-    i_push : In(stream(Push))
-        Fill the next reserved place; without one, the head vanishes.
+    write : In(HeadWrite(depth))
+        Nothing is written to a place that is pushed and not committed.
+    i_push : In(stream(push_of(num_queues, depth)))
+        Offer these heads to TAKEs. If there are not as many places reserved, the PUSH does nothing.
     i_take : array of ports
         See :class:`ringnic.hdl.lib.buffers.TakeOp`. A TAKE waits until there is something to take.
     room : In(ports)
@@ -107,7 +117,8 @@ class HeadStore(wiring.Component):
             "i_room":      In(stream.Signature(Room)),
             "grant":       Out(16),
             "least":       In(range(depth + 1), init=batch),
-            "i_push":      In(stream.Signature(Push)),
+            "write":       In(HeadWrite(depth)),
+            "i_push":      In(stream.Signature(push_of(num_queues, depth))),
             "i_take":      In(stream.Signature(Take)).array(ports),
             "room":        In(ports, init=(1 << ports) - 1),
             "soon":        In(1),
@@ -168,10 +179,12 @@ class HeadStore(wiring.Component):
 
         at, row = rows.at, rows.row
         m.d.comb += [
-            head_w.addr.eq(Cat(row.pushed[:depth_bits], at)),
-            head_w.data.eq(self.i_push.p.head),
+            head_w.en.eq(self.write.valid),
+            head_w.addr.eq(Cat(self.write.place, self.write.queue[:len(at)])),
+            head_w.data.eq(self.write.head),
             head_r.addr.eq(Cat(row.taken[:depth_bits], at)),
-            head_r.en.eq(~acts[1]),   # never in the cycle of a write, and synthesis can see that
+            # What is written is not pushed yet. Said like this, synthesis needs no logic for the case that it is read.
+            head_r.en.eq(~(head_w.en & (head_w.addr == head_r.addr))),
         ]
         # The walker sees a register, for a block RAM is slow.
         m.d.sync += read.eq(0)
@@ -180,7 +193,7 @@ class HeadStore(wiring.Component):
         with m.If(read):
             m.d.sync += [head.valid.eq(1), head.p.taken.head.eq(head_r.data)]
 
-        reserves, has_head = Signal(), Signal()
+        fits, has_head = Signal(), Signal()
         after = Signal(count)           # of ``taken``, if one is taken
         in_hand = Signal(count)         # taken, and not kept
         # Chains that are kept; of a queue that was set up in between there may be fewer than a device says.
@@ -190,7 +203,7 @@ class HeadStore(wiring.Component):
             rows.new.committed.eq(row.committed + kept),
             rows.new.spare.eq(row.spare + kept),
             in_hand.eq(row.taken - row.committed),
-            reserves.eq(row.pushed != row.reserved),
+            fits.eq((row.reserved - row.pushed)[:count] >= self.i_push.p.count),
             has_head.eq(row.taken != row.pushed),
             after.eq(row.taken + 1),
         ]
@@ -200,8 +213,8 @@ class HeadStore(wiring.Component):
                 self._reserve(m, row, rows.new)
             with m.If(acts[1]):
                 m.d.comb += self.i_push.ready.eq(1)
-                with m.If(reserves):
-                    m.d.comb += [head_w.en.eq(1), rows.new.pushed.eq(row.pushed + 1)]
+                with m.If(fits):
+                    m.d.comb += rows.new.pushed.eq(row.pushed + self.i_push.p.count)
                     m.d.sync += self.available.bit_select(at, 1).eq(1)
             for k, take in enumerate(self.i_take):
                 with m.If(acts[2 + k]):

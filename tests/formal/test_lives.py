@@ -9,6 +9,7 @@ import pytest
 
 from amaranth import *
 from amaranth.lib import data
+from amaranth.lib.wiring import connect
 
 from ringnic.hdl.lib.buffers import TakeOp
 from prove import broken
@@ -130,11 +131,12 @@ STORE, DEPTH = "class HeadStore(", 2
 
 
 def stores(p, line=STORE, instead=STORE, batch=1):
-    """Heads of a queue come out in the order in which they were pushed since it was set up, those taken and not committed again
-    after a REWIND, and no other; taken <= pushed <= reserved, and never more places than there are. Who was granted nothing is
-    told as soon as the same request would be granted something, and not before.
+    """Of a queue comes out what was written last to each of its places, in their order from its set-up on, those taken and not
+    committed again after a REWIND; taken <= pushed <= reserved, and never more places than there are. A PUSH of more than is
+    reserved does nothing. Who was granted nothing is told as soon as the same request would be granted something, and not before.
 
-    Operations of either queue are offered in any order, set-ups come in any cycle. One head is marked, any.
+    Operations of either queue are offered in any order, set-ups come in any cycle, and so do writes to places that are not pushed.
+    Heads are marked, or not.
     """
     module = broken("ringnic.hdl.virtqueue.store", line, instead)
     dut = p.add(module.HeadStore(num_queues=BOTH, ports=1, depth=DEPTH, batch=batch))
@@ -146,8 +148,12 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     p.assume((want != 0) & (want <= DEPTH))
     takes = (op == TakeOp.TAKE) | (op == TakeOp.KEEP)
     room = p.feed(dut.i_room, Cat(of["of_room"], C(0, 15), want)) & (of["of_room"] == queue)
-    head = Cat(marks, C(0, len(Value.cast(dut.i_push.payload.head)) - 1))
-    push = p.feed(dut.i_push, Cat(of["of_push"], C(0, 15), head)) & (of["of_push"] == queue)
+    pushes, of_write, place = p.free(range(DEPTH + 1), "pushes"), p.free(range(BOTH), "of_write"), p.free(range(DEPTH), "place")
+    p.assume(pushes != 0)
+    push = p.feed(dut.i_push, Cat(of["of_push"], pushes)) & (of["of_push"] == queue)
+    m.d.comb += [dut.write.valid.eq(p.free(name="writes")), dut.write.queue.eq(of_write), dut.write.place.eq(place),
+                 dut.write.head.id.eq(marks)]
+    write = dut.write.valid & (of_write == queue)
     take = p.feed(dut.i_take[0], Cat(op, of["of_take"], C(0, 15), keeps)) & (of["of_take"] == queue)
     out = p.take(dut.o_head)
     m.d.comb += [dut.room.eq(p.free(name="room_behind")), dut.soon.eq(p.free(name="soon"))]
@@ -156,9 +162,14 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     counts = range(2 * DEPTH)
     reserved, pushed, taken, committed = (Signal(counts, name=name) for name in ("reserved", "pushed", "taken", "committed"))
     free = (DEPTH - (reserved - committed))[:len(reserved)]
-    # The marked head: whether there is one in the queue, and where. Of the head on its way out: whether it is that one.
-    used_up, there, where, is_marked, is_ours = Signal(), Signal(), Signal(counts), Signal(), Signal()
-    p.assume(~dut.i_push.valid | ~marks | ((of["of_push"] == queue) & ~used_up))
+    # What was written to each place: whether it is marked. Of the head on its way out: whether it is marked, and ours.
+    places, is_marked, is_ours = Array(Signal(name=f"place_{k}") for k in range(DEPTH)), Signal(), Signal()
+    with m.If(write):
+        p.assume((place - pushed)[:len(place)] < DEPTH - (pushed - committed)[:len(pushed)])
+        m.d.sync += places[place].eq(marks)
+    with m.If(dut.write.valid & ~write):
+        # Of the other queue as well, where it matters: no place is written in the cycle in which it is taken.
+        p.assume(~marks & ~(dut.i_take[0].ready & (of["of_take"] != queue)))
     p.check(~(room | push | take) | ~meets)
     refused = Signal.like(want)     # what was wanted when nothing was granted, last
     granted = lambda want: (free != 0) & ((free >= want) | (free >= batch) | (taken == reserved))
@@ -171,12 +182,9 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     p.check(~told | worth)
     p.check(~worth | p.past(worth) | told)
     p.cover(told)
-    with m.If(push & (pushed != reserved)):
-        m.d.sync += pushed.eq(pushed + 1)
-        with m.If(marks):
-            m.d.sync += [there.eq(1), where.eq(pushed)]
-    with m.If(push & marks):
-        m.d.sync += used_up.eq(1)
+    fits = pushes <= (reserved - pushed)[:len(reserved)]
+    with m.If(push & fits):
+        m.d.sync += pushed.eq(pushed + pushes)
     after, kept = Signal(counts), Signal(counts)   # of ``taken`` and ``committed``
     in_hand = (taken - committed)[:len(taken)]
     m.d.comb += [
@@ -188,23 +196,23 @@ def stores(p, line=STORE, instead=STORE, batch=1):
         m.d.sync += taken.eq(after)
     with m.If(take & (op != TakeOp.REWIND)):
         m.d.sync += committed.eq(kept)
-        with m.If((where - committed)[:len(where)] < (kept - committed)[:len(kept)]):
-            m.d.sync += there.eq(0)
     with m.If(take & (op == TakeOp.REWIND)):
         m.d.sync += taken.eq(committed)
     with m.If(dut.i_take[0].valid & dut.i_take[0].ready & takes):
-        m.d.sync += [is_ours.eq(take), is_marked.eq(take & there & (where == taken))]
+        m.d.sync += [is_ours.eq(take), is_marked.eq(take & places[taken[:len(place)]])]
     with m.If(meets):
-        m.d.sync += [reserved.eq(0), pushed.eq(0), taken.eq(0), committed.eq(0), there.eq(0), refused.eq(0)]
+        m.d.sync += [reserved.eq(0), pushed.eq(0), taken.eq(0), committed.eq(0), refused.eq(0)]
     p.check(dut.available.bit_select(queue, 1) == (taken != pushed))
     with m.If(dut.o_head.valid):
         taken_head = dut.o_head.payload.taken
         p.check((taken_head.head.id == is_marked) & ((taken_head.queue == queue) == is_ours))
     p.cover(out & is_marked)
-    p.cover(out & is_ours & used_up & ~there & p.past(pushed != 0))
+    p.cover(out & is_marked & p.past(write))
+    p.cover(push & (pushes == 2) & fits)
+    p.cover(push & ~fits & (pushed != reserved))
     p.cover(take & (op == TakeOp.REWIND) & (taken != committed))
-    p.cover(take & (op == TakeOp.TAKE) & (keeps == 1) & (in_hand == 1) & there & (where == taken))
-    p.cover(take & (op == TakeOp.COMMIT) & (keeps == 1) & (in_hand == 2) & there & (where == committed + 1))
+    p.cover(take & (op == TakeOp.TAKE) & (keeps == 1) & (in_hand == 1) & places[taken[:len(place)]])
+    p.cover(take & (op == TakeOp.COMMIT) & (keeps == 1) & (in_hand == 2) & places[(committed + 1)[:len(place)]])
     p.cover(meets & dut.i_push.valid & (of["of_push"] == queue) & (pushed != 0))
     # An operation just behind the set-up, and of the same queue just behind another.
     p.cover(room & p.past(meets & (reserved != 0)))
@@ -220,7 +228,11 @@ def test_store(formal, batch):
 
 @pytest.mark.parametrize("line, instead", [
     ("with m.If(acts.any() & ~rows.meets):", "with m.If(acts.any()):"),
-    ("reserves.eq(row.pushed != row.reserved)", "reserves.eq(1)"),
+    ("fits.eq((row.reserved - row.pushed)[:count] >= self.i_push.p.count)", "fits.eq(1)"),
+    ("fits.eq((row.reserved - row.pushed)[:count] >= self.i_push.p.count)", "fits.eq(row.reserved != row.pushed)"),
+    ("row.pushed + self.i_push.p.count", "row.pushed + 1"),
+    ("Cat(self.write.place, self.write.queue[:len(at)])", "Cat(self.write.place, at)"),
+    ("(head_w.addr == head_r.addr)", "C(1)"),
     ("has_head.eq(row.taken != row.pushed)", "has_head.eq(1)"),
     ("self.setup.queue[:len(at)], 1).eq(0)", "self.setup.queue[:len(at)], 1).eq(1)"),
     ("rows.new.taken.eq(row.committed)", "rows.new.taken.eq(row.taken)"),
@@ -240,6 +252,116 @@ def test_store(formal, batch):
 ])
 def test_broken_store(formal, line, instead):
     formal.refutes(lambda p: stores(p, line, instead, batch=DEPTH if "freed" in line else 1), 24)
+
+
+# Heads on their way to the store
+
+JUDGED = "class Heads("
+
+
+def hands_on(p, line=JUDGED, instead=JUDGED, store=STORE, broken_store=STORE):
+    """A TAKE of a queue gets heads that were written and handed on since it was set up, in the order of their places, and none
+    twice.
+
+    Verdicts of either queue come in any order, set-ups in any cycle. A verdict is about a place that is reserved, and hands on
+    what has been written; so none comes of a queue that was set up before room was granted again. Room is granted again when
+    nothing of before waits for the store any more. One head is marked, any; devices KEEP what they take.
+    """
+    heads = p.add(broken("ringnic.hdl.virtqueue.heads", line, instead).Heads(
+        width=128, num_queues=BOTH, depth=DEPTH, waiting=2))
+    dut = p.add(broken("ringnic.hdl.virtqueue.store", store, broken_store).HeadStore(
+        num_queues=BOTH, ports=1, depth=DEPTH, batch=1))
+    m = p.m
+    connect(m, heads.write, dut.write)
+    connect(m, heads.o, dut.i_push)
+    queue = p.const(range(BOTH), "queue")
+    meets = sets_up(p, dut, queue, dut.setup.queue)
+    of_room, of_take, want = p.free(range(BOTH), "of_room"), p.free(range(BOTH), "of_take"), p.free(2, "want")
+    p.assume((want != 0) & (want <= DEPTH))
+    room = p.feed(dut.i_room, Cat(of_room, C(0, 15), want)) & (of_room == queue)
+    take = p.feed(dut.i_take[0], Cat(C(TakeOp.KEEP, 2), of_take)) & (of_take == queue)
+    p.feed(heads.beat, Cat(p.free(128, "data"), C(0, len(Value.cast(heads.beat.payload)) - 128)))
+    out = p.take(dut.o_head)
+    port, marks, judges = heads.i, p.free(name="marks"), p.free(name="judges")
+    of, place, count = p.free(range(BOTH), "of"), p.free(range(DEPTH), "place"), p.free(range(DEPTH + 1), "count")
+    m.d.comb += [
+        heads.setup_valid.eq(dut.setup_valid), heads.setup.queue.eq(dut.setup.queue),
+        port.desc.ready.eq(judges), port.queue.eq(of), port.place.eq(place), port.count.eq(count), port.head.id.eq(marks),
+    ]
+    verdict = port.desc.valid & judges
+    ours = verdict & (of == queue)
+
+    counts = range(2 * DEPTH)
+    reserved, ended, taken = (Signal(counts, name=name) for name in ("reserved", "ended", "taken"))
+    written, now_written = Signal(DEPTH), Signal(DEPTH)     # of the places behind those that are handed on
+    used_up, there, where, is_marked, former = Signal(), Signal(), Signal(counts), Signal(), Signal()
+    at = (ended + place)[:len(ended)]
+    p.assume(~verdict | ~marks | (ours & ~used_up))
+    with m.If(ours):
+        p.assume(place < (reserved - ended)[:len(reserved)])
+        p.assume((now_written | ~((1 << count) - 1)[:DEPTH]).all())
+        m.d.comb += now_written.eq(written | (1 << place))
+        m.d.sync += [ended.eq(ended + count), written.eq(now_written >> count), used_up.eq(used_up | marks)]
+        with m.If(marks | (there & (where == at))):
+            m.d.sync += [there.eq(marks), where.eq(at)]
+    # What waits for the store when the queue is set up; and a verdict of the other queue, which is as careful.
+    m.d.sync += former.eq((former | meets) & (heads.busy | verdict))
+    p.assume(~room | ~former)
+    other = Signal(counts)                                  # places of it that are reserved and not written
+    granted = dut.i_room.valid & dut.i_room.ready & ~room
+    p.assume(~verdict | ours | ((other != 0) & (place == 0) & (count == 1)))
+    m.d.sync += other.eq(Mux(dut.setup_valid & ~meets, 0, other + Mux(granted, dut.grant, 0) - (verdict & ~ours)))
+    former_other = Signal()
+    m.d.sync += former_other.eq((former_other | (dut.setup_valid & ~meets)) & (heads.busy | verdict))
+    p.assume(~granted | ~former_other)
+
+    with m.If(room):
+        m.d.sync += reserved.eq(reserved + dut.grant)
+    with m.If(take):
+        p.check(taken != ended)
+        m.d.sync += taken.eq(taken + 1)
+        with m.If(where == taken):
+            m.d.sync += there.eq(0)
+    with m.If(dut.i_take[0].valid & dut.i_take[0].ready):
+        m.d.sync += is_marked.eq(take & there & (where == taken))
+    with m.If(meets):
+        m.d.sync += [reserved.eq(0), ended.eq(0), taken.eq(0), written.eq(0), there.eq(0)]
+    p.check(~dut.o_head.valid | (dut.o_head.payload.taken.head.id == is_marked))
+    p.cover(out & is_marked)
+    p.cover(out & is_marked & p.past(p.past(ours)) & (ended == 3))
+    p.cover(take & p.past(ours) & used_up & ~there)
+    p.cover(ours & (count == 2) & heads.busy)
+    p.cover(meets & there & heads.busy)
+    p.cover(ours & there & (where == at) & ~marks)
+    p.cover(take & there & (where == taken) & (taken == 2))
+
+
+def test_heads_and_store(formal):
+    formal.always(hands_on)
+    formal.covers(hands_on, 24)
+
+
+@pytest.mark.parametrize("line, instead", [
+    ("ends.setup_valid.eq(self.setup_valid)", "ends.setup_valid.eq(0)"),
+    ("ends.new.eq(ends.now + self.i.count)", "ends.new.eq(ends.now + 1)"),
+    ("ends.write.eq(pushes.i.valid)", "ends.write.eq(moves)"),
+    ("self.write.place.eq(ends.now + self.i.place)", "self.write.place.eq(ends.now)"),
+    ("self.write.place.eq(ends.now + self.i.place)", "self.write.place.eq(ends.row + self.i.place)"),
+    ("self.write.valid.eq(moves)", "self.write.valid.eq(pushes.i.valid)"),
+    ("desc.valid.eq(there & pushes.i.ready)", "desc.valid.eq(there)"),
+    ("self.busy.eq(pushes.o.valid)", "self.busy.eq(0)"),
+])
+def test_broken_heads(formal, line, instead):
+    formal.refutes(lambda p: hands_on(p, line, instead), 24)
+
+
+@pytest.mark.parametrize("line, instead", [
+    ("fits.eq((row.reserved - row.pushed)[:count] >= self.i_push.p.count)", "fits.eq(1)"),
+    ("row.pushed + self.i_push.p.count", "row.pushed + 1"),
+    ("(head_w.addr == head_r.addr)", "C(1)"),
+])
+def test_broken_store_with_heads(formal, line, instead):
+    formal.refutes(lambda p: hands_on(p, store=line, broken_store=instead), 24)
 
 
 # Devices

@@ -11,7 +11,7 @@ from ...kit.heads import WithHeads
 
 @cache  # one that is simulated again is not elaborated again
 def fetch(width, num_queues, max_run):
-    stage = DescFetch(num_queues=num_queues, max_run=max_run, depth=2 * max_run)
+    stage = DescFetch(num_queues=num_queues, max_run=max_run, depth=256)
     return WithHeads(stage, width=width, num_queues=num_queues, read="desc")
 
 
@@ -197,8 +197,7 @@ def test_two_failures_at_once_are_both_told(make, shift):
 
 
 def test_blocked_store_loses_nothing(make):
-    """A head is offered, one has been read, nine wait: seven places are not enough for any run. 16 reads are outstanding; no more
-    is asked for."""
+    """A head is offered, and 15 wait for the store. A descriptor has come, and 16 reads are outstanding; no more is asked for."""
     state = {"open": False}
     bench = make(gate=lambda: state["open"])
     heads = [k for k in range(0, 32, 2)] * 4
@@ -211,7 +210,7 @@ def test_blocked_store_loses_nothing(make):
 
     async def unblock(ctx):
         await ctx.tick().repeat(400)
-        assert len(bench.reads) == 1 + 1 + 9 + 16
+        assert len(bench.reads) == 16 + 16
         state["open"] = True
     bench.run(feed, unblock)
 

@@ -793,7 +793,7 @@ def test_chains_that_nobody_notified_of(make, options):
 
 
 def fetch(max_batch):
-    stage = PackedFetch(num_queues=2, max_batch=max_batch, depth=max_batch)
+    stage = PackedFetch(num_queues=2, max_batch=max_batch, depth=2 * max_batch)
     return WithEvents(WithHeads(stage, width=64, num_queues=2, read="ring"))
 
 

@@ -213,8 +213,8 @@ def test_pipelined_rows_are_zero_after_a_reset(stage):
 
 @pytest.mark.parametrize("num_queues", [1, 2, 3, 8])
 def test_shared_rows_against_a_list(stage, rng, num_queues):
-    """A look-up, a write and a set-up in every cycle, of any queues: a row shows what was there before the cycle, or that the
-    queue was set up in it, and a set-up wins over a write."""
+    """A look-up, a write and a set-up in every cycle, of any queues: a row shows what was there before the cycle, in the next one
+    also that the queue was set up in it, and a set-up wins over a write."""
     dut = SharedRows(num_queues=num_queues, shape=ROW)
     model = [(0, 0)] * num_queues
 
@@ -226,11 +226,13 @@ def test_shared_rows_against_a_list(stage, rng, num_queues):
             for name, value in dict(queue=queue, at=at, new=dict(zip("ab", new)), write=writes, setup_queue=setup,
                                     setup_valid=sets_up).items():
                 ctx.set(getattr(dut, name), value)
-            expected = (0, 0) if sets_up and setup == queue else model[queue]
+            before = model[queue]
+            expected = (0, 0) if sets_up and setup == queue else before
             if writes:
                 model[at] = new
             if sets_up:
                 model[setup] = (0, 0)
+            assert (ctx.get(dut.now.a), ctx.get(dut.now.b)) == before
             await ctx.tick()
             assert (ctx.get(dut.row.a), ctx.get(dut.row.b)) == expected
     stage(dut).run(testbench)

@@ -55,7 +55,7 @@ def judge(fetch, descriptors):
 
 
 def scan(width):
-    return WithHeads(Scan(num_queues=8, max_batch=8, depth=8), width=width, num_queues=8)
+    return WithHeads(Scan(num_queues=8, max_batch=8, depth=128), width=width, num_queues=8)
 
 
 @pytest.mark.parametrize("width", [32, 64, 128, 256])

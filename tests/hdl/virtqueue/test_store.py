@@ -29,6 +29,7 @@ def make(stage):
     def bench(*, num_queues=2, ports=1, depth=4, batch=2, gate=None, **options):
         bench = stage(HeadStore(num_queues=num_queues, ports=ports, depth=depth, batch=batch), **options)
         bench.heads = [[] for _ in range(ports)]
+        bench.ends = [0] * num_queues       # places of each queue that are pushed
         bench.background(bench.collect_into, bench.dut.o_head,
                          lambda item: bench.heads[item.port].append(item.taken), gate or always)
         bench.freed = []
@@ -59,9 +60,26 @@ async def ask(ctx, dut, queue, want):
     return grant
 
 
+async def write(ctx, bench, queue, place, ident):
+    """Write a head ``place`` places behind those that are pushed."""
+    port = bench.dut.write
+    ctx.set(port.queue, queue)
+    ctx.set(port.place, (bench.ends[queue] + place) % bench.dut.depth)
+    ctx.set(port.head, head(ident))
+    await streams.pulse(ctx, port.valid)
+
+
 async def push(ctx, bench, queue, *idents):
+    """One by one."""
     for ident in idents:
-        await bench.send(ctx, bench.dut.i_push, {"queue": queue, "head": head(ident)})
+        await write(ctx, bench, queue, 0, ident)
+        await bench.send(ctx, bench.dut.i_push, {"queue": queue, "count": 1})
+        bench.ends[queue] += 1
+
+
+async def set_up(ctx, bench, queue):
+    await bench.setup(ctx, queue, size=16)
+    bench.ends[queue] = 0
 
 
 ALL = 0xffff  # chains to COMMIT
@@ -116,7 +134,7 @@ def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, 
     bench, looks, queue = make(depth=4, batch=2), 8, int(not other)
     dut, heads = bench.dut, bench.heads[0]
     port, payload = {"room": (dut.i_room, {"queue": queue, "want": 1}),
-                     "push": (dut.i_push, {"queue": queue, "head": head(13)})}.get(
+                     "push": (dut.i_push, {"queue": queue, "count": 1})}.get(
         operation, (dut.i_take[0], dict(zip(("op", "count"), OPERATIONS.get(operation, ())), queue=queue)))
 
     async def take_all(ctx, queue):
@@ -129,9 +147,10 @@ def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, 
 
     async def meet(ctx, phase):
         for each in (0, 1):
-            await bench.setup(ctx, each, size=16)
+            await set_up(ctx, bench, each)
             assert await ask(ctx, dut, each, 4) == 4
             await push(ctx, bench, each, 10, 11, 12)
+            await write(ctx, bench, each, 0, 13)
             await take(ctx, bench, each)
             await take(ctx, bench, each, TakeOp.COMMIT)
             await take(ctx, bench, each)
@@ -155,6 +174,7 @@ def test_an_operation_beside_a_set_up_is_before_it_or_after_it(make, operation, 
         reserved = granted if after and operation == "room" else 0
         assert await ask(ctx, dut, 1, 4 - reserved) == 4 - reserved
         assert await ask(ctx, dut, 1, 1) == 0 and not available(ctx, dut, 1)
+        bench.ends[1] = 0
         await push(ctx, bench, 1, 20)
         if served is None:
             await bench.until(ctx, lambda: heads)
@@ -277,6 +297,84 @@ def test_keep_is_take_and_commit(make):
     bench.run(testbench)
 
 
+def test_a_push_offers_what_was_written_in_any_order(make):
+    """One of any size, up to the depth, and round its end; what lies behind it is written over."""
+    bench = make(depth=8, batch=1)
+
+    async def testbench(ctx):
+        dut, ident, expected = bench.dut, 100, []
+        for count in (1, 3, 8, 5, 2, 7, 8):
+            assert await ask(ctx, dut, 1, count) == count
+            for place in reversed(range(count)):
+                await write(ctx, bench, 1, place, ident)         # of a run that failed
+                await write(ctx, bench, 1, place, ident + place)
+            assert not available(ctx, dut, 1)
+            await bench.send(ctx, dut.i_push, {"queue": 1, "count": count})
+            bench.ends[1] += count
+            for _ in range(count):
+                await take(ctx, bench, 1, TakeOp.KEEP)
+            expected += [(1, ident + place) for place in range(count)]
+            ident += count
+            await ctx.tick().repeat(4)
+            assert ids(bench.heads[0]) == expected and not available(ctx, dut, 1)
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("reserved", range(5))
+def test_a_push_of_more_than_is_reserved_vanishes_whole(make, reserved):
+    """2.6.1.1.1: it is of the queue's former life."""
+    bench = make(num_queues=2, depth=8, batch=1)
+
+    async def testbench(ctx):
+        dut = bench.dut
+        for queue in (0, 1):
+            assert await ask(ctx, dut, queue, 4) == 4
+            await push(ctx, bench, queue, 10, 11)
+        await set_up(ctx, bench, 1)
+        assert not reserved or await ask(ctx, dut, 1, reserved) == reserved
+        for count in range(reserved + 1, 9):
+            await bench.send(ctx, dut.i_push, {"queue": 1, "count": count})
+            assert not available(ctx, dut, 1)
+        await push(ctx, bench, 1, *range(20, 20 + reserved))
+        await bench.send(ctx, dut.i_push, {"queue": 1, "count": 1})
+        while available(ctx, dut, 1):
+            await take(ctx, bench, 1)
+        await ctx.tick().repeat(4)
+        assert ids(bench.heads[0]) == [(1, 20 + k) for k in range(reserved)]
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize("gap", range(1, 5))
+def test_writes_beside_takes(make, gap):
+    """A head is written in every cycle, of either queue, whatever is read."""
+    bench = make(num_queues=2, depth=8, batch=1)
+    stop = []
+
+    async def writes(ctx):
+        """Over places of either queue that are reserved and never pushed."""
+        port = bench.dut.write
+        await bench.until(ctx, lambda: stop)
+        ctx.set(port.head, head(999))
+        ctx.set(port.valid, 1)
+        for now in range(120):
+            ctx.set(port.queue, now & 1)
+            ctx.set(port.place, 6 + (now >> 1 & 1))
+            await ctx.tick()
+
+    async def testbench(ctx):
+        for queue in (0, 1):
+            assert await ask(ctx, bench.dut, queue, 8) == 8
+            await push(ctx, bench, queue, *range(6))
+        stop.append(True)
+        for k in range(6):
+            for queue in (0, 1):
+                await take(ctx, bench, queue)
+                await ctx.tick().repeat(gap)
+        await ctx.tick().repeat(4)
+        assert ids(bench.heads[0]) == [(queue, k) for k in range(6) for queue in (0, 1)]
+    bench.run(testbench, writes)
+
+
 def test_room_is_told_of_when_a_request_for_it_would_be_granted(make):
     bench = make(depth=8, batch=4)
 
@@ -315,6 +413,8 @@ def served(bench, ports, queue):
             ctx.set(port.p.queue, queue)
             if hasattr(port.p, "op"):
                 ctx.set(port.p.op, TakeOp.COMMIT)
+            elif port is bench.dut.i_push:
+                ctx.set(port.p.count, 1)
             ctx.set(port.valid, 1)
         for now in range(40):
             for k, ready in enumerate((await ctx.tick().sample(*[port.ready for port in ports]))[2:]):
@@ -493,7 +593,7 @@ def test_ports_take_in_turn_whatever_is_pushed(ports, gap, soon):
     async def fill(ctx, queue):
         await streams.send(ctx, dut.i_room, {"queue": queue, "want": 64})
         for _ in range(64):
-            await streams.send(ctx, dut.i_push, {"queue": queue})
+            await streams.send(ctx, dut.i_push, {"queue": queue, "count": 1})
 
     async def main(ctx):
         ctx.set(dut.soon, soon)
@@ -525,7 +625,7 @@ def test_ports_take_in_turn_whatever_is_pushed(ports, gap, soon):
 
     async def push(ctx):
         while True:
-            await (streams.send(ctx, dut.i_push, {"queue": ports}) if begun else ctx.tick())   # one that vanishes
+            await (streams.send(ctx, dut.i_push, {"queue": ports, "count": 1}) if begun else ctx.tick())   # one that vanishes
 
     for port in range(ports):
         bench.background(take, port)
