@@ -127,9 +127,9 @@ class PacketQueue(wiring.Component):
             moves.eq(~self.o.valid | self.o.ready),
             reads.eq((tail != begin) & (~came | moves)),
             read.addr.eq(tail),
-            # What is written is behind ``begin``, and what is read before it. Said like this, synthesis needs no logic for the
-            # case that a row is read while it is written.
-            read.en.eq(reads & ~(write.en & (write.addr == read.addr))),
+            # What is written is behind ``begin``, and what is read before it: of a packet that is not spoilt ``latest`` is, too.
+            # Said like this, synthesis needs no logic for the case that a row is read while it is written.
+            read.en.eq(reads & ~(room & ~spoilt & (write.addr == read.addr))),
             self.busy.eq((head != tail) | came | self.o.valid),
         ]
         m.d.sync += [

@@ -36,12 +36,11 @@ class Transmit(wiring.Component):
     max_frame : int
         Longest frame, in bytes without FCS.
     depth : int
-        Beats of frame memory; room for a longest frame twice.
+        Beats of frame memory; room for a longest frame and 8 beats.
     max_chains : int
         Chains in hand, at most.
     patience : int
         Cycles that a frame waits for room while nothing leaves and the engine pauses, or ``hurry`` is high; then it is dropped.
-
     piece : int
         Bytes that a long segment is read in, a power of two. Each piece costs the link a little; a long one waits for room.
 

@@ -54,7 +54,8 @@ MACHINES = {
     "packed": (lambda: PackedFetch(num_queues=1, max_batch=4, depth=4), 24),
     "used": (lambda: UsedWriter(width=32, num_queues=1, ports=1, batch=2, hold_cycles=4), 24),
     "walk": (lambda: Walk(width=32, num_queues=1, ports=1, max_ahead=2), 24),
-    "transmit": (lambda: Transmit(width=32, num_queues=2, max_frame=64, depth=32, max_chains=2, patience=8), 20),
+    "transmit": (lambda: Transmit(
+        width=32, num_queues=2, max_frame=64, depth=32, max_chains=2, patience=8, piece=16), 20),
     "receive": (lambda: Receive(
         width=32, num_queues=4, pairs=2, max_frame=16, depth=8, max_packets=2, max_segments=2, patience=4, ahead=2), 24),
     "control": (lambda: Control(width=32, num_queues=3, pairs=1), 24),

@@ -221,3 +221,22 @@ def test_holds_no_more_packets_than_it_may(rng):
         assert ctx.get(dut.packets) == 0 and not ctx.get(dut.busy)
 
     simulate(dut, writer)
+
+
+def test_the_last_row_is_read_beside_a_packet_that_found_no_room():
+    """Whatever the payload is while nothing is valid."""
+    dut, packets, lengths = PacketQueue(width=64, depth=4, max_packets=8, drop_on_full=True), [], []
+    kept, lost = bytes(range(32)), bytes(16)
+    state = {"open": False}
+
+    async def feed(ctx):
+        await send(ctx, dut, beats_of(kept, 8))
+        await send(ctx, dut, beats_of(lost, 8)[:1])
+        ctx.set(dut.i.p.count, 0)
+        state["open"] = True
+        await ctx.tick().repeat(12)
+        await send(ctx, dut, beats_of(lost, 8)[1:])
+        await send(ctx, dut, beats_of(kept[:20], 8))
+        await ctx.tick().repeat(12)
+    simulate(dut, feed, background=[reader(dut, packets, lengths, lambda: state["open"])])
+    assert packets == [kept, kept[:20]] and lengths == [32, 20]
