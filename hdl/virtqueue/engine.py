@@ -215,7 +215,8 @@ class Engine(wiring.Component):
             connect(m, split, either.i[0])
             connect(m, ring, either.i[1])
             connect(m, either.o, o)
-        for o, i in ((avail.o, desc.i), (heads.write, store.write), (heads.o, store.i_push), (store.o_head, walk.i), (used.o, suppress.i)):
+        for o, i in ((avail.o, desc.i), (heads.write, store.write), (heads.o, store.i_push), (store.o_head, walk.i),
+                     (used.o, suppress.i)):
             connect(m, o, i)
         connect(m, flipped(self.reads[2].beat), heads.beat)
         connect(m, suppress.notify, flipped(self.notify))

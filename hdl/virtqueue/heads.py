@@ -15,7 +15,7 @@ from .elements import Elements
 from .rows import SharedRows
 from .store import Head, HeadWrite, push_of
 
-__all__ = ["NO_ADDRESS", "HeadPort", "Heads", "read_desc"]
+__all__ = ["NO_ADDRESS", "HeadPort", "Pushes", "Heads", "read_desc"]
 
 NO_ADDRESS = (1 << 64) - 1  # in used descriptors of a packed ring, see :mod:`.scan`
 
@@ -40,6 +40,59 @@ def HeadPort(depth):
     })
 
 
+class Pushes(wiring.Component):
+    """Keep PUSHes that wait for the store; neighbours of the same queue that wait become one.
+
+    One that finds nothing in front of it is offered in the next cycle.
+
+    Parameters
+    ----------
+    num_queues, depth : int
+        Of the store.
+    waiting : int
+        PUSHes that are kept, besides one that others may join: a power of two.
+
+    Members
+    -------
+    i, o : stream(push_of(num_queues, depth))
+        A queue has no more than ``depth`` heads here.
+    busy : Out(1)
+    """
+    def __init__(self, *, num_queues, depth, waiting):
+        self.waiting = waiting
+        self.push = push_of(num_queues, depth)
+        super().__init__({
+            "i":    In(stream.Signature(self.push)),
+            "o":    Out(stream.Signature(self.push)),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.kept = kept = Buffer(self.push, self.waiting)
+        connect(m, kept.o, flipped(self.o))
+        last, there = Signal(self.push), Signal()   # what came last, and may be joined
+        comes, joins, leaves = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(kept.i.ready),
+            comes.eq(self.i.valid & self.i.ready),
+            leaves.eq(there & (~kept.o.valid | (comes & (last.queue != self.i.p.queue)))),
+            joins.eq(there & ~leaves),
+            kept.i.valid.eq(leaves | (comes & ~there & ~kept.o.valid)),
+            kept.i.p.eq(Mux(there, last, self.i.p)),
+            self.busy.eq(there | kept.o.valid),
+        ]
+        with m.If(comes):
+            m.d.sync += [
+                there.eq(there | kept.o.valid),
+                last.queue.eq(self.i.p.queue),
+                last.count.eq(Mux(joins, last.count, 0) + self.i.p.count),
+            ]
+        with m.Elif(leaves):
+            m.d.sync += there.eq(0)
+        return m
+
+
 class Heads(wiring.Component):
     """Offer descriptors, one a cycle at most, and write the heads that are made of them to the store, in the same cycle.
 
@@ -52,7 +105,7 @@ class Heads(wiring.Component):
     depth : int
         Of the store.
     waiting : int
-        PUSHes that may wait for the store, a power of two; while there are as many no descriptor is offered.
+        See :class:`Pushes`; while as many are kept no descriptor is offered.
 
     Members
     -------
@@ -85,7 +138,7 @@ class Heads(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.cut    = cut    = Elements(width=self.width, shape=VirtqDesc)
-        m.submodules.pushes = pushes = Buffer(push_of(self.num_queues, self.depth), self.waiting)
+        m.submodules.pushes = pushes = Pushes(num_queues=self.num_queues, depth=self.depth, waiting=self.waiting)
         # Places of each queue that are handed on, modulo the depth.
         m.submodules.ends   = ends   = SharedRows(num_queues=self.num_queues, shape=range(self.depth))
         connect(m, flipped(self.beat), cut.i)
@@ -120,6 +173,6 @@ class Heads(wiring.Component):
             pushes.i.valid.eq(moves & (self.i.count != 0)),
             pushes.i.p.queue.eq(self.i.queue),
             pushes.i.p.count.eq(self.i.count),
-            self.busy.eq(pushes.o.valid),
+            self.busy.eq(pushes.busy),
         ]
         return m

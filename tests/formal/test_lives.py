@@ -135,8 +135,8 @@ def stores(p, line=STORE, instead=STORE, batch=1):
     committed again after a REWIND; taken <= pushed <= reserved, and never more places than there are. A PUSH of more than is
     reserved does nothing. Who was granted nothing is told as soon as the same request would be granted something, and not before.
 
-    Operations of either queue are offered in any order, set-ups come in any cycle, and so do writes to places that are not pushed.
-    Heads are marked, or not.
+    Operations of either queue are offered in any order, set-ups come in any cycle, and so do writes to places that are not
+    pushed. Heads are marked, or not.
     """
     module = broken("ringnic.hdl.virtqueue.store", line, instead)
     dut = p.add(module.HeadStore(num_queues=BOTH, ports=1, depth=DEPTH, batch=batch))
@@ -298,7 +298,7 @@ def hands_on(p, line=JUDGED, instead=JUDGED, store=STORE, broken_store=STORE):
     at = (ended + place)[:len(ended)]
     p.assume(~verdict | ~marks | (ours & ~used_up))
     with m.If(ours):
-        p.assume(place < (reserved - ended)[:len(reserved)])
+        p.assume((place < (reserved - ended)[:len(reserved)]) & (count <= (reserved - ended)[:len(reserved)]))
         p.assume((now_written | ~((1 << count) - 1)[:DEPTH]).all())
         m.d.comb += now_written.eq(written | (1 << place))
         m.d.sync += [ended.eq(ended + count), written.eq(now_written >> count), used_up.eq(used_up | marks)]
@@ -320,7 +320,7 @@ def hands_on(p, line=JUDGED, instead=JUDGED, store=STORE, broken_store=STORE):
     with m.If(take):
         p.check(taken != ended)
         m.d.sync += taken.eq(taken + 1)
-        with m.If(where == taken):
+        with m.If(there & (where == taken)):
             m.d.sync += there.eq(0)
     with m.If(dut.i_take[0].valid & dut.i_take[0].ready):
         m.d.sync += is_marked.eq(take & there & (where == taken))
@@ -349,7 +349,11 @@ def test_heads_and_store(formal):
     ("self.write.place.eq(ends.now + self.i.place)", "self.write.place.eq(ends.row + self.i.place)"),
     ("self.write.valid.eq(moves)", "self.write.valid.eq(pushes.i.valid)"),
     ("desc.valid.eq(there & pushes.i.ready)", "desc.valid.eq(there)"),
-    ("self.busy.eq(pushes.o.valid)", "self.busy.eq(0)"),
+    ("self.busy.eq(pushes.busy)", "self.busy.eq(0)"),
+    ("(last.queue != self.i.p.queue)", "C(0)"),
+    ("Mux(joins, last.count, 0)", "0"),
+    ("Mux(there, last, self.i.p)", "self.i.p"),
+    ("self.busy.eq(there | kept.o.valid)", "self.busy.eq(kept.o.valid)"),
 ])
 def test_broken_heads(formal, line, instead):
     formal.refutes(lambda p: hands_on(p, line, instead), 24)

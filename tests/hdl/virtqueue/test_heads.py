@@ -17,10 +17,11 @@ def make(stage, rng):
         bench = stage(heads(width=width, num_queues=4, depth=DEPTH, waiting=WAITING), **options)
         bench.memory = {}                    # heads by queue and place
         bench.ends = [0] * 4                 # of each queue's heads that were pushed
-        bench.came = []
+        bench.came, bench.pushes = [], []    # heads, and how many came at once
 
         def pushed(item):
             """Take what it offers at once."""
+            bench.pushes.append(item.count)
             for _ in range(item.count):
                 place = bench.ends[item.queue]
                 bench.came.append((item.queue, bench.memory.pop((item.queue, place), None)))
@@ -96,25 +97,28 @@ def test_order_is_that_of_places_and_what_is_not_handed_on_is_written_over(make,
 
 
 def test_pushes_that_wait(make):
-    """While as many wait as may, nothing is offered; heads go behind those that wait, and none is lost."""
+    """Those of one queue join the last of them; so one is offered, and one waits. Of different queues each waits; while as many
+    wait as may, nothing is offered. Heads go behind those that wait, and none is lost."""
     state = {"open": False}
     bench = make(gate=lambda: state["open"])
-    addrs = list(range(WAITING))
+    queues = [1] * DEPTH + [2 + k % 2 for k in range(WAITING - 1)]
+    addrs, places = list(range(len(queues))), [*range(DEPTH), *(k // 2 for k in range(WAITING - 1))]
 
     async def answers(ctx):
         await bench.read(ctx, [*addrs, 99])
 
     async def verdicts(ctx):
-        for addr in addrs:
-            await bench.judge(ctx, 1, addr, 0, 1)
+        for addr, queue in zip(addrs, queues):
+            await bench.judge(ctx, queue, addr, 0, 1)
         for _ in range(10):
             await ctx.tick()
             assert not ctx.get(bench.dut.i.desc.valid) and not bench.came
-        assert bench.memory == {(1, addr): addr for addr in addrs}
+        assert bench.memory == dict(zip(zip(queues, places), addrs))
         state["open"] = True
-        await bench.judge(ctx, 2, 99, 0, 1)
+        await bench.judge(ctx, 0, 99, 0, 1)
         await bench.until(ctx, lambda: not ctx.get(bench.dut.busy))
-        assert bench.came == [(1, addr) for addr in addrs] + [(2, 99)]
+        assert bench.came == [*zip(queues, addrs), (0, 99)]
+        assert bench.pushes == [1, DEPTH - 1] + [1] * WAITING
     bench.run(answers, verdicts)
 
 
@@ -149,8 +153,8 @@ def test_a_set_up_beside_a_verdict(make, phase):
 
 
 def test_latency_rate_and_what_is_busy(make):
-    """A descriptor is offered in the cycle after its beat, its head is written with the verdict, and handed on in the next cycle;
-    one in each. Busy until the last has left."""
+    """A descriptor is offered in the cycle after its beat, its head is written with the verdict, and handed on in the next cycle,
+    or with those that come while another one is. Busy until the last has left."""
     bench = make()
     dut = bench.dut
     seen = []
@@ -168,4 +172,5 @@ def test_latency_rate_and_what_is_busy(make):
     offered, written, places, given, busy = map(list, zip(*seen))
     assert offered == written == [0] + [1] * 4 + [0] * 7
     assert places[1:5] == [0, 1, 2, 3]
-    assert given == busy == [0] * 2 + [1] * 4 + [0] * 6
+    assert given == [0, 0, 1, 0, 1, 0, 1] + [0] * 5 and bench.pushes == [1, 1, 2]
+    assert busy == [0] * 2 + [1] * 5 + [0] * 5
