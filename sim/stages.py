@@ -20,7 +20,7 @@ LINK, LATENCY = "the link, or the datapath to it", "reads on their way"
 CORE = "nic.core.function."
 RECEIVE, TRANSMIT = f"{CORE}device.receive.", f"{CORE}device.transmit."
 # What moves, where, and who takes it; in the order of a packet's way.
-HEADS = ("heads, fetched", f"{CORE}engine.store.i_push", "HeadStore")
+HEADS = ("heads, in batches", f"{CORE}engine.store.i_push", "HeadStore")
 WAYS = {
     "rx": (("rx: chains asked for", f"{RECEIVE}buffers__take", "HeadStore"),
            ("rx: segments", f"{RECEIVE}buffers__segment", "Provide"),
