@@ -27,8 +27,8 @@ read_desc = data.StructLayout({"desc": VirtqDesc, "last": 1, "error": 1, "marked
 def HeadPort(depth):
     """Port of :class:`Heads`, seen from who judges descriptors.
 
-    With each descriptor that is taken ``head`` is written, ``place`` places behind the heads of ``queue`` that are handed on
-    already. At the end of the cycle the next ``count`` of them, 0 to ``depth``, are handed on as well; all of them have been
+    With each descriptor that is taken, and is none with an error, ``head`` is written, ``place`` places behind the heads of
+    ``queue`` that are handed on already. At the end of the cycle the next ``count`` of them, 0 to ``depth``, are handed on as well; all of them have been
     written by then. What is not handed on is written over. Every descriptor that was asked for has a place in the store.
     """
     return wiring.Signature({
@@ -166,7 +166,8 @@ class Heads(wiring.Component):
             ends.at.eq(self.i.queue),
             ends.write.eq(pushes.i.valid),
             ends.new.eq(ends.now + self.i.count),
-            self.write.valid.eq(moves),
+            # The end of a read that failed may come behind all that was asked for: it has no place.
+            self.write.valid.eq(moves & ~(desc.p.last & desc.p.error)),
             self.write.queue.eq(self.i.queue),
             self.write.place.eq(ends.now + self.i.place),
             self.write.head.eq(self.i.head),

@@ -59,7 +59,7 @@ class HeadStore(wiring.Component):
 
     The requesters are served in turn. An operation is chosen in the cycle in which it is offered, and served in the next. So a
     requester that is alone is served every second cycle; all ports together have a head every second cycle if it is taken
-    ``soon``, else every third. What is offered has to come from registers: the choice and the look-up follow in the same cycle.
+    ``soon``, else every third. What is offered has to come early: the choice and the look-up follow in the same cycle.
 
     A set-up happens before or after an operation, never in the middle of one: an operation that meets the set-up of its queue is
     served after it, and finds the queue empty. What was pushed before is never handed out again.

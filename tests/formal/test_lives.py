@@ -351,7 +351,7 @@ def test_heads_and_store_get_everywhere(formal):
     ("ends.write.eq(pushes.i.valid)", "ends.write.eq(moves)"),
     ("self.write.place.eq(ends.now + self.i.place)", "self.write.place.eq(ends.now)"),
     ("self.write.place.eq(ends.now + self.i.place)", "self.write.place.eq(ends.row + self.i.place)"),
-    ("self.write.valid.eq(moves)", "self.write.valid.eq(pushes.i.valid)"),
+    ("self.write.valid.eq(moves & ~(desc.p.last & desc.p.error))", "self.write.valid.eq(pushes.i.valid)"),
     ("desc.valid.eq(there & pushes.i.ready)", "desc.valid.eq(there)"),
     ("self.busy.eq(pushes.busy)", "self.busy.eq(0)"),
     ("(last.queue != self.i.p.queue)", "C(0)"),

@@ -176,3 +176,22 @@ def test_latency_rate_and_what_is_busy(make):
     assert places[1:5] == [0, 1, 2, 3]
     assert given == [0, 0, 1, 0, 1, 0, 1] + [0] * 5 and bench.pushes == [1, 1, 2]
     assert busy == [0] * 2 + [1] * 5 + [0] * 5
+
+
+def test_the_end_of_a_failed_read_has_no_place(make):
+    """It may come behind all descriptors that were asked for (:func:`read_beat`), as one more element."""
+    bench = make()
+
+    async def testbench(ctx):
+        await bench.send(ctx, bench.dut.beat, {"data": 0x1000, "count": 16, "last": 0, "error": 0})
+        await bench.judge(ctx, 1, 0x1000, 0, 0)
+        assert bench.memory == {(1, 0): 0x1000}
+        await bench.send(ctx, bench.dut.beat, {"data": 0, "count": 0, "last": 1, "error": 1})
+        port = bench.dut.i
+        await bench.until(ctx, lambda: ctx.get(port.desc.valid))
+        assert ctx.get(port.desc.p.last) and ctx.get(port.desc.p.error)
+        ctx.set(port.place, 1)
+        ctx.set(port.desc.ready, 1)
+        await ctx.tick().repeat(4)
+        assert bench.memory == {(1, 0): 0x1000} and not bench.came
+    bench.run(testbench)
