@@ -28,8 +28,9 @@ def HeadPort(depth):
     """Port of :class:`Heads`, seen from who judges descriptors.
 
     With each descriptor that is taken, and is none with an error, ``head`` is written, ``place`` places behind the heads of
-    ``queue`` that are handed on already. At the end of the cycle the next ``count`` of them, 0 to ``depth``, are handed on as well; all of them have been
-    written by then. What is not handed on is written over. Every descriptor that was asked for has a place in the store.
+    ``queue`` that are handed on already. At the end of the cycle the next ``count`` of them, 0 to ``depth``, are handed on as
+    well; all of them have been written by then. What is not handed on is written over. Every descriptor that was asked for has
+    a place in the store.
     """
     return wiring.Signature({
         "desc":  In(stream.Signature(read_desc)),
