@@ -7,6 +7,8 @@ from amaranth.lib.wiring import Out, connect, flipped
 from ringnic.hdl.lib.dma import WritePort
 from ringnic.hdl.virtqueue.event import EventWriter
 
+from .wrap import pass_on
+
 __all__ = ["WithEvents"]
 
 
@@ -31,13 +33,5 @@ class WithEvents(wiring.Component):
             stage.left_queue.eq(events.left_queue),
             self.busy.eq(stage.busy | events.busy),
         ]
-        for name, member in self.signature.members.items():
-            if name in ("event", "busy"):
-                continue
-            if member.is_signature:
-                connect(m, flipped(getattr(self, name)), getattr(stage, name))
-            elif member.flow == Out:
-                m.d.comb += getattr(self, name).eq(getattr(stage, name))
-            else:
-                m.d.comb += getattr(stage, name).eq(getattr(self, name))
+        pass_on(m, self, stage, {"event", "left_valid", "left_queue", "busy"})
         return m

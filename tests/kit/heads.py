@@ -9,6 +9,8 @@ from ringnic.hdl.lib.dma import ReadPort, read_beat
 from ringnic.hdl.virtqueue.heads import Heads
 from ringnic.hdl.virtqueue.store import Head, HeadWrite, TakenHead, push_of
 
+from .wrap import pass_on
+
 __all__ = ["InOrder", "WithHeads"]
 
 
@@ -69,13 +71,5 @@ class WithHeads(wiring.Component):
         if "setup" in stage.signature.members:
             for part in (heads, store):
                 m.d.comb += [part.setup_valid.eq(self.setup_valid), part.setup.eq(self.setup)]
-        for name, member in stage.signature.members.items():
-            if name in ("heads", "busy", self.read):
-                continue
-            if member.is_signature:
-                connect(m, flipped(getattr(self, name)), getattr(stage, name))
-            elif member.flow == Out:
-                m.d.comb += getattr(self, name).eq(getattr(stage, name))
-            else:
-                m.d.comb += getattr(stage, name).eq(getattr(self, name))
+        pass_on(m, self, stage, {"heads", "busy", self.read})
         return m
