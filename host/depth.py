@@ -30,16 +30,20 @@ def _reaches(kind, source, k, sink, j):
     return True
 
 
+def _inputs(cell, passed):
+    """``(port, bits)`` of the inputs of a cell that are passed in the same cycle, or of those that are not."""
+    kind = cell["type"]
+    return [(port, bits) for port, bits in cell["connections"].items()
+            if cell["port_directions"][port] == "input" and passed == (kind in LOGIC or port.startswith(READ_BY.get(kind, ())))]
+
+
 def _steps(cell, sink, j):
     """``(bit, levels)`` of what bit ``j`` of the output ``sink`` depends on in the same cycle."""
     kind = cell["type"]
-    free, read_by = LOGIC.get(kind), READ_BY.get(kind, ())
-    for source, bits in cell["connections"].items():
-        if cell["port_directions"][source] != "input" or (free is None and not source.startswith(read_by or ("\0",))):
-            continue
+    for source, bits in _inputs(cell, passed=True):
         for k, bit in enumerate(bits):
             if not isinstance(bit, str) and _reaches(kind, source, k, sink, j):
-                yield bit, int(source not in (free or ()))
+                yield bit, int(source not in LOGIC.get(kind, ()))
 
 
 def levels(netlist):
@@ -54,7 +58,5 @@ def levels(netlist):
     depth = {}
     for bit in TopologicalSorter({bit: [source for source, _ in before] for bit, before in steps.items()}).static_order():
         depth[bit] = max((depth[source] + level for source, level in steps.get(bit, ())), default=0)
-    return Counter(depth.get(bit, 0) for cell in cells if cell["type"] not in LOGIC
-                   for port, bits in cell["connections"].items()
-                   if cell["port_directions"][port] == "input" and not port.startswith(READ_BY.get(cell["type"], ("\0",)))
+    return Counter(depth.get(bit, 0) for cell in cells for _, bits in _inputs(cell, passed=False)
                    for bit in bits if not isinstance(bit, str))
