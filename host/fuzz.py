@@ -58,7 +58,7 @@ def _table(campaign):
 def _results(campaign, seconds, found):
     return {
         "seed": campaign.seed, "board": campaign.board, "seconds": round(seconds, 1), "cases": campaign.cases,
-        "actions": campaign.actions, "actions_by_width": dict(sorted(campaign.widths.items())),
+        "actions": campaign.actions, "actions_by_width": dict(sorted(campaign.actions_by_width.items())),
         "cycles": campaign.cycles, "actions_per_second": round(campaign.actions / seconds) if seconds else 0,
         "cells_reached": len(campaign.cells), "counters_moved": sorted(campaign.counters),
         "cells": [{"action": action, "state": state, "outcome": outcome, "cases": count}
@@ -96,7 +96,7 @@ def run_fuzz(seconds, seed, report, *, board=None, opened=open_engine, folder=Pa
             found = {"rule": promise.rule, "text": str(promise), "case": case.number, "file": str(path),
                      "actions": len(small.actions)}
     console.print(_table(campaign))
-    widths = ", ".join(f"{actions:,} at {width} bit" for width, actions in sorted(campaign.widths.items()))
+    widths = ", ".join(f"{actions:,} at {width} bit" for width, actions in sorted(campaign.actions_by_width.items()))
     console.print(f"{campaign.actions:,} actions in {campaign.cases} cases ({widths}), {campaign.actions / spent:,.0f} a second; "
                   f"{campaign.cycles:,} cycles; {len(campaign.cells)} cells reached; {len(campaign.counters)} counters moved")
     if found:

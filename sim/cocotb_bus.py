@@ -204,8 +204,8 @@ class Card(Device):
 
     def _allowed(self, at, mask):
         """A field of Device Control, the larger of two until the card has answered what changes it."""
-        values = [self.device_control, *(self._before or ())[1:]]
-        return max(value >> at & mask for value in values)
+        _, before = self._before or (None, self.device_control)
+        return max(value >> at & mask for value in (before, self.device_control))
 
     def _judge(self, tlp):
         """What a card must never send."""

@@ -43,7 +43,7 @@ class Campaign:
     ----------
     cases, cycles : int
         Done so far.
-    widths : Counter
+    actions_by_width : Counter
         Actions done on cards of each width.
     cells : dict
         How many bursts met ``(action, state, outcome)``.
@@ -55,7 +55,7 @@ class Campaign:
         self.board = board
         self.opened = opened
         self.cases = self.cycles = 0
-        self.widths = Counter()
+        self.actions_by_width = Counter()
         self.simulating = 0.0
         self.cells = {}
         self.counters = set()
@@ -63,7 +63,7 @@ class Campaign:
     @property
     def actions(self):
         """Number of actions done so far."""
-        return self.widths.total()
+        return self.actions_by_width.total()
 
     def prepare(self):
         """Have the simulators of all widths built, which takes a minute or two where they are not."""
@@ -101,7 +101,7 @@ class Campaign:
                 return broken
             finally:
                 stats = engine.stats()
-                self.widths[case.width] += player.done + player.card.accesses
+                self.actions_by_width[case.width] += player.done + player.card.accesses
                 self.cycles += stats["cycles"]
                 self.simulating += stats["busy_seconds"]
                 for cell in player.cells:
