@@ -13,7 +13,8 @@ from ..lib.frame import frame_beat
 from ..lib.pack import Cutter
 from ..lib.queue import Bypass, Queue
 from ..lib.slice import Skid
-from .gather import MOST_ENTRIES, StorePort, stored_segment
+from ..spec.virtio import MAX_QUEUE_SIZE
+from .gather import StorePort, stored_segment
 from .join import Join
 
 __all__ = ["job_layout", "Pieces", "Deliver"]
@@ -53,7 +54,7 @@ class Pieces(wiring.Component):
         Two cycles before the frame comes, or earlier.
     o : Out(stream(piece_layout(width, pairs)))
     """
-    def __init__(self, *, width, pairs, places, most_entries=MOST_ENTRIES):
+    def __init__(self, *, width, pairs, places, most_entries=MAX_QUEUE_SIZE):
         self.width = width
         self.pairs = pairs
         self.places = places
@@ -146,7 +147,7 @@ class Deliver(wiring.Component):
         Frames that are dropped, from the cycle after they came until their last beat has left.
     busy : Out(1)
     """
-    def __init__(self, *, width, pairs, slots, max_segments, most_entries=MOST_ENTRIES):
+    def __init__(self, *, width, pairs, slots, max_segments, most_entries=MAX_QUEUE_SIZE):
         self.width = width
         self.pairs = pairs
         self.slots = slots

@@ -111,11 +111,11 @@ class NetDevice(wiring.Component):
         # frame to transmit is judged before it is read, so it may be as long as one with all tags: only the driver is bound
         # to less (5.1.4.2).
         self.max_frame = mtu + HEADER_BYTES + MAX_VLAN_TAGS * VLAN_TAG_BYTES
-        sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, depth=frame_memory(width) * 8 // width)
+        memory = frame_memory(width)
+        sizes = dict(width=width, num_queues=num_queues, pairs=queue_pairs, depth=memory * 8 // width)
         self.receive  = Receive(**sizes, max_frame=mtu + HEADER_BYTES, most_entries=max_queue_size,
                                 ahead=max(AHEAD, prefetch // 64))
-        self.transmit = Transmit(**sizes, max_frame=self.max_frame, max_chains=prefetch // 2,
-                                 piece=frame_memory(width) // 8)
+        self.transmit = Transmit(**sizes, max_frame=self.max_frame, max_chains=prefetch // 2, piece=memory // 8)
         self.control  = Control(width=width, num_queues=num_queues, pairs=queue_pairs)
         super().__init__({
             "host":       Out(DevicePort(width, num_queues=num_queues, buffers=2, reads=2, writes=2,

@@ -8,10 +8,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
 from ..lib.buffers import Segment
+from ..spec.virtio import MAX_QUEUE_SIZE
 
-__all__ = ["MOST_ENTRIES", "stored_segment", "StorePort", "Gather"]
+__all__ = ["stored_segment", "StorePort", "Gather"]
 
-MOST_ENTRIES = 32768         # of a ring (2.7, 2.8.10)
 MOST_BYTES = (1 << 14) - 1   # of a buffer that count: more than any frame has
 
 
@@ -64,7 +64,7 @@ class Gather(wiring.Component):
     failed : Out(1)
         A chain of this frame had an error.
     """
-    def __init__(self, *, max_segments, slots, most_entries=MOST_ENTRIES):
+    def __init__(self, *, max_segments, slots, most_entries=MAX_QUEUE_SIZE):
         self.max_segments = max_segments
         self.places = slots * max_segments
         super().__init__({

@@ -8,8 +8,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.buffers import Segment, Take
+from ..spec.virtio import MAX_QUEUE_SIZE
 from .deliver import job_layout
-from .gather import MOST_ENTRIES, Gather, StorePort
+from .gather import Gather, StorePort
 from .underway import Underway
 from .waiting import WindowPort
 
@@ -56,7 +57,7 @@ class Provide(wiring.Component):
         Nothing will happen before a buffer or another frame comes.
     events : Out
     """
-    def __init__(self, *, num_queues, pairs, ahead, slots, max_segments, most_entries=MOST_ENTRIES):
+    def __init__(self, *, num_queues, pairs, ahead, slots, max_segments, most_entries=MAX_QUEUE_SIZE):
         self.num_queues = num_queues
         self.pairs = pairs
         self.ahead = ahead

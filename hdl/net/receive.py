@@ -11,8 +11,8 @@ from ..lib.buffers import BufferPort
 from ..lib.dma import WritePort
 from ..lib.frame import frame_beat
 from ..lib.packet_queue import PacketQueue
+from ..spec.virtio import MAX_QUEUE_SIZE
 from .deliver import Deliver
-from .gather import MOST_ENTRIES
 from .provide import Provide
 from .tags import TagCount
 from .waiting import Patience, Window, note_layout
@@ -25,9 +25,9 @@ class Receive(wiring.Component):
 
     Buffers are found for up to ``ahead`` frames at a time while others are written, and frames are written back to back; see
     :class:`.provide.Provide` and :class:`.deliver.Deliver` for the rates. A frame for which there are no buffers waits, so that
-    a driver may be late, as long as less than three quarters of the frame memory are used, and, if frames of other pairs wait
-    behind it, for ``patience`` cycles; then it is dropped, so that a queue that nobody serves does not stop the others. While
-    it waits, ``buffers.wants`` names its queue. A frame of a pair that is not active, or whose queue is not enabled, goes to
+    a driver may be late. It is dropped when more than three quarters of the frame memory are used or, if frames of other pairs
+    wait behind it, after ``patience`` cycles; so a queue that nobody serves does not stop the others. While the frame waits,
+    ``buffers.wants`` names its queue. A frame of a pair that is not active, or whose queue is not enabled, goes to
     the first queue that is; if there is none it is dropped.
 
     Parameters
@@ -71,7 +71,7 @@ class Receive(wiring.Component):
     events : Out
     """
     def __init__(self, *, width, num_queues, pairs=1, max_frame=1514, depth=4096, max_packets=256, max_segments=64,
-                 most_entries=MOST_ENTRIES, patience=4096, ahead=4):
+                 most_entries=MAX_QUEUE_SIZE, patience=4096, ahead=4):
         for name, value in (("max_segments", max_segments), ("ahead", ahead)):
             if value < 2 or value & (value - 1):
                 raise ValueError(f"{name} must be a power of 2 of at least 2, not {value!r}")

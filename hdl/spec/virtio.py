@@ -82,6 +82,7 @@ class VirtqDescF(enum.IntFlag, shape=16, boundary=enum.KEEP):
     USED     = 1 << 15  # VIRTQ_DESC_F_USED, packed only
 
 
+MAX_QUEUE_SIZE = 32768     # entries: 2.7, 2.8.10
 VIRTQ_DESC_SIZE = 16       # bytes
 MAX_TABLE = 1024           # of the card: descriptors that a chain may have in an indirect table, even if its queue is smaller
 VIRTQ_USED_ELEM_SIZE = 8

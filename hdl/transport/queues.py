@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..lib.buffers import QueueSetup
+from ..spec.virtio import MAX_QUEUE_SIZE
 from .enabling import ADDRESS_WORDS, SIZE_WORD, SLOTS, Enabling
 from .queue_view import ENABLE_WORD, RESET_WORD, SELECT_WORD, QueueView, state_layout
 from .resets import QueueResets
@@ -67,8 +68,8 @@ class Queues(wiring.Component):
     def __init__(self, *, num_queues, max_queue_size, msix_vectors):
         if num_queues not in range(1, 513):
             raise ValueError(f"Number of queues must be from 1 to 512, not {num_queues!r}")
-        if max_queue_size not in [1 << n for n in range(16)]:
-            raise ValueError(f"Queue size must be a power of 2 from 1 to 32768, not {max_queue_size!r}")
+        if max_queue_size not in [1 << n for n in range(MAX_QUEUE_SIZE.bit_length())]:
+            raise ValueError(f"Queue size must be a power of 2 from 1 to {MAX_QUEUE_SIZE}, not {max_queue_size!r}")
         if msix_vectors not in range(1, 2049):
             raise ValueError(f"Number of MSI-X vectors must be from 1 to 2048, not {msix_vectors!r}")
         self.num_queues = num_queues

@@ -164,7 +164,6 @@ class RunHeads(wiring.Component):
         run, desc, head = self.i, self.heads.desc, self.heads.head
         nth, ends, wrong, fails = Signal(range(self.max_run)), Signal(), Signal(), Signal()
         halted = Signal(self.num_queues)       # queues of which an entry failed
-        this = run.p.queue
         m.d.comb += [
             wrong.eq(run.valid & run.p.wrong),
             desc.ready.eq(run.valid & ~wrong),
@@ -179,14 +178,14 @@ class RunHeads(wiring.Component):
             self.fail_queue.eq(run.p.queue),
         ]
         # 2.7.9: order; behind a chain that does not come back nothing does.
-        with m.If(ends & ~desc.p.error & ~halted.bit_select(this, 1)):
+        with m.If(ends & ~desc.p.error & ~halted.bit_select(run.p.queue, 1)):
             m.d.comb += self.heads.count.eq(run.p.count)
         with m.If(desc.valid & desc.ready):
             m.d.sync += nth.eq(Mux(desc.p.last, 0, nth + 1))
         with m.If(self.fail_valid):
-            m.d.sync += halted.bit_select(this, 1).eq(1)
+            m.d.sync += halted.bit_select(run.p.queue, 1).eq(1)
         with m.If(self.setup_valid):
-            m.d.sync += halted.bit_select(self.setup.queue[:len(this)], 1).eq(0)
+            m.d.sync += halted.bit_select(self.setup.queue[:len(run.p.queue)], 1).eq(0)
         return m
 
 

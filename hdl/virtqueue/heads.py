@@ -111,8 +111,8 @@ class Heads(wiring.Component):
     Members
     -------
     setup_valid, setup : In
-        Strobe: of this queue nothing is handed on. What was handed on before waits for the store at most (``busy``), which does
-        nothing about it, for it has no places reserved; and no descriptor of before comes any more.
+        Strobe: of this queue nothing is handed on, and no descriptor of before comes any more. A PUSH of before that waits
+        (``busy``) does nothing, for no places of the queue are reserved before it has been served.
     beat : In(stream(read_beat(width)))
         Answers of reads of descriptors.
     i : In(HeadPort(depth))

@@ -116,7 +116,7 @@ class SharedRows(wiring.Component):
             write.data.eq(self.new),
             self.now.eq(Mux(fresh.bit_select(self.queue, 1), 0, read.data)),
         ]
-        m.d.sync += self.row.eq(Mux(fresh.bit_select(self.queue, 1) | meets, 0, read.data))
+        m.d.sync += self.row.eq(Mux(meets, 0, self.now))
         with m.If(self.write):
             m.d.sync += fresh.bit_select(at, 1).eq(0)
         with m.If(self.setup_valid):
